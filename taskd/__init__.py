@@ -1,0 +1,61 @@
+"""taskd: deploy as often as you like while tasks that run for hours carry on.
+
+The public names are resolved when first used, so that ``import taskd`` costs next to nothing in
+the many processes that need only one of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AsyncClient": "taskd.client.aio",
+    "BadArguments": "taskd.errors",
+    "Client": "taskd.client.blocking",
+    "Context": "taskd.worker.context",
+    "Error": "taskd.errors",
+    "Interrupted": "taskd.worker.interrupt",
+    "KeyConflict": "taskd.errors",
+    "NoDaemon": "taskd.errors",
+    "NotPlainData": "taskd.errors",
+    "Refused": "taskd.errors",
+    "TaskCancelled": "taskd.errors",
+    "TaskFailed": "taskd.errors",
+    "TaskHeld": "taskd.errors",
+    "UnknownTask": "taskd.errors",
+    "current": "taskd.worker.context",
+    "task": "taskd.tasks",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from taskd.client.aio import AsyncClient as AsyncClient
+    from taskd.client.blocking import Client as Client
+    from taskd.errors import BadArguments as BadArguments
+    from taskd.errors import Error as Error
+    from taskd.errors import KeyConflict as KeyConflict
+    from taskd.errors import NoDaemon as NoDaemon
+    from taskd.errors import NotPlainData as NotPlainData
+    from taskd.errors import Refused as Refused
+    from taskd.errors import TaskCancelled as TaskCancelled
+    from taskd.errors import TaskFailed as TaskFailed
+    from taskd.errors import TaskHeld as TaskHeld
+    from taskd.errors import UnknownTask as UnknownTask
+    from taskd.tasks import task as task
+    from taskd.worker.context import Context as Context
+    from taskd.worker.context import current as current
+    from taskd.worker.interrupt import Interrupted as Interrupted
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'taskd' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value

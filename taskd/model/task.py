@@ -1,0 +1,97 @@
+"""A task's life: the states that are stored, and every change between them that is allowed.
+
+Pure. The store writes a row's state only by an entry of ``CHANGES``; a pair that is not listed is
+a bug in taskd and raises, it never passes silently.
+
+    submit ─→ queued ─claim─→ running ─succeed─→ succeeded
+                ↑  ↑             │ ├──fail─────→ failed
+       due time │  └──requeue────┤ ├──cancel───→ cancelled
+             scheduled ←─delay───┘ └──hold─────→ held ──retry→ queued
+
+Shown beside the stored state, from the row: ``retrying`` (queued or scheduled again after a
+failed attempt) and ``resuming`` (queued or running with saved state).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+
+class State(str, Enum):
+    """The stored state of a task; its value is what the store, the wire and JSON carry."""
+
+    QUEUED = "queued"
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    HELD = "held"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Change(str, Enum):
+    """What happened to a task."""
+
+    CLAIM = "claim"
+    SUCCEED = "succeed"
+    FAIL = "fail"
+    REQUEUE = "requeue"
+    DELAY = "delay"
+    HOLD = "hold"
+    CANCEL = "cancel"
+    DUE = "due"
+    RETRY = "retry"
+
+
+CHANGES: dict[tuple[State, Change], State] = {
+    (State.QUEUED, Change.CLAIM): State.RUNNING,
+    (State.QUEUED, Change.CANCEL): State.CANCELLED,
+    (State.QUEUED, Change.HOLD): State.HELD,
+    (State.SCHEDULED, Change.DUE): State.QUEUED,
+    (State.SCHEDULED, Change.CANCEL): State.CANCELLED,
+    (State.RUNNING, Change.SUCCEED): State.SUCCEEDED,
+    (State.RUNNING, Change.FAIL): State.FAILED,
+    (State.RUNNING, Change.REQUEUE): State.QUEUED,
+    (State.RUNNING, Change.DELAY): State.SCHEDULED,
+    (State.RUNNING, Change.HOLD): State.HELD,
+    (State.RUNNING, Change.CANCEL): State.CANCELLED,
+    (State.HELD, Change.RETRY): State.QUEUED,
+    (State.HELD, Change.CANCEL): State.CANCELLED,
+    (State.FAILED, Change.RETRY): State.QUEUED,
+    (State.CANCELLED, Change.RETRY): State.QUEUED,
+}
+
+ENDED = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+"""States that only ``retry`` leaves."""
+
+SETTLED = ENDED | {State.HELD}
+"""States in which ``wait`` has nothing left to wait for."""
+
+
+class OnDeploy(str, Enum):
+    """What a running task of an older revision does once a newer one is confirmed."""
+
+    FINISH = "finish"
+    CHECKPOINT = "checkpoint"
+
+
+def after(state: State, change: Change) -> State:
+    """The state that ``change`` leads to. Raises ValueError for a pair that CHANGES lacks."""
+    try:
+        return CHANGES[state, change]
+    except KeyError:
+        raise ValueError(f"a task that is {state.value} cannot {change.value}") from None
+
+
+class Budgets(NamedTuple):
+    """What an attempt's end may still use up; the three counts are kept apart on purpose.
+
+    ``retries``: attempts that ended by an exception of the task. ``crashes``: attempts in a row
+    that died unasked with nothing newly saved. ``interruptions``: times in a row that we asked it
+    to leave and it had saved nothing new.
+    """
+
+    retries: int = 0
+    crashes: int = 0
+    interruptions: int = 0

@@ -1,0 +1,1 @@
+"""Raw system calls behind small names, so that the rest reads like prose."""

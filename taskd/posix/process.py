@@ -1,0 +1,73 @@
+"""Who a process is, whether it is gone, and the process-wide switches taskd uses.
+
+A pid alone proves nothing (it is reused). An ``Identity`` is pid, start time and boot id: two
+processes never share one. Source: proc(5), field 22 of /proc/PID/stat.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import NamedTuple
+
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Identity(NamedTuple):
+    """One process for ever: ``start`` is in clock ticks since the boot that ``boot`` names."""
+
+    pid: int
+    start: int
+    boot: str
+
+
+_boot: str | None = None
+
+
+def boot_id() -> str:
+    """The random id of this boot of the machine."""
+    global _boot
+    if _boot is None:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            _boot = file.read().strip()
+    return _boot
+
+
+def _stat(pid: int) -> list[str] | None:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            text = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return text[text.rindex(")") + 2 :].split()  # the name may hold spaces and parentheses
+
+
+def start_time(pid: int) -> int | None:
+    """Start time of ``pid`` in clock ticks since boot, or None if there is no such process."""
+    fields = _stat(pid)
+    return None if fields is None else int(fields[19])
+
+
+def identity(pid: int | None = None) -> Identity:
+    """The identity of a living process (default: this one). Raises ProcessLookupError."""
+    number = os.getpid() if pid is None else pid
+    start = start_time(number)
+    if start is None:
+        raise ProcessLookupError(f"no process {number}")
+    return Identity(number, start, boot_id())
+
+
+def is_gone(who: Identity) -> bool:
+    """True once that very process is dead: never started on this boot, reaped, or a zombie."""
+    if who.boot != boot_id():
+        return True
+    fields = _stat(who.pid)
+    return fields is None or int(fields[19]) != who.start or fields[0] in ("Z", "X")
+
+
+def become_subreaper() -> None:
+    """Make this process the parent of its orphaned descendants (prctl(2), survives exec)."""
+    if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(number)}")

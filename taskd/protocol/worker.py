@@ -1,0 +1,53 @@
+"""The protocol of ``worker.sock``: version 1, between the master and its zygotes and workers.
+
+Frames as in ``frames``, each body one CBOR map without tags whose ``type`` says which message it
+is; unknown fields are ignored, so that old workers and new masters live together. User values
+travel as byte strings in plain-data encoding. The daemon alone owns the socket (mode 0600); who
+connects is proven by SO_PEERCRED's pid together with the random id that the master gave out.
+
+Boot
+    A zygote finds its configuration as one CBOR map in a memory file on descriptor 0: ``{id,
+    socket, release, path, modules, fork, slots, boot}``. A forked worker inherits what it needs;
+    a worker that is spawned afresh gets the zygote's map and ``worker: id`` the same way.
+
+Zygote → master
+    hello      role "zygote", version, id: bytes16, pid, start (clock ticks since boot)
+    identity   hash: what the release's files are (see ``revision.release``), before any import
+    manifest   taskd, python, forks: bool, warnings: [str], tasks: {name: {version, queue,
+               retries, on_deploy, params: [[name, required]…], any: bool, reads: [version…]}}
+    broken     message (one line), traceback: the app does not import; the zygote exits
+    forked     worker, pid, start
+    unforked   worker, message: the fork failed
+    exited     worker, pid, status (as of waitpid): the worker is dead and its tree gone;
+               repeated on each new connection until acknowledged
+    pong       {}
+
+Master → zygote
+    fork       worker: bytes16
+    noted      worker: the exit is recorded, forget it
+    ping       {}
+    retire     {}: exit once the last worker is gone
+
+Worker → master
+    hello      role "worker", version, id: bytes16, pid, start, slot: file name, busy: null or
+               [task, attempt]
+    idle       reusable: bool: ready for a task (after hello, and after each ``noted``)
+    progress   task, attempt, done, total, note: the latest only, at most ten a second
+    waiting    task, attempt, message: cannot save (disk full) and waits; empty when over
+    ended      task, attempt, offset: the ``end`` record stands in the slot at that offset
+    denied     task, attempt: this worker never began it
+
+Master → worker
+    run        task, attempt, name, args: bytes, saved: bytes or null, load: path or null (args
+               and saved stand in that file instead, being large), log: path, scratch: path,
+               revision, environment: {…}, options: {…}
+    leave      task, attempt, why: leave at the next safe point
+    cancel     task, attempt, why: likewise, and the task is cancelled
+    noted      task, attempt, answer: "recorded", "already recorded" or "superseded": the end is
+               in the store (or refused as stale); the worker resets its slot
+    retire     {}: exit as soon as no task runs
+"""
+
+from __future__ import annotations
+
+VERSION = 1
