@@ -1,0 +1,276 @@
+"""``taskd.toml``: finding it, reading it, and every key it may have.
+
+Runs in the master and in the command line. ``RULES`` is the whole format: section, key, how its
+value is checked, what it is when left out. A key or section that is not there is an error, and so
+is a value of another type: a misspelt key must not pass for a default. A ``Config`` keeps the
+``table`` it was made from, which holds text, numbers, lists and maps alone, so that it can be
+carried to the next image of the master without a second look at the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, NoReturn
+
+from taskd import paths
+from taskd.errors import ConfigError
+
+SYSTEM_FILE = "/etc/taskd/taskd.toml"
+DEFAULT_QUEUE = "default"
+DEFAULT_CONCURRENCY = 8
+
+_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST = 10 * 365 * 86400.0
+
+
+class App(NamedTuple):
+    """``[app]``: what is run.
+
+    ``release``: an absolute path, mostly a symlink. ``python``: absolute, or relative to the
+    release; None: ``.venv/bin/python`` if the release has one, else the daemon's own.
+    ``fork``: "auto", "always" or "never".
+    """
+
+    release: str
+    modules: list[str]
+    python: str | None
+    fork: str
+    tasks_per_worker: int
+    max_revisions: int
+
+
+class Daemon(NamedTuple):
+    """``[daemon]``: how long it waits, in seconds.
+
+    ``orphan_grace``: how long a worker without a master goes on before it leaves.
+    ``stop_timeout``: how long a stop waits for the tasks to leave.
+    ``cancel_grace``: between asking a cancelled task to leave and killing it.
+    """
+
+    orphan_grace: float
+    stop_timeout: float
+    cancel_grace: float
+
+
+class Access(NamedTuple):
+    """``[access]``: names of the Unix groups that may use control.sock and submit.sock."""
+
+    admin_groups: list[str]
+    submit_groups: list[str]
+
+
+class Config(NamedTuple):
+    """A checked ``taskd.toml``. ``queues``: name to concurrency; ``default`` is always there."""
+
+    app: App
+    daemon: Daemon
+    access: Access
+    queues: dict[str, int]
+    source: str
+    table: dict[str, Any]
+
+    def concurrency(self, queue: str) -> int:
+        """How many tasks of ``queue`` may run at once; a queue not named has the default's."""
+        return self.queues.get(queue, self.queues[DEFAULT_QUEUE])
+
+    @classmethod
+    def from_table(cls, table: dict[str, Any], source: str) -> Config:
+        """Check a parsed table; ``source`` names the file in errors. Raises ConfigError."""
+        _known(table, [*RULES, "queues"], source, "section")
+        sections = {name: _section(table, name, source) for name in RULES}
+        return cls(
+            app=App(**sections["app"]),
+            daemon=Daemon(**sections["daemon"]),
+            access=Access(**sections["access"]),
+            queues=_queues(table.get("queues", {}), source),
+            source=source,
+            table=table,
+        )
+
+
+def find(option: str | None, environ: Mapping[str, str]) -> str | None:
+    """The file to read: ``--config``, $TASKD_CONFIG, the user's, the system's; None: no file.
+
+    One that was named is returned whether or not it exists, so that reading it gives the error.
+    """
+    named = option or environ.get("TASKD_CONFIG")
+    if named:
+        return named
+    own = os.path.join(paths.config_home(environ, os.getuid()), "taskd", "taskd.toml")
+    return next((path for path in (own, SYSTEM_FILE) if os.path.exists(path)), None)
+
+
+def load(path: str) -> Config:
+    """Read and check the file. Raises ConfigError naming it and what is wrong."""
+    import tomllib  # only here: a master that execs itself carries the parsed table over
+
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return Config.from_table(table, path)
+
+
+class _WrongError(Exception):
+    """The value does not fit its rule; the rule's text says what was expected."""
+
+
+class _Rule(NamedTuple):
+    check: Callable[[Any], Any]
+    expected: str
+    default: Any = None
+    required: bool = False
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise _WrongError
+    return value
+
+
+def _absolute_path(value: Any) -> str:
+    if not os.path.isabs(_text(value)):
+        raise _WrongError
+    return _text(value)
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise _WrongError
+    return [_text(item) for item in value]
+
+
+def _modules(value: Any) -> list[str]:
+    names = _texts(value)
+    if not names or not all(part.isidentifier() for name in names for part in name.split(".")):
+        raise _WrongError
+    return names
+
+
+def _fork(value: Any) -> str:
+    if value not in ("auto", "always", "never"):
+        raise _WrongError
+    return str(value)
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= 1_000_000:
+        raise _WrongError
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, str):
+        value = _duration(value)
+    if type(value) not in (int, float) or not 0 <= value <= _LONGEST:  # NaN fails this too
+        raise _WrongError
+    return float(value)
+
+
+def _duration(text: str) -> float:
+    """``10min``, ``1.5 h``, ``90s``: one number and one unit."""
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = text[len(number) :]
+    digits = number.strip()
+    if unit not in _UNITS or not digits.isascii() or not digits.replace(".", "", 1).isdigit():
+        raise _WrongError
+    return float(digits) * _UNITS[unit]
+
+
+_PATH = 'an absolute path, such as "/srv/app/current"'
+_NAMES = "a list of group names"
+_NUMBER = "a whole number from 1 to 1000000"
+_TIME = 'a number of seconds, or a text such as "90s", "10min" or "2h"'
+
+RULES: dict[str, dict[str, _Rule]] = {
+    "app": {
+        "release": _Rule(_absolute_path, _PATH, required=True),
+        "modules": _Rule(
+            _modules, 'a list of at least one module name, such as ["app.tasks"]', required=True
+        ),
+        "python": _Rule(_text, "the path of a Python, absolute or relative to the release"),
+        "fork": _Rule(_fork, '"auto", "always" or "never"', "auto"),
+        "tasks_per_worker": _Rule(_count, _NUMBER, 100),
+        "max_revisions": _Rule(_count, _NUMBER, 16),
+    },
+    "daemon": {
+        "orphan_grace": _Rule(_seconds, _TIME, 600.0),
+        "stop_timeout": _Rule(_seconds, _TIME, 60.0),
+        "cancel_grace": _Rule(_seconds, _TIME, 30.0),
+    },
+    "access": {
+        "admin_groups": _Rule(_texts, _NAMES, ()),
+        "submit_groups": _Rule(_texts, _NAMES, ()),
+    },
+}
+"""Every section and key but ``[queues.NAME]``, whose names are the user's."""
+
+_QUEUE_RULES = {"concurrency": _Rule(_count, _NUMBER)}
+
+
+def _section(table: dict[str, Any], name: str, source: str) -> dict[str, Any]:
+    return _values(table.get(name, {}), RULES[name], name, source)
+
+
+def _queues(table: Any, source: str) -> dict[str, int]:
+    _need_map(table, "queues", source)
+    found = {
+        name: _values(section, _QUEUE_RULES, f"queues.{name}", source)["concurrency"]
+        for name, section in table.items()
+    }
+    usual = found.get(DEFAULT_QUEUE) or DEFAULT_CONCURRENCY
+    return {DEFAULT_QUEUE: usual} | {name: count or usual for name, count in found.items()}
+
+
+def _values(section: Any, rules: dict[str, _Rule], name: str, source: str) -> dict[str, Any]:
+    _need_map(section, name, source)
+    _known(section, list(rules), source, "key", f"{name}.")
+    return {key: _value(section, key, rule, name, source) for key, rule in rules.items()}
+
+
+def _value(section: dict[str, Any], key: str, rule: _Rule, name: str, source: str) -> Any:
+    if key not in section:
+        if rule.required:
+            raise ConfigError(f"{source}: {name}.{key} is missing: expected {rule.expected}")
+        return list(rule.default) if isinstance(rule.default, tuple) else rule.default
+    try:
+        return rule.check(section[key])
+    except _WrongError:
+        _fail(f"{name}.{key}", rule.expected, section[key], source)
+
+
+def _need_map(value: Any, name: str, source: str) -> None:
+    if not isinstance(value, dict):
+        _fail(name, f"a section [{name}]", value, source)
+
+
+def _fail(key: str, expected: str, found: Any, source: str) -> NoReturn:
+    raise ConfigError(f"{source}: {key}: expected {expected}, found {_shown(found)}")
+
+
+def _shown(value: Any) -> str:
+    """The value as the file has it, cut to a length that fits in a line."""
+    words = {True: "true", False: "false"}
+    text = words[value] if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _known(
+    table: dict[str, Any], allowed: list[str], source: str, kind: str, prefix: str = ""
+) -> None:
+    for name in table:
+        if name not in allowed:
+            raise ConfigError(f"{source}: unknown {kind} {prefix}{name}{_hint(name, allowed)}")
+
+
+def _hint(name: str, allowed: list[str]) -> str:
+    import difflib  # only on the way to an error
+
+    near = difflib.get_close_matches(name, allowed, n=1)
+    if near:
+        return f": did you mean {near[0]}?"
+    return f": known here are {', '.join(allowed)}"

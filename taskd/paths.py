@@ -1,0 +1,227 @@
+"""Where taskd keeps its files, and how each of them is called.
+
+Used by the daemon and by clients; imports nothing heavy and touches the disk only in ``ensure``
+and ``is_own``. There are three directories:
+
+state    what must outlive a reboot: the store, the slots, the tasks' scratch directories
+runtime  the sockets; gone after a reboot
+logs     what the tasks wrote to their standard output and error
+
+Each comes from the service manager (the first entry of ``$STATE_DIRECTORY`` and the like); else
+it is the system's place for root; else the user's own by the XDG rules. A user without
+``$XDG_RUNTIME_DIR`` gets a private directory under /tmp, which is trusted only while it is a real
+directory that belongs to that user and that nobody else may enter.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from taskd.errors import ConfigError
+
+SYSTEM_STATE_DIR = "/var/lib/taskd"
+SYSTEM_RUNTIME_DIR = "/run/taskd"
+SYSTEM_LOGS_DIR = "/var/log/taskd"
+
+CONTROL_SOCKET = "control.sock"
+SUBMIT_SOCKET = "submit.sock"
+WORKER_SOCKET = "worker.sock"
+
+
+class Directories(NamedTuple):
+    """The three directories of one daemon, as absolute paths, and the names of what is inside."""
+
+    state: str
+    runtime: str
+    logs: str
+
+    @property
+    def store(self) -> str:
+        """The SQLite file: everything at rest."""
+        return os.path.join(self.state, "store.db")
+
+    @property
+    def lock(self) -> str:
+        """Locked by the one daemon that may use this state directory."""
+        return os.path.join(self.state, "lock")
+
+    @property
+    def confirmed(self) -> str:
+        """Names the release that any start uses; written in a deploy's last step alone."""
+        return os.path.join(self.state, "confirmed")
+
+    @property
+    def slots(self) -> str:
+        """Directory of the workers' slot files."""
+        return os.path.join(self.state, "slots")
+
+    @property
+    def scratch(self) -> str:
+        """Directory of the tasks' scratch directories."""
+        return os.path.join(self.state, "scratch")
+
+    def task_scratch(self, task: int) -> str:
+        """The scratch directory of one task, kept over all its attempts."""
+        return os.path.join(self.scratch, str(task))
+
+    def task_log(self, task: int) -> str:
+        """The file that takes one task's output, over all its attempts."""
+        return os.path.join(self.logs, f"{task}.log")
+
+    @property
+    def control_socket(self) -> str:
+        """For the service's user, root and the admin groups."""
+        return os.path.join(self.runtime, CONTROL_SOCKET)
+
+    @property
+    def submit_socket(self) -> str:
+        """Also for the submit groups, who see and change their own tasks alone."""
+        return os.path.join(self.runtime, SUBMIT_SOCKET)
+
+    @property
+    def worker_socket(self) -> str:
+        """For the daemon's own zygotes and workers."""
+        return os.path.join(self.runtime, WORKER_SOCKET)
+
+    @property
+    def pid_file(self) -> str:
+        """Written and locked by ``taskd run --detach``."""
+        return os.path.join(self.runtime, "taskd.pid")
+
+
+def user_runtime_dir(environ: Mapping[str, str] | None = None, uid: int | None = None) -> str:
+    """The directory of a user's own daemon's sockets; it need not exist (see ``is_own``).
+
+    Default: this process's environment and user.
+    """
+    environ = os.environ if environ is None else environ
+    base = _absolute(environ, "XDG_RUNTIME_DIR")
+    if base is not None:
+        return os.path.join(base, "taskd")
+    return _private_runtime_dir(os.getuid() if uid is None else uid)
+
+
+def directories(environ: Mapping[str, str], uid: int) -> Directories:
+    """Where a daemon of user ``uid`` with this environment keeps its files; creates nothing.
+
+    Raises ConfigError if neither the environment nor the user database names a home.
+    """
+    return Directories(
+        state=_first(environ, "STATE_DIRECTORY") or _state(environ, uid),
+        runtime=_first(environ, "RUNTIME_DIRECTORY") or _runtime(environ, uid),
+        logs=_first(environ, "LOGS_DIRECTORY") or _logs(environ, uid),
+    )
+
+
+def ensure(where: Directories, uid: int | None = None) -> None:
+    """Create what is missing of the three directories and of slots/ and scratch/.
+
+    All are private (0700) but the runtime one: that is 0755, since the users of submit.sock must
+    be able to reach it, and who may use a socket in it is decided by the socket's own mode and by
+    the peer's user. One that exists keeps its mode (the service manager or an administrator chose
+    it). Raises ConfigError naming the directory and why it cannot be used.
+    """
+    owner = os.getuid() if uid is None else uid
+    if where.runtime == _private_runtime_dir(owner):
+        _create(where.runtime, 0o700)
+        _check_private(where.runtime, owner)
+    else:
+        _create(where.runtime, 0o755)
+    for path in (where.state, where.logs, where.slots, where.scratch):
+        _create(path, 0o700)
+
+
+def is_own(path: str, uid: int) -> bool:
+    """True if ``path`` is a real directory of that user's (or root's) that no other may write to.
+
+    A client asks this before it trusts a socket under /tmp, where anybody may have put one.
+    """
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (uid, 0):
+        return False
+    return not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def config_home(environ: Mapping[str, str], uid: int) -> str:
+    """The user's own configuration directory: $XDG_CONFIG_HOME or ~/.config."""
+    return _absolute(environ, "XDG_CONFIG_HOME") or os.path.join(_home(environ, uid), ".config")
+
+
+def _first(environ: Mapping[str, str], name: str) -> str | None:
+    """systemd lists several directories with colons between; the first is ours."""
+    first = environ.get(name, "").split(":", 1)[0]
+    return os.path.abspath(first) if first else None
+
+
+def _state(environ: Mapping[str, str], uid: int) -> str:
+    return SYSTEM_STATE_DIR if uid == 0 else _user_state(environ, uid)
+
+
+def _runtime(environ: Mapping[str, str], uid: int) -> str:
+    return SYSTEM_RUNTIME_DIR if uid == 0 else user_runtime_dir(environ, uid)
+
+
+def _logs(environ: Mapping[str, str], uid: int) -> str:
+    return SYSTEM_LOGS_DIR if uid == 0 else os.path.join(_user_state(environ, uid), "logs")
+
+
+def _user_state(environ: Mapping[str, str], uid: int) -> str:
+    base = _absolute(environ, "XDG_STATE_HOME")
+    return os.path.join(base or os.path.join(_home(environ, uid), ".local", "state"), "taskd")
+
+
+def _private_runtime_dir(uid: int) -> str:
+    return f"/tmp/taskd-{uid}"
+
+
+def _absolute(environ: Mapping[str, str], name: str) -> str | None:
+    """An XDG variable; one with a relative path is to be ignored, says the XDG specification."""
+    value = environ.get(name, "")
+    return value if os.path.isabs(value) else None
+
+
+def _home(environ: Mapping[str, str], uid: int) -> str:
+    home = _absolute(environ, "HOME")
+    if home is not None:
+        return home
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        raise ConfigError(
+            f"user {uid} has no home directory: set HOME, or STATE_DIRECTORY, RUNTIME_DIRECTORY "
+            "and LOGS_DIRECTORY"
+        ) from None
+
+
+def _create(path: str, mode: int) -> None:
+    """Make ``path`` and its missing parents; ``mode`` holds whatever the umask is."""
+    try:
+        parent = os.path.dirname(path)
+        if not os.path.isdir(parent):
+            os.makedirs(parent, mode=0o755, exist_ok=True)
+        os.mkdir(path)
+        os.chmod(path, mode)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise ConfigError(f"{path} is not a directory: move it out of the way") from None
+    except OSError as error:
+        raise ConfigError(f"cannot create the directory {path}: {error.strerror}") from error
+
+
+def _check_private(path: str, uid: int) -> None:
+    """Anybody may have made a name in /tmp: only our own, closed directory is used."""
+    found = os.lstat(path)
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not found.st_mode & 0o077:
+        return
+    raise ConfigError(
+        f"{path} is not a private directory of user {uid} (a directory of that owner with mode "
+        "0700): remove it, or set XDG_RUNTIME_DIR to a directory of your own"
+    )

@@ -1,0 +1,205 @@
+"""taskd.toml: every key, every default, and what a wrong file is told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskd import config
+from taskd.config import Config
+from taskd.errors import ConfigError
+
+LEAST: dict[str, Any] = {"app": {"release": "/srv/app/current", "modules": ["app.tasks"]}}
+
+
+def with_key(section: str, key: str, value: Any) -> dict[str, Any]:
+    return LEAST | {section: LEAST.get(section, {}) | {key: value}}
+
+
+def refusal(table: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        Config.from_table(table, "t.toml")
+    return str(caught.value)
+
+
+def test_the_least_file_gets_the_documented_defaults() -> None:
+    found = Config.from_table(LEAST, "t.toml")
+    assert found.app == ("/srv/app/current", ["app.tasks"], None, "auto", 100, 16)
+    assert found.daemon == (600.0, 60.0, 30.0)
+    assert found.access == ([], [])
+    assert found.queues == {"default": 8}
+
+
+def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
+    file = tmp_path / "taskd.toml"
+    file.write_text(
+        """
+        [app]
+        release = "/srv/app/current"
+        python = ".venv/bin/python"
+        modules = ["app.tasks", "more"]
+        fork = "never"
+        tasks_per_worker = 1
+        max_revisions = 4
+        [queues.default]
+        concurrency = 3
+        [queues.imports]
+        concurrency = 2
+        [queues.usual]
+        [daemon]
+        orphan_grace = 5
+        stop_timeout = "1.5min"
+        cancel_grace = "250ms"
+        [access]
+        admin_groups = ["wheel"]
+        submit_groups = ["www-data", "users"]
+        """
+    )
+    found = config.load(str(file))
+    assert found.app == (
+        "/srv/app/current",
+        ["app.tasks", "more"],
+        ".venv/bin/python",
+        "never",
+        1,
+        4,
+    )
+    assert found.daemon == (5.0, 90.0, 0.25)
+    assert found.access == (["wheel"], ["www-data", "users"])
+    assert found.queues == {"default": 3, "imports": 2, "usual": 3}
+    assert found.source == str(file)
+
+
+def test_a_queue_that_the_file_does_not_name_has_the_concurrency_of_default() -> None:
+    assert Config.from_table(LEAST, "t").concurrency("other") == 8
+    three = LEAST | {"queues": {"default": {"concurrency": 3}, "big": {"concurrency": 1}}}
+    found = Config.from_table(three, "t")
+    assert (found.concurrency("other"), found.concurrency("big")) == (3, 1)
+
+
+def test_the_table_makes_the_same_config_again() -> None:
+    found = Config.from_table(LEAST | {"queues": {"q": {"concurrency": 2}}}, "t.toml")
+    assert Config.from_table(found.table, found.source) == found
+
+
+def test_defaults_are_not_shared_between_two_configs() -> None:
+    Config.from_table(LEAST, "t").access.admin_groups.append("wheel")
+    assert Config.from_table(LEAST, "t").access.admin_groups == []
+
+
+@pytest.mark.parametrize("key", ["release", "modules"])
+def test_a_required_key_that_is_missing_is_named_with_what_is_expected(key: str) -> None:
+    left = {name: value for name, value in LEAST["app"].items() if name != key}
+    assert refusal({"app": left}).startswith(f"t.toml: app.{key} is missing: expected ")
+    assert refusal({}).startswith("t.toml: app.release is missing: ")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("app", "release", "srv/app"),
+        ("app", "release", 3),
+        ("app", "modules", "app.tasks"),
+        ("app", "modules", []),
+        ("app", "modules", ["app/tasks.py"]),
+        ("app", "modules", [""]),
+        ("app", "python", ""),
+        ("app", "fork", "sometimes"),
+        ("app", "fork", True),
+        ("app", "tasks_per_worker", 0),
+        ("app", "tasks_per_worker", True),
+        ("app", "max_revisions", 2.5),
+        ("daemon", "orphan_grace", -1),
+        ("daemon", "orphan_grace", float("nan")),
+        ("daemon", "orphan_grace", float("inf")),
+        ("daemon", "orphan_grace", True),
+        ("daemon", "stop_timeout", "10 parsecs"),
+        ("daemon", "stop_timeout", "min"),
+        ("daemon", "stop_timeout", "-5s"),
+        ("daemon", "cancel_grace", "1.2.3s"),
+        ("access", "admin_groups", "wheel"),
+        ("access", "submit_groups", [7]),
+    ],
+)
+def test_a_wrong_value_is_named_with_file_key_and_what_was_expected(
+    section: str, key: str, value: Any
+) -> None:
+    text = refusal(with_key(section, key, value))
+    assert text.startswith(f"t.toml: {section}.{key}: expected ")
+    assert "found" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("10min", 600), ("2h", 7200), ("1d", 86400), ("500ms", 0.5), ("1.5 h", 5400)],
+)
+def test_a_duration_may_be_a_text_with_a_unit(text: str, seconds: float) -> None:
+    found = Config.from_table(with_key("daemon", "orphan_grace", text), "t")
+    assert found.daemon.orphan_grace == seconds
+
+
+def test_a_misspelt_key_section_or_queue_key_is_refused_with_the_near_name() -> None:
+    assert refusal(with_key("app", "modulse", [])) == (
+        "t.toml: unknown key app.modulse: did you mean modules?"
+    )
+    assert refusal(LEAST | {"queue": {}}) == ("t.toml: unknown section queue: did you mean queues?")
+    assert refusal(LEAST | {"queues": {"q": {"concurency": 2}}}) == (
+        "t.toml: unknown key queues.q.concurency: did you mean concurrency?"
+    )
+    assert "known here are admin_groups, submit_groups" in refusal(with_key("access", "x", 1))
+
+
+@pytest.mark.parametrize("name", ["app", "daemon", "access", "queues"])
+def test_a_section_that_is_no_section_is_refused(name: str) -> None:
+    assert refusal(LEAST | {name: 3}).startswith(f"t.toml: {name}: expected a section [{name}]")
+
+
+def test_a_queue_that_is_no_section_is_refused() -> None:
+    text = refusal(LEAST | {"queues": {"big": 2}})
+    assert text == "t.toml: queues.big: expected a section [queues.big], found 2"
+
+
+def test_a_long_wrong_value_is_cut_in_the_error() -> None:
+    assert len(refusal(with_key("app", "release", "x" * 5000))) < 200
+
+
+def test_a_file_that_is_not_toml_is_named_with_the_line(tmp_path: Path) -> None:
+    file = tmp_path / "taskd.toml"
+    file.write_text("[app]\nrelease = /srv\n")
+    with pytest.raises(ConfigError, match=r"taskd\.toml is not valid TOML: .*line 2"):
+        config.load(str(file))
+    file.write_bytes(b"[app]\nrelease = '\xff'\n")
+    with pytest.raises(ConfigError, match=r"taskd\.toml is not valid TOML"):
+        config.load(str(file))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*gone\.toml: No such file"):
+        config.load(str(tmp_path / "gone.toml"))
+
+
+def test_the_option_wins_over_the_environment_over_the_users_over_the_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = tmp_path / "system.toml"
+    monkeypatch.setattr(config, "SYSTEM_FILE", str(system))
+    environ = {"XDG_CONFIG_HOME": str(tmp_path)}
+    assert config.find(None, environ) is None
+    system.write_text("")
+    assert config.find(None, environ) == str(system)
+    own = tmp_path / "taskd" / "taskd.toml"
+    own.parent.mkdir()
+    own.write_text("")
+    assert config.find(None, environ) == str(own)
+    environ["TASKD_CONFIG"] = "/named/by/environment"
+    assert config.find(None, environ) == "/named/by/environment"
+    assert config.find("/named/by/option", environ) == "/named/by/option"
+
+
+def test_importing_the_configuration_does_not_import_the_parser() -> None:
+    code = "import sys, taskd.config; sys.exit('tomllib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
