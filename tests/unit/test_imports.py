@@ -1,0 +1,305 @@
+"""Which part of taskd may import which, with the reason beside each rule.
+
+The folders say in which process code runs. These rules keep the master free of user code, keep
+the workers free of the store, keep clients free of server code, and keep the master's start-up,
+which is the pause that every client sees in a deploy, free of slow modules.
+"""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import taskd
+
+ROOT = Path(taskd.__file__).parent
+
+BASE = {"errors", "paths", "config"}
+WIRE = BASE | {"model", "protocol", "posix"}
+SERVER = WIRE | {"slot", "store", "systemd", "revision", "upgrade"}
+
+ALLOWED: dict[str, tuple[set[str], str]] = {
+    "errors": (set(), "every process needs them, so that they need nothing"),
+    "paths": ({"errors"}, "daemon and clients agree on it before either has read anything"),
+    "config": ({"errors", "paths"}, "it is read before there is a daemon"),
+    "model": ({"errors"}, "decisions are pure, so that they can be tested without a system"),
+    "protocol": (BASE | {"model"}, "bytes in, values out: no descriptor is touched here"),
+    "posix": (BASE, "raw system calls know nothing of tasks"),
+    "slot": (WIRE, "workers write slots and the master reads them: it can know neither"),
+    "store": (WIRE, "a second store must be able to stand beside it"),
+    "systemd": (BASE | {"posix"}, "the same words for any service"),
+    "revision": (WIRE | {"systemd"}, "a release is proven before store and slots come into it"),
+    "upgrade": (SERVER - {"upgrade"}, "what is carried over an exec, seen from below the master"),
+    "master": (
+        SERVER,
+        "it never imports user-facing code (tasks, worker, client): a bug in an app, or the "
+        "import of one, must not be able to hurt the process that all others depend on",
+    ),
+    "worker": (
+        WIRE | {"slot", "tasks"},
+        "it never imports the store, whose sole writer is the master, nor any server code: it "
+        "outlives masters and may be older than the one it talks to",
+    ),
+    "tasks": (WIRE | {"worker"}, "apps import it: what they load, each worker's memory pays for"),
+    "testing": (WIRE | {"worker", "tasks"}, "runs a task without a daemon"),
+    "client": (
+        WIRE,
+        "it runs in other people's programs, of other versions: the protocol is all it shares",
+    ),
+    "zygote": (
+        WIRE | {"slot", "systemd", "revision", "worker", "tasks"},
+        "it becomes workers; the store and the master's decisions are not its business",
+    ),
+    "cli": (
+        SERVER | {"master", "worker", "tasks", "client", "zygote"},
+        "it starts each of the others",
+    ),
+    "demo": (SERVER | {"tasks", "client", "cli"}, "a user's programs in miniature"),
+    "__main__": ({"cli"}, "python -m taskd is the command taskd"),
+    "__init__": (set(), "the public names are resolved when first used"),
+}
+
+LATE: dict[tuple[str, str], str] = {
+    ("tasks", "client"): "fn.submit() makes a client in the process that calls it, never before",
+    ("testing", "client"): "as tasks",
+    ("cli", "demo"): "taskd demo draws its bars with the command line's own code",
+    ("__init__", "client"): "type checkers see the public names; nothing is imported",
+    ("__init__", "errors"): "likewise",
+    ("__init__", "tasks"): "likewise",
+    ("__init__", "worker"): "likewise",
+}
+"""Further imports that are allowed inside a function or for type checkers alone."""
+
+MASTER_START_UP = {*SERVER, "master", "__init__"}
+
+SLOW = {
+    "argparse",
+    "asyncio",
+    "dataclasses",
+    "difflib",
+    "inspect",
+    "json",
+    "logging",
+    "pathlib",
+    "psutil",
+    "subprocess",
+    "tempfile",
+    "tomllib",
+}
+"""3 to 44 ms each. The master may import them in the rare function that needs one."""
+
+PURE = {"model", "protocol"}
+
+OUTSIDE_WORLD = {
+    "asyncio",
+    "multiprocessing",
+    "os",
+    "select",
+    "selectors",
+    "signal",
+    "socket",
+    "sqlite3",
+    "subprocess",
+    "threading",
+    "time",
+}
+
+
+class Import(NamedTuple):
+    """One import: of ``target``, in ``file``; ``late``: in a function or for type checkers."""
+
+    file: str
+    line: int
+    target: str
+    late: bool
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} imports {self.target}"
+
+
+def part(module: str) -> str:
+    """The part of taskd that a module belongs to: ``taskd.store.api`` → ``store``."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def part_of_file(file: Path) -> str:
+    return file.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def sources() -> list[Path]:
+    return sorted(ROOT.rglob("*.py"))
+
+
+def targets(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [name.name for name in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "imports are written in full"
+        module = node.module or ""
+        return [resolved(module, name.name) for name in node.names]
+    return []
+
+
+def resolved(module: str, name: str) -> str:
+    """What ``from module import name`` loads; a public name of taskd loads its home."""
+    if module == "taskd":
+        return taskd._HOME.get(name, f"taskd.{name}" if exists(name) else "taskd")
+    return module
+
+
+def exists(name: str) -> bool:
+    return (ROOT / name).is_dir() or (ROOT / f"{name}.py").is_file()
+
+
+def walk(nodes: list[ast.stmt], late: bool) -> Iterator[tuple[ast.stmt, bool]]:
+    """Every statement, and whether it runs later than its module's import."""
+    for node in nodes:
+        yield node, late
+        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for field in ("body", "orelse", "finalbody"):
+            inner = getattr(node, field, [])
+            yield from walk(inner, late or is_function or (for_types and field == "body"))
+        for handler in [*getattr(node, "handlers", []), *getattr(node, "cases", [])]:
+            yield from walk(handler.body, late)
+
+
+def imports_in(file: Path) -> list[Import]:
+    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    name = str(file.relative_to(ROOT.parent))
+    return [
+        Import(name, node.lineno, target, late)
+        for node, late in walk(tree.body, late=False)
+        for target in targets(node)
+    ]
+
+
+def against_the_rules(of: str, found: Import) -> bool:
+    if found.target.split(".")[0] != "taskd":
+        return False
+    to = part(found.target)
+    allowed, _ = ALLOWED[of]
+    return to not in allowed | {of, "__init__"} and not (found.late and (of, to) in LATE)
+
+
+def test_every_part_of_taskd_has_its_rule() -> None:
+    missing = {part_of_file(file) for file in sources()} - set(ALLOWED)
+    assert not missing, f"say in ALLOWED what {sorted(missing)} may import, and why"
+
+
+def test_the_rules_point_one_way() -> None:
+    one = {"tasks": "worker"}  # one thing in two folders: the task API
+    graph = {
+        of: {one.get(to, to) for to in allowed} - {one.get(of, of)}
+        for of, (allowed, _) in ALLOWED.items()
+        if of not in one
+    }
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, naming the circle
+
+
+@pytest.mark.parametrize("of", sorted(ALLOWED))
+def test_imports_point_one_way(of: str) -> None:
+    wrong = [
+        str(found)
+        for file in sources()
+        if part_of_file(file) == of
+        for found in imports_in(file)
+        if against_the_rules(of, found)
+    ]
+    assert not wrong, f"{wrong}; {of} may not: {ALLOWED[of][1]}"
+
+
+def test_master_worker_and_client_never_import_one_another() -> None:
+    towers = {"master": {"master"}, "worker": {"worker", "tasks", "testing"}, "client": {"client"}}
+    for tower, parts in towers.items():
+        others = set().union(*(other for name, other in towers.items() if name != tower))
+        for name in parts:
+            assert not ALLOWED[name][0] & others
+
+
+def test_a_forbidden_import_is_found_however_it_is_written() -> None:
+    for text in (
+        "import taskd.store.api",
+        "from taskd.store import api",
+        "from taskd import store",
+        "try:\n    import taskd.store\nexcept ImportError:\n    pass",
+        "def f():\n    with x:\n        from taskd.store.api import Row",
+        "match x:\n    case 1:\n        import taskd.store",
+    ):
+        tree = ast.parse(text)
+        found = [
+            Import("x", 1, target, late)
+            for node, late in walk(tree.body, late=False)
+            for target in targets(node)
+        ]
+        assert [against_the_rules("worker", each) for each in found] == [True], text
+
+
+def test_only_a_late_import_may_go_by_the_late_rules() -> None:
+    late = Import("x", 1, "taskd.client.blocking", late=True)
+    assert not against_the_rules("tasks", late)
+    assert against_the_rules("tasks", late._replace(late=False))
+    assert against_the_rules("worker", late)
+
+
+def test_what_the_master_starts_with_imports_no_slow_module() -> None:
+    wrong = [
+        str(found)
+        for file in sources()
+        if part_of_file(file) in MASTER_START_UP
+        for found in imports_in(file)
+        if not found.late and found.target.split(".")[0] in SLOW
+    ]
+    assert not wrong, f"{wrong}; the master's start-up is the pause: import it where it is used"
+
+
+def test_what_the_master_starts_with_loads_no_slow_module_in_fact() -> None:
+    """As above, but through other people's modules too, in a real interpreter."""
+    modules = [module_name(f) for f in sources() if part_of_file(f) in MASTER_START_UP]
+    code = (
+        f"import sys; sys.path[:0] = {[str(ROOT.parent), *sys.path]!r}\n"
+        + "".join(f"import {module}\n" for module in modules)
+        + f"print(*sorted({SLOW!r} & set(sys.modules)))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout.split()) == (0, []), ran.stderr
+
+
+def module_name(file: Path) -> str:
+    names = file.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(names[:-1] if names[-1] == "__init__" else names)
+
+
+def test_decisions_and_protocols_touch_nothing_outside() -> None:
+    wrong = [
+        str(found)
+        for file in sources()
+        if part_of_file(file) in PURE
+        for found in imports_in(file)
+        if found.target.split(".")[0] in OUTSIDE_WORLD
+    ]
+    assert not wrong, f"{wrong}; model and protocol are pure: hand the value in"
+
+
+def test_the_master_never_forks() -> None:
+    """It spawns by exec: a fork would copy its store, its thread's locks and every descriptor."""
+    wrong = [
+        f"{file.relative_to(ROOT.parent)}:{node.lineno}"
+        for file in sources()
+        if part_of_file(file) in MASTER_START_UP - {"posix"}
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("fork", "forkpty")
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("os", "pty")
+    ]
+    assert not wrong, wrong
