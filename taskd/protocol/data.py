@@ -1,12 +1,43 @@
 """Plain data: the values users save, pass and return, as CBOR with defined tags.
 
+Used by clients (arguments), workers (cursors, steps, state, results) and, seldom, the master.
+
 Allowed: None, bool, int, float, str, bytes, list, tuple, dict, set, datetime, date, Decimal,
 UUID, nested at most DEPTH deep. What comes back is equal and of the same types (NaN equals NaN).
+
+Format (CBOR, RFC 8949, definite lengths only; the tags are defined in ``tags``)
+    None, bool, int below 2**64, float, str, bytes, list, dict: CBOR's own items
+    tag 2, 3      a larger int, at most INT_BYTES bytes, in its shortest form
+    tag 0         datetime with a UTC offset: ISO 8601 text. The offset is kept, a zone's name not
+    tag 37        UUID: 16 bytes
+    tag 258       set: array
+    tag 1004      date: ISO 8601 text
+    tag 54101     tuple: array
+    tag 54102     datetime without a zone: ISO 8601 text; "~" behind it stands for fold=1
+    tag 54103     Decimal: its text, exact, with exponent, NaN and infinities
+Every other tag is refused before anything is built from it; so are simple values other than
+true, false and null, a repeated key and bytes behind the value. Nothing here runs user code but
+a zone's ``utcoffset`` when a datetime is encoded.
+
+Why ``encode`` proves the round trip without decoding: it passes a value only if every part of it
+is *exactly* of a type listed above, never of a subclass. For each such type the encoding above
+carries all that equality looks at, so decode(encode(x)) equals x, type for type; the property
+tests hold the two functions to that. Three things that a type does not show are checked apart:
+that text is valid Unicode, that an int is not too large, and that a datetime among keys or set
+members has a fixed offset (two that differ in their zones may be equal once these are gone).
+A value must not be changed by another thread meanwhile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from io import BytesIO
+from types import NoneType
 from typing import Any
+
+from cbor2 import CBORDecoder, CBOREncodeError, CBORError, dumps
+
+from taskd.errors import NotPlainData, ProtocolError
 
 DEPTH = 64
 CURSOR_LIMIT = 64 * 1024
@@ -14,12 +45,149 @@ RESULT_LIMIT = 1024 * 1024
 ARGUMENTS_LIMIT = 1024 * 1024
 SAVED_LIMIT = 16 * 1024 * 1024
 
+MOST_ITEMS = SAVED_LIMIT
+"""Items in one value, however they are shared: bounds the walk over lists that hold each other."""
+
+_NATIVE = frozenset((NoneType, bool, int, float, str, bytes))
+"""Types without parts that CBOR has itself; all they need is told by their type."""
+
+INT_BYTES = 1024
+"""The largest int's size. JSON and print stay quick and within Python's limit on digits."""
+
+_LARGE_INT_MARKS = (b"\xc2\x59", b"\xc2\x5a", b"\xc2\x5b", b"\xc3\x59", b"\xc3\x5a", b"\xc3\x5b")
+"""How an int of 256 bytes or more begins; other bytes may look like it, then a slow look tells."""
+
+_holds_native: Callable[[Iterable[type]], bool] = _NATIVE.issuperset
+
 
 def encode(value: Any, what: str = "value", limit: int | None = None) -> bytes:
-    """``value`` as bytes, proven to round-trip. Raises errors.NotPlainData saying where and why."""
-    raise NotImplementedError
+    """``value`` as bytes, proven to round-trip.
+
+    ``what`` names the value in errors; ``limit`` is the most bytes it may take. Raises
+    errors.NotPlainData saying which part of it is wrong, why, and what to use instead.
+    """
+    room = MOST_ITEMS if limit is None else limit  # an item takes a byte or more
+    try:
+        raw = dumps(value) if _is_simple(value) else _dump_walked(value, room)
+        if len(raw) > INT_BYTES and any(mark in raw for mark in _LARGE_INT_MARKS):
+            _check_slowly(value, what, room)
+    except (CBOREncodeError, ValueError, _NotFittingError):
+        _check_slowly(value, what, room)
+        raise NotPlainData(f"{what} was changed while it was being saved") from None
+    if limit is not None and len(raw) > limit:
+        raise NotPlainData(
+            f"{what} takes {len(raw):,} bytes when saved; the limit is {limit:,}. Put large data "
+            "into a file (in a task: below ctx.scratch) and keep the file's path instead"
+        )
+    return raw
 
 
 def decode(raw: bytes) -> Any:
     """The value of ``encode``'s bytes. Raises errors.ProtocolError on anything else."""
-    raise NotImplementedError
+    stream = BytesIO(raw)
+    try:
+        value = CBORDecoder(
+            stream,
+            semantic_decoders=_allowed_tags,  # asked for every tag, before cbor2's own decoders
+            max_depth=2 * DEPTH + 2,  # a tag counts as a level here; _fits counts what users see
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+        ).decode()
+    except (CBORError, UnicodeDecodeError, TypeError, ValueError, OverflowError) as error:
+        why = error.__cause__ or error
+        raise ProtocolError(f"not plain data: {why}") from None
+    if stream.tell() != len(raw):
+        raise ProtocolError("not plain data: there are bytes behind the value")
+    if type(value) not in _NATIVE and not _fits(value, DEPTH, [MOST_ITEMS]):
+        raise ProtocolError("not plain data: a value of a kind or a depth that is not allowed")
+    return value
+
+
+class _NotFittingError(Exception):
+    """The fast walk said no; ``notplain`` finds out where and why."""
+
+
+class _Tags(dict[int, Callable[[Any, bool], Any]]):
+    """Tag to decoder, for every tag there is: those not listed are refused.
+
+    The types behind the tags are imported when the first tag is met, since the master, which
+    hardly ever meets one, pays for every import with its clients' time.
+    """
+
+    def __missing__(self, tag: int) -> Callable[[Any, bool], Any]:
+        from taskd.protocol import tags
+
+        return tags.DECODERS.get(tag) or tags.refuse(tag)
+
+
+_allowed_tags = _Tags()
+
+
+def _is_simple(value: Any) -> bool:
+    """Whether ``value`` is native, or a list or dict of natives: by far the most common."""
+    kind = type(value)
+    if kind is dict:
+        return _holds_native(map(type, value)) and _holds_native(map(type, value.values()))
+    return kind in _NATIVE or (kind is list and _holds_native(map(type, value)))
+
+
+def _dump_walked(value: Any, room: int) -> bytes:
+    from taskd.protocol.tags import ENCODERS
+
+    if not _fits(value, DEPTH, [room]):
+        raise _NotFittingError
+    return dumps(value, encoders=ENCODERS)
+
+
+def _fits(value: Any, depth: int, room: list[int]) -> bool:
+    """Whether ``value`` is plain data at most ``depth`` deep with at most ``room[0]`` items."""
+    kind = type(value)
+    if kind is dict:
+        if not _holds_native(map(type, value)) and not _keys_fit(value, depth - 1):
+            return False
+        items: Iterable[Any] = value.values()
+    elif kind is set:
+        return depth > 0 and _takes(value, room) and _keys_fit(value, depth - 1)
+    elif kind is list or kind is tuple:
+        items = value
+    else:
+        return kind in _NATIVE or _is_tagged_leaf(kind)
+    if depth <= 0 or not _takes(value, room):
+        return False
+    if _holds_native(map(type, items)):
+        return True
+    return all(_fits(item, depth - 1, room) for item in items)
+
+
+def _takes(container: Any, room: list[int]) -> bool:
+    room[0] -= len(container)
+    return room[0] >= 0
+
+
+def _keys_fit(keys: Iterable[Any], depth: int) -> bool:
+    """Whether all ``keys`` (or set members) are plain data that can be told apart when decoded."""
+    return all(type(key) in _NATIVE or _key_fits(key, depth) for key in keys)
+
+
+def _key_fits(key: Any, depth: int) -> bool:
+    from taskd.protocol.tags import has_fixed_offset
+
+    kind = type(key)
+    if kind is tuple:
+        return depth > 0 and _keys_fit(key, depth - 1)
+    return kind in _NATIVE or (_is_tagged_leaf(kind) and has_fixed_offset(key))
+
+
+def _is_tagged_leaf(kind: type) -> bool:
+    from taskd.protocol.tags import LEAVES
+
+    return kind in LEAVES
+
+
+def _check_slowly(value: Any, what: str, room: int) -> None:
+    """Raise NotPlainData for the first thing that is wrong with ``value``, if anything is."""
+    from taskd.protocol.notplain import complaint
+
+    text = complaint(value, what, room)
+    if text is not None:
+        raise NotPlainData(text) from None

@@ -1,30 +1,124 @@
-"""Length-prefixed messages: four bytes of length (big-endian), then one CBOR map without tags."""
+"""Length-prefixed messages: four bytes of length (big-endian), then one CBOR map without tags.
+
+Used by every process that speaks over a socket. The map's keys, at every level, are text; its
+nesting is at most DEPTH, lengths are definite, no key stands twice. What breaks that is a
+ProtocolError, and the connection is of no further use: a Decoder that raised once raises for
+ever. A length of 0 or above the limit is refused as soon as it is known, before its body comes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from io import BytesIO
 from typing import Any
+
+from cbor2 import CBORDecoder, CBORError, dumps
+
+from taskd.errors import ProtocolError
 
 LIMIT = 2 * 1024 * 1024
 """Bytes in one frame's body at most."""
 
+DEPTH = 64
+"""Maps and arrays within each other at most."""
+
+_HEAD = 4
+_TEXT = frozenset((str,))
+
 
 def encode(message: dict[str, Any]) -> bytes:
     """One frame. Raises errors.ProtocolError if the body passes LIMIT."""
-    raise NotImplementedError
+    body = dumps(message)
+    if len(body) > LIMIT:
+        raise ProtocolError(f"a message of {len(body):,} bytes; at most {LIMIT:,} fit in a frame")
+    return len(body).to_bytes(_HEAD, "big") + body
 
 
 class Decoder:
     """Bytes in, messages out; keeps a partial frame until the rest of it comes.
 
     ``rest`` is what was fed and not yet returned: it is carried over an exec and fed again.
+    Invariant: ``_start`` is where the next frame's length begins in ``_buffer``; what stands
+    before it is done with and is given back when ``feed`` needs room.
     """
 
-    def feed(self, data: bytes) -> None: ...
+    __slots__ = ("_broken", "_buffer", "_limit", "_start")
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._buffer = bytearray()
+        self._start = 0
+        self._limit = limit
+        self._broken: str | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Take in what was read from the connection."""
+        if self._start:
+            del self._buffer[: self._start]
+            self._start = 0
+        self._buffer += data
 
     def next(self) -> dict[str, Any] | None:
         """The next whole message, or None. Raises errors.ProtocolError for a broken one."""
-        raise NotImplementedError
+        if self._broken is not None:
+            raise ProtocolError(self._broken)
+        try:
+            return self._next()
+        except ProtocolError as error:
+            self._broken = str(error)
+            raise
+
+    def _next(self) -> dict[str, Any] | None:
+        begin = self._start + _HEAD
+        if len(self._buffer) < begin:
+            return None
+        length = int.from_bytes(self._buffer[self._start : begin], "big")
+        if not 0 < length <= self._limit:
+            raise ProtocolError(f"a frame of {length:,} bytes; allowed are 1 to {self._limit:,}")
+        if len(self._buffer) < begin + length:
+            return None
+        self._start = begin + length
+        return _decode(bytes(self._buffer[begin : self._start]))
 
     @property
     def rest(self) -> bytes:
-        raise NotImplementedError
+        return bytes(self._buffer[self._start :])
+
+
+class _NoTags(dict[int, Callable[[Any, bool], Any]]):
+    """For every tag there is, a decoder that refuses it; cbor2 asks here before its own."""
+
+    def __missing__(self, tag: int) -> Callable[[Any, bool], Any]:
+        return _refuse_tag
+
+
+def _refuse_tag(value: Any, hashable: bool) -> Any:
+    raise ValueError("a CBOR tag, which a frame must not have")
+
+
+def _check_keys(value: Mapping[Any, Any], hashable: bool) -> Mapping[Any, Any]:
+    if hashable or not _TEXT.issuperset(map(type, value)):
+        raise ValueError("a key that is not text")
+    return value
+
+
+_no_tags = _NoTags()
+
+
+def _decode(body: bytes) -> dict[str, Any]:
+    stream = BytesIO(body)
+    try:
+        message = CBORDecoder(
+            stream,
+            semantic_decoders=_no_tags,
+            object_hook=_check_keys,
+            max_depth=DEPTH,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+        ).decode()
+    except (CBORError, UnicodeDecodeError, TypeError, ValueError, OverflowError) as error:
+        raise ProtocolError(f"a broken frame: {error.__cause__ or error}") from None
+    if type(message) is not dict:
+        raise ProtocolError("a frame that holds no map")
+    if stream.tell() != len(body):
+        raise ProtocolError("a frame with bytes behind its map")
+    return message

@@ -1,0 +1,186 @@
+"""Why a value is not plain data, and what to use instead: one sentence for the user.
+
+Used by ``data`` once its fast walk has said no (or where only a look at every int will do), so
+that this one may be slow and exact. Runs in clients and workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from taskd.protocol import data, tags
+
+_ALLOWED = (
+    "None, bool, int, float, str, bytes, list, tuple, dict, set, datetime, date, Decimal, UUID"
+)
+
+_BASES: tuple[tuple[str, str], ...] = (
+    ("enum.Enum", "its .value"),
+    ("builtins.bool", "bool(value)"),
+    ("builtins.frozenset", "a set"),
+    ("builtins.bytearray", "bytes(value)"),
+    ("builtins.memoryview", "bytes(value)"),
+    ("numpy.generic", "value.item()"),
+    ("numpy.ndarray", "value.tolist()"),
+    ("builtins.int", "int(value)"),
+    ("builtins.float", "float(value)"),
+    ("builtins.str", "str(value)"),
+    ("builtins.bytes", "bytes(value)"),
+    ("builtins.dict", "dict(value)"),
+    ("builtins.list", "list(value)"),
+    ("builtins.tuple", "tuple(value)"),
+    ("builtins.set", "set(value)"),
+    ("builtins.range", "list(value)"),
+    ("builtins.complex", "the tuple (value.real, value.imag)"),
+    ("datetime.datetime", "a plain datetime"),
+    ("datetime.date", "a plain date"),
+    ("datetime.timedelta", "value.total_seconds()"),
+    ("datetime.time", "value.isoformat()"),
+    ("datetime.tzinfo", "the zone's name"),
+    ("decimal.Decimal", "Decimal(value)"),
+    ("fractions.Fraction", "the tuple (value.numerator, value.denominator)"),
+    ("pathlib.PurePath", "str(value)"),
+    ("uuid.UUID", "UUID(int=value.int)"),
+)
+
+
+class _BadError(Exception):
+    """Ends the walk with the sentence."""
+
+
+def complaint(value: Any, what: str, room: int) -> str | None:
+    """The first thing wrong with ``value``, which the user knows as ``what``; None if nothing is.
+
+    ``room`` is how many items it may hold. Looks at every part: types, depth,
+    cycles, count of items, text, size of ints, zones.
+    """
+    try:
+        _Walk(room).visit(value, what, ())
+    except _BadError as bad:
+        return str(bad)
+    return None
+
+
+class _Walk:
+    """One look at a whole value; ``room`` is how many items may still come."""
+
+    def __init__(self, room: int) -> None:
+        self.limit = self.room = room
+
+    def visit(self, value: Any, path: str, above: tuple[int, ...], key: bool = False) -> None:
+        kind = type(value)
+        if kind in (list, tuple, dict, set):
+            self._enter(value, path, above)
+            for part, where, is_key in _parts(value, path):
+                self.visit(part, where, (*above, id(value)), key or is_key)
+        elif kind is int:
+            _check_int(value, path)
+        elif kind is str:
+            _check_text(value, path)
+        elif kind is datetime:
+            _check_zone(value, path, key)
+        elif kind not in data._NATIVE and kind not in tags.LEAVES:
+            raise _BadError(_wrong_type(value, path))
+
+    def _enter(self, value: Any, path: str, above: tuple[int, ...]) -> None:
+        if id(value) in above:
+            raise _BadError(f"{_short(path)} contains itself; plain data cannot")
+        if len(above) >= data.DEPTH:
+            raise _BadError(
+                f"{_short(path)} is nested more than {data.DEPTH} levels deep; "
+                "keep a flatter form, such as a list of rows"
+            )
+        self.room -= len(value)
+        if self.room < 0:
+            raise _BadError(f"{_short(path)}: more than {self.limit:,} items in one value")
+
+
+def _parts(value: Any, path: str) -> Iterator[tuple[Any, str, bool]]:
+    """Each part with the path that names it, and whether it stands as a key or set member."""
+    if type(value) is set:
+        for member in value:
+            yield member, f"the member {_brief(member)} of {path}", True
+    elif type(value) is dict:
+        for key, item in value.items():
+            yield key, f"the key {_brief(key)} of {path}", True
+            yield item, f"{path}[{_brief(key)}]", False
+    else:
+        for index, item in enumerate(value):
+            yield item, f"{path}[{index}]", False
+
+
+def _brief(value: Any) -> str:
+    if type(value) is str:
+        text = value if len(value) <= 40 else value[:37] + "..."
+        return '"' + text.encode("ascii", "backslashreplace").decode().replace('"', '\\"') + '"'
+    if type(value) in (bool, int, float, bytes):
+        text = hex(value) if type(value) is int and value.bit_length() > 64 else repr(value)
+        return text if len(text) <= 40 else text[:37] + "..."
+    return f"of type {type(value).__name__}"
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= 200 else f"{path[:90]} … {path[-90:]}"
+
+
+def _check_int(value: int, path: str) -> None:
+    magnitude = value if value >= 0 else -1 - value
+    if magnitude.bit_length() > 8 * data.INT_BYTES:
+        raise _BadError(
+            f"{_short(path)} is an int of {value.bit_length():,} bits; at most "
+            f"{8 * data.INT_BYTES:,} are allowed. Use its bytes: value.to_bytes(...)"
+        )
+
+
+def _check_text(value: str, path: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise _BadError(
+            f"{_short(path)} is text that is not valid Unicode (a lone surrogate at position "
+            f"{error.start}). Use bytes; for a file's name os.fsencode(name)"
+        ) from None
+
+
+def _check_zone(value: datetime, path: str, key: bool) -> None:
+    if value.tzinfo is None:
+        return
+    if value.utcoffset() is None:
+        raise _BadError(
+            f"{_short(path)} is a datetime whose zone gives no UTC offset. "
+            "Use value.replace(tzinfo=None), or a zone with an offset"
+        )
+    if key and not tags.has_fixed_offset(value):
+        raise _BadError(
+            f"{_short(path)} is a datetime in a zone whose offset changes; as a key or a member "
+            "of a set it must have a fixed one. Use value.astimezone(timezone.utc)"
+        )
+
+
+def _wrong_type(value: Any, path: str) -> str:
+    kind = type(value)
+    return (
+        f"{_short(path)} is of type {_type_name(kind)}, which cannot be saved. Use "
+        f"{_instead(value)}; allowed are exactly {_ALLOWED}, not subclasses of them"
+    )
+
+
+def _type_name(kind: type) -> str:
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
+def _instead(value: Any) -> str:
+    kind = type(value)
+    if hasattr(kind, "__dataclass_fields__"):
+        return "dataclasses.asdict(value)"
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return "tuple(value) or value._asdict()"
+    names = {f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__}
+    for name, instead in _BASES:
+        if name in names:
+            return instead
+    if hasattr(kind, "__next__"):
+        return "list(value)"
+    return "a dict of what is needed from it"
