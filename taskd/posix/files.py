@@ -1,0 +1,92 @@
+"""Files that survive a crash: room reserved ahead, holes given back, whole files put in place.
+
+Used in every process of the daemon. Nothing here knows what the files hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+
+_KEEP_SIZE = 0x01  # linux/falloc.h
+_PUNCH_HOLE = 0x02
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_fallocate = getattr(_libc, "fallocate64", None) or _libc.fallocate  # 64-bit offsets everywhere
+_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_fallocate.restype = ctypes.c_int
+
+_CANNOT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors that pass once someone makes room: disk full, quota used up, size limit of the process."""
+
+
+def _allocate(fd: int, mode: int, offset: int, length: int) -> bool:
+    while _fallocate(fd, mode, offset, length) != 0:
+        number = ctypes.get_errno()
+        if number == errno.EINTR:
+            continue
+        if number in _CANNOT:
+            return False
+        raise OSError(number, os.strerror(number))
+    return True
+
+
+def reserve(fd: int, offset: int, length: int) -> bool:
+    """Allocate disk space for that range without changing the file's size.
+
+    Writing there later cannot fail for want of space. Truncating the file, also to the size it
+    has, gives the space back. False if the file system cannot reserve; raises OSError (one of
+    DISK_FULL) if there is no room, and then nothing is allocated that was not before.
+    """
+    return _allocate(fd, _KEEP_SIZE, offset, length)
+
+
+def punch(fd: int, offset: int, length: int) -> bool:
+    """Give the disk space of that range back; it reads as zeros and the size stays.
+
+    False if the file system cannot. A crash in the middle may leave any part of it done.
+    """
+    return _allocate(fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length)
+
+
+def sync_directory(path: str) -> None:
+    """Make names that were created, renamed or removed in the directory survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_atomically(path: str, data: bytes, mode: int = 0o600) -> None:
+    """Put a file with exactly ``data`` and ``mode`` in place: readers see the old one or this.
+
+    On return it survives a power cut. On an error the old file stands unharmed. One writer at a
+    time per path: the temporary name is the path with ``.new`` behind it, so that a crash leaves
+    at most one such file and the next write replaces it.
+    """
+    temporary = path + ".new"
+    try:
+        _write_synced(temporary, data, mode)
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_directory(os.path.dirname(path) or ".")
+
+
+def _write_synced(path: str, data: bytes, mode: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        os.fchmod(fd, mode)  # whatever the umask, and whatever a leftover had
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,62 @@
+"""POSIX record locks: who owns a slot or the state directory, as the kernel says.
+
+Used by workers (each on its slot), by the master (on its state directory, and to ask about the
+slots of others) and by the command line. A lock covers the whole file, to any size. It belongs to
+the *process*, which is what makes it worth having:
+
+* children that user code forks do not have it, nor do they keep it alive;
+* it survives ``execve`` if the descriptor does;
+* ``F_GETLK`` asks who has it without taking it, and tells the pid.
+
+Invariant: a process that takes a lock opens that file once, never duplicates the descriptor and
+never closes any descriptor of that file before it ends. Closing *any* descriptor of the file, in
+any thread, also a close-on-exec duplicate at exec, drops the lock at once and silently. For the
+same reason nothing here opens or closes anything.
+
+A process is never told about its own lock: to the kernel its own is no obstacle.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+
+_FLOCK = struct.Struct("@hhqqi0q")
+"""struct flock with 64-bit offsets: l_type, l_whence, l_start, l_len, l_pid, in C's alignment."""
+
+_WHOLE_FILE = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+
+
+class Held(Exception):
+    """Another process has the lock: ``pid``, as seen from here."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(f"the lock is held by process {pid}")
+        self.pid = pid
+
+
+def take(fd: int) -> None:
+    """Lock the file of ``fd`` (open for writing) for this process, without waiting.
+
+    Raises Held if another process has it, OSError if the file system knows no locks.
+    """
+    while True:
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETLK, _WHOLE_FILE)
+            return
+        except (BlockingIOError, PermissionError):  # EAGAIN or EACCES: both mean "held"
+            pid = holder(fd)
+        if pid is not None:  # else it was let go between the two calls: try again
+            raise Held(pid)
+
+
+def holder(fd: int) -> int | None:
+    """The pid of the other process that has the lock, or None if no other process has it.
+
+    Takes nothing and changes nothing; ``fd`` may be open for reading only. A holder in a pid
+    namespace that is not visible from here is told as 0, which is a holder all the same.
+    """
+    answer = fcntl.fcntl(fd, fcntl.F_GETLK, _WHOLE_FILE)
+    kind, _, _, _, pid = _FLOCK.unpack(answer)
+    return None if kind == fcntl.F_UNLCK else int(pid)

@@ -1,0 +1,263 @@
+"""The slot file, format 1: its bytes, and the errors that reading and writing it may raise.
+
+Pure: bytes in, bytes out. Used by the worker that writes its slot and by whoever reads one. A
+slot belongs to one worker for its whole life; it outlives the worker and the master, and a slot
+may be read by a taskd of another version than the one that wrote it. All numbers are big-endian
+and unsigned, all maps are plain CBOR without tags.
+
+Header block: bytes 0 to 4095, written once
+    0     8 bytes   "taskslot"
+    8     u16       format version: 1
+    10    u32       length of the map
+    14    map       {"worker": 16 random bytes, the slot's id; "pid", "start" (clock ticks since
+                    boot), "boot" (boot id): the process that owns it; "revision": its name}
+    ...             zeros
+    4092  u32       CRC-32 of bytes 0 to 4091
+    The first ten bytes and the checksum stay where they are in every later version, so that a
+    newer slot is told from a broken one.
+
+Records: from byte 4096 on, one right behind the other
+    0     u32       length of the body, at most 32 MiB
+    4     u32       CRC-32 of: the slot's id, the record's offset in the file (u64), the length
+                    (u32), the body
+    8     body      CBOR: a definite-length array of kind (0 to 23) and fields (a definite-length
+                    map with text keys). A body therefore begins with 0x82, the kind as one byte,
+                    and a byte from 0xa0 to 0xbb.
+    Kinds are those of ``protocol.saved.Kind``. Because the checksum covers the id and the offset,
+    no bytes that users save can be taken for a record, not even a copy of a real one; and because
+    the id is random, neither can remains of another slot.
+
+PAD  {"fill": bytes of 0xff}. Stands where the next record must begin at a multiple of 4096.
+    0xff and not zero, so that it is never taken for a hole.
+
+SNAPSHOT  {"saved": bytes, "begin": map, "saves": u, "progress": map or null}, always at a multiple
+    of 4096. It replaces everything before it: ``begin`` holds the fields of the attempt's BEGIN
+    record, ``saves`` how many saving records stood since then, ``progress`` the last PROGRESS
+    record's fields. Once it is on disk, everything between the header block and it may be a hole,
+    or become one at any moment, in part too.
+
+Reading
+    A record that is not whole (cut off, or a wrong checksum) ends the slot:
+
+    * zeros in it, and a whole SNAPSHOT somewhere behind: a hole, perhaps half made; reading goes
+      on at the first such snapshot. What is before a whole snapshot is past, whoever zeroed it.
+    * a whole record somewhere behind, at any byte: damage. The slot must not be trusted.
+    * otherwise: a torn tail (a write cut short by a crash, or zeros). The slot ends before it.
+
+    Writers truncate a torn tail before they write again, so there is never anything behind one.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import cbor2
+
+from taskd import errors
+from taskd.posix.process import Identity
+from taskd.protocol.saved import Kind
+
+VERSION = 1
+MAGIC = b"taskslot"
+BLOCK = 4096
+"""Size of the header block, and what snapshots are aligned to (bytes)."""
+
+BODY_LIMIT = 32 * 1024 * 1024
+"""Bytes in one record's body at most: a snapshot of 16 MiB of saved state fits with room."""
+
+LIMIT = 256 * 1024 * 1024
+"""Bytes of records in one slot at most, the hole before the last snapshot not counted."""
+
+SUFFIX = ".slot"
+"""Ends a slot's file name. A slot under construction has ``.new`` instead and means nothing."""
+
+_START = struct.Struct(">8sHI")
+_FRAME = struct.Struct(">II")
+_PLACE = struct.Struct(">QI")
+_CRC = struct.Struct(">I")
+FRAME_SIZE = _FRAME.size
+BODY_START = b"\x82[\x00-\x17][\xa0-\xbb]"
+"""A regular expression: how every body begins."""
+
+_PAD_FIXED = b"\x82" + bytes([Kind.PAD]) + b"\xa1\x64fill\x59"  # then u16 and that many bytes
+_PAD_SIZE = FRAME_SIZE + len(_PAD_FIXED) + 2  # of the smallest pad record
+
+
+class SlotError(errors.Error):
+    """Something about one slot."""
+
+    code = "slot"
+
+
+class SlotDamaged(SlotError):
+    """The bytes are not what a writer wrote; the text says where and what was found."""
+
+    code = "slot-damaged"
+
+
+class SlotFromFuture(SlotError):
+    """Written by a newer taskd in a format that this one does not know."""
+
+    code = "slot-from-future"
+
+
+class SlotFull(SlotError):
+    """There is no room on the disk (or in the quota) now; the slot is whole, try again later."""
+
+    code = "slot-full"
+
+
+class SlotTooLarge(SlotError):
+    """The record or the slot would pass a limit; trying again does not help."""
+
+    code = "slot-too-large"
+
+
+class Header(NamedTuple):
+    """What a slot says about itself: its id (the worker's), its owner and the code it runs."""
+
+    worker: bytes
+    pid: int
+    start: int
+    boot: str
+    revision: str
+
+    @property
+    def owner(self) -> Identity:
+        """The process that writes this slot."""
+        return Identity(self.pid, self.start, self.boot)
+
+
+class Record(NamedTuple):
+    """One record: where it begins, its kind (``protocol.saved.Kind``), its fields."""
+
+    offset: int
+    kind: int
+    fields: dict[str, Any]
+
+
+def file_name(worker: bytes) -> str:
+    """The name of that worker's slot file."""
+    return worker.hex() + SUFFIX
+
+
+def encode_header(header: Header) -> bytes:
+    """The header block. Raises SlotTooLarge if the revision's name does not fit."""
+    fields = cbor2.dumps(header._asdict())
+    room = BLOCK - _START.size - _CRC.size
+    if len(fields) > room:
+        raise SlotTooLarge(
+            f"the revision's name ({len(header.revision)} characters) does not fit into a slot's "
+            f"header of {BLOCK} bytes: give the release directory a shorter name"
+        )
+    block = _START.pack(MAGIC, VERSION, len(fields)) + fields.ljust(room, b"\0")
+    return block + _CRC.pack(crc32(block))
+
+
+def decode_header(block: bytes) -> Header:
+    """The header in a slot's first 4096 bytes. Raises SlotDamaged or SlotFromFuture."""
+    if len(block) < BLOCK or not block.startswith(MAGIC):
+        raise SlotDamaged(
+            f"not a slot: its first {BLOCK} bytes are no header (found {len(block)} bytes "
+            f"that begin with {block[:8]!r})"
+        )
+    _, version, length = _START.unpack_from(block)
+    if crc32(block[: -_CRC.size]) != _CRC.unpack(block[-_CRC.size :])[0]:
+        raise SlotDamaged("the slot's header has a wrong checksum (bytes 0 to 4095)")
+    if version > VERSION:
+        raise SlotFromFuture(
+            f"the slot is in format {version}, and this taskd knows up to {VERSION}: it was "
+            "written by a newer taskd, and only that or a later one can read it"
+        )
+    return _header(decode_map(block[_START.size : _START.size + length]))
+
+
+def _header(fields: dict[str, Any]) -> Header:
+    try:
+        return Header(**{name: fields[name] for name in Header._fields})
+    except KeyError as missing:
+        raise SlotDamaged(f"the slot's header lacks {missing}") from None
+
+
+def encode_body(kind: int, fields: dict[str, Any]) -> bytes:
+    """A record's body. Raises SlotTooLarge past BODY_LIMIT."""
+    body = cbor2.dumps([int(kind), fields])
+    if len(body) > BODY_LIMIT:
+        raise SlotTooLarge(
+            f"a record of {len(body)} bytes passes the limit of {BODY_LIMIT}: "
+            "keep large data in files under ctx.scratch"
+        )
+    return body
+
+
+def decode_body(offset: int, body: bytes) -> Record:
+    """The record of a body that stood at ``offset`` with a right checksum. Raises SlotDamaged."""
+    kind, fields = _decode(body)
+    return Record(offset, kind, fields)
+
+
+def decode_map(raw: bytes) -> dict[str, Any]:
+    """One CBOR map without tags. Raises SlotDamaged."""
+    fields: dict[str, Any] = _decode(raw)
+    return fields
+
+
+class _NoTags(Mapping[int, Callable[[Any, bool], Any]]):
+    """A decoder table that has an answer for every tag, and the answer is no.
+
+    The decoder asks before it builds anything of a tag's content.
+    """
+
+    def __getitem__(self, tag: int) -> Callable[[Any, bool], Any]:
+        raise ValueError(f"tag {tag} in a slot")
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 1
+
+
+_NO_TAGS = _NoTags()
+
+
+def _decode(raw: bytes) -> Any:
+    try:
+        return cbor2.loads(raw, semantic_decoders=_NO_TAGS, max_depth=64, allow_indefinite=False)
+    except (cbor2.CBORDecodeError, ValueError) as error:
+        raise SlotDamaged(f"a slot's CBOR cannot be read: {error}") from error
+
+
+def seed(worker: bytes) -> int:
+    """The checksum over a slot's id, which every record's checksum begins with."""
+    return crc32(worker)
+
+
+def checksum(seed: int, offset: int, body: bytes) -> int:
+    """The checksum of a record with that body at that offset."""
+    return crc32(body, crc32(_PLACE.pack(offset, len(body)), seed))
+
+
+def frame(seed: int, offset: int, body: bytes) -> bytes:
+    """The whole record, to be written at exactly that offset."""
+    return _FRAME.pack(len(body), checksum(seed, offset, body)) + body
+
+
+def split_frame(head: bytes) -> tuple[int, int]:
+    """A record's length of body and checksum, from its first FRAME_SIZE bytes."""
+    length, crc = _FRAME.unpack(head)
+    return length, crc
+
+
+def pad(seed: int, offset: int) -> bytes:
+    """A PAD record at ``offset`` that ends at a multiple of BLOCK; nothing if one is there."""
+    gap = -offset % BLOCK
+    if gap == 0:
+        return b""
+    if gap < _PAD_SIZE:
+        gap += BLOCK
+    count = gap - _PAD_SIZE
+    return frame(seed, offset, _PAD_FIXED + count.to_bytes(2, "big") + b"\xff" * count)

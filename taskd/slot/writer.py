@@ -1,0 +1,288 @@
+"""The owner's side of a slot: appends records and keeps the file whole. Runs in the worker.
+
+The format is in ``slot.layout``; the records' meaning, but for BEGIN, PROGRESS, END, SNAPSHOT and
+PAD, is the task API's business. One record costs one ``write``; it needs no other process.
+
+Invariants:
+* The process that creates the writer is the only one that writes, from one thread at a time
+  (``sync`` may come from another). It opened the file once and never duplicates nor closes the
+  descriptor, for that would drop its lock (see ``posix.locks``). The descriptor is close-on-exec,
+  and record locks do not pass to forked children.
+* Between any two calls the file ends with a whole record. A write that came out short is truncated
+  back before anything else happens.
+* A record other than END is written only while END_ROOM bytes stay allocated behind it, so that an
+  attempt's end can be written when the disk is full. Where the file system cannot reserve, it has
+  this promise not to give; nor against a lowering of RLIMIT_FSIZE below what was reserved.
+* Every write is at a stated offset: the descriptor's own position means nothing to anybody.
+
+After a power cut a slot may hold what it held before its last ``reset``, since only ``sync`` and
+``durable`` reach the disk: who reads it compares BEGIN's task and attempt with the claim.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+from typing import Any, NoReturn
+
+from taskd.posix import files, locks
+from taskd.posix.process import Identity
+from taskd.protocol.saved import Kind
+from taskd.slot import layout
+from taskd.slot.layout import BLOCK, LIMIT, SlotFull, SlotTooLarge
+
+END_ROOM = 4096
+"""Bytes kept allocated behind every record, for END."""
+
+CHUNK = 64 * 1024
+"""Bytes allocated ahead at a time, so that most records need no allocation of their own."""
+
+SNAPSHOT_AFTER = 1024 * 1024
+"""A snapshot is wanted after this many bytes of records at the earliest …"""
+
+SNAPSHOT_FACTOR = 4
+"""… and after this many times the size of the last one: it adds a quarter to all writing."""
+
+_SAVES = frozenset({Kind.STEP, Kind.LOOP, Kind.CHECKPOINT})
+
+
+class SlotWriter:
+    """One slot, held for the worker's whole life. Make it with ``create``.
+
+    ``fd``: the one descriptor. ``name``: the file's name in its directory.
+    """
+
+    __slots__ = (
+        "_ask_at",
+        "_begin",
+        "_directory",
+        "_end",
+        "_floor",
+        "_progress",
+        "_punches",
+        "_room",
+        "_saves",
+        "_seed",
+        "_unsure",
+        "fd",
+        "name",
+    )
+
+    def __init__(self, fd: int, directory: str, worker: bytes) -> None:
+        self.fd = fd
+        self.name = layout.file_name(worker)
+        self._directory = directory
+        self._seed = layout.seed(worker)
+        self._punches = True  # until the file system says that it cannot
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._end = BLOCK  # where the next record goes; everything before is whole
+        self._floor = BLOCK  # everything from the header block to here was given back
+        self._room = BLOCK  # allocated up to here
+        self._unsure = False  # bytes of a record that is not whole may stand behind _end
+        self._ask_at = BLOCK + SNAPSHOT_AFTER
+        self._begin: dict[str, Any] = {}
+        self._saves = 0
+        self._progress: dict[str, Any] | None = None
+
+    @classmethod
+    def create(cls, directory: str, worker: bytes, who: Identity, revision: str) -> SlotWriter:
+        """A new, empty slot, locked and in place under its name, also after a power cut.
+
+        ``worker``: the worker's random id, which is the slot's. ``who``: this process. Raises
+        SlotFull if there is no room, FileExistsError if a slot of that id is there.
+        """
+        header = layout.Header(worker, who.pid, who.start, who.boot, revision)
+        path = os.path.join(directory, layout.file_name(worker))
+        if os.path.lexists(path):
+            raise FileExistsError(f"a slot of this id exists already: {path}")
+        temporary = path.removesuffix(layout.SUFFIX) + ".new"
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            slot = cls(fd, directory, worker)
+            slot._set_up(layout.encode_header(header))
+            os.rename(temporary, path)
+            files.sync_directory(directory)
+        except BaseException:
+            for name in (temporary, path):
+                with contextlib.suppress(OSError):
+                    os.unlink(name)
+            os.close(fd)
+            raise
+        return slot
+
+    def _set_up(self, block: bytes) -> None:
+        locks.take(self.fd)
+        try:
+            files.reserve(self.fd, 0, BLOCK + END_ROOM)
+            if os.pwrite(self.fd, block, 0) < BLOCK:
+                raise SlotFull("no room for a slot: its header was written in part only")
+            os.fdatasync(self.fd)
+        except OSError as error:
+            _tell(error)
+        self._make_room(0, END_ROOM)
+
+    def append(self, kind: int, fields: dict[str, Any], durable: bool = False) -> int:
+        """Write one record and return its offset. ``durable``: it survives a power cut on return.
+
+        Raises SlotFull if there is no room now: nothing was written, the same call may succeed
+        later. Raises SlotTooLarge if the record or the slot would pass its limit.
+        """
+        record = layout.frame(self._seed, self._end, layout.encode_body(kind, fields))
+        self._check_limit(len(record))
+        self._make_room(len(record), END_ROOM)
+        offset = self._put(record)
+        self._note(kind, fields)
+        if durable:
+            self.sync()
+        return offset
+
+    def append_end(self, fields: dict[str, Any]) -> int:
+        """Write the END record and return its offset.
+
+        If there is no room, it takes what is kept for it: a record of up to END_ROOM bytes
+        succeeds on a full disk too. Raises SlotFull only for a larger one.
+        """
+        record = layout.frame(self._seed, self._end, layout.encode_body(Kind.END, fields))
+        try:
+            self._make_room(len(record), END_ROOM)
+        except SlotFull:
+            if len(record) > END_ROOM:
+                raise
+        return self._put(record)
+
+    def sync(self) -> None:
+        """Make everything appended so far survive a power cut."""
+        os.fdatasync(self.fd)
+
+    @property
+    def wants_snapshot(self) -> bool:
+        """Whether enough was appended that ``snapshot`` pays for itself by giving space back."""
+        return self._punches and self._end >= self._ask_at
+
+    def snapshot(self, saved: bytes) -> int:
+        """Write the full state, sync it, then give back the space of everything before it.
+
+        ``saved``: ``Saved.encode``'s bytes. Returns the record's offset. Raises as ``append``,
+        and then asks again only after another SNAPSHOT_AFTER bytes.
+        """
+        self._ask_at = self._end + SNAPSHOT_AFTER
+        pad = layout.pad(self._seed, self._end)
+        offset = self._end + len(pad)
+        body = layout.encode_body(Kind.SNAPSHOT, self._full_state(saved))
+        record = pad + layout.frame(self._seed, offset, body)
+        self._check_limit(len(record))
+        self._make_room(len(record), END_ROOM)
+        self._put(record)
+        self.sync()  # before the first byte that it replaces goes
+        self._give_back(offset)
+        self._ask_at = self._end + max(SNAPSHOT_AFTER, SNAPSHOT_FACTOR * len(saved))
+        return offset
+
+    def reset(self) -> None:
+        """Empty the slot for the next attempt.
+
+        Only after the master has said that the attempt's end is recorded: this forgets it.
+        """
+        os.ftruncate(self.fd, BLOCK)
+        self._start_over()
+        with contextlib.suppress(SlotFull):  # truncating freed the room: the next append asks
+            self._make_room(0, END_ROOM)
+
+    def remove(self) -> None:
+        """Take the slot's name away; the lock stays until the process ends. May be repeated."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self._directory, self.name))
+        files.sync_directory(self._directory)
+
+    def _full_state(self, saved: bytes) -> dict[str, Any]:
+        return {
+            "saved": saved,
+            "begin": self._begin,
+            "saves": self._saves,
+            "progress": self._progress,
+        }
+
+    def _note(self, kind: int, fields: dict[str, Any]) -> None:
+        if kind in _SAVES:
+            self._saves += 1
+        elif kind == Kind.PROGRESS:
+            self._progress = dict(fields)
+        elif kind == Kind.BEGIN:
+            self._begin, self._saves, self._progress = dict(fields), 0, None
+
+    def _check_limit(self, length: int) -> None:
+        if self._end + length - self._floor > LIMIT:
+            raise SlotTooLarge(
+                f"the slot {self.name} would pass {LIMIT} bytes, which is the limit: what is no "
+                "longer needed is given back only on a file system that can punch holes (ext4, "
+                "XFS, Btrfs, tmpfs); put the state directory on one, or save less often"
+            )
+
+    def _make_room(self, length: int, behind: int) -> None:
+        """Have ``length`` bytes, and ``behind`` more, allocated behind the last record."""
+        needed = self._end + length + behind
+        if needed > self._room:
+            try:
+                self._allocate(needed)
+            except OSError as error:
+                _tell(error)
+
+    def _allocate(self, needed: int) -> None:
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)  # allocating alone ignores it
+        if limit != resource.RLIM_INFINITY and needed > limit:
+            raise SlotFull(f"no room in the slot: RLIMIT_FSIZE of this process is {limit} bytes")
+        ahead = needed + CHUNK
+        if limit != resource.RLIM_INFINITY:
+            ahead = min(ahead, limit)
+        try:
+            files.reserve(self.fd, self._end, ahead - self._end)
+        except OSError as error:
+            if error.errno not in files.DISK_FULL:
+                raise
+            ahead = needed  # less than we like, but all that is owed
+            files.reserve(self.fd, self._end, ahead - self._end)
+        self._room = ahead
+
+    def _put(self, record: bytes) -> int:
+        if self._unsure:
+            self._truncate_back()
+        offset = self._end
+        self._unsure = True  # also if an exception comes between the next two lines
+        try:
+            written = os.pwrite(self.fd, record, offset)
+        except OSError as error:
+            self._truncate_back()
+            _tell(error)
+        if written < len(record):
+            self._truncate_back()
+            raise SlotFull(f"no room in the slot: {written} of {len(record)} bytes were written")
+        self._end = offset + written
+        self._unsure = False
+        return offset
+
+    def _truncate_back(self) -> None:
+        """End the file with its last whole record again, and get back the room this frees."""
+        if os.fstat(self.fd).st_size > self._end:
+            os.ftruncate(self.fd, self._end)
+            self._room = self._end
+        self._unsure = False
+        with contextlib.suppress(SlotFull):
+            self._make_room(0, END_ROOM)
+
+    def _give_back(self, offset: int) -> None:
+        try:
+            self._punches = files.punch(self.fd, self._floor, offset - self._floor)
+        except OSError:  # the data is safe either way; the next snapshot tries again
+            return
+        if self._punches:
+            self._floor = offset
+
+
+def _tell(error: OSError) -> NoReturn:
+    """Raise SlotFull in place of the errors that pass once someone makes room."""
+    if error.errno in files.DISK_FULL:
+        raise SlotFull(f"no room in the slot: {error.strerror}") from error
+    raise error
