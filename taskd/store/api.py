@@ -19,7 +19,13 @@ SCHEMA = 1
 
 
 class Row(NamedTuple):
-    """A task as the store has it; times are Unix seconds."""
+    """A task as the store has it; times are Unix seconds.
+
+    ``version`` is that of the task function at submission, ``saved_version`` that of the kept
+    state (None: nothing is kept). ``run_at`` is None but while scheduled, ``worker`` but while
+    running; ``revision`` is where the last attempt ran. ``started`` is the first attempt's start.
+    ``error`` is that of the last attempt that ended; a claim clears ``reason`` alone.
+    """
 
     id: int
     owner: int
@@ -73,7 +79,13 @@ class Group(NamedTuple):
 
 
 class Submit(NamedTuple):
-    """A new task, unless its submission id or its live key is known. Result: Submitted."""
+    """A new task, unless its submission id or its live key is known. Result: Submitted.
+
+    A submission id stays known for ever, also one that found its task by the key. Another
+    owner's submission id is refused. A key lives until its task has ended (held is not ended);
+    the same key with another name or other bytes of arguments is a KeyConflict. A ``run_at``
+    after ``at`` makes the task scheduled, else it is queued.
+    """
 
     submission: bytes
     owner: int
@@ -88,6 +100,15 @@ class Submit(NamedTuple):
     retries: int
     on_deploy: OnDeploy | None
     at: float
+
+
+class SubmitAll(NamedTuple):
+    """Several new tasks of one request: all of them, or none if one of them is refused.
+
+    Result: a list of Submitted, in order, or that one's refusal. Other operations go on.
+    """
+
+    tasks: tuple[Submit, ...]
 
 
 class Submitted(NamedTuple):
@@ -113,7 +134,10 @@ class Settle(NamedTuple):
     """An attempt is over: running → ``state``. Result: Answer.
 
     If a cancel was wished, any state but ``succeeded`` becomes ``cancelled``. ``saved`` replaces
-    the kept state, None leaves it, b"" drops it. ``budgets`` replaces the counts.
+    the kept state, None leaves it, b"" drops it; a task that succeeded keeps none in any case.
+    ``saved_version`` goes with ``saved`` (None: the version at submission). ``progress`` None
+    leaves the last one. ``budgets`` replaces the counts. ``scheduled`` needs ``run_at``, else
+    ValueError; so does a ``state`` that no end leads to: both are bugs of the caller.
     """
 
     task: int
@@ -133,7 +157,8 @@ class Settle(NamedTuple):
 class Cancel(NamedTuple):
     """Queued, scheduled and held tasks are cancelled at once; a running one gets the wish.
 
-    ``owner`` None is an operator; else another's task answers as unknown. Result: Cancelled.
+    ``owner`` None is an operator; else another's task answers as unknown. An ended one stays as
+    it is. Result: Cancelled; Applied.task is None where no event was written.
     """
 
     task: int
@@ -149,7 +174,11 @@ class Cancelled(NamedTuple):
 
 
 class Retry(NamedTuple):
-    """Held, failed or cancelled → queued, budgets fresh, with what was saved. Result: State."""
+    """Held, failed or cancelled → queued, budgets fresh, with what was saved. Result: State.
+
+    Result, error, reason, end and the wish to cancel are cleared; attempts go on counting. Any
+    other state is refused, and so is a task whose key another live task has taken meanwhile.
+    """
 
     task: int
     owner: int | None
@@ -165,27 +194,35 @@ class Hold(NamedTuple):
 
 
 class Wake(NamedTuple):
-    """scheduled → queued for up to ``limit`` tasks whose time has come. Result: their count."""
+    """scheduled → queued for up to ``limit`` tasks whose time has come, the longest due first.
+
+    Result: the list of their ids (Applied.task is None).
+    """
 
     now: float
     limit: int
 
 
 class Answer:
-    """What ``Settle`` says: whether this end counted (the words the worker protocol uses)."""
+    """What ``Settle`` says: whether this end counted (the words the worker protocol uses).
+
+    ALREADY: this very attempt is no longer running. SUPERSEDED: a later attempt exists, or the
+    store does not know the task or the attempt.
+    """
 
     RECORDED = "recorded"
     ALREADY = "already recorded"
     SUPERSEDED = "superseded"
 
 
-Operation = Submit | Claim | Settle | Cancel | Retry | Hold | Wake
+Operation = Submit | SubmitAll | Claim | Settle | Cancel | Retry | Hold | Wake
 
 
 class Applied(NamedTuple):
     """What became of one operation: a result, or the refusal it earned (which harms no other).
 
-    ``task``: whose events changed, or None.
+    ``task``: whose events changed, or None. Where several are concerned (SubmitAll, Wake), the
+    result names them.
     """
 
     result: Any
@@ -204,25 +241,58 @@ class Filter(NamedTuple):
 
 
 class Reader(Protocol):
-    """Committed state, read by the loop; every call is a few index look-ups."""
+    """Committed state, read by the loop; every call is a few index look-ups.
 
-    def task(self, task: int) -> Row | None: ...
-    def args(self, task: int) -> bytes: ...
-    def saved(self, task: int) -> bytes | None: ...
-    def result(self, task: int) -> bytes | None: ...
-    def tasks(self, filter: Filter) -> list[Row]: ...
-    def events(self, task: int, after: int, limit: int) -> list[Event]: ...
-    def ready(self, queue: str, limit: int) -> list[Row]: ...
-    def running(self, after: int, limit: int) -> list[Row]: ...
-    def counts(self) -> dict[tuple[str, State], int]: ...
-    def groups(self) -> list[Group]: ...
-    def next_due(self) -> float | None: ...
+    Each call sees the latest commit and leaves no transaction open. Each raises errors.StoreError
+    where the store cannot be read. Lists by ``after`` and ``before`` exclude that id or number.
+    """
+
+    def task(self, task: int) -> Row | None:
+        """The task, or None."""
+
+    def args(self, task: int) -> bytes:
+        """Its arguments as submitted. Raises errors.UnknownTask."""
+
+    def saved(self, task: int) -> bytes | None:
+        """Its kept state, or None."""
+
+    def result(self, task: int) -> bytes | None:
+        """Its result, or None unless it succeeded."""
+
+    def tasks(self, filter: Filter) -> list[Row]:
+        """Newest first."""
+
+    def events(self, task: int, after: int, limit: int) -> list[Event]:
+        """Its events in order of their numbers."""
+
+    def ready(self, queue: str, limit: int) -> list[Row]:
+        """Queued tasks in the order to claim them: higher priority first, then lower id."""
+
+    def running(self, after: int, limit: int) -> list[Row]:
+        """Running tasks by id."""
+
+    def counts(self) -> dict[tuple[str, State], int]:
+        """Tasks by (queue, state); pairs without a task are left out."""
+
+    def groups(self) -> list[Group]:
+        """The groups in which a task waits."""
+
+    def next_due(self) -> float | None:
+        """When the first scheduled task is due, or None."""
+
     def close(self) -> None: ...
 
 
 class Store(Protocol):
     """The writing side; used by one thread at a time."""
 
-    def apply(self, operations: Sequence[Operation]) -> list[Applied]: ...
-    def checkpoint(self) -> None: ...
+    def apply(self, operations: Sequence[Operation]) -> list[Applied]:
+        """All of them in one durable transaction; a refused one harms no other.
+
+        Raises errors.StoreError if the store cannot commit: then nothing of it happened.
+        """
+
+    def checkpoint(self) -> None:
+        """Take work from the next opening or closing. Raises errors.StoreError."""
+
     def close(self) -> None: ...

@@ -1,0 +1,103 @@
+"""Opening the SQLite file of the store, and saying in plain words why SQLite refused.
+
+Runs in the master: one connection for the writer thread, one read-only for the loop. The file is
+its owner's alone (mode 0600; SQLite gives the log and its index the same mode). Opening reads the
+first page and the log since its last checkpoint, however many tasks there are.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from taskd import errors
+from taskd.store import schema
+
+BUSY_TIMEOUT = 5.0
+"""Seconds to wait for another process (an operator's shell, a backup) that holds the file."""
+
+_WRITER_CACHE = 16 * 1024  # KiB; submission ids are random, so their index is hit all over
+_LOG_LIMIT = 16 * 1024 * 1024  # bytes the log's file keeps once a large transaction is over
+
+_SENTENCES = {
+    sqlite3.SQLITE_FULL: "the disk is full; free some space",
+    sqlite3.SQLITE_READONLY: "it may not be written to; check the file's owner and the mount",
+    sqlite3.SQLITE_BUSY: "another process has locked it; see who with `fuser`",
+    sqlite3.SQLITE_LOCKED: "another process has locked it; see who with `fuser`",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a backup",
+    sqlite3.SQLITE_NOTADB: "the file is damaged, or not a store; restore it from a backup",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that directory and its permissions",
+    sqlite3.SQLITE_IOERR: "reading or writing failed; check the disk and its free space",
+}
+
+
+def failure(error: sqlite3.Error, path: str) -> errors.StoreError:
+    """``error`` as a sentence that says what to do."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest tells kinds of one code apart
+    why = _SENTENCES.get(code, "SQLite refused")
+    return errors.StoreError(f"the store {path} failed: {why} ({error})")
+
+
+def open_writing(path: str) -> sqlite3.Connection:
+    """The writer's connection; makes the file and its tables if missing. Raises StoreError."""
+    connection: sqlite3.Connection | None = None
+    try:
+        _make_private(path)
+        connection = _connect(path, "rw")
+        found = schema.check(connection, path)  # before the first change to somebody else's file
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("pragma synchronous = full")
+        connection.execute(f"pragma cache_size = -{_WRITER_CACHE}")
+        connection.execute(f"pragma journal_size_limit = {_LOG_LIMIT}")
+        if found == 0:
+            schema.create(connection)
+        return connection
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        raise _told(error, path) from error
+
+
+def open_reading(path: str) -> sqlite3.Connection:
+    """A connection that cannot write. Raises StoreError, also if there is no store yet."""
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = _connect(path, "ro")
+        if schema.check(connection, path) == 0:
+            raise errors.StoreError(f"the store {path} is empty; the daemon makes it at its start")
+        return connection
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        raise _told(error, path) from error
+
+
+def _told(error: BaseException, path: str) -> BaseException:
+    if isinstance(error, sqlite3.Error):
+        return failure(error, path)
+    if isinstance(error, OSError):
+        return errors.StoreError(f"the store {path} failed: {error.strerror}")
+    return error
+
+
+def _connect(path: str, mode: str) -> sqlite3.Connection:
+    name = os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return sqlite3.connect(
+        f"file://{name}?mode={mode}", timeout=BUSY_TIMEOUT, isolation_level=None, uri=True
+    )
+
+
+def _make_private(path: str) -> None:
+    """An existing file is never opened here but by SQLite: closing a second descriptor of it
+    would drop the record locks of every connection that this process has to it."""
+    try:
+        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        os.chmod(path, 0o600)
+        return
+    os.close(made)
+    directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,162 @@
+"""The reading side of the SQLite store: committed state, by index look-ups alone.
+
+Runs in the master's loop, on a read-only connection of its own. Every statement is fetched to its
+end at once, so that no read transaction stays open: the next call sees the latest commit, and the
+log can be checkpointed. INDEXED BY makes a statement fail, instead of scanning, should an index
+be missing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import cbor2
+
+from taskd import errors
+from taskd.model.task import Budgets, OnDeploy, State
+from taskd.store import connection, schema
+from taskd.store.api import Event, Filter, Group, Row
+
+_LARGEST = (1 << 63) - 1  # SQLite's integers
+
+_COLUMNS = (
+    "id, owner, name, version, queue, priority, state, attempt, key, on_deploy, run_at,"
+    " cancel_wished, worker, revision, retries_allowed, retries, crashes, interruptions,"
+    " saved_version, reason, error, progress, submitted, started, ended"
+)
+_TASK = f"select {_COLUMNS} from tasks where id = ?"
+_READY = (
+    f"select {_COLUMNS} from tasks indexed by tasks_ready"
+    f" where queue = ? and {schema.READY} order by priority desc, id limit ?"
+)
+_RUNNING = (
+    f"select {_COLUMNS} from tasks indexed by tasks_state"
+    " where state = 'running' and id > ? order by id limit ?"
+)
+_NEXT_DUE = (
+    "select run_at from tasks indexed by tasks_scheduled"
+    f" where {schema.SCHEDULED} order by run_at limit 1"
+)
+_EVENTS = (
+    "select number, task, at, state, attempt, revision, reason"
+    " from events indexed by events_task where task = ? and number > ? order by number limit ?"
+)
+_COUNTS = "select queue, state, tasks from counts where tasks <> 0"
+_GROUPS = (
+    "select g.name, g.version, g.shape, g.waiting,"
+    " (select t.id from tasks t indexed by tasks_waiting"
+    f" where t.group_id = g.id and t.{schema.WAITING} order by t.id limit 1)"
+    " from groups_waiting g indexed by groups_not_empty where g.waiting > 0 order by g.id"
+)
+
+
+class SqliteReader:
+    """``api.Reader`` over the file at ``path``, which must be a store already (StoreError)."""
+
+    __slots__ = ("_connection", "_path")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection = connection.open_reading(path)
+
+    def task(self, task: int) -> Row | None:
+        found = self._fetch(_TASK, task) if _possible(task) else []
+        return _row(found[0]) if found else None
+
+    def args(self, task: int) -> bytes:
+        found = self._value("arguments", task)
+        if found is None:
+            raise errors.UnknownTask(f"no task {task}")
+        return found
+
+    def saved(self, task: int) -> bytes | None:
+        return self._value("saved", task)
+
+    def result(self, task: int) -> bytes | None:
+        return self._value("results", task)
+
+    def tasks(self, filter: Filter) -> list[Row]:
+        wanted = _wanted(filter)
+        conditions = [f"{column} = ?" for column in wanted]
+        values: list[Any] = list(wanted.values())
+        if filter.before is not None:
+            conditions.append("id < ?")
+            values.append(min(filter.before, _LARGEST))
+        source = f"tasks indexed by tasks_{next(iter(wanted))}" if wanted else "tasks"
+        where = f" where {' and '.join(conditions)}" if conditions else ""
+        sql = f"select {_COLUMNS} from {source}{where} order by id desc limit ?"
+        return [_row(each) for each in self._fetch(sql, *values, filter.limit)]
+
+    def events(self, task: int, after: int, limit: int) -> list[Event]:
+        if not _possible(task):
+            return []
+        found = self._fetch(_EVENTS, task, min(after, _LARGEST), limit)
+        return [Event._make((*each[:3], State(each[3]), *each[4:])) for each in found]
+
+    def ready(self, queue: str, limit: int) -> list[Row]:
+        return [_row(each) for each in self._fetch(_READY, queue, limit)]
+
+    def running(self, after: int, limit: int) -> list[Row]:
+        return [_row(each) for each in self._fetch(_RUNNING, after, limit)]
+
+    def counts(self) -> dict[tuple[str, State], int]:
+        return {(queue, State(state)): n for queue, state, n in self._fetch(_COUNTS)}
+
+    def groups(self) -> list[Group]:
+        return [Group(*each) for each in self._fetch(_GROUPS)]
+
+    def next_due(self) -> float | None:
+        found = self._fetch(_NEXT_DUE)
+        return found[0][0] if found else None
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _value(self, table: str, task: int) -> bytes | None:
+        sql = f"select value from {table} where task = ?"
+        found = self._fetch(sql, task) if _possible(task) else []
+        return found[0][0] if found else None
+
+    def _fetch(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise connection.failure(error, self._path) from error
+
+
+def _possible(task: int) -> bool:
+    """Whether an id from outside can be one at all; larger ones do not even fit in a query."""
+    return 0 < task <= _LARGEST
+
+
+def _wanted(filter: Filter) -> dict[str, Any]:
+    """The columns to narrow by; the first one's index is used, so the narrowest goes first.
+
+    Few tasks run, are scheduled, held or failed; queued and succeeded ones may be a million.
+    """
+    few = filter.state not in (None, State.QUEUED, State.SUCCEEDED)
+    state = {"state": filter.state.value} if filter.state is not None else {}
+    others = {"name": filter.name, "queue": filter.queue, "owner": filter.owner}
+    given = {column: value for column, value in others.items() if value is not None}
+    return {**state, **given} if few else {**given, **state}
+
+
+def _row(found: tuple[Any, ...]) -> Row:
+    return Row._make(
+        (
+            *found[:6],
+            State(found[6]),
+            *found[7:9],
+            None if found[9] is None else OnDeploy(found[9]),
+            found[10],
+            bool(found[11]),
+            *found[12:15],
+            Budgets._make(found[15:18]),
+            found[18],
+            found[19],
+            None if found[20] is None else cbor2.loads(found[20]),
+            None if found[21] is None else cbor2.loads(found[21]),
+            *found[22:25],
+        )
+    )

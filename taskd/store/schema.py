@@ -1,0 +1,150 @@
+"""The tables of the SQLite store, version ``api.SCHEMA``, and how a file comes to have them.
+
+Runs in the master. This module is the only definition of the format on disk; ``user_version``
+carries its version and ``application_id`` says that the file is ours.
+
+* ``tasks``: one row a task, small: what is claimed, settled and listed. What only some states
+  have (reason, error, progress) stands at the row's end, where a long one spills over into pages
+  of its own. Ids and event numbers are never used twice (AUTOINCREMENT).
+* ``arguments``, ``saved``, ``results``: bytes of up to many MiB, each kind in a table of its own,
+  so that a claim rewrites none of them and a saved state rewrites no arguments.
+* ``submissions``: every submission id ever acknowledged and the task it led to.
+* ``events``: each state change, numbered over all tasks.
+* ``counts``: tasks by (queue, state); ``groups_waiting``: waiting tasks by (name, version,
+  shape). Both are exact after every commit (see ``tally``). Rows of groups stay when they are
+  empty: tasks that have left point at them for their shape.
+
+Foreign keys are not declared: one process writes, all writes stand in one module, and each check
+would be one more look-up in every submit.
+
+Indexes: a claim reads ``tasks_ready`` alone, so that neither scheduled tasks nor the finished
+ones can slow it; ``tasks_state`` serves the running rows and lists by state.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from taskd import errors
+from taskd.model.task import State
+from taskd.store.api import SCHEMA
+
+APPLICATION_ID = 0x7461736B  # "task"
+
+WAITING_STATES = frozenset({State.QUEUED, State.SCHEDULED, State.HELD})
+"""What groups count: tasks that a new revision must be able to take."""
+
+# SQLite uses a partial index only for a query that repeats the index's condition word for word.
+READY = "state = 'queued'"
+SCHEDULED = "state = 'scheduled'"
+WAITING = "state in ('queued', 'scheduled', 'held')"
+LIVE = "state in ('queued', 'scheduled', 'running', 'held')"
+
+_TABLES = f"""
+create table tasks (
+    id integer primary key autoincrement,
+    owner integer not null,
+    queue text not null,
+    state text not null,
+    priority integer not null,
+    attempt integer not null default 0,
+    run_at real,
+    cancel_wished integer not null default 0,
+    retries_allowed integer not null,
+    retries integer not null default 0,
+    crashes integer not null default 0,
+    interruptions integer not null default 0,
+    group_id integer not null,
+    name text not null,
+    version integer not null,
+    saved_version integer,
+    on_deploy text,
+    submitted real not null,
+    started real,
+    ended real,
+    worker blob,
+    revision text,
+    key text,
+    reason text,
+    progress blob,
+    error blob
+);
+create index tasks_ready on tasks (queue, priority desc, id) where {READY};
+create index tasks_scheduled on tasks (run_at) where {SCHEDULED};
+create index tasks_waiting on tasks (group_id) where {WAITING};
+create unique index tasks_key on tasks (owner, key) where key is not null and {LIVE};
+create index tasks_state on tasks (state, id);
+create index tasks_owner on tasks (owner, id);
+create index tasks_name on tasks (name, id);
+create index tasks_queue on tasks (queue, id);
+
+create table arguments (task integer primary key, value blob not null);
+create table saved (task integer primary key, value blob not null);
+create table results (task integer primary key, value blob not null);
+
+create table submissions (
+    submission blob primary key,
+    task integer not null
+) without rowid;
+
+create table events (
+    number integer primary key autoincrement,
+    task integer not null,
+    at real not null,
+    state text not null,
+    attempt integer not null,
+    revision text,
+    reason text
+);
+create index events_task on events (task, number);
+
+create table counts (
+    queue text not null,
+    state text not null,
+    tasks integer not null,
+    primary key (queue, state)
+) without rowid;
+
+create table groups_waiting (
+    id integer primary key,
+    name text not null,
+    version integer not null,
+    shape text not null,
+    waiting integer not null default 0,
+    unique (name, version, shape)
+);
+create index groups_not_empty on groups_waiting (id) where waiting > 0;
+"""
+
+
+def check(connection: sqlite3.Connection, path: str) -> int:
+    """The schema version of the file, 0 for an empty one. Raises errors.StoreError if not ours."""
+    version = int(connection.execute("pragma user_version").fetchone()[0])
+    owner = connection.execute("pragma application_id").fetchone()[0]
+    if (
+        owner == 0
+        and version == 0
+        and not connection.execute("pragma schema_version").fetchone()[0]
+    ):
+        return 0
+    if owner != APPLICATION_ID:
+        raise errors.StoreError(
+            f"{path} is a database, but not a taskd store; move it away, or name another state "
+            "directory"
+        )
+    if version > SCHEMA:
+        raise errors.StoreError(
+            f"the store {path} has schema {version}, this taskd knows schemas up to {SCHEMA}; "
+            "start the newer taskd that wrote it (nothing was changed)"
+        )
+    return version
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make the tables in an empty file: all of them or none."""
+    connection.execute("begin immediate")
+    for statement in filter(str.strip, _TABLES.split(";")):
+        connection.execute(statement)
+    connection.execute(f"pragma application_id = {APPLICATION_ID}")
+    connection.execute(f"pragma user_version = {SCHEMA}")
+    connection.execute("commit")

@@ -1,0 +1,395 @@
+"""The writing side of the SQLite store.
+
+Runs in the writer thread, which alone uses it. One ``apply`` is one transaction with one sync.
+
+Invariants:
+* A state is written only by ``model.task.after``, together with its numbered event and the
+  counters (``_change``), in the same transaction.
+* An operation checks everything before its first write, so that a refusal leaves nothing behind;
+  only SubmitAll, which can be refused in its middle, needs a savepoint.
+* An ended attempt, a stale one or an unknown task is never written to.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import cbor2
+
+from taskd import errors
+from taskd.model.task import CHANGES, ENDED, Change, State, after
+from taskd.store import connection, schema
+from taskd.store.api import (
+    Answer,
+    Applied,
+    Cancel,
+    Cancelled,
+    Claim,
+    Hold,
+    Operation,
+    Retry,
+    Settle,
+    Submit,
+    SubmitAll,
+    Submitted,
+    Wake,
+)
+from taskd.store.tally import Tally
+
+_LARGEST = (1 << 63) - 1  # SQLite's integers
+
+_ENDS = {
+    State.SUCCEEDED: Change.SUCCEED,
+    State.FAILED: Change.FAIL,
+    State.QUEUED: Change.REQUEUE,
+    State.SCHEDULED: Change.DELAY,
+    State.HELD: Change.HOLD,
+    State.CANCELLED: Change.CANCEL,
+}
+"""The change that leads from running to each state an attempt can end in."""
+
+_SUBMISSION = (
+    "select t.id, t.owner from submissions s join tasks t on t.id = s.task where s.submission = ?"
+)
+_KEY = (
+    "select t.id, t.name, t.state, a.value"
+    " from tasks t indexed by tasks_key join arguments a on a.task = t.id"
+    f" where t.owner = ? and t.key = ? and t.{schema.LIVE}"
+)
+_NEW_TASK = (
+    "insert into tasks (owner, queue, state, priority, run_at, retries_allowed, group_id, name,"
+    " version, on_deploy, submitted, key) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_NEW_ARGUMENTS = "insert into arguments (task, value) values (?, ?)"
+_NEW_SUBMISSION = "insert into submissions (submission, task) values (?, ?)"
+_NEW_EVENT = (
+    "insert into events (task, at, state, attempt, revision, reason) values (?, ?, ?, ?, ?, ?)"
+)
+_LOOK = (
+    "select id, owner, name, version, queue, state, attempt, key, revision, cancel_wished,"
+    " saved_version, group_id from tasks where id = ?"
+)
+_CLAIM = (
+    "update tasks set state = ?, attempt = ?, worker = ?, revision = ?, reason = null,"
+    " started = coalesce(started, ?) where id = ?"
+)
+_SETTLE = (
+    "update tasks set state = ?, run_at = ?, ended = ?, worker = null, reason = ?, error = ?,"
+    " progress = coalesce(?, progress), retries = ?, crashes = ?, interruptions = ?,"
+    " saved_version = ?, group_id = ? where id = ?"
+)
+_END = "update tasks set state = ?, run_at = null, ended = ?, reason = null where id = ?"
+_WISH = "update tasks set cancel_wished = 1 where id = ?"
+_RETRY = (
+    "update tasks set state = ?, ended = null, reason = null, error = null, cancel_wished = 0,"
+    " retries = 0, crashes = 0, interruptions = 0 where id = ?"
+)
+_HOLD = "update tasks set state = ?, reason = ? where id = ?"
+_WAKE = "update tasks set state = ?, run_at = null where id = ?"
+_DUE = (
+    f"select id from tasks indexed by tasks_scheduled where {schema.SCHEDULED} and run_at <= ?"
+    " order by run_at limit ?"
+)
+_KEEP = (
+    "insert into saved (task, value) values (?, ?)"
+    " on conflict (task) do update set value = excluded.value"
+)
+_DROP = "delete from saved where task = ?"
+_RESULT = "insert into results (task, value) values (?, ?)"
+
+
+class _Task(NamedTuple):
+    """What an operation must know of a row before it changes it."""
+
+    id: int
+    owner: int
+    name: str
+    version: int
+    queue: str
+    state: State
+    attempt: int
+    key: str | None
+    revision: str | None
+    cancel_wished: int
+    saved_version: int | None
+    group: int
+
+
+class SqliteStore:
+    """``api.Store`` over the file at ``path``, made if missing (mode 0600). Raises StoreError."""
+
+    __slots__ = ("_connection", "_handlers", "_path", "_tally")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection = connection.open_writing(path)
+        self._tally = Tally(self._connection)
+        self._handlers: dict[type, Callable[[Any], Applied]] = {
+            Submit: self._submit,
+            SubmitAll: self._submit_all,
+            Claim: self._claim,
+            Settle: self._settle,
+            Cancel: self._cancel,
+            Retry: self._retry,
+            Hold: self._hold,
+            Wake: self._wake,
+        }
+
+    def apply(self, operations: Sequence[Operation]) -> list[Applied]:
+        try:
+            self._run("begin immediate")
+            applied = [self._one(operation) for operation in operations]
+            self._tally.write()
+            self._run("commit")
+        except BaseException as error:
+            self._undo()
+            if isinstance(error, sqlite3.Error):
+                raise connection.failure(error, self._path) from error
+            raise
+        return applied
+
+    def checkpoint(self) -> None:
+        try:
+            self._run("pragma wal_checkpoint(truncate)").fetchall()
+        except sqlite3.Error as error:
+            raise connection.failure(error, self._path) from error
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # One operation each; what they share stands below.
+
+    def _one(self, operation: Operation) -> Applied:
+        try:
+            return self._handlers[type(operation)](operation)
+        except errors.Refused as refusal:
+            return Applied(refusal, None)
+
+    def _submit(self, new: Submit) -> Applied:
+        try:
+            known = self._known(new)
+            if known is not None:
+                return Applied(Submitted(known, False), None)
+            task = self._insert(new)
+        except (OverflowError, UnicodeEncodeError) as error:  # at worst, an empty group is written
+            raise errors.Refused(f"the task cannot be stored: {error}") from None
+        return Applied(Submitted(task, True), task)
+
+    def _submit_all(self, all_of: SubmitAll) -> Applied:
+        mark = self._tally.mark()
+        self._run("savepoint submits")
+        try:
+            done = [self._submit(new).result for new in all_of.tasks]
+        except errors.Refused:
+            self._run("rollback to submits")
+            self._run("release submits")
+            self._tally.restore(mark)
+            raise
+        self._run("release submits")
+        return Applied(done, None)
+
+    def _claim(self, claim: Claim) -> Applied:
+        task = self._look(claim.task)
+        if task is None or task.state is not State.QUEUED:
+            return Applied(None, None)
+        claimed = task._replace(attempt=task.attempt + 1, revision=claim.revision)
+        state = self._change(claimed, Change.CLAIM, claim.at, None)
+        self._run(
+            _CLAIM,
+            *(state.value, claimed.attempt, claim.worker, claim.revision, claim.at, task.id),
+        )
+        return Applied(claimed.attempt, task.id)
+
+    def _settle(self, end: Settle) -> Applied:
+        task = self._look(end.task)
+        if task is None or task.attempt != end.attempt:
+            return Applied(Answer.SUPERSEDED, None)
+        if task.state is not State.RUNNING:
+            return Applied(Answer.ALREADY, None)
+        end = _heeding_the_wish(task, end)
+        version = self._keep(task, end)
+        group = self._group_for(task, version)
+        state = self._change(task, _ENDS[end.state], end.at, end.reason, group)
+        self._run(
+            _SETTLE,
+            *(state.value, end.run_at, end.at if state in ENDED else None, end.reason),
+            *(_packed(end.error), _packed(end.progress), *end.budgets, version, group, task.id),
+        )
+        if end.result is not None:
+            self._run(_RESULT, task.id, end.result)
+        return Applied(Answer.RECORDED, task.id)
+
+    def _cancel(self, cancel: Cancel) -> Applied:
+        task = self._theirs(cancel.task, cancel.owner)
+        if task.state in ENDED:
+            return Applied(Cancelled(task.state, task.state), None)
+        if task.state is State.RUNNING:
+            self._run(_WISH, task.id)
+            return Applied(Cancelled(task.state, task.state), None)
+        state = self._change(task, Change.CANCEL, cancel.at, None)
+        self._run(_END, state.value, cancel.at, task.id)
+        return Applied(Cancelled(state, task.state), task.id)
+
+    def _retry(self, retry: Retry) -> Applied:
+        task = self._theirs(retry.task, retry.owner)
+        self._may_retry(task)
+        state = self._change(task, Change.RETRY, retry.at, None)
+        self._run(_RETRY, state.value, task.id)
+        return Applied(state, task.id)
+
+    def _hold(self, hold: Hold) -> Applied:
+        task = self._look(hold.task)
+        if task is None or task.state is not State.QUEUED:
+            return Applied(False, None)
+        state = self._change(task, Change.HOLD, hold.at, hold.reason)
+        self._run(_HOLD, state.value, hold.reason, task.id)
+        return Applied(True, task.id)
+
+    def _wake(self, wake: Wake) -> Applied:
+        due = [number for (number,) in self._run(_DUE, wake.now, wake.limit).fetchall()]
+        for number in due:
+            task = self._look(number)
+            assert task is not None  # we are inside the transaction that just found it
+            state = self._change(task, Change.DUE, wake.now, None)
+            self._run(_WAKE, state.value, number)
+        return Applied(due, None)
+
+    # Submitting.
+
+    def _known(self, new: Submit) -> int | None:
+        """The task that this submission or its key already led to."""
+        found = self._run(_SUBMISSION, new.submission).fetchone()
+        if found is not None:
+            if found[1] != new.owner:
+                raise errors.Refused("this submission id is another user's; make a new random one")
+            return int(found[0])
+        if new.key is None:
+            return None
+        taken = self._run(_KEY, new.owner, new.key).fetchone()
+        if taken is None:
+            return None
+        _check_same(new, taken)
+        self._run(_NEW_SUBMISSION, new.submission, taken[0])
+        return int(taken[0])
+
+    def _insert(self, new: Submit) -> int:
+        later = new.run_at is not None and new.run_at > new.at
+        state = State.SCHEDULED if later else State.QUEUED
+        group = self._tally.group(new.name, new.version, new.shape)
+        task = self._run(
+            _NEW_TASK,
+            *(new.owner, new.queue, state.value, new.priority, new.run_at if later else None),
+            *(new.retries, group, new.name, new.version),
+            *(None if new.on_deploy is None else new.on_deploy.value, new.at, new.key),
+        ).lastrowid
+        assert task is not None  # an INSERT that did not raise has one
+        self._run(_NEW_ARGUMENTS, task, new.args)
+        self._run(_NEW_SUBMISSION, new.submission, task)
+        self._run(_NEW_EVENT, task, new.at, state.value, 0, None, None)
+        self._tally.count(new.queue, state, 1)
+        self._tally.wait(group, 1)
+        return task
+
+    # Rows, groups and events.
+
+    def _look(self, task: int) -> _Task | None:
+        if not 0 < task <= _LARGEST:
+            return None
+        found = self._run(_LOOK, task).fetchone()
+        return None if found is None else _Task._make((*found[:5], State(found[5]), *found[6:]))
+
+    def _theirs(self, task: int, owner: int | None) -> _Task:
+        found = self._look(task)
+        if found is None or (owner is not None and found.owner != owner):
+            raise errors.UnknownTask(f"no task {task}")
+        return found
+
+    def _may_retry(self, task: _Task) -> None:
+        if (task.state, Change.RETRY) not in CHANGES:
+            raise errors.Refused(
+                f"task {task.id} is {task.state.value}; only a held, failed or cancelled task can "
+                "be retried"
+            )
+        if task.key is None:
+            return
+        taken = self._run(_KEY, task.owner, task.key).fetchone()
+        if taken is not None and taken[0] != task.id:
+            raise errors.KeyConflict(
+                f'task {task.id} cannot be retried: its key "{task.key}" is now that of task '
+                f"{taken[0]}, which is {taken[2]}; wait for that one, or cancel it first"
+            )
+
+    def _change(
+        self, task: _Task, change: Change, at: float, reason: str | None, group: int | None = None
+    ) -> State:
+        """The new state, with its event and its counters; the caller writes the row.
+
+        ``task`` carries the attempt and revision that the event tells; ``group`` is the new one.
+        """
+        state = after(task.state, change)
+        self._run(_NEW_EVENT, task.id, at, state.value, task.attempt, task.revision, reason)
+        self._tally.count(task.queue, task.state, -1)
+        self._tally.count(task.queue, state, 1)
+        if task.state in schema.WAITING_STATES:
+            self._tally.wait(task.group, -1)
+        if state in schema.WAITING_STATES:
+            self._tally.wait(task.group if group is None else group, 1)
+        return state
+
+    def _keep(self, task: _Task, end: Settle) -> int | None:
+        """Write the saved state as the end says; the version it now has, None if none is kept."""
+        if end.saved == b"" or end.state is State.SUCCEEDED:  # nothing leaves succeeded
+            if task.saved_version is not None:
+                self._run(_DROP, task.id)
+            return None
+        if end.saved is None:
+            return task.saved_version
+        self._run(_KEEP, task.id, end.saved)
+        return task.version if end.saved_version is None else end.saved_version
+
+    def _group_for(self, task: _Task, saved_version: int | None) -> int:
+        if saved_version == task.saved_version:
+            return task.group
+        version = task.version if saved_version is None else saved_version
+        return self._tally.group(task.name, version, self._tally.shape(task.group))
+
+    def _run(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        return self._connection.execute(sql, values)
+
+    def _undo(self) -> None:
+        """Forget the transaction; SQLite may have rolled it back by itself."""
+        self._tally.forget()
+        if self._connection.in_transaction:
+            self._run("rollback")
+
+
+def _heeding_the_wish(task: _Task, end: Settle) -> Settle:
+    """``end`` as it counts: after a wish to cancel, all but a success is cancelled."""
+    if end.state not in _ENDS:
+        raise ValueError(f"an attempt does not end in {end.state.value}")
+    if end.state is State.SCHEDULED and end.run_at is None:
+        raise ValueError(f"task {task.id} is to be scheduled, but for no time")
+    if task.cancel_wished and end.state is not State.SUCCEEDED:
+        why = end.reason if end.state in ENDED else None  # why it was requeued no longer matters
+        end = end._replace(state=State.CANCELLED, reason=why)
+    return end._replace(
+        run_at=end.run_at if end.state is State.SCHEDULED else None,
+        result=end.result if end.state is State.SUCCEEDED else None,
+    )
+
+
+def _check_same(new: Submit, taken: tuple[int, str, str, bytes]) -> None:
+    number, name, state, args = taken
+    if (name, args) == (new.name, new.args):
+        return
+    what = "other arguments" if name == new.name else "another name"
+    raise errors.KeyConflict(
+        f'the key "{new.key}" is that of task {number} ({name}, {state}), which has {what}; wait '
+        "for it, cancel it, or use another key"
+    )
+
+
+def _packed(value: dict[str, Any] | None) -> bytes | None:
+    return None if value is None else cbor2.dumps(value)

@@ -1,0 +1,96 @@
+"""The counters of one transaction, and the groups that tasks are counted in.
+
+Runs in the writer thread. Differences are gathered in memory and written once, before the commit:
+a thousand submits to one queue cost one update, not a thousand.
+
+Invariant: what is gathered here and what the transaction did to ``tasks`` tell the same story;
+who rolls back the one must put back the other (``mark`` and ``restore``, or ``forget``).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from taskd.model.task import State
+
+_GROUPS_KNOWN = 10_000  # ids of groups kept in memory
+
+_GROUP = "select id from groups_waiting where name = ? and version = ? and shape = ?"
+_NEW_GROUP = "insert into groups_waiting (name, version, shape) values (?, ?, ?)"
+_SHAPE = "select shape from groups_waiting where id = ?"
+_ADD_WAITING = "update groups_waiting set waiting = waiting + ? where id = ?"
+_ADD_COUNT = (
+    "insert into counts (queue, state, tasks) values (?, ?, ?)"
+    " on conflict (queue, state) do update set tasks = tasks + excluded.tasks"
+)
+
+Mark = tuple[dict[tuple[str, State], int], dict[int, int]]
+
+
+class Tally:
+    """Differences by (queue, state) and by group, since the transaction began."""
+
+    __slots__ = ("_connection", "_counts", "_groups", "_waiting")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._counts: dict[tuple[str, State], int] = {}
+        self._waiting: dict[int, int] = {}
+        self._groups: dict[tuple[str, int, str], int] = {}
+
+    def count(self, queue: str, state: State, change: int) -> None:
+        """``change`` more tasks of that queue are in that state."""
+        self._counts[queue, state] = self._counts.get((queue, state), 0) + change
+
+    def wait(self, group: int, change: int) -> None:
+        """``change`` more tasks of that group wait."""
+        self._waiting[group] = self._waiting.get(group, 0) + change
+
+    def group(self, name: str, version: int, shape: str) -> int:
+        """The id of that group, made if it is new."""
+        alike = (name, version, shape)
+        known = self._groups.get(alike)
+        if known is not None:
+            return known
+        if len(self._groups) >= _GROUPS_KNOWN:
+            self._groups.clear()
+        self._groups[alike] = found = self._find(alike)
+        return found
+
+    def shape(self, group: int) -> str:
+        """The shape of a group, also of one in which nothing waits any more."""
+        (shape,) = self._connection.execute(_SHAPE, (group,)).fetchone()
+        return str(shape)
+
+    def write(self) -> None:
+        """Into the open transaction; the next one begins with nothing gathered."""
+        counts = [(queue, state.value, n) for (queue, state), n in self._counts.items() if n]
+        waiting = [(n, group) for group, n in self._waiting.items() if n]
+        if counts:
+            self._connection.executemany(_ADD_COUNT, counts)
+        if waiting:
+            self._connection.executemany(_ADD_WAITING, waiting)
+        self._counts.clear()
+        self._waiting.clear()
+
+    def mark(self) -> Mark:
+        """What ``restore`` goes back to when a savepoint is rolled back."""
+        return self._counts.copy(), self._waiting.copy()
+
+    def restore(self, mark: Mark) -> None:
+        self._counts, self._waiting = mark
+        self._groups.clear()  # some may have been made after the savepoint
+
+    def forget(self) -> None:
+        """The transaction was rolled back."""
+        self._counts.clear()
+        self._waiting.clear()
+        self._groups.clear()
+
+    def _find(self, alike: tuple[str, int, str]) -> int:
+        found = self._connection.execute(_GROUP, alike).fetchone()
+        if found is not None:
+            return int(found[0])
+        made = self._connection.execute(_NEW_GROUP, alike).lastrowid
+        assert made is not None  # an INSERT that did not raise has one
+        return made

@@ -1,0 +1,252 @@
+"""The writer thread: many operations, one transaction, one sync (group commit).
+
+Runs in the master: the loop's thread submits and takes what is done, one thread of this class
+owns the store. What gathers while a commit is under way goes into the next one, so that the rate
+of syncs falls as the load grows, and a lone operation waits for nothing.
+
+Invariants:
+* Operations are applied, and their callbacks run, in the order in which they were submitted.
+* A callback runs in the loop's thread, after the commit, exactly once: with what became of its
+  operation, or with the StoreError of its whole batch.
+* All signals are blocked in the thread, so that they reach the loop, and so that an exec finds
+  none caught here. The thread waits on a condition; it never polls.
+* Whatever the store raises besides StoreError is a bug: the thread ends, and ``completions``
+  raises it in the loop. Nothing after it is applied or acknowledged.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from taskd import errors
+from taskd.store.api import Applied, Operation, Store, SubmitAll
+
+BATCH = 1000
+"""Tasks touched by one transaction at most (a larger SubmitAll goes alone)."""
+
+Callback = Callable[[Applied | errors.StoreError], None]
+_Work = tuple[Operation, Callback]
+
+
+class Writer:
+    """``store_factory`` opens the store, in the thread; ``notify_fd`` is an eventfd.
+
+    The caller waits for ``notify_fd`` to be readable and calls ``completions``. The descriptor
+    stays the caller's; it is made non-blocking here. After ``stop``, ``start`` begins anew.
+    All methods are for the loop's thread.
+    """
+
+    def __init__(self, store_factory: Callable[[], Store], notify_fd: int) -> None:
+        self._store_factory = store_factory
+        self._notify_fd = notify_fd
+        self._thread: threading.Thread | None = None
+        self._submitted = 0
+        self._delivered = 0
+        self._done: deque[tuple[Callback, Applied | errors.StoreError]] = deque()
+        # Below: shared with the thread, under this condition, which tells of every change.
+        self._changed = threading.Condition()
+        self._queue: deque[_Work | None] = deque()  # None asks for a checkpoint
+        self._in_hand = False
+        self._stopping = False
+        self._opened = False
+        self._over = True  # no thread, or one that will take nothing more
+        self._failure: BaseException | None = None
+        os.set_blocking(notify_fd, False)
+
+    def start(self) -> None:
+        """Open the store and begin with what waits already. Raises StoreError if it cannot open.
+
+        Takes back a ``stop`` that ran out of time; does nothing if the thread runs.
+        """
+        with self._changed:
+            if not self._over:
+                self._stopping = False
+                return
+        self._join(None)
+        self._stopping = self._opened = self._over = self._in_hand = False
+        self._failure = None
+        self._thread = _launch(self._run)
+        with self._changed:
+            self._changed.wait_for(lambda: self._opened or self._over)
+            if not self._opened and self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
+
+    def submit(self, operation: Operation, callback: Callback) -> None:
+        """Apply ``operation`` in its turn; never waits for the disk."""
+        self._submitted += 1
+        self._enqueue((operation, callback))
+
+    def checkpoint(self) -> None:
+        """Ask for a checkpoint after what was submitted so far; ``flush`` waits for it too."""
+        self._enqueue(None)
+
+    def completions(self) -> int:
+        """Run the callbacks of what is done, in order; how many. Call it when notified.
+
+        Raises what a callback raises (the next call runs the rest), or what ended the thread.
+        """
+        self._clear_notice()
+        count = 0
+        try:
+            for _ in range(len(self._done)):
+                callback, outcome = self._done.popleft()
+                count += 1
+                self._delivered += 1
+                callback(outcome)
+        finally:
+            if self._done:
+                self._notify()
+        if self._failure is not None:
+            raise self._failure
+        return count
+
+    @property
+    def pending(self) -> int:
+        """Operations submitted whose callback has not run yet."""
+        return self._submitted - self._delivered
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all that was submitted is applied (the callbacks are for ``completions``).
+
+        False if ``timeout`` seconds did not suffice, or if no thread runs that could do it.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._idle() or self._over, timeout)
+            return self._idle()
+
+    def stop(self, timeout: float) -> bool:
+        """Flush, close the store and end the thread; True once that is so.
+
+        False after ``timeout`` seconds: the thread goes on and will still stop, unless ``start``
+        is called. What is submitted from here on may have to wait for ``start``.
+        """
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        return self._join(timeout) and self._failure is None
+
+    def _enqueue(self, work: _Work | None) -> None:
+        with self._changed:
+            self._queue.append(work)
+            self._changed.notify_all()
+
+    def _join(self, timeout: float | None) -> bool:
+        if self._thread is None:
+            return True
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            return False
+        self._thread = None
+        return True
+
+    def _clear_notice(self) -> None:
+        try:
+            os.eventfd_read(self._notify_fd)
+        except BlockingIOError:
+            return  # called without a notice, or by two notices for one drain
+
+    def _notify(self) -> None:
+        os.eventfd_write(self._notify_fd, 1)
+
+    def _idle(self) -> bool:
+        return not self._queue and not self._in_hand
+
+    # In the thread.
+
+    def _run(self) -> None:
+        try:
+            store = self._store_factory()
+            try:
+                self._say_opened()
+                while (batch := self._take()) is not None:
+                    self._apply(store, batch)
+            finally:
+                store.close()
+        except BaseException as error:  # the thread's boundary: the loop raises it again
+            self._fail(error)
+
+    def _say_opened(self) -> None:
+        with self._changed:
+            self._opened = True
+            self._changed.notify_all()
+
+    def _fail(self, error: BaseException) -> None:
+        with self._changed:
+            self._failure = error
+            self._over = True
+            self._changed.notify_all()
+        self._notify()
+
+    def _take(self) -> list[_Work] | None:
+        """The next batch, empty where a checkpoint is asked for; None: stop. Waits for either."""
+        with self._changed:
+            self._in_hand = False
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._queue or self._stopping)
+            if not self._queue:
+                self._over = True
+                return None
+            self._in_hand = True
+            return _next_batch(self._queue)
+
+    def _apply(self, store: Store, batch: list[_Work]) -> None:
+        if not batch:
+            _checkpoint(store)
+            return
+        try:
+            outcomes = store.apply([operation for operation, _ in batch])
+            self._done.extend(
+                (callback, outcome) for (_, callback), outcome in zip(batch, outcomes, strict=True)
+            )
+        except errors.StoreError as error:
+            self._done.extend((callback, error) for _, callback in batch)
+        self._notify()
+
+
+def _launch(run: Callable[[], None]) -> threading.Thread:
+    """A thread with all signals blocked from its first instruction: it inherits the mask.
+
+    It is a daemon thread: if the master ends without ``stop``, the store survives that as it
+    survives a kill, and the end must not wait for the disk.
+    """
+    thread = threading.Thread(target=run, name="store-writer", daemon=True)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        thread.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return thread
+
+
+def _next_batch(queue: deque[_Work | None]) -> list[_Work]:
+    batch: list[_Work] = []
+    room = BATCH
+    while queue:
+        work = queue[0]
+        if work is None and not batch:
+            queue.popleft()
+        if work is None:
+            break
+        room -= _weight(work[0])
+        if room < 0 and batch:
+            break
+        batch.append(work)
+        queue.popleft()
+    return batch
+
+
+def _weight(operation: Operation) -> int:
+    return len(operation.tasks) if isinstance(operation, SubmitAll) else 1
+
+
+def _checkpoint(store: Store) -> None:
+    """Only a wish: what it would have moved is committed, and the next one tries again."""
+    try:
+        store.checkpoint()
+    except errors.StoreError:
+        return
