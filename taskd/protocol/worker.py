@@ -6,9 +6,9 @@ travel as byte strings in plain-data encoding. The daemon alone owns the socket 
 connects is proven by SO_PEERCRED's pid together with the random id that the master gave out.
 
 Boot
-    A zygote finds its configuration as one CBOR map in a memory file on descriptor 0: ``{id,
-    socket, release, path, modules, fork, slots, boot}``. A forked worker inherits what it needs;
-    a worker that is spawned afresh gets the zygote's map and ``worker: id`` the same way.
+    A zygote finds its configuration (``protocol.boot``) as one CBOR map in a memory file on
+    descriptor 0. A forked worker inherits what it needs; a worker that is spawned afresh gets the
+    zygote's map and its own id the same way.
 
 Zygote → master
     hello      role "zygote", version, id: bytes16, pid, start (clock ticks since boot)

@@ -1,0 +1,1 @@
+"""Releases on disk and the revisions the master knows."""

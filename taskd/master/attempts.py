@@ -1,0 +1,308 @@
+"""Attempts in motion: what they report, how they end, and that each end reaches the store once.
+
+An attempt ends by its END record (the worker says where it stands in the slot) or by the death of
+its worker (the slot is read to its last whole record). Both lead to one guarded write; only when
+it is committed is the worker told ``noted``, or a dead worker's slot file removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from taskd import log
+from taskd.errors import Error, StoreError
+from taskd.master.running import Running
+from taskd.model.endings import Facts, death_in_words, judge
+from taskd.model.task import State
+from taskd.model.worker import WorkerEvent, WorkerState
+from taskd.protocol.saved import Saved
+from taskd.slot import reader as slot_reader
+from taskd.store.api import Answer, Applied, Settle
+
+if TYPE_CHECKING:
+    from taskd.master.core import Master
+    from taskd.master.workers import Worker
+
+STORE_RETRY = 1.0
+"""Seconds until an end that could not be committed (a full disk) is tried again."""
+
+
+class Attempts:
+    """Owns every Running: by task, and counted by queue."""
+
+    def __init__(self, master: Master) -> None:
+        self._master = master
+        self._by_task: dict[int, Running] = {}
+        self._workers: dict[int, Worker] = {}
+        self.occupied: Counter[str] = Counter()
+
+    # ── who runs what ────────────────────────────────────────────────────────────────────────
+
+    def __contains__(self, task: int) -> bool:
+        return task in self._by_task
+
+    def get(self, task: int) -> Running | None:
+        return self._by_task.get(task)
+
+    def worker_of(self, task: int) -> Worker | None:
+        return self._workers.get(task)
+
+    def all(self) -> list[Running]:
+        return list(self._by_task.values())
+
+    def hold(self, running: Running, worker: Worker | None) -> None:
+        """The task occupies a place in its queue from now on; ``worker`` None: an unknown one."""
+        self._by_task[running.task] = running
+        self.occupied[running.queue] += 1
+        if worker is not None:
+            self._workers[running.task] = worker
+            worker.running = running
+
+    def release(self, running: Running) -> None:
+        """The task's place in its queue is free again."""
+        if self._by_task.pop(running.task, None) is not None:
+            self.occupied[running.queue] -= 1
+        worker = self._workers.pop(running.task, None)
+        if worker is not None and worker.running is running:
+            worker.running = None
+
+    # ── asking ───────────────────────────────────────────────────────────────────────────────
+
+    def ask(self, task: int, kind: str, why: str) -> None:
+        """Ask a running task to "leave" or to be "cancel"-led at its next safe point."""
+        running, worker = self._by_task.get(task), self._workers.get(task)
+        if running is None or worker is None or running.asked == "cancel":
+            return
+        running.asked, running.why = kind, why
+        self._tell_wish(running, worker)
+        if kind == "cancel":
+            self.enforce(running, worker)
+
+    def _tell_wish(self, running: Running, worker: Worker) -> None:
+        assert running.asked is not None
+        self._master.workers.tell(
+            worker,
+            {
+                "type": running.asked,
+                "task": running.task,
+                "attempt": running.attempt,
+                "why": running.why,
+            },
+        )
+
+    def enforce(self, running: Running, worker: Worker) -> None:
+        """A cancelled task that does not leave within the grace is killed."""
+        grace = self._master.config.daemon.cancel_grace
+
+        def overdue() -> None:
+            if worker.running is running and worker.state is WorkerState.RUNNING:
+                self._master.workers.kill(worker, f"cancelled, and did not leave in {grace:.0f} s")
+
+        self._master.loop.after(grace, overdue)
+
+    # ── reports ──────────────────────────────────────────────────────────────────────────────
+
+    def on_report(self, worker: Worker, message: dict[str, Any]) -> None:
+        """The latest progress, or that it waits for room on the disk."""
+        running = worker.running
+        if running is None or (message["task"], message["attempt"]) != _attempt(running):
+            return
+        if message["type"] == "waiting":
+            running.waiting = message["message"] or None
+            return
+        running.progress = {key: message[key] for key in ("done", "total", "note")}
+        self._master.streams.on_progress(running)
+
+    # ── ends ─────────────────────────────────────────────────────────────────────────────────
+
+    def on_ended(self, worker: Worker, message: dict[str, Any]) -> None:
+        """END stands in the worker's slot."""
+        running = worker.running
+        if running is None or (message["task"], message["attempt"]) != _attempt(running):
+            self._note(worker, message["task"], message["attempt"], Answer.SUPERSEDED)
+            return
+        worker.take(WorkerEvent.ENDED)
+        header = slot_reader.read_header(worker.slot_fd)
+        end = slot_reader.read_record(worker.slot_fd, message["offset"], header).fields
+        kept = None
+        if end.get("snapshot") is not None:
+            record = slot_reader.read_record(worker.slot_fd, end["snapshot"], header)
+            kept = record.fields["saved"]
+
+        def noted(answer: str) -> None:
+            worker.served += 1
+            self._note(worker, running.task, running.attempt, answer)
+
+        self._end(running, worker, end, kept, noted)
+
+    def _note(self, worker: Worker, task: int, attempt: int, answer: str) -> None:
+        self._master.workers.tell(
+            worker, {"type": "noted", "task": task, "attempt": attempt, "answer": answer}
+        )
+
+    def _end(
+        self,
+        running: Running,
+        worker: Worker | None,
+        end: dict[str, Any],
+        kept: bytes | None,
+        done: Callable[[str], None],
+    ) -> None:
+        facts = Facts(
+            outcome=end["outcome"],
+            progressed=end["progressed"],
+            asked=running.why if end["outcome"] == "left" else None,
+            reason=end.get("reason"),
+            wake=end.get("wake"),
+            error=end.get("error"),
+        )
+        version = end.get("version") if kept is not None else None
+        self.settle(running, facts, done, end.get("result"), kept, version)
+
+    def on_denied(self, worker: Worker, message: dict[str, Any]) -> None:
+        """It says that it never began this attempt."""
+        running = worker.running
+        if running is not None and (message["task"], message["attempt"]) == _attempt(running):
+            facts = Facts(None, False, asked="its worker never began it")
+            self.settle(running, facts, lambda _: None)
+
+    def on_death(self, worker: Worker, status: int | None) -> None:
+        """The worker is dead and its tree gone: what its slot says is what counts."""
+        path = os.path.join(self._master.places.slots, f"{worker.id.hex()}.slot")
+        running = worker.running
+        if running is None or running.attempt == 0 or worker.slot_fd < 0:
+            _unlink(path)  # a claim on its way finds the worker dead when it is committed
+            return
+        self._workers.pop(running.task, None)
+        self.end_from_slot(
+            running,
+            worker.slot_fd,
+            death_in_words(status),
+            worker.asked_to_leave,
+            lambda _: _unlink(path),
+        )
+
+    def end_from_slot(
+        self,
+        running: Running,
+        slot_fd: int,
+        death: str,
+        asked: str | None,
+        done: Callable[[str], None],
+    ) -> None:
+        """Settle an attempt whose process is dead by what stands in its slot.
+
+        ``asked``: why we ended it, if we did. ``done`` is called once it is committed.
+        """
+        try:
+            content = slot_reader.read(slot_fd)
+        except (Error, OSError) as error:
+            reason = f"its slot cannot be read: {error}"
+            self.settle(running, Facts("held", False, reason=reason), done)
+            return
+        running.progress = content.progress or running.progress
+        begin = content.begin
+        if begin is None or (begin["task"], begin["attempt"]) != _attempt(running):
+            why = asked or "its worker was gone before it began"
+            self.settle(running, Facts(None, False, asked=why), done)
+        elif content.damage is not None:
+            reason = f"its slot is damaged: {content.damage}"
+            self.settle(running, Facts("held", False, reason=reason), done)
+        elif content.end is not None:
+            kept = content.snapshot if content.end.get("snapshot") is not None else None
+            self._end(running, None, content.end, kept, done)
+        else:
+            self._end_of_a_crash(running, content, death, asked, done)
+
+    def _end_of_a_crash(
+        self,
+        running: Running,
+        content: slot_reader.Content,
+        death: str,
+        asked: str | None,
+        done: Callable[[str], None],
+    ) -> None:
+        facts = Facts(None, content.saves > 0, asked=asked, death=death)
+        if not facts.progressed:
+            self.settle(running, facts, done)
+            return
+        kept = self._add_up(running.task, content)
+        self.settle(running, facts, done, None, kept.encode(), kept.version)
+
+    def _add_up(self, task: int, content: slot_reader.Content) -> Saved:
+        """What the store had, and every record that the attempt has added."""
+        assert content.begin is not None
+        base = content.snapshot
+        if base is None:
+            base = self._master.reader.saved(task)
+        kept = Saved(content.begin["version"]) if base is None else Saved.decode(base)
+        for record in content.records:
+            kept.apply(record.kind, record.fields)
+        return kept
+
+    # ── the one write ────────────────────────────────────────────────────────────────────────
+
+    def settle(
+        self,
+        running: Running,
+        facts: Facts,
+        done: Callable[[str], None],
+        result: bytes | None = None,
+        kept: bytes | None = None,
+        kept_version: int | None = None,
+    ) -> None:
+        """Commit the end of an attempt; then free its place and call ``done`` with the answer."""
+        row = self._master.reader.task(running.task)
+        assert row is not None, f"task {running.task} is running and not in the store"
+        now = time.time()
+        verdict = judge(facts, row.budgets, row.retries_allowed, now)
+        succeeded = verdict.state is State.SUCCEEDED
+        operation = Settle(
+            task=running.task,
+            attempt=running.attempt,
+            state=verdict.state,
+            at=now,
+            budgets=verdict.budgets,
+            reason=verdict.reason,
+            result=result,
+            error=verdict.error,
+            saved=b"" if succeeded else kept,
+            saved_version=None if succeeded else kept_version,
+            run_at=verdict.run_at,
+            progress=running.progress,
+        )
+        self._commit(operation, running, done)
+
+    def _commit(self, operation: Settle, running: Running, done: Callable[[str], None]) -> None:
+        def committed(outcome: Applied | StoreError) -> None:
+            if isinstance(outcome, StoreError):
+                log.error("cannot record an end", task=running.task, why=str(outcome))
+                again = lambda: self._commit(operation, running, done)  # noqa: E731
+                self._master.loop.after(STORE_RETRY, again)
+                return
+            log.info(
+                operation.state.value,
+                task=running.task,
+                attempt=running.attempt,
+                **({"reason": operation.reason} if operation.reason else {}),
+            )
+            self.release(running)
+            done(outcome.result)
+            self._master.dispatch.on_scheduled(operation.run_at)
+            self._master.dispatch.kick()
+
+        self._master.write(operation, committed)
+
+
+def _attempt(running: Running) -> tuple[int, int]:
+    return running.task, running.attempt
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

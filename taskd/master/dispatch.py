@@ -1,0 +1,193 @@
+"""Dispatch: which waiting task goes to which worker, and when to look again.
+
+Level-triggered: ``kick`` says that something changed; each look starts from the store and the
+workers as they are now. A few ready tasks are read per queue, never the backlog. The claim
+(worker and attempt) is committed before the task is sent.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import cbor2
+
+from taskd import log
+from taskd.errors import StoreError
+from taskd.master.loop import Timer
+from taskd.master.revisions import Revision
+from taskd.master.running import Running
+from taskd.master.workers import Worker
+from taskd.model.endings import Facts
+from taskd.model.routing import Held, route
+from taskd.model.task import State
+from taskd.model.worker import WorkerEvent, WorkerState
+from taskd.store.api import Applied, Claim, Hold, Row, Wake
+
+if TYPE_CHECKING:
+    from taskd.master.core import Master
+
+BATCH = 64
+"""Ready tasks read from one queue at a time."""
+
+INLINE = 64 * 1024
+"""Arguments and saved state above this go to the worker in a file, not through its socket."""
+
+LONGEST_WAIT = 3600.0
+"""Seconds after which due times are looked at again although nothing said so (clock jumps)."""
+
+
+class Dispatch:
+    """Runs once after whatever changed, however often it was kicked."""
+
+    def __init__(self, master: Master) -> None:
+        self._master = master
+        self._kicked = False
+        self._due: Timer | None = None
+
+    def kick(self) -> None:
+        """Something changed: a task, a worker, a place in a queue."""
+        if not self._kicked:
+            self._kicked = True
+            self._master.loop.soon(self._look)
+
+    def _look(self) -> None:
+        self._kicked = False
+        if not self._master.is_serving:
+            return
+        wanted: Counter[Revision] = Counter()
+        for (queue, state), count in self._master.reader.counts().items():
+            if state is State.QUEUED and count > 0:
+                self._fill(queue, wanted)
+        for revision in self._master.revisions.live():
+            self._master.workers.want(revision, wanted[revision])
+
+    def _fill(self, queue: str, wanted: Counter[Revision]) -> None:
+        """Claim ready tasks of ``queue`` for idle workers; count the workers that are missing."""
+        attempts = self._master.attempts
+        room = self._master.config.concurrency(queue) - attempts.occupied[queue]
+        if room <= 0:
+            return
+        for row in self._ready(queue, min(room, BATCH)):
+            revision = self._route(row)
+            if isinstance(revision, Held):
+                self._hold(row, revision.reason)
+                continue
+            worker = self._master.workers.take_idle(revision)
+            if worker is None:
+                wanted[revision] += 1
+            else:
+                self._claim(row, worker)
+
+    def _ready(self, queue: str, count: int) -> list[Row]:
+        """The first ``count`` ready tasks whose claim is not on its way already."""
+        attempts = self._master.attempts
+        claiming = sum(1 for r in attempts.all() if r.attempt == 0 and r.queue == queue)
+        rows = self._master.reader.ready(queue, count + claiming)
+        return [row for row in rows if row.id not in attempts][:count]
+
+    def _route(self, row: Row) -> Revision | Held:
+        live = [(r, r.name, r.tasks) for r in self._master.revisions.live()]
+        return route(live, row.name, row.saved_version)
+
+    def _hold(self, row: Row, reason: str) -> None:
+        log.warning("held", task=row.id, reason=reason)
+        self._master.write(Hold(row.id, reason, time.time()), lambda _: None)
+
+    # ── claiming ─────────────────────────────────────────────────────────────────────────────
+
+    def _claim(self, row: Row, worker: Worker) -> None:
+        entry = worker.revision.tasks[row.name]
+        on_deploy = row.on_deploy.value if row.on_deploy else entry["on_deploy"]
+        running = Running(row.id, row.queue, row.name, row.owner, on_deploy)
+        self._master.attempts.hold(running, worker)
+        owner = cbor2.dumps([worker.id, *worker.identity])
+        claim = Claim(row.id, owner, worker.revision.name, time.time())
+
+        def claimed(outcome: Applied | StoreError) -> None:
+            if isinstance(outcome, StoreError) or outcome.result is None:
+                self._unclaim(running, worker)
+                if isinstance(outcome, StoreError):
+                    self._master.loop.after(1.0, self.kick)
+                return
+            running.attempt = outcome.result
+            self._start(row, running, worker)
+
+        self._master.write(claim, claimed)
+
+    def _unclaim(self, running: Running, worker: Worker) -> None:
+        self._master.attempts.release(running)
+        if worker.state is WorkerState.CLAIMED:
+            worker.take(WorkerEvent.UNCLAIM)
+
+    def _start(self, row: Row, running: Running, worker: Worker) -> None:
+        """The claim is committed: send the task, unless its worker died meanwhile."""
+        if worker.state is not WorkerState.CLAIMED:
+            facts = Facts(None, False, asked="its worker was gone before it began")
+            self._master.attempts.settle(running, facts, lambda _: None)
+            return
+        worker.take(WorkerEvent.SENT)
+        self._master.workers.tell(worker, self._run_message(row, running, worker))
+        log.info(
+            "running",
+            task=row.id,
+            attempt=running.attempt,
+            worker=worker.id,
+            revision=worker.revision.name,
+        )
+
+    def _run_message(self, row: Row, running: Running, worker: Worker) -> dict[str, Any]:
+        places = self._master.places
+        message: dict[str, Any] = {
+            "type": "run",
+            "task": row.id,
+            "attempt": running.attempt,
+            "name": row.name,
+            "log": places.task_log(row.id),
+            "scratch": places.task_scratch(row.id),
+            "at": time.time(),
+        }
+        args, saved = self._master.reader.args(row.id), self._master.reader.saved(row.id)
+        if len(args) + len(saved or b"") <= INLINE:
+            return message | {"args": args, "saved": saved}
+        path = os.path.join(places.slots, f"{worker.id.hex()}.load")
+        with open(path, "wb") as file:
+            file.write(cbor2.dumps({"args": args, "saved": saved}))
+        return message | {"args": b"", "saved": None, "load": path}
+
+    # ── due times ────────────────────────────────────────────────────────────────────────────
+
+    def on_scheduled(self, run_at: float | None) -> None:
+        """A task was scheduled for ``run_at`` (Unix seconds): make sure to wake up then."""
+        if run_at is not None:
+            self.wake_due()
+
+    def wake_due(self) -> None:
+        """Move what is due to ``queued`` and set the timer for the next."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        if not self._master.is_serving:
+            return
+        next_due = self._master.reader.next_due()
+        if next_due is None:
+            return
+        now = time.time()
+        if next_due > now:
+            self._due = self._master.loop.after(
+                min(next_due - now, LONGEST_WAIT), self.wake_due
+            )
+            return
+
+        def woken(outcome: Applied | StoreError) -> None:
+            if isinstance(outcome, StoreError):
+                self._due = self._master.loop.after(1.0, self.wake_due)
+                return
+            self.kick()
+            self.wake_due()
+
+        self._master.write(Wake(now, BATCH), woken)
+
+

@@ -1,0 +1,313 @@
+"""The revisions the master knows, and their zygotes: started, heard, pinged, retired.
+
+A zygote is spawned (never forked), connects to worker.sock and proves who it is: the random id we
+gave it, from the pid that we started. If a zygote dies, its workers go on as the master's own
+children and a new zygote is started when one is needed again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from taskd import log
+from taskd.errors import DeployRefused
+from taskd.master.ledger import Kind
+from taskd.master.loop import Timer
+from taskd.master.wire import Messages
+from taskd.model.revision import LIVE, REVISIONS, RevisionEvent, RevisionState
+from taskd.model.table import after
+from taskd.posix import spawn
+from taskd.protocol import boot
+from taskd.revision import release
+
+if TYPE_CHECKING:
+    from taskd.master.core import Master
+
+RESPAWN_DELAY = 1.0
+"""Seconds before a zygote that died is started again, if it died young."""
+
+
+class Revision:
+    """One release that the master knows.
+
+    ``name``: the release directory's base name. ``key``: its real path and fingerprint; the
+    fingerprint is None until the zygote has told it. ``tasks``: the manifest's. ``number``: grows
+    with every start, so that the newest live revision can be told.
+    """
+
+    __slots__ = (
+        "channel",
+        "fingerprint",
+        "forks",
+        "name",
+        "number",
+        "path",
+        "pid",
+        "start",
+        "state",
+        "tasks",
+        "zygote_id",
+    )
+
+    def __init__(self, path: str, number: int) -> None:
+        self.path = path
+        self.name = os.path.basename(path)
+        self.number = number
+        self.state = RevisionState.STARTING
+        self.fingerprint: str | None = None
+        self.tasks: dict[str, Any] = {}
+        self.forks = True
+        self.zygote_id = b""
+        self.pid: int | None = None
+        self.start = 0
+        self.channel: Messages | None = None
+
+    def take(self, event: RevisionEvent) -> None:
+        self.state = after(REVISIONS, self.state, event)
+
+    @property
+    def ledger_name(self) -> str:
+        return f"zygote:{self.number}"
+
+
+class Proof:
+    """Somebody waits for a revision's zygote to prove itself (or a ping to come back)."""
+
+    __slots__ = ("deadline", "done", "revision")
+
+    def __init__(
+        self, revision: Revision, done: Callable[[Revision | DeployRefused], None], deadline: Timer
+    ) -> None:
+        self.revision = revision
+        self.done = done
+        self.deadline = deadline
+
+
+class Revisions:
+    """Owns every Revision and the proofs under way."""
+
+    def __init__(self, master: Master) -> None:
+        self._master = master
+        self._all: list[Revision] = []
+        self._proofs: list[Proof] = []
+        self._numbers = 0
+        self.current: Revision | None = None
+
+    # ── looking ──────────────────────────────────────────────────────────────────────────────
+
+    def __iter__(self) -> Iterator[Revision]:
+        return iter(self._all)
+
+    def live(self) -> list[Revision]:
+        """Those that may run tasks: the current one first, then the newest."""
+        found = [r for r in self._all if r.state in LIVE]
+        return sorted(found, key=lambda r: (r is not self.current, -r.number))
+
+    def by_zygote(self, zygote_id: bytes) -> Revision | None:
+        return next((r for r in self._all if r.zygote_id == zygote_id), None)
+
+    def by_number(self, number: int) -> Revision:
+        return next(r for r in self._all if r.number == number)
+
+    def by_pid(self, pid: int) -> Revision | None:
+        return next((r for r in self._all if r.pid == pid), None)
+
+    # ── proving ──────────────────────────────────────────────────────────────────────────────
+
+    def prove(
+        self, path: str, within: float, done: Callable[[Revision | DeployRefused], None]
+    ) -> None:
+        """Start a zygote for the release at ``path`` and call ``done`` once its manifest is here.
+
+        If it turns out to be a live revision, that one is pinged and given instead. Calls
+        ``done`` exactly once, within ``within`` seconds. Raises DeployRefused.
+        """
+        revision = self._new(path)
+        deadline = self._master.loop.after(within, lambda: self._overdue(revision, within))
+        self._proofs.append(Proof(revision, done, deadline))
+        try:
+            self.start_zygote(revision)
+        except OSError as error:
+            self._settle(revision, DeployRefused(f"{revision.name}: cannot start: {error}"))
+
+    def _new(self, path: str) -> Revision:
+        self._numbers += 1
+        revision = Revision(path, self._numbers)
+        self._all.append(revision)
+        return revision
+
+    def restore(self, revision: Revision) -> None:
+        """Take over a revision of the master before this one."""
+        self._numbers = max(self._numbers, revision.number)
+        self._all.append(revision)
+        if revision.state is RevisionState.CURRENT:
+            self.current = revision
+
+    def start_zygote(self, revision: Revision) -> None:
+        """Raises OSError or DeployRefused if its Python cannot be started."""
+        config = self._master.config
+        dirs = self._master.places
+        python = release.interpreter(revision.path, config.app.python)
+        revision.zygote_id = secrets.token_bytes(16)
+        orders = boot.Boot(
+            id=revision.zygote_id,
+            socket=dirs.worker_socket,
+            release=revision.path,
+            revision=revision.name,
+            modules=list(config.app.modules),
+            fork=config.app.fork,
+            slots=dirs.slots,
+            sockets=dirs.runtime,
+        )
+        argv = [python, "-P", "-m", "taskd.zygote"]
+        revision.pid = spawn.spawn(argv, boot.encode(orders), spawn.environment())
+        log.info("zygote started", revision=revision.name, pid=revision.pid)
+
+    def _overdue(self, revision: Revision, within: float) -> None:
+        what = "its app is still importing" if revision.channel else "its Python has not started"
+        self._settle(revision, DeployRefused(f"{revision.name}: {what} after {within:.0f} s"))
+
+    def _settle(self, revision: Revision, outcome: Revision | DeployRefused) -> None:
+        """The proof of ``revision`` is over, this way or that."""
+        proof = next((p for p in self._proofs if p.revision is revision), None)
+        if isinstance(outcome, DeployRefused):
+            self.reject(revision)
+        if proof is not None:
+            self._proofs.remove(proof)
+            proof.deadline.cancel()
+            proof.done(outcome)
+
+    def reject(self, revision: Revision) -> None:
+        """Give up a revision that serves nothing: its zygote is killed."""
+        if revision.state in (RevisionState.STARTING, RevisionState.PROVEN):
+            revision.take(RevisionEvent.BROKEN)
+        self._master.kill(revision.pid)
+
+    # ── the zygote speaks ────────────────────────────────────────────────────────────────────
+
+    def greet(self, revision: Revision, channel: Messages, message: dict[str, Any]) -> None:
+        """Its hello came, from the right pid with the right id."""
+        revision.channel = channel
+        revision.start = message["start"]
+        self._master.ledger.add(channel.wire.fd, Kind.ZYGOTE, revision.ledger_name)
+        self.listen(revision)
+
+    def listen(self, revision: Revision) -> None:
+        channel = revision.channel
+        assert channel is not None
+        channel.on_message = lambda message: self._on_message(revision, message)
+        channel.wire.on_lost = lambda: self._on_lost(revision)
+
+    def _on_message(self, revision: Revision, message: dict[str, Any]) -> None:
+        match message["type"]:
+            case "identity":
+                self._identified(revision, message["hash"])
+            case "manifest":
+                self._manifested(revision, message)
+            case "broken":
+                log.error("app does not import", revision=revision.name, why=message["message"])
+                why = f"{revision.name} does not import: {message['message']}"
+                self._settle(revision, DeployRefused(why))
+            case "pong":
+                self._settle(revision, revision)
+            case _:
+                self._master.workers.on_zygote(revision, message)
+
+    def _identified(self, revision: Revision, fingerprint: str) -> None:
+        """The same path and files as a live revision: that one is meant, not a second one."""
+        revision.fingerprint = fingerprint
+        twin = next(
+            (r for r in self._all if r.path == revision.path and r.state in LIVE), None
+        )
+        if twin is None or twin is revision:
+            return
+        if twin.fingerprint != fingerprint:
+            why = (
+                f"{revision.path} is the release of a live revision, and its files have changed. "
+                "A release must not change once it is deployed: put the new code into a new "
+                "directory and deploy that"
+            )
+            self._settle(revision, DeployRefused(why))
+            return
+        for proof in self._proofs:
+            if proof.revision is revision:
+                proof.revision = twin
+        self.reject(revision)
+        self._ping(twin)
+
+    def _ping(self, revision: Revision) -> None:
+        if revision.channel is None:  # its zygote died: starting it again proves as much
+            self.start_zygote(revision)
+        else:
+            revision.channel.send({"type": "ping"})
+
+    def _manifested(self, revision: Revision, message: dict[str, Any]) -> None:
+        revision.tasks = message["tasks"]
+        revision.forks = message["forks"]
+        for warning in message["warnings"]:
+            log.warning(warning, revision=revision.name)
+        if revision.state is RevisionState.STARTING:
+            revision.take(RevisionEvent.MANIFEST)
+        self._settle(revision, revision)
+        self._master.workers.zygote_ready(revision)
+
+    def _on_lost(self, revision: Revision) -> None:
+        """The connection ended; that the zygote is dead, only its exit status says."""
+        self._master.ledger.drop(revision.ledger_name)
+        revision.channel = None
+
+    def on_death(self, revision: Revision, status: int) -> None:
+        """Its zygote was reaped."""
+        log.info("zygote gone", revision=revision.name, pid=revision.pid, status=status)
+        if revision.channel is not None:
+            revision.channel.wire.close()
+            self._on_lost(revision)
+        revision.pid = None
+        if revision.state in (RevisionState.STARTING, RevisionState.PROVEN):
+            why = f"{revision.name}: its process ended while the app was importing"
+            self._settle(revision, DeployRefused(f"{why} (wait status {status})"))
+        self._master.workers.on_zygote_death(revision)
+        self.tidy()
+        if revision is self.current and not self._master.stopping:
+            self._master.loop.after(RESPAWN_DELAY, lambda: self._respawn(revision))
+
+    def _respawn(self, revision: Revision) -> None:
+        if revision.pid is None and revision.state in LIVE and not self._master.stopping:
+            try:
+                self.start_zygote(revision)
+            except (OSError, DeployRefused) as error:
+                log.error("zygote does not start", revision=revision.name, why=str(error))
+                self._master.loop.after(RESPAWN_DELAY, lambda: self._respawn(revision))
+
+    def need_zygote(self, revision: Revision) -> None:
+        """A worker of it is wanted: start its zygote if it died."""
+        if revision.pid is None:
+            self._respawn(revision)
+
+    # ── promoting and retiring ───────────────────────────────────────────────────────────────
+
+    def confirm(self, revision: Revision) -> None:
+        """From now on fresh tasks go to ``revision``; the one before drains."""
+        before = self.current
+        if before is not None and before is not revision:
+            before.take(RevisionEvent.SUPERSEDE)
+        revision.take(RevisionEvent.CONFIRM)
+        self.current = revision
+
+    def tidy(self) -> None:
+        """Retire the zygotes that nothing needs, and forget the revisions that are gone."""
+        for revision in list(self._all):
+            if self._master.workers.any_of(revision):
+                continue
+            if revision.state is RevisionState.DRAINING:
+                if revision.channel is not None:
+                    revision.channel.send({"type": "retire"})
+                revision.take(RevisionEvent.EMPTY)
+                log.info("revision drained", revision=revision.name)
+            elif revision.state is RevisionState.REJECTED:
+                revision.take(RevisionEvent.EMPTY)
+            if revision.state is RevisionState.GONE and revision.pid is None:
+                self._all.remove(revision)

@@ -1,0 +1,165 @@
+"""One connection of the master: bytes in and out, watched by the loop, carried over an exec.
+
+Knows frames, not what they mean. ``carried`` is what an exec must not lose: bytes that were read
+and make no whole frame yet, and bytes that are not yet sent.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+from taskd.errors import ProtocolError
+from taskd.master.loop import READ, WRITE, Loop
+from taskd.protocol import frames
+
+_CHUNK = 262144
+
+OUT_BOUND = 256 * 1024
+"""Unsent bytes above which streams pause, and nothing more is read from a client."""
+
+
+class Wire:
+    """``on_data(bytes)`` and ``on_lost()`` are called in the loop; after ``on_lost`` it is closed.
+
+    ``on_drained`` is called when unsent bytes fell below the bound again.
+    """
+
+    __slots__ = ("_loop", "_out", "_paused", "_sock", "on_data", "on_drained", "on_lost")
+
+    def __init__(self, loop: Loop, sock: socket.socket, unsent: bytes = b"") -> None:
+        sock.setblocking(False)
+        self._loop = loop
+        self._sock = sock
+        self._out = bytearray(unsent)
+        self._paused = False
+        self.on_data: Callable[[bytes], None] = _ignore
+        self.on_lost: Callable[[], None] = _nothing
+        self.on_drained: Callable[[], None] = _nothing
+
+    @property
+    def fd(self) -> int:
+        return self._sock.fileno()
+
+    @property
+    def unsent(self) -> bytes:
+        return bytes(self._out)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._out) > OUT_BOUND
+
+    @property
+    def is_closed(self) -> bool:
+        return self._sock.fileno() < 0
+
+    def start(self) -> None:
+        """Begin to read, and to send what was carried here."""
+        self._watch()
+
+    def pause(self, paused: bool) -> None:
+        """Stop reading (True) or read again (False)."""
+        self._paused = paused
+        self._watch()
+
+    def send(self, data: bytes) -> None:
+        """Send now what the socket takes, the rest when it is ready."""
+        if self.is_closed:
+            return
+        if not self._out:
+            data = data[self._write(data) :]
+        if data and not self.is_closed:
+            self._out += data
+            self._watch()
+
+    def close(self) -> None:
+        """Close without telling ``on_lost``."""
+        if not self.is_closed:
+            self._loop.watch(self.fd, 0, self._on_ready)
+            self._sock.close()
+
+    def _watch(self) -> None:
+        if not self.is_closed:
+            events = (0 if self._paused else READ) | (WRITE if self._out else 0)
+            self._loop.watch(self.fd, events, self._on_ready)
+
+    def _write(self, data: bytes | bytearray) -> int:
+        try:
+            return self._sock.send(data, socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._loop.soon(self._lose)  # not from inside a send: the caller still uses us
+            return 0
+
+    def _on_ready(self, events: int) -> None:
+        if events & WRITE:
+            self._flush()
+        if events & READ and not self.is_closed and not self._paused:
+            self._read()
+
+    def _flush(self) -> None:
+        was_full = self.is_full
+        del self._out[: self._write(self._out)]
+        if not self._out:
+            self._watch()
+        if was_full and not self.is_full:
+            self.on_drained()
+
+    def _read(self) -> None:
+        try:
+            data = self._sock.recv(_CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lose()
+            return
+        try:
+            self.on_data(data)
+        except ProtocolError:
+            self._lose()  # it loses its own connection and nothing else
+
+    def _lose(self) -> None:
+        if not self.is_closed:
+            self.close()
+            self.on_lost()
+
+
+class Messages:
+    """A Wire that speaks whole messages: the master's end of a zygote's or worker's channel."""
+
+    __slots__ = ("_decoder", "on_message", "wire")
+
+    def __init__(self, wire: Wire, unread: bytes = b"") -> None:
+        self.wire = wire
+        self._decoder = frames.Decoder()
+        self._decoder.feed(unread)
+        self.on_message: Callable[[dict[str, object]], None] = _ignore_message
+        wire.on_data = self._feed
+
+    @property
+    def unread(self) -> bytes:
+        return self._decoder.rest
+
+    def send(self, message: dict[str, object]) -> None:
+        self.wire.send(frames.encode(message))
+
+    def _feed(self, data: bytes) -> None:
+        self._decoder.feed(data)
+        self.pump()
+
+    def pump(self) -> None:
+        """Deliver the whole messages that are here."""
+        while not self.wire.is_closed and (message := self._decoder.next()) is not None:
+            self.on_message(message)
+
+
+def _ignore(_: bytes) -> None: ...
+
+
+def _ignore_message(_: dict[str, object]) -> None: ...
+
+
+def _nothing() -> None: ...

@@ -1,0 +1,358 @@
+"""The workers: asked for, heard, given tasks, retired, and buried.
+
+A worker is dead when whoever is its parent has reaped it: its zygote says so once its whole tree
+is gone, or, if the zygote died first, the master reaps it itself and sweeps what it left. The end
+of a connection proves nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from taskd import log
+from taskd.master.ledger import Kind
+from taskd.master.loop import Timer
+from taskd.master.revisions import Revision
+from taskd.master.running import Running
+from taskd.master.wire import Messages, Wire
+from taskd.model.revision import LIVE
+from taskd.model.table import after
+from taskd.model.worker import WORKERS, WorkerEvent, WorkerState
+from taskd.posix import process, sockets, tree
+
+if TYPE_CHECKING:
+    from taskd.master.core import Master
+
+FORKS_AT_ONCE = 8
+"""Workers one revision's zygote is asked for at the same time; it forks one after another."""
+
+FORK_PAUSE = 1.0
+"""Seconds without a new request after a fork failed (memory, process limit)."""
+
+HELLO_WITHIN = 10.0
+"""Seconds that a fresh connection has to say who it is."""
+
+
+class Worker:
+    """One worker; ``running`` is its task, from the claim until its end is recorded."""
+
+    __slots__ = (
+        "asked_to_leave",
+        "channel",
+        "id",
+        "is_ours",
+        "pid",
+        "revision",
+        "running",
+        "served",
+        "slot_fd",
+        "start",
+        "state",
+    )
+
+    def __init__(self, worker_id: bytes, revision: Revision) -> None:
+        self.id = worker_id
+        self.revision = revision
+        self.state = WorkerState.ASKED
+        self.pid = 0
+        self.start = 0
+        self.channel: Messages | None = None
+        self.slot_fd = -1
+        self.running: Running | None = None
+        self.served = 0
+        self.is_ours = False  # its zygote died: we are its parent
+        self.asked_to_leave: str | None = None  # why we end its task, if we do
+
+    def take(self, event: WorkerEvent) -> None:
+        self.state = after(WORKERS, self.state, event)
+
+    @property
+    def identity(self) -> process.Identity:
+        return process.Identity(self.pid, self.start, process.boot_id())
+
+    @property
+    def channel_name(self) -> str:
+        return f"worker:{self.id.hex()}"
+
+    @property
+    def slot_name(self) -> str:
+        return f"slot:{self.id.hex()}"
+
+
+class Workers:
+    """Owns every Worker, and the connections to worker.sock that have not said who they are."""
+
+    def __init__(self, master: Master) -> None:
+        self._master = master
+        self._all: dict[bytes, Worker] = {}
+        self._strangers: dict[int, tuple[Messages, Timer]] = {}
+        self._wanted: dict[Revision, int] = {}
+        self._fork_paused = False
+
+    # ── looking ──────────────────────────────────────────────────────────────────────────────
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(list(self._all.values()))
+
+    def any_of(self, revision: Revision) -> bool:
+        return any(w.revision is revision for w in self._all.values())
+
+    def of(self, revision: Revision) -> list[Worker]:
+        return [w for w in self._all.values() if w.revision is revision]
+
+    def is_known(self, worker_id: bytes) -> bool:
+        return worker_id in self._all
+
+    @property
+    def forks_open(self) -> int:
+        """Requests that a zygote has not answered: an exec waits for none to be open."""
+        return sum(1 for w in self._all.values() if w.state is WorkerState.ASKED)
+
+    def take_idle(self, revision: Revision) -> Worker | None:
+        """An idle worker of ``revision``, now claimed for a task; the most recently used one."""
+        for worker in reversed(self._all.values()):
+            if worker.state is WorkerState.IDLE and worker.revision is revision:
+                worker.take(WorkerEvent.CLAIM)
+                return worker
+        return None
+
+    # ── asking for workers ───────────────────────────────────────────────────────────────────
+
+    def want(self, revision: Revision, count: int) -> None:
+        """``count`` tasks wait for a worker of ``revision``: ask for as many as are missing."""
+        self._wanted[revision] = count
+        self._ask(revision)
+
+    def _ask(self, revision: Revision) -> None:
+        if self._fork_paused or self._master.is_frozen:
+            return
+        if revision.channel is None or not revision.tasks:
+            self._master.revisions.need_zygote(revision)
+            return
+        coming = self._count(revision, WorkerState.ASKED, WorkerState.STARTING)
+        asked = self._count(revision, WorkerState.ASKED)
+        for _ in range(min(self._wanted.get(revision, 0) - coming, FORKS_AT_ONCE - asked)):
+            worker = Worker(secrets.token_bytes(16), revision)
+            self._all[worker.id] = worker
+            revision.channel.send({"type": "fork", "worker": worker.id})
+
+    def _count(self, revision: Revision, *states: WorkerState) -> int:
+        return sum(w.revision is revision and w.state in states for w in self._all.values())
+
+    def zygote_ready(self, revision: Revision) -> None:
+        self._ask(revision)
+
+    def on_zygote(self, revision: Revision, message: dict[str, Any]) -> None:
+        worker = self._all.get(message.get("worker", b""))
+        match message["type"]:
+            case "forked" if worker is not None:
+                worker.pid, worker.start = message["pid"], message["start"]
+                if worker.state is WorkerState.ASKED:
+                    worker.take(WorkerEvent.FORKED)
+                self._master.deploy.on_fork_answered()
+                self._ask(revision)
+            case "unforked" if worker is not None:
+                log.warning(message["message"], revision=revision.name)
+                del self._all[worker.id]
+                self._pause_forks()
+                self._master.deploy.on_fork_answered()
+            case "exited":
+                if worker is not None:
+                    self.bury(worker, message["status"])
+                if revision.channel is not None:
+                    revision.channel.send({"type": "noted", "worker": message["worker"]})
+
+    def _pause_forks(self) -> None:
+        self._fork_paused = True
+        self._master.loop.after(FORK_PAUSE, self._resume_forks)
+
+    def _resume_forks(self) -> None:
+        self._fork_paused = False
+        self._master.dispatch.kick()
+
+    # ── connections ──────────────────────────────────────────────────────────────────────────
+
+    def accept(self, listener: socket.socket) -> None:
+        """worker.sock is readable: somebody connected."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sock, _ = listener.accept()
+                self.meet(Messages(Wire(self._master.loop, sock)), sockets.peer(sock).pid)
+
+    def meet(self, channel: Messages, pid: int) -> None:
+        """A connection that has not said who it is yet."""
+        fd = channel.wire.fd
+        name = f"stranger:{fd}"
+
+        def forget() -> None:
+            if (known := self._strangers.pop(fd, None)) is not None:
+                known[1].cancel()
+                self._master.ledger.drop(name)
+
+        def on_message(message: dict[str, Any]) -> None:
+            forget()
+            if not self._introduce(channel, pid, message):
+                log.warning("stranger on worker.sock turned away", pid=pid)
+                channel.wire.close()
+
+        def expire() -> None:
+            forget()
+            channel.wire.close()
+
+        timer = self._master.loop.after(HELLO_WITHIN, expire)
+        self._strangers[fd] = channel, timer
+        self._master.ledger.add(fd, Kind.WORKER, name)
+        channel.on_message = on_message
+        channel.wire.on_lost = forget
+        channel.wire.start()
+
+    def strangers(self) -> list[Messages]:
+        return [channel for channel, _ in self._strangers.values()]
+
+    def _introduce(self, channel: Messages, pid: int, message: dict[str, Any]) -> bool:
+        """Whether its hello proves who it is: an id that we gave out, from the pid it names."""
+        if message.get("type") != "hello" or message.get("pid") != pid:
+            return False
+        if message["role"] == "zygote":
+            revision = self._master.revisions.by_zygote(message["id"])
+            if revision is None or revision.pid != pid:
+                return False
+            self._master.revisions.greet(revision, channel, message)
+            return True
+        worker = self._all.get(message["id"])
+        if worker is None or worker.channel is not None or worker.pid not in (0, pid):
+            return False
+        self._greet(worker, channel, message)
+        return True
+
+    def _greet(self, worker: Worker, channel: Messages, message: dict[str, Any]) -> None:
+        """It may connect before its zygote's ``forked`` is read: both say the same."""
+        worker.pid, worker.start = message["pid"], message["start"]
+        if worker.state is WorkerState.ASKED:
+            worker.take(WorkerEvent.FORKED)
+        path = os.path.join(self._master.places.slots, os.path.basename(message["slot"]))
+        worker.slot_fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        worker.channel = channel
+        self._master.ledger.add(worker.slot_fd, Kind.SLOT, worker.slot_name)
+        self._master.ledger.add(channel.wire.fd, Kind.WORKER, worker.channel_name)
+        self.listen(worker)
+
+    def listen(self, worker: Worker) -> None:
+        channel = worker.channel
+        assert channel is not None
+        channel.on_message = lambda message: self._on_message(worker, message)
+        channel.wire.on_lost = lambda: self._on_lost(worker)
+
+    def restore(self, worker: Worker) -> None:
+        """Take over a worker of the master before this one."""
+        self._all[worker.id] = worker
+
+    def _on_lost(self, worker: Worker) -> None:
+        """Not a death: that comes from its parent. But it cannot be given anything any more."""
+        self._master.ledger.drop(worker.channel_name)
+        worker.channel = None
+
+    # ── the worker speaks ────────────────────────────────────────────────────────────────────
+
+    def _on_message(self, worker: Worker, message: dict[str, Any]) -> None:
+        match message["type"]:
+            case "idle":
+                self._on_idle(worker, message["reusable"])
+            case "progress" | "waiting":
+                self._master.attempts.on_report(worker, message)
+            case "ended":
+                self._master.attempts.on_ended(worker, message)
+            case "denied":
+                self._master.attempts.on_denied(worker, message)
+
+    def _on_idle(self, worker: Worker, reusable: bool) -> None:
+        worker.take(WorkerEvent.IDLE)
+        limit = self._master.config.app.tasks_per_worker
+        current = worker.revision is self._master.revisions.current
+        wanted = self._wanted.get(worker.revision, 0) > 0 and worker.revision.state in LIVE
+        if not reusable or worker.served >= limit or not (current or wanted):
+            self.retire(worker)
+        self._master.dispatch.kick()
+
+    def retire(self, worker: Worker) -> None:
+        """Tell an idle worker to exit."""
+        worker.take(WorkerEvent.RETIRE)
+        self.tell(worker, {"type": "retire"})
+
+    def retire_idle(self, keep: Revision | None) -> None:
+        """The idle workers of every revision but ``keep`` go."""
+        for worker in self:
+            if worker.revision is not keep and worker.state is WorkerState.IDLE:
+                self.retire(worker)
+
+    def tell(self, worker: Worker, message: dict[str, Any]) -> None:
+        if worker.channel is not None:
+            worker.channel.send(message)
+
+    # ── deaths ───────────────────────────────────────────────────────────────────────────────
+
+    def bury(self, worker: Worker, status: int | None) -> None:
+        """It is dead and its tree gone: settle its attempt from its slot and forget it."""
+        log.info("worker gone", worker=worker.id, pid=worker.pid, revision=worker.revision.name)
+        worker.take(WorkerEvent.DIED)
+        if worker.channel is not None:
+            worker.channel.wire.close()
+            self._on_lost(worker)
+        self._master.attempts.on_death(worker, status)
+        if worker.slot_fd >= 0:
+            self._master.ledger.drop(worker.slot_name)
+            os.close(worker.slot_fd)
+            worker.slot_fd = -1
+        del self._all[worker.id]
+        self._master.revisions.tidy()
+        self._master.dispatch.kick()
+
+    def on_zygote_death(self, revision: Revision) -> None:
+        """Its workers are our children now. Those it was just asked for never came to be."""
+        for worker in self.of(revision):
+            if worker.pid:
+                worker.is_ours = True
+            else:
+                del self._all[worker.id]
+        self._master.deploy.on_fork_answered()
+        self.reap_ours()
+
+    def reap_ours(self) -> None:
+        """Bury those of our own children among the workers that have died (on every SIGCHLD)."""
+        for worker in self:
+            if worker.is_ours:
+                self._reap(worker)
+
+    def _reap(self, worker: Worker) -> None:
+        try:
+            dead, status = os.waitpid(worker.pid, os.WNOHANG)
+        except ChildProcessError:  # its zygote reaped it and died before it could tell us
+            if process.is_gone(worker.identity):
+                self._sweep(worker)
+                self.bury(worker, None)
+            return
+        if dead:
+            self._sweep(worker)
+            self.bury(worker, status)
+
+    def _sweep(self, worker: Worker) -> None:
+        """Kill what it left behind: its session, and the orphans that became our children."""
+        tree.kill_session(worker.pid)
+        spared = {w.pid for w in self._all.values()} - {worker.pid}
+        spared |= {r.pid for r in self._master.revisions if r.pid is not None}
+        tree.kill_all(spared)
+
+    def kill(self, worker: Worker, why: str) -> None:
+        """End it by force; its task is shown as interrupted for that reason, never as failed."""
+        worker.asked_to_leave = why
+        if worker.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)
+
+

@@ -1,0 +1,122 @@
+"""What becomes of a task when an attempt is over: the three budgets, and where it goes next.
+
+Pure: facts in, one ``Verdict`` out. The cancel wish is not looked at here; the store applies it in
+the transaction that records the verdict, so that no wish can slip in between.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, NamedTuple
+
+from taskd.model.task import Budgets, State
+
+CRASHES = 3
+"""Deaths in a row without anything newly saved, after which a task is held."""
+
+LONGEST_DELAY = 600.0
+"""Seconds: backoff doubles from one second up to this."""
+
+
+class Facts(NamedTuple):
+    """How the attempt ended.
+
+    ``outcome``: of its END record ("succeeded", "failed", "left", "cancelled", "sleeping",
+    "held", "yielded"), or None if it died without one. ``progressed``: it saved something new.
+    ``asked``: why we ended it ourselves, or None. ``death``: how the process ended, in words.
+    """
+
+    outcome: str | None
+    progressed: bool
+    asked: str | None = None
+    death: str = ""
+    reason: str | None = None
+    wake: float | None = None
+    error: dict[str, Any] | None = None
+
+
+class Verdict(NamedTuple):
+    """The next stored state; ``run_at`` in Unix seconds where that is ``scheduled``."""
+
+    state: State
+    budgets: Budgets
+    reason: str | None = None
+    run_at: float | None = None
+    error: dict[str, Any] | None = None
+
+
+def backoff(count: int) -> float:
+    """Seconds to wait before try number ``count`` + 1."""
+    return float(min(LONGEST_DELAY, 2.0 ** (count - 1)))
+
+
+def death_in_words(status: int | None) -> str:
+    """How a process ended, from its wait status (None: nobody knows)."""
+    if status is None:
+        return "its process died; nobody saw how"
+    if status & 0x7F:
+        number = status & 0x7F
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        return f"its process was killed by {name}"
+    return f"its process ended by itself with exit status {status >> 8}"
+
+
+def judge(facts: Facts, budgets: Budgets, retries_allowed: int, now: float) -> Verdict:
+    """Where the task goes next."""
+    match facts.outcome:
+        case "succeeded":
+            return Verdict(State.SUCCEEDED, budgets)
+        case "failed":
+            return _failed(facts, budgets, retries_allowed, now)
+        case "cancelled":
+            return Verdict(State.CANCELLED, budgets, facts.reason)
+        case "held":
+            return Verdict(State.HELD, budgets, facts.reason)
+        case "sleeping":
+            return Verdict(State.SCHEDULED, budgets, "sleeping", run_at=facts.wake)
+        case "yielded":
+            return _yielded(facts, budgets, now)
+        case "left":
+            return _left(facts, budgets)
+        case _:
+            return _left(facts, budgets) if facts.asked else _died(facts, budgets, now)
+
+
+def _failed(facts: Facts, budgets: Budgets, allowed: int, now: float) -> Verdict:
+    used = budgets.retries + 1
+    error = facts.error or {"type": "Error", "message": facts.reason or "", "traceback": ""}
+    what = f"{error['type']}: {error['message']}" if error["message"] else str(error["type"])
+    if used > allowed:
+        return Verdict(State.FAILED, budgets, what, error=error)
+    left = budgets._replace(retries=used, crashes=0, interruptions=0)
+    reason = f"retry {used} of {allowed} after {what}"
+    return Verdict(State.SCHEDULED, left, reason, run_at=now + backoff(used), error=error)
+
+
+def _left(facts: Facts, budgets: Budgets) -> Verdict:
+    idle = 0 if facts.progressed else budgets.interruptions + 1
+    why = facts.asked or facts.reason or "asked to leave"
+    return Verdict(State.QUEUED, budgets._replace(interruptions=idle), f"interrupted: {why}")
+
+
+def _yielded(facts: Facts, budgets: Budgets, now: float) -> Verdict:
+    idle = 0 if facts.progressed else budgets.interruptions + 1
+    again = now + backoff(max(1, idle))
+    reason = facts.reason or "asked to be continued later"
+    left = budgets._replace(interruptions=idle)
+    return Verdict(State.SCHEDULED, left, reason, run_at=again)
+
+
+def _died(facts: Facts, budgets: Budgets, now: float) -> Verdict:
+    crashes = 1 if facts.progressed else budgets.crashes + 1
+    left = budgets._replace(crashes=crashes)
+    if crashes >= CRASHES:
+        reason = f"died {crashes} times at the same place; the last time {facts.death}"
+        return Verdict(State.HELD, left, reason)
+    reason = f"crashed: {facts.death}"
+    if crashes == 1:
+        return Verdict(State.QUEUED, left, reason)
+    return Verdict(State.SCHEDULED, left, reason, run_at=now + backoff(crashes - 1))

@@ -1,0 +1,87 @@
+"""Unix stream sockets: listening, connecting, and who is at the other end.
+
+A socket's path may hold at most 107 bytes in the kernel's address (unix(7)). A longer one is
+reached through a descriptor of its directory, as /proc/self/fd/N/NAME.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+_ADDRESS_LIMIT = 107
+_SO_PEERGROUPS = 59  # <asm-generic/socket.h>; not in the socket module
+_BACKLOG = 1024
+
+T = TypeVar("T")
+
+
+class Peer(NamedTuple):
+    """The process at the other end, as the kernel vouches for it: at the time it connected."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def _reach(path: str, use: Callable[[str], T]) -> T:
+    """Call ``use`` with an address of ``path`` that fits into the kernel's limit."""
+    if len(os.fsencode(path)) <= _ADDRESS_LIMIT:
+        return use(path)
+    directory = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return use(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+    finally:
+        os.close(directory)
+
+
+def listen(path: str, mode: int = 0o600) -> socket.socket:
+    """A listening socket at ``path``, non-blocking, replacing what is there.
+
+    It is bound under another name and renamed into place only when it has its mode and listens:
+    nobody ever meets it half made, and an older daemon's dead socket is replaced in one step.
+    Raises OSError.
+    """
+    made = f"{path}.{os.getpid()}.new"
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        before = os.umask(0o177)
+        try:
+            _reach(made, sock.bind)
+        finally:
+            os.umask(before)
+        os.chmod(made, mode)
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+        os.rename(made, path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def connect(path: str, timeout: float | None = None) -> socket.socket:
+    """A connection to the socket at ``path``; ``timeout`` in seconds stays set. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        _reach(path, sock.connect)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def peer(sock: socket.socket) -> Peer:
+    """Who connected. Source: SO_PEERCRED, unix(7). Raises OSError."""
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return Peer(*struct.unpack("iII", raw))
+
+
+def peer_groups(sock: socket.socket) -> frozenset[int]:
+    """The peer's supplementary groups when it connected (SO_PEERGROUPS). Raises OSError."""
+    raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * 65536)
+    return frozenset(struct.unpack(f"{len(raw) // 4}I", raw))

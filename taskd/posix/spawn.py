@@ -1,0 +1,55 @@
+"""Starting another program without forking this one: posix_spawn with a clean slate.
+
+The child gets its configuration as a memory file on descriptor 0, our stdout and stderr, a
+session of its own, default signal handlers and an empty signal mask; every other descriptor is
+close-on-exec. (``subprocess`` would do it too, at 25 ms of import.)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping, Sequence
+
+_OURS_ALONE = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS",
+               "LISTEN_FDNAMES")  # fmt: skip
+"""Variables that systemd means for the master and for nobody below it."""
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment for a child: without what is the master's alone."""
+    clean = {key: value for key, value in os.environ.items() if key not in _OURS_ALONE}
+    return clean | dict(extra or {})
+
+
+def memory_file(name: str, content: bytes) -> int:
+    """A close-on-exec descriptor of an anonymous file with ``content``, at its beginning."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def spawn(argv: Sequence[str], stdin: bytes, env: Mapping[str, str]) -> int:
+    """Start ``argv`` with ``stdin`` as the content of descriptor 0; returns its pid.
+
+    Raises OSError if the program cannot be started (not there, no permission, out of processes).
+    """
+    fd = memory_file("boot", stdin)
+    try:
+        return os.posix_spawn(
+            argv[0],
+            argv,
+            env,
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, 0)],
+            setsid=True,
+            setsigmask=[],
+            setsigdef=[s for s in signal.valid_signals() if s not in _UNCATCHABLE],
+        )
+    finally:
+        os.close(fd)
+
+
+_UNCATCHABLE = {signal.SIGKILL, signal.SIGSTOP}

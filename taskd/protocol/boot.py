@@ -1,0 +1,38 @@
+"""What a zygote (or a worker that is spawned afresh) is told at its start.
+
+One CBOR map in a memory file on descriptor 0; unknown fields are ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import cbor2
+
+
+class Boot(NamedTuple):
+    """``id``: the zygote's random id. ``worker``: set in a worker that was spawned afresh.
+
+    ``socket``: path of worker.sock. ``release``: the release's real path. ``revision``: its name.
+    ``modules``: to import. ``fork``: "auto", "always" or "never". ``slots``: the slot directory.
+    ``sockets``: the directory that tasks find as $TASKD_SOCKET.
+    """
+
+    id: bytes
+    socket: str
+    release: str
+    revision: str
+    modules: list[str]
+    fork: str
+    slots: str
+    sockets: str
+    worker: bytes | None = None
+
+
+def encode(boot: Boot) -> bytes:
+    return cbor2.dumps(boot._asdict())
+
+
+def decode(raw: bytes) -> Boot:
+    fields: dict[str, Any] = cbor2.loads(raw)
+    return Boot(**{name: fields[name] for name in Boot._fields if name in fields})

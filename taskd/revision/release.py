@@ -1,0 +1,66 @@
+"""A release: an immutable directory with its own Python environment, named by its real path."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+
+from taskd.errors import DeployRefused
+
+_NOT_CONTENT = {"__pycache__", ".git"}
+"""Directories whose content changes without the release changing."""
+
+
+def resolve(path: str) -> str:
+    """The real path of the release at ``path`` (a symlink, usually). Raises DeployRefused."""
+    real = os.path.realpath(path)
+    if not os.path.isdir(real):
+        shown = path if real == path else f"{path} (which points to {real})"
+        raise DeployRefused(f"there is no release directory at {shown}")
+    return real
+
+
+def interpreter(release: str, configured: str | None) -> str:
+    """The Python to run the release with. Raises DeployRefused if the configured one is missing.
+
+    ``configured`` is ``[app] python``: absolute, or relative to the release. Without it, the
+    release's own ``.venv/bin/python`` if there is one, else the one that runs the daemon.
+    """
+    if configured is None:
+        own = os.path.join(release, ".venv/bin/python")
+        return own if os.access(own, os.X_OK) else sys.executable
+    path = os.path.join(release, configured)
+    if not os.access(path, os.X_OK):
+        raise DeployRefused(
+            f"[app] python = {configured!r}: {path} is not there or may not be executed"
+        )
+    return path
+
+
+def _entries(directory: str, prefix: str = "") -> Iterator[str]:
+    with os.scandir(directory) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        name = prefix + entry.name
+        if entry.is_symlink():
+            yield f"{name}\0->{os.readlink(entry.path)}"
+        elif entry.is_dir():
+            if entry.name not in _NOT_CONTENT:
+                yield from _entries(entry.path, name + "/")
+        elif not name.endswith(".pyc"):
+            status = entry.stat()
+            yield f"{name}\0{status.st_size}\0{status.st_mtime_ns}"
+
+
+def fingerprint(release: str) -> str:
+    """A hash of the names, sizes and times of the release's files: 16 hexadecimal digits.
+
+    Compiled files and what version control keeps are left out: running a release must not make
+    it another one. Walks the whole directory, so it runs in the zygote, never in the master.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for line in _entries(release):
+        digest.update(os.fsencode(line) + b"\n")
+    return digest.hexdigest()

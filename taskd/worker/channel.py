@@ -1,0 +1,67 @@
+"""A zygote's or worker's connection to the master: whole messages in and out.
+
+Blocking writes (the master always reads; a message is small), reads as poll says. Losing the
+master is a fact to act on, not an error: ``lost`` turns True and sends are dropped.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Any
+
+from taskd.errors import ProtocolError
+from taskd.posix import sockets
+from taskd.protocol import frames
+
+_CHUNK = 65536
+
+
+class Channel:
+    """Messages to and from the master. ``send`` may be called from any thread."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._decoder = frames.Decoder()
+        self._sending = threading.Lock()
+        self.lost = False
+
+    @classmethod
+    def connect(cls, path: str) -> Channel:
+        """Raises OSError if no master listens at ``path``."""
+        return cls(sockets.connect(path))
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def send(self, message: dict[str, Any]) -> None:
+        frame = frames.encode(message)
+        with self._sending:
+            if self.lost:
+                return
+            try:
+                self._sock.sendall(frame)
+            except OSError:
+                self.lost = True
+
+    def receive(self) -> list[dict[str, Any]]:
+        """What one read brought (call when readable); sets ``lost`` at the end of the stream."""
+        try:
+            data = self._sock.recv(_CHUNK)
+        except OSError:
+            data = b""
+        if not data:
+            self.lost = True
+            return []
+        self._decoder.feed(data)
+        messages = []
+        try:
+            while (message := self._decoder.next()) is not None:
+                messages.append(message)
+        except ProtocolError:
+            self.lost = True  # a master we do not understand is no master
+        return messages
+
+    def close(self) -> None:
+        self.lost = True
+        self._sock.close()

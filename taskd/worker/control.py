@@ -1,0 +1,270 @@
+"""The control thread: the one place where a worker and its master speak.
+
+It reads orders and wishes, sends the latest progress at most ten times a second, and syncs the
+slot one second after a record that was not synced (so a power cut costs at most that second).
+The main thread hands things over under one condition variable and wakes the thread by an eventfd.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from taskd.posix.process import Identity
+from taskd.protocol import worker as protocol
+from taskd.slot.writer import SlotFull, SlotWriter
+from taskd.worker.channel import Channel
+from taskd.worker.keeper import Wish
+
+PROGRESS_EVERY = 0.1
+"""Seconds between two progress messages."""
+
+SYNC_WITHIN = 1.0
+"""Seconds after which an unsynced record is synced."""
+
+FULL_RETRY = 1.0
+"""Seconds between two attempts to save on a full disk."""
+
+T = TypeVar("T")
+
+
+class Order(NamedTuple):
+    """One attempt to run (the ``run`` message)."""
+
+    task: int
+    attempt: int
+    name: str
+    args: bytes
+    saved: bytes | None
+    log: str
+    scratch: str
+    at: float
+
+
+class Control:
+    """Shared between the main thread and the control thread; every field under ``_state``."""
+
+    def __init__(self, channel: Channel, slot: SlotWriter) -> None:
+        self._channel = channel
+        self._slot = slot
+        self._state = threading.Condition()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._order: Order | None = None
+        self._current: tuple[int, int] | None = None
+        self._wish: Wish | None = None
+        self._noted = False
+        self._retired = False
+        self._progress: dict[str, Any] | None = None
+        self._progress_sent = 0.0
+        self._unsynced_since: float | None = None
+
+    # ── the main thread ──────────────────────────────────────────────────────────────────────
+
+    def greet(self, worker: bytes, who: Identity, slot: str) -> None:
+        self._channel.send(
+            {
+                "type": "hello",
+                "role": "worker",
+                "version": protocol.VERSION,
+                "id": worker,
+                "pid": who.pid,
+                "start": who.start,
+                "slot": slot,
+                "busy": None,
+            }
+        )
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="taskd-control", daemon=True).start()
+
+    def idle(self, reusable: bool) -> None:
+        with self._state:
+            self._current = None
+            self._wish = None
+            self._noted = False
+        self._channel.send({"type": "idle", "reusable": reusable})
+
+    def next_order(self) -> Order | None:
+        """Wait for a task; None means: go (retired, or the master is lost)."""
+        with self._state:
+            self._state.wait_for(lambda: self._order or self._retired or self._channel.lost)
+            order, self._order = self._order, None
+            if order is None or self._channel.lost:  # not begun: the next master requeues it
+                return None
+            self._current = (order.task, order.attempt)
+            return order
+
+    def ended(self, order: Order, offset: int) -> None:
+        with self._state:
+            self._progress = None
+        self._channel.send(
+            {"type": "ended", "task": order.task, "attempt": order.attempt, "offset": offset}
+        )
+
+    def wait_until_noted(self) -> bool:
+        """Until the master has the end in its store; False if the master was lost before."""
+        with self._state:
+            self._state.wait_for(lambda: self._noted or self._channel.lost)
+            return self._noted
+
+    def wish(self) -> Wish | None:
+        return self._wish  # one reference, read whole: no lock needed
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep, or return True at once when there is a wish."""
+        with self._state:
+            return self._state.wait_for(lambda: self._wish is not None, timeout=seconds)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Until ``condition`` holds; it is looked at again on every wish and ``wake``."""
+        with self._state:
+            self._state.wait_for(condition)
+
+    def wake(self) -> None:
+        with self._state:
+            self._state.notify_all()
+
+    def progress(self, report: dict[str, Any]) -> None:
+        with self._state:
+            due = self._progress is None
+            self._progress = report
+        if due:
+            self._poke()
+
+    def saved(self, durable: bool) -> None:
+        """A record was written; ``durable`` says that it was synced as well."""
+        with self._state:
+            poke = not durable and self._unsynced_since is None
+            self._unsynced_since = None if durable else self._unsynced_since or time.monotonic()
+        if poke:
+            self._poke()
+
+    def say_waiting(self, task: int, attempt: int, message: str) -> None:
+        self._channel.send(
+            {"type": "waiting", "task": task, "attempt": attempt, "message": message}
+        )
+
+    def insist(self, save: Callable[[], T]) -> T:
+        """Save, however long the disk is full: an attempt's end is not given up."""
+        while True:
+            try:
+                return save()
+            except SlotFull as full:
+                if self._current:
+                    self.say_waiting(*self._current, str(full))
+                time.sleep(FULL_RETRY)
+
+    # ── the control thread ───────────────────────────────────────────────────────────────────
+
+    def _poke(self) -> None:
+        os.eventfd_write(self._wake, 1)
+
+    def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        poll.register(self._channel, select.POLLIN)
+        while not self._channel.lost:
+            ready = {fd for fd, _ in poll.poll(self._timeout())}
+            if self._wake in ready:
+                os.eventfd_read(self._wake)
+            if self._channel.fileno() in ready:
+                self._hear()
+            self._sync_if_due()
+            self._report_if_due()
+        self._alone(poll)
+
+    def _alone(self, poll: select.poll) -> None:
+        """The master is lost: whoever waits for it must know; syncing goes on."""
+        self.wake()
+        poll.unregister(self._channel)
+        while True:
+            if poll.poll(self._timeout()):
+                os.eventfd_read(self._wake)
+            self._sync_if_due()
+
+    def _hear(self) -> None:
+        for message in self._channel.receive():
+            with self._state:
+                self._obey(message)
+                self._state.notify_all()
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        attempt = (message.get("task"), message.get("attempt"))
+        match message.get("type"):
+            case "run":
+                self._order = _order(message)
+                self._current = (self._order.task, self._order.attempt)
+            case "leave" | "cancel" if attempt == self._current:
+                if self._wish is None or message["type"] == "cancel":
+                    self._wish = Wish(message["type"], message["why"])
+            case "noted" if attempt == self._current:
+                self._noted = True
+            case "retire":
+                self._retired = True
+            case _:
+                pass  # late for an attempt that is over, or newer than this code
+
+    def _timeout(self) -> float | None:
+        """Milliseconds until something is due."""
+        with self._state:
+            now = time.monotonic()
+            due = []
+            if self._unsynced_since is not None:
+                due.append(self._unsynced_since + SYNC_WITHIN - now)
+            if self._progress is not None and not self._channel.lost:
+                due.append(self._progress_sent + PROGRESS_EVERY - now)
+        return max(0.0, min(due)) * 1000 if due else None
+
+    def _sync_if_due(self) -> None:
+        with self._state:
+            since = self._unsynced_since
+            if since is None or time.monotonic() < since + SYNC_WITHIN:
+                return
+            self._unsynced_since = None
+        try:
+            self._slot.sync()
+        except OSError:
+            with self._state:  # told by the main thread's next save; try again in a second
+                self._unsynced_since = time.monotonic()
+
+    def _report_if_due(self) -> None:
+        with self._state:
+            now = time.monotonic()
+            report = self._progress
+            if report is None or now < self._progress_sent + PROGRESS_EVERY:
+                return
+            self._progress = None
+            self._progress_sent = now
+        self._channel.send({"type": "progress", **report})
+
+
+def _order(message: dict[str, Any]) -> Order:
+    args, kept = message["args"], message.get("saved")
+    if message.get("load"):
+        args, kept = _load(message["load"])
+    return Order(
+        task=message["task"],
+        attempt=message["attempt"],
+        name=message["name"],
+        args=args,
+        saved=kept,
+        log=message["log"],
+        scratch=message["scratch"],
+        at=message["at"],
+    )
+
+
+def _load(path: str) -> tuple[bytes, bytes | None]:
+    """Large arguments and state come in a file, which is ours to remove."""
+    import cbor2
+
+    with open(path, "rb") as file:
+        fields = cbor2.loads(file.read())
+    os.unlink(path)
+    return fields["args"], fields["saved"]

@@ -1,0 +1,135 @@
+"""A worker: one task at a time in the main thread, a control thread that speaks with the master.
+
+Runs in a child of the zygote. Its slot is there before it is announced idle; an attempt's END
+stands in the slot, synced, before the master hears of it; the slot is reset only once the master
+has noted that end. A worker whose master is lost finishes its task, leaves END in its slot and
+exits; a task that it had not begun it drops.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import Any, NoReturn
+
+from taskd.posix import process, tree
+from taskd.protocol import data
+from taskd.protocol.boot import Boot
+from taskd.protocol.saved import Kind, Outcome, Saved
+from taskd.slot.writer import SlotWriter
+from taskd.tasks import registry
+from taskd.worker import output
+from taskd.worker.channel import Channel
+from taskd.worker.control import Control, Order
+from taskd.worker.run import Ending, run_attempt
+from taskd.worker.slotkeeper import SlotKeeper
+
+
+def run_worker(boot: Boot, worker: bytes) -> NoReturn:
+    """Be that worker until retired or the master is lost; ends the process."""
+    _fresh_start()
+    who = process.identity()
+    slot = SlotWriter.create(boot.slots, worker, who, boot.revision)
+    try:
+        channel = Channel.connect(boot.socket)
+    except OSError:
+        slot.remove()  # the master went away between the fork and now: nobody knows us
+        os._exit(0)
+    control = Control(channel, slot)
+    control.greet(worker, who, slot.name)
+    control.start()
+    _serve(boot, control, slot)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _fresh_start() -> None:
+    """Undo what the zygote needed and a task must not inherit."""
+    process.become_subreaper()
+    for number in signal.valid_signals():
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _serve(boot: Boot, control: Control, slot: SlotWriter) -> None:
+    reusable = True
+    control.idle(reusable)
+    while (order := control.next_order()) is not None:
+        reusable = _attempt(boot, control, slot, order)
+        if not control.wait_until_noted():
+            return  # END stays in the slot for the next master
+        slot.reset()
+        control.idle(reusable)
+    slot.remove()
+
+
+def _attempt(boot: Boot, control: Control, slot: SlotWriter, order: Order) -> bool:
+    """Run one attempt to its END record. Returns whether this process may run another."""
+    registered = registry()[order.name]
+    begun = {
+        "task": order.task,
+        "attempt": order.attempt,
+        "name": order.name,
+        "version": registered.version,
+        "at": order.at,
+    }
+    keeper = SlotKeeper(control, slot, order, boot.revision)
+    slot.append(Kind.BEGIN, begun)
+    threads = threading.active_count()
+    with output.into(order.log), _environment(boot, order):
+        ending = _run(registered, order, keeper)
+        left_behind = tree.kill_all()
+    _record(slot, control, order, ending)
+    return not left_behind and threading.active_count() <= threads
+
+
+def _run(registered: Any, order: Order, keeper: SlotKeeper) -> Ending:
+    os.makedirs(order.scratch, mode=0o700, exist_ok=True)
+    kept = None if order.saved is None else Saved.decode(order.saved)
+    args = data.decode(order.args)
+    return run_attempt(registered, args, kept, keeper)
+
+
+def _record(slot: SlotWriter, control: Control, order: Order, ending: Ending) -> None:
+    """Write END, and what the next attempt continues from, to disk; then tell the master."""
+    fields: dict[str, Any] = {
+        "task": order.task,
+        "attempt": order.attempt,
+        "outcome": ending.outcome.value,
+        "progressed": ending.progressed,
+        "version": ending.saved.version,
+    }
+    if ending.outcome is not Outcome.SUCCEEDED and ending.progressed:
+        fields["snapshot"] = control.insist(lambda: slot.snapshot(ending.saved.encode()))
+    for name in ("result", "error", "reason", "wake"):
+        value = getattr(ending, name)
+        if value is not None:
+            fields[name] = value
+    offset = control.insist(lambda: slot.append_end(fields))
+    control.ended(order, offset)
+
+
+class _environment:
+    """The variables that a task and its programs find."""
+
+    def __init__(self, boot: Boot, order: Order) -> None:
+        self._ours = {
+            "TASKD_TASK_ID": str(order.task),
+            "TASKD_ATTEMPT": str(order.attempt),
+            "TASKD_REVISION": boot.revision,
+            "TASKD_SCRATCH": order.scratch,
+            "TASKD_SOCKET": boot.sockets,
+        }
+
+    def __enter__(self) -> None:
+        os.environ.update(self._ours)
+
+    def __exit__(self, *_: object) -> None:
+        for name in self._ours:
+            os.environ.pop(name, None)
+
+

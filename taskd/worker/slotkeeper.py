@@ -1,0 +1,65 @@
+"""Where a running task's records go: the real Keeper, over this worker's slot.
+
+Runs in the worker's main thread. A full disk is waited out, visibly (the master is told) and
+interruptibly (a wish to leave ends the wait).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from taskd.protocol.saved import Kind
+from taskd.slot.writer import SlotFull, SlotWriter
+from taskd.worker.control import FULL_RETRY, Control, Order
+from taskd.worker.interrupt import Interrupted
+from taskd.worker.keeper import Wish
+
+
+class SlotKeeper:
+    """Implements ``keeper.Keeper`` for one attempt."""
+
+    def __init__(self, control: Control, slot: SlotWriter, order: Order, revision: str) -> None:
+        self._control = control
+        self._slot = slot
+        self._task, self._attempt = order.task, order.attempt
+        self.id = str(order.task)
+        self.attempt = order.attempt
+        self.scratch = order.scratch
+        self.revision = revision
+
+    def append(self, kind: Kind, fields: dict[str, Any], durable: bool = False) -> None:
+        self._patiently(lambda: self._slot.append(kind, fields, durable))
+        self._control.saved(durable)
+
+    @property
+    def wants_snapshot(self) -> bool:
+        return self._slot.wants_snapshot
+
+    def snapshot(self, saved: bytes) -> None:
+        self._patiently(lambda: self._slot.snapshot(saved))
+        self._control.saved(durable=True)
+
+    def _patiently(self, save: Callable[[], object]) -> None:
+        waited = False
+        while True:
+            try:
+                save()
+                break
+            except SlotFull as full:
+                waited = True
+                self._control.say_waiting(self._task, self._attempt, str(full))
+                if self._control.wait(FULL_RETRY):
+                    raise Interrupted(f"cannot save: {full}") from None
+        if waited:
+            self._control.say_waiting(self._task, self._attempt, "")
+
+    def wish(self) -> Wish | None:
+        return self._control.wish()
+
+    def wait(self, seconds: float) -> bool:
+        return self._control.wait(seconds)
+
+    def progress(self, done: int | None, total: int | None, note: str) -> None:
+        report = {"task": self._task, "attempt": self._attempt}
+        self._control.progress(report | {"done": done, "total": total, "note": note})

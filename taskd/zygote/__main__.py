@@ -1,0 +1,6 @@
+"""Entry of a zygote, and of a worker that is spawned afresh: ``python -P -m taskd.zygote``."""
+
+from taskd.zygote.main import main
+
+if __name__ == "__main__":
+    main()

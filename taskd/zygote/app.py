@@ -1,0 +1,72 @@
+"""Importing the app of a release, and telling whether the process may be forked afterwards.
+
+Runs in the zygote, and in a worker that is spawned afresh.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+import traceback
+from typing import Any, NamedTuple
+
+from taskd.protocol.boot import Boot
+
+
+class Broken(NamedTuple):
+    """The app does not import: the traceback's last line, and all of it."""
+
+    message: str
+    traceback: str
+
+
+def load(boot: Boot) -> Broken | None:
+    """Import the app's modules with the release's directory first on the path."""
+    try:
+        os.chdir(boot.release)
+        sys.path.insert(0, boot.release)
+        for name in boot.modules:
+            importlib.import_module(name)
+        import taskd.worker.command  # noqa: F401  (registers the built-in task)
+    except BaseException as error:  # the app may even call sys.exit: whatever it is, it is told
+        lines = traceback.format_exception_only(error)
+        return Broken(lines[-1].strip(), "".join(traceback.format_exception(error)))
+    return None
+
+
+def native_threads() -> int:
+    """Threads of this process that Python did not start (numpy, for one, starts some)."""
+    return len(os.listdir("/proc/self/task")) - threading.active_count()
+
+
+def may_fork(fork: str) -> tuple[bool, list[str]]:
+    """Whether workers are forked or spawned afresh, and what there is to warn of.
+
+    A forked child has only the thread that forked: a lock that another thread held stays locked
+    in it for ever. Python threads therefore forbid forking; native ones usually survive it.
+    """
+    others = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
+    warnings = []
+    if others:
+        names = ", ".join(others[:5])
+        warnings.append(f"the app starts threads at import ({names}); ")
+        warnings[-1] += (
+            "forking all the same, since fork = \"always\""
+            if fork == "always"
+            else "its workers are started afresh, which takes longer and more memory"
+        )
+    elif native_threads() > 0 and fork != "never":
+        warnings.append(
+            f"{native_threads()} native threads after import (of a library such as numpy); "
+            'if its workers hang, set fork = "never"'
+        )
+    return (fork == "always" or (fork == "auto" and not others)), warnings
+
+
+def manifest() -> dict[str, Any]:
+    """The tasks this revision knows (see ``protocol.worker``)."""
+    from taskd import tasks
+
+    return tasks.manifest()

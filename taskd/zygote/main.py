@@ -1,0 +1,211 @@
+"""The zygote: one per revision. It imports the app, then only forks workers and keeps them.
+
+It is its workers' parent and reaps them; each exit status is held until a master has noted it, so
+that a master that is replaced, or dies, misses none. It has no threads and one wait point.
+
+Invariants: a worker's exit is told only once its whole tree is gone (``Nursery``); the heap is
+frozen before the first fork; nothing of the master's life is assumed: when the master is lost the
+zygote stays until its last worker has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import platform
+import select
+import signal
+import sys
+from typing import NoReturn
+
+import taskd
+from taskd.posix import process, spawn
+from taskd.protocol import boot
+from taskd.protocol import worker as protocol
+from taskd.revision import release
+from taskd.worker.channel import Channel
+from taskd.zygote import app
+from taskd.zygote.nursery import Nursery
+
+
+def main() -> NoReturn:
+    """Run until retired (or orphaned) and the last worker is gone; never returns."""
+    config = _read_boot()
+    if config.worker is not None:
+        _spawned_worker(config, config.worker)
+    try:
+        channel = Channel.connect(config.socket)
+    except OSError as error:
+        sys.exit(f"taskd zygote: no master at {config.socket}: {error}")
+    zygote = Zygote(config, channel)
+    zygote.prove()
+    zygote.serve()
+    os._exit(0)  # the app's exit handlers belong to workers, not to their keeper
+
+
+def _read_boot() -> boot.Boot:
+    """Take the configuration from descriptor 0, and leave /dev/null there instead."""
+    with os.fdopen(os.dup(0), "rb") as file:
+        config = boot.decode(file.read())
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.close(null)
+    return config
+
+
+def _spawned_worker(config: boot.Boot, worker: bytes) -> NoReturn:
+    """This process is one worker of an app that cannot be forked."""
+    from taskd.worker.process import run_worker
+
+    broken = app.load(config)
+    if broken is not None:
+        sys.exit(f"taskd worker: the app no longer imports: {broken.message}")
+    run_worker(config, worker)
+
+
+class Zygote:
+    """The zygote's one loop: messages from the master, deaths of workers."""
+
+    def __init__(self, config: boot.Boot, channel: Channel) -> None:
+        self._config = config
+        self._channel = channel
+        self._forks = True
+        self._retiring = False
+        me = process.identity()
+        channel.send(
+            {
+                "type": "hello",
+                "role": "zygote",
+                "version": protocol.VERSION,
+                "id": config.id,
+                "pid": me.pid,
+                "start": me.start,
+            }
+        )
+
+    def prove(self) -> None:
+        """Say what the release is, import it, and send its manifest; exits if it is broken."""
+        process.become_subreaper()
+        self._channel.send({"type": "identity", "hash": release.fingerprint(self._config.release)})
+        broken = app.load(self._config)
+        if broken is not None:
+            self._channel.send(
+                {"type": "broken", "message": broken.message, "traceback": broken.traceback}
+            )
+            os._exit(1)
+        self._nursery = Nursery()  # knows from here on which children are the app's own
+        self._forks, warnings = app.may_fork(self._config.fork)
+        import psutil  # noqa: F401  (before the freeze: every worker shares it)
+
+        gc.collect()
+        gc.freeze()  # the collector never writes to these pages again: they stay shared
+        self._channel.send(
+            {
+                "type": "manifest",
+                "taskd": taskd.__version__,
+                "python": platform.python_version(),
+                "forks": self._forks,
+                "warnings": warnings,
+                "tasks": app.manifest(),
+            }
+        )
+
+    def serve(self) -> None:
+        """Until retired or orphaned, with no worker left and every exit told."""
+        awake, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._pipe = (awake, waker)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        poll = select.poll()
+        poll.register(awake, select.POLLIN)
+        poll.register(self._channel, select.POLLIN)
+        self._tell_deaths()  # some may have come before the signal was caught
+        while not self._is_done():
+            for fd, _ in poll.poll():
+                if fd == awake:
+                    _drain(awake)
+                else:
+                    self._hear()
+            if self._channel.lost:
+                with contextlib.suppress(KeyError):
+                    poll.unregister(self._channel)
+            self._tell_deaths()
+
+    def _is_done(self) -> bool:
+        if self._channel.lost:
+            return not self._nursery.alive
+        return self._retiring and self._nursery.is_empty
+
+    def _hear(self) -> None:
+        for message in self._channel.receive():
+            match message.get("type"):
+                case "fork":
+                    self._fork(message["worker"])
+                case "noted":
+                    self._nursery.forget(message["worker"])
+                case "ping":
+                    self._channel.send({"type": "pong"})
+                case "retire":
+                    self._retiring = True
+                case _:
+                    pass  # a newer master may say more than we know
+
+    def _tell_deaths(self) -> None:
+        for death in self._nursery.bury():
+            self._channel.send(
+                {
+                    "type": "exited",
+                    "worker": death.worker,
+                    "pid": death.pid,
+                    "status": death.status,
+                }
+            )
+
+    def _fork(self, worker: bytes) -> None:
+        try:
+            pid = os.fork() if self._forks else self._spawn(worker)
+        except OSError as error:
+            why = f"cannot start a worker: {error.strerror}"
+            self._channel.send({"type": "unforked", "worker": worker, "message": why})
+            return
+        if pid == 0:
+            self._become_worker(worker)
+        self._nursery.add(worker, pid)
+        start = process.start_time(pid) or 0
+        self._channel.send({"type": "forked", "worker": worker, "pid": pid, "start": start})
+
+    def _spawn(self, worker: bytes) -> int:
+        argv = [sys.executable, "-P", "-m", "taskd.zygote"]
+        config = boot.encode(self._config._replace(worker=worker))
+        return spawn.spawn(argv, config, spawn.environment())
+
+    def _become_worker(self, worker: bytes) -> NoReturn:
+        """In the forked child: never returns into the zygote's frames."""
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._channel.close()
+            for fd in self._pipe:
+                os.close(fd)
+            os.setsid()
+            from taskd.worker.process import run_worker
+
+            run_worker(self._config, worker)
+        except BaseException:
+            _report_and_die()
+
+
+def _report_and_die() -> NoReturn:
+    import traceback
+
+    traceback.print_exc()
+    os._exit(70)  # EX_SOFTWARE: a fault of the worker's own machinery, not of a task
+
+
+def _drain(fd: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while os.read(fd, 512):
+            pass
+
+

@@ -1,0 +1,60 @@
+"""The zygote's children: its workers, the app's own processes, and leftovers of dead workers.
+
+Three kinds, told apart by what the zygote did itself: those it forked are workers; those that
+were there after import are the app's and are let be; any other child was orphaned by a worker
+that died (live workers are subreapers and keep their own), and is killed and reaped.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from taskd.posix import tree
+
+
+class Death(NamedTuple):
+    """A worker is dead and its tree gone; ``status`` is as waitpid gives it."""
+
+    worker: bytes
+    pid: int
+    status: int
+
+
+class Nursery:
+    """Invariant: a death is told once, only when no leftover is there, and kept until noted."""
+
+    def __init__(self) -> None:
+        self._apps_own = frozenset(tree.children())
+        self._alive: dict[int, bytes] = {}
+        self._dying: list[Death] = []
+        self._told: dict[bytes, Death] = {}
+
+    @property
+    def alive(self) -> bool:
+        """Whether any worker lives or still has leftovers."""
+        return bool(self._alive or self._dying)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing lives and nothing is left to be noted."""
+        return not (self.alive or self._told)
+
+    def add(self, worker: bytes, pid: int) -> None:
+        self._alive[pid] = worker
+
+    def forget(self, worker: bytes) -> None:
+        """The master has noted that exit."""
+        self._told.pop(worker, None)
+
+    def bury(self) -> list[Death]:
+        """Reap what died; returns the deaths that can be told now. Call on every SIGCHLD."""
+        for pid in list(self._alive):
+            dead, status = os.waitpid(pid, os.WNOHANG)
+            if dead:
+                self._dying.append(Death(self._alive.pop(pid), pid, status))
+        if not self._dying or tree.strike(self._apps_own | self._alive.keys()):
+            return []
+        told, self._dying = self._dying, []
+        self._told.update((death.worker, death) for death in told)
+        return told
