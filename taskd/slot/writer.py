@@ -30,7 +30,9 @@ from taskd.posix import files, locks
 from taskd.posix.process import Identity
 from taskd.protocol.saved import Kind
 from taskd.slot import layout
-from taskd.slot.layout import BLOCK, LIMIT, SlotFull, SlotTooLarge
+from taskd.slot.layout import BLOCK, LIMIT
+from taskd.slot.layout import SlotFull as SlotFull
+from taskd.slot.layout import SlotTooLarge as SlotTooLarge
 
 END_ROOM = 4096
 """Bytes kept allocated behind every record, for END."""
