@@ -98,7 +98,7 @@ def decode(raw: bytes) -> Any:
         raise ProtocolError(f"not plain data: {why}") from None
     if stream.tell() != len(raw):
         raise ProtocolError("not plain data: there are bytes behind the value")
-    if type(value) not in _NATIVE and not _fits(value, DEPTH, [MOST_ITEMS]):
+    if type(value) not in _NATIVE and not _fits(value, DEPTH, _Walk(MOST_ITEMS)):
         raise ProtocolError("not plain data: a value of a kind or a depth that is not allowed")
     return value
 
@@ -134,53 +134,67 @@ def _is_simple(value: Any) -> bool:
 def _dump_walked(value: Any, room: int) -> bytes:
     from taskd.protocol.tags import ENCODERS
 
-    if not _fits(value, DEPTH, [room]):
+    walk = _Walk(room)
+    if not _fits(value, DEPTH, walk):
         raise _NotFittingError
-    return dumps(value, encoders=ENCODERS)
+    return dumps(value, encoders=ENCODERS) if walk.is_tagged else dumps(value)
 
 
-def _fits(value: Any, depth: int, room: list[int]) -> bool:
-    """Whether ``value`` is plain data at most ``depth`` deep with at most ``room[0]`` items."""
+class _Walk:
+    """What one look at a value keeps: how many items may still come, and whether a tag is needed.
+
+    Encoding without tags takes half the time.
+    """
+
+    __slots__ = ("is_tagged", "room")
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.is_tagged = False
+
+    def takes(self, container: Any) -> bool:
+        self.room -= len(container)
+        return self.room >= 0
+
+
+def _fits(value: Any, depth: int, walk: _Walk) -> bool:
+    """Whether ``value`` is plain data, at most ``depth`` deep and with no more items than room."""
     kind = type(value)
+    items: Iterable[Any] = value
     if kind is dict:
-        if not _holds_native(map(type, value)) and not _keys_fit(value, depth - 1):
+        if not _holds_native(map(type, value)) and not _keys_fit(value, depth - 1, walk):
             return False
-        items: Iterable[Any] = value.values()
+        items = value.values()
     elif kind is set:
-        return depth > 0 and _takes(value, room) and _keys_fit(value, depth - 1)
-    elif kind is list or kind is tuple:
-        items = value
-    else:
-        return kind in _NATIVE or _is_tagged_leaf(kind)
-    if depth <= 0 or not _takes(value, room):
+        walk.is_tagged = True
+        return depth > 0 and walk.takes(value) and _keys_fit(value, depth - 1, walk)
+    elif kind is tuple:
+        walk.is_tagged = True
+    elif kind is not list:
+        return kind in _NATIVE or _is_leaf(kind, walk)
+    if depth <= 0 or not walk.takes(value):
         return False
-    if _holds_native(map(type, items)):
-        return True
-    return all(_fits(item, depth - 1, room) for item in items)
+    return _holds_native(map(type, items)) or all(_fits(each, depth - 1, walk) for each in items)
 
 
-def _takes(container: Any, room: list[int]) -> bool:
-    room[0] -= len(container)
-    return room[0] >= 0
-
-
-def _keys_fit(keys: Iterable[Any], depth: int) -> bool:
+def _keys_fit(keys: Iterable[Any], depth: int, walk: _Walk) -> bool:
     """Whether all ``keys`` (or set members) are plain data that can be told apart when decoded."""
-    return all(type(key) in _NATIVE or _key_fits(key, depth) for key in keys)
+    return all(type(key) in _NATIVE or _key_fits(key, depth, walk) for key in keys)
 
 
-def _key_fits(key: Any, depth: int) -> bool:
+def _key_fits(key: Any, depth: int, walk: _Walk) -> bool:
     from taskd.protocol.tags import has_fixed_offset
 
-    kind = type(key)
-    if kind is tuple:
-        return depth > 0 and _keys_fit(key, depth - 1)
-    return kind in _NATIVE or (_is_tagged_leaf(kind) and has_fixed_offset(key))
+    if type(key) is tuple:
+        walk.is_tagged = True
+        return depth > 0 and walk.takes(key) and _keys_fit(key, depth - 1, walk)
+    return _is_leaf(type(key), walk) and has_fixed_offset(key)
 
 
-def _is_tagged_leaf(kind: type) -> bool:
+def _is_leaf(kind: type, walk: _Walk) -> bool:
     from taskd.protocol.tags import LEAVES
 
+    walk.is_tagged = True
     return kind in LEAVES
 
 
