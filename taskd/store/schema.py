@@ -7,7 +7,9 @@ carries its version and ``application_id`` says that the file is ours.
   have (reason, error, progress) stands at the row's end, where a long one spills over into pages
   of its own. Ids and event numbers are never used twice (AUTOINCREMENT).
 * ``arguments``, ``saved``, ``results``: bytes of up to many MiB, each kind in a table of its own,
-  so that a claim rewrites none of them and a saved state rewrites no arguments.
+  so that a claim rewrites none of them and a saved state rewrites no arguments. Measured: with
+  20 KB of arguments in the task's own row, claim and settle are 2.6 times slower; with 200 bytes
+  there is no difference beyond the noise. The four indexes for lists cost a fifth of a submit.
 * ``submissions``: every submission id ever acknowledged and the task it led to.
 * ``events``: each state change, numbered over all tasks.
 * ``counts``: tasks by (queue, state); ``groups_waiting``: waiting tasks by (name, version,

@@ -1,0 +1,472 @@
+"""What every store must do with each operation, from submit to wake."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from taskd import errors
+from taskd.model.task import CHANGES, ENDED, Budgets, Change, OnDeploy, State
+from taskd.store.api import (
+    Answer,
+    Cancelled,
+    Claim,
+    Filter,
+    Hold,
+    Settle,
+    SubmitAll,
+    Submitted,
+    Wake,
+)
+
+ERROR = {"type": "ValueError", "message": "no", "traceback": "…"}
+LIVE = [state for state in State if state not in ENDED]
+
+# Submit
+
+
+def test_a_new_task_is_queued_with_what_was_submitted(bench: Any) -> None:
+    task = bench.submit(
+        owner=7, name="import", version=3, args=b"args", queue="imports", priority=-2,
+        key="k", retries=5, on_deploy=OnDeploy.CHECKPOINT, at=12.5,
+    )  # fmt: skip
+    row = bench.row(task)
+    assert (row.id, row.owner, row.name, row.version, row.queue) == (
+        task,
+        7,
+        "import",
+        3,
+        "imports",
+    )
+    assert (row.priority, row.state, row.attempt, row.key) == (-2, State.QUEUED, 0, "k")
+    assert (row.retries_allowed, row.on_deploy, row.submitted) == (5, OnDeploy.CHECKPOINT, 12.5)
+    assert (row.run_at, row.started, row.ended, row.worker, row.revision) == (None,) * 5
+    assert (row.saved_version, row.reason, row.error, row.progress) == (None,) * 4
+    assert (row.cancel_wished, row.budgets) == (False, Budgets())
+    assert bench.reader.args(task) == b"args"
+    assert bench.reader.saved(task) is None
+    assert bench.reader.result(task) is None
+
+
+def test_a_run_at_in_the_future_makes_a_task_scheduled(bench: Any) -> None:
+    task = bench.submit(at=10.0, run_at=20.0)
+    assert (bench.row(task).state, bench.row(task).run_at) == (State.SCHEDULED, 20.0)
+
+
+def test_a_run_at_that_has_passed_makes_a_task_queued(bench: Any) -> None:
+    task = bench.submit(at=10.0, run_at=10.0)
+    assert (bench.row(task).state, bench.row(task).run_at) == (State.QUEUED, None)
+
+
+def test_the_same_submission_again_returns_the_same_task_once(bench: Any) -> None:
+    new = bench.new()
+    first, second = bench.apply(new, new)
+    assert first.result == Submitted(first.result.task, True)
+    assert second.result == Submitted(first.result.task, False)
+    assert second.task is None
+    assert len(bench.reader.events(first.result.task, 0, 9)) == 1
+
+
+def test_a_submission_stays_known_after_its_task_ended(bench: Any) -> None:
+    new = bench.new()
+    task = bench.one(new).task
+    bench.ended(task, State.SUCCEEDED)
+    bench.reopen()
+    assert bench.one(new) == Submitted(task, False)
+
+
+def test_another_owners_submission_id_is_refused(bench: Any) -> None:
+    new = bench.new(owner=1)
+    bench.one(new)
+    with pytest.raises(errors.Refused, match="another user's"):
+        bench.one(new._replace(owner=2))
+
+
+@pytest.mark.parametrize("state", LIVE)
+def test_a_key_finds_its_task_while_that_lives(bench: Any, state: State) -> None:
+    task = bench.in_state(state, key="k")
+    assert bench.one(bench.new(key="k")) == Submitted(task, False)
+
+
+@pytest.mark.parametrize("state", sorted(ENDED))
+def test_a_key_is_free_once_its_task_has_ended(bench: Any, state: State) -> None:
+    task = bench.in_state(state, key="k")
+    again = bench.one(bench.new(key="k"))
+    assert again.created and again.task != task
+
+
+def test_a_submission_that_a_key_answered_keeps_its_answer_after_that_task_ended(
+    bench: Any,
+) -> None:
+    task = bench.submit(key="k")
+    second = bench.new(key="k")
+    bench.one(second)
+    bench.ended(task, State.SUCCEEDED)
+    assert bench.one(second) == Submitted(task, False)
+
+
+def test_the_empty_string_is_a_key(bench: Any) -> None:
+    task = bench.submit(key="")
+    assert bench.one(bench.new(key="")) == Submitted(task, False)
+    assert bench.one(bench.new(key=None)).created
+
+
+def test_two_owners_may_use_the_same_key(bench: Any) -> None:
+    assert bench.submit(key="k", owner=1) != bench.submit(key="k", owner=2)
+
+
+@pytest.mark.parametrize("other", [{"name": "export"}, {"args": b"\xa1apathb/y"}])
+def test_a_key_with_another_name_or_args_is_a_conflict_that_names_the_task(
+    bench: Any, other: dict[str, Any]
+) -> None:
+    task = bench.submit(key="k")
+    with pytest.raises(errors.KeyConflict, match=f"task {task} "):
+        bench.one(bench.new(key="k", **other))
+
+
+def test_a_refused_operation_harms_no_other_of_its_batch(bench: Any) -> None:
+    bench.submit(key="k")
+    first, refused, last = bench.apply(
+        bench.new(), bench.new(key="k", args=b"other"), bench.new(name="export")
+    )
+    assert isinstance(refused.result, errors.KeyConflict)
+    assert refused.task is None
+    assert bench.row(first.result.task).name == "index"
+    assert bench.row(last.result.task).name == "export"
+    assert bench.reader.counts() == {("default", State.QUEUED): 3}
+
+
+@pytest.mark.parametrize(
+    "field", [{"priority": 1 << 63}, {"version": 1 << 63}, {"name": "\ud800"}, {"key": "\ud800"}]
+)
+def test_what_cannot_be_stored_is_refused_and_leaves_nothing(
+    bench: Any, field: dict[str, Any]
+) -> None:
+    refused, good = bench.apply(bench.new(**field), bench.new())
+    assert isinstance(refused.result, errors.Refused)
+    assert [row.id for row in bench.reader.tasks(Filter())] == [good.result.task]
+    assert [group.waiting for group in bench.reader.groups()] == [1]
+
+
+def test_several_tasks_of_one_request_are_accepted_together(bench: Any) -> None:
+    same = bench.new()
+    result = bench.one(SubmitAll((same, bench.new(), same)))
+    assert [each.created for each in result] == [True, True, False]
+    assert result[0].task == result[2].task
+    assert bench.reader.counts() == {("default", State.QUEUED): 2}
+
+
+def test_several_tasks_of_one_request_are_refused_together(bench: Any) -> None:
+    kept = bench.submit(key="k", name="other")
+    before, refused, behind = bench.apply(
+        bench.new(queue="before"),
+        SubmitAll((bench.new(queue="a", shape="new,shape"), bench.new(key="k"))),
+        bench.new(queue="behind", shape="new,shape"),
+    )
+    assert isinstance(refused.result, errors.KeyConflict)
+    ids = [behind.result.task, before.result.task, kept]
+    assert [row.id for row in bench.reader.tasks(Filter())] == ids
+    assert {queue for queue, _ in bench.reader.counts()} == {"default", "before", "behind"}
+    assert {(group.name, group.shape, group.waiting) for group in bench.reader.groups()} == {
+        ("index", "path", 1),
+        ("index", "new,shape", 1),
+        ("other", "path", 1),
+    }
+
+
+# Claim
+
+
+def test_a_claim_starts_the_next_attempt_of_a_queued_task(bench: Any) -> None:
+    task = bench.submit()
+    assert bench.one(Claim(task, b"w" * 16, "r41", 50.0)) == 1
+    row = bench.row(task)
+    assert (row.state, row.attempt, row.worker) == (State.RUNNING, 1, b"w" * 16)
+    assert (row.revision, row.started) == ("r41", 50.0)
+
+
+def test_the_start_shown_is_that_of_the_first_attempt(bench: Any) -> None:
+    task = bench.submit()
+    bench.one(Claim(task, b"w", "r1", 50.0))
+    bench.settle(task, State.QUEUED, reason="left for r2")
+    assert (bench.row(task).reason, bench.row(task).worker) == ("left for r2", None)
+    assert bench.one(Claim(task, b"w", "r2", 60.0)) == 2
+    assert (bench.row(task).started, bench.row(task).reason) == (50.0, None)
+
+
+@pytest.mark.parametrize("state", [each for each in State if each is not State.QUEUED])
+def test_a_task_that_is_not_queued_is_not_claimed(bench: Any, state: State) -> None:
+    task = bench.in_state(state)
+    before = bench.row(task)
+    (applied,) = bench.apply(Claim(task, b"other", "r2", 99.0))
+    assert (applied.result, applied.task) == (None, None)
+    assert bench.row(task) == before
+
+
+def test_an_unknown_task_is_not_claimed(bench: Any) -> None:
+    assert bench.claim(17) is None
+
+
+# Settle
+
+
+def test_a_success_keeps_the_result_and_drops_the_saved_state(bench: Any) -> None:
+    task = bench.submit()
+    bench.ended(task, State.QUEUED, saved=b"half", saved_version=1)
+    bench.claim(task)
+    done = {"done": 3, "total": 3, "note": ""}
+    assert bench.settle(task, State.SUCCEEDED, result=b"42", progress=done) == Answer.RECORDED
+    row = bench.row(task)
+    assert (row.state, row.ended, row.saved_version) == (State.SUCCEEDED, bench.now - 1, None)
+    assert (row.progress, row.worker) == (done, None)
+    assert bench.reader.result(task) == b"42"
+    assert bench.reader.saved(task) is None
+
+
+def test_a_failure_keeps_the_error_and_the_saved_state(bench: Any) -> None:
+    task = bench.submit()
+    bench.ended(task, State.FAILED, error=ERROR, saved=b"half", saved_version=2, reason="it raised")
+    row = bench.row(task)
+    assert (row.state, row.error, row.reason) == (State.FAILED, ERROR, "it raised")
+    assert (row.saved_version, bench.reader.saved(task)) == (2, b"half")
+    assert row.ended is not None
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.SCHEDULED, State.HELD])
+def test_an_attempt_that_does_not_end_the_task_replaces_budgets_and_reason(
+    bench: Any, state: State
+) -> None:
+    task = bench.submit()
+    run_at = 5000.0 if state is State.SCHEDULED else None
+    bench.ended(task, state, budgets=Budgets(1, 2, 3), reason="why", run_at=run_at, error=ERROR)
+    row = bench.row(task)
+    assert (row.state, row.budgets, row.reason) == (state, Budgets(1, 2, 3), "why")
+    assert (row.run_at, row.error, row.ended) == (run_at, ERROR, None)
+
+
+@pytest.mark.parametrize(
+    ("saved", "kept", "version"), [(None, b"old", 4), (b"new", b"new", 5), (b"", None, None)]
+)
+def test_saved_state_is_left_replaced_or_dropped(
+    bench: Any, saved: bytes | None, kept: bytes | None, version: int | None
+) -> None:
+    task = bench.submit()
+    bench.ended(task, State.QUEUED, saved=b"old", saved_version=4)
+    bench.ended(task, State.QUEUED, saved=saved, saved_version=5 if saved else None)
+    assert (bench.reader.saved(task), bench.row(task).saved_version) == (kept, version)
+
+
+def test_saved_state_without_a_version_has_that_of_the_submission(bench: Any) -> None:
+    task = bench.submit(version=6)
+    bench.ended(task, State.QUEUED, saved=b"x")
+    assert bench.row(task).saved_version == 6
+
+
+def test_progress_stays_where_an_end_brings_none(bench: Any) -> None:
+    task = bench.submit()
+    bench.ended(task, State.QUEUED, progress={"done": 1, "total": None, "note": "n"})
+    bench.ended(task, State.QUEUED)
+    assert bench.row(task).progress == {"done": 1, "total": None, "note": "n"}
+
+
+def test_the_same_end_again_is_already_recorded_and_changes_nothing(bench: Any) -> None:
+    task = bench.submit()
+    bench.ended(task, State.SUCCEEDED, result=b"1")
+    before = bench.row(task)
+    assert bench.settle(task, State.FAILED, attempt=1, error=ERROR) == Answer.ALREADY
+    assert (bench.row(task), bench.reader.result(task)) == (before, b"1")
+
+
+def test_an_end_of_an_attempt_that_was_requeued_is_already_recorded(bench: Any) -> None:
+    task = bench.submit()
+    bench.ended(task, State.QUEUED)
+    assert bench.settle(task, State.SUCCEEDED, attempt=1) == Answer.ALREADY
+    assert bench.row(task).state is State.QUEUED
+
+
+def test_an_end_of_an_earlier_attempt_is_superseded(bench: Any) -> None:
+    task = bench.submit()
+    bench.ended(task, State.QUEUED)
+    bench.claim(task)
+    assert bench.settle(task, State.SUCCEEDED, attempt=1, result=b"stale") == Answer.SUPERSEDED
+    assert (bench.row(task).state, bench.reader.result(task)) == (State.RUNNING, None)
+
+
+@pytest.mark.parametrize("attempt", [0, 1, 7])
+def test_an_end_of_an_attempt_that_the_store_does_not_know_is_superseded(
+    bench: Any, attempt: int
+) -> None:
+    assert bench.settle(99, State.FAILED, attempt=attempt) == Answer.SUPERSEDED
+    task = bench.submit()
+    bench.claim(task)
+    if attempt != 1:
+        assert bench.settle(task, State.FAILED, attempt=attempt) == Answer.SUPERSEDED
+    assert bench.row(task).state is State.RUNNING
+
+
+def test_a_stale_end_writes_no_event(bench: Any) -> None:
+    task = bench.submit()
+    bench.ended(task, State.SUCCEEDED)
+    before = bench.reader.events(task, 0, 99)
+    (applied,) = bench.apply(Settle(task, 1, State.FAILED, 9.0, Budgets()))
+    assert (applied.task, bench.reader.events(task, 0, 99)) == (None, before)
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.SCHEDULED])
+def test_an_end_that_cannot_be_is_a_bug_and_undoes_its_whole_batch(
+    bench: Any, state: State
+) -> None:
+    task = bench.submit()
+    bench.claim(task)
+    with pytest.raises(ValueError):
+        bench.apply(bench.new(), Settle(task, 1, state, 9.0, Budgets()))
+    assert [row.id for row in bench.reader.tasks(Filter())] == [task]
+    assert bench.settle(task, State.SUCCEEDED) == Answer.RECORDED
+
+
+# Cancel
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.SCHEDULED, State.HELD])
+def test_a_waiting_task_is_cancelled_at_once(bench: Any, state: State) -> None:
+    task = bench.in_state(state)
+    assert bench.cancel(task) == Cancelled(State.CANCELLED, state)
+    row = bench.row(task)
+    assert (row.state, row.ended, row.run_at) == (State.CANCELLED, bench.now - 1, None)
+    assert row.reason is None
+
+
+def test_a_running_task_gets_the_wish(bench: Any) -> None:
+    task = bench.submit()
+    bench.claim(task)
+    assert bench.cancel(task) == Cancelled(State.RUNNING, State.RUNNING)
+    bench.reopen()
+    assert (bench.row(task).state, bench.row(task).cancel_wished) == (State.RUNNING, True)
+
+
+@pytest.mark.parametrize("state", sorted(ENDED))
+def test_cancelling_an_ended_task_changes_nothing_and_succeeds(bench: Any, state: State) -> None:
+    task = bench.in_state(state)
+    before = bench.row(task), bench.reader.events(task, 0, 99)
+    assert bench.cancel(task) == Cancelled(state, state)
+    assert (bench.row(task), bench.reader.events(task, 0, 99)) == before
+
+
+@pytest.mark.parametrize(
+    "state", [State.QUEUED, State.SCHEDULED, State.HELD, State.FAILED, State.CANCELLED]
+)
+def test_after_the_wish_any_end_but_a_success_is_cancelled(bench: Any, state: State) -> None:
+    task = bench.submit(key="k")
+    bench.claim(task)
+    bench.cancel(task)
+    assert bench.settle(task, state, run_at=9e9, saved=b"s", saved_version=1) == Answer.RECORDED
+    row = bench.row(task)
+    assert (row.state, row.run_at, row.ended) == (State.CANCELLED, None, bench.now - 1)
+    assert bench.reader.saved(task) == b"s"
+    assert bench.reader.events(task, 0, 99)[-1].state is State.CANCELLED
+    assert bench.one(bench.new(key="k")).created
+
+
+def test_after_the_wish_a_success_wins(bench: Any) -> None:
+    task = bench.submit()
+    bench.claim(task)
+    bench.cancel(task)
+    bench.settle(task, State.SUCCEEDED, result=b"1")
+    assert (bench.row(task).state, bench.reader.result(task)) == (State.SUCCEEDED, b"1")
+
+
+@pytest.mark.parametrize("number", [0, -1, 17, 1 << 63, 1 << 200])
+def test_cancel_and_retry_of_an_unknown_task_say_so(bench: Any, number: int) -> None:
+    bench.submit()
+    for ask in (bench.cancel, bench.retry):
+        with pytest.raises(errors.UnknownTask, match=f"^no task {number}$"):
+            ask(number)
+
+
+def test_anothers_task_answers_as_unknown_but_not_to_an_operator(bench: Any) -> None:
+    task = bench.submit(owner=1)
+    for ask in (bench.cancel, bench.retry):
+        with pytest.raises(errors.UnknownTask, match=f"^no task {task}$"):
+            ask(task, owner=2)
+    assert bench.cancel(task, owner=1).state is State.CANCELLED
+    assert bench.retry(task, owner=None) is State.QUEUED
+
+
+# Retry
+
+
+@pytest.mark.parametrize("state", [State.HELD, State.FAILED, State.CANCELLED])
+def test_a_retry_queues_again_with_fresh_budgets_and_the_saved_state(
+    bench: Any, state: State
+) -> None:
+    task = bench.submit()
+    bench.claim(task)
+    if state is State.CANCELLED:
+        bench.cancel(task)
+    bench.settle(
+        task,
+        state,
+        budgets=Budgets(1, 2, 3),
+        error=ERROR,
+        reason="why",
+        saved=b"s",
+        saved_version=2,
+    )
+    assert bench.retry(task) is State.QUEUED
+    row = bench.row(task)
+    assert (row.state, row.budgets, row.cancel_wished) == (State.QUEUED, Budgets(), False)
+    assert (row.error, row.reason, row.ended) == (None, None, None)
+    assert (row.saved_version, bench.reader.saved(task)) == (2, b"s")
+    assert bench.claim(task) == 2
+
+
+@pytest.mark.parametrize("state", [each for each in State if (each, Change.RETRY) not in CHANGES])
+def test_a_retry_of_any_other_state_is_refused_and_names_it(bench: Any, state: State) -> None:
+    task = bench.in_state(state)
+    with pytest.raises(errors.Refused, match=f"task {task} is {state.value}"):
+        bench.retry(task)
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED])
+def test_a_retry_whose_key_another_task_has_taken_is_refused(bench: Any, state: State) -> None:
+    task = bench.in_state(state, key="k")
+    other = bench.submit(key="k")
+    with pytest.raises(errors.KeyConflict, match=f"task {other}, which is queued"):
+        bench.retry(task)
+    assert bench.row(task).state is state
+    bench.cancel(other)
+    assert bench.retry(task) is State.QUEUED
+
+
+def test_a_held_task_still_has_its_key_and_can_be_retried(bench: Any) -> None:
+    task = bench.in_state(State.HELD, key="k")
+    assert bench.retry(task) is State.QUEUED
+
+
+# Hold and wake
+
+
+def test_a_queued_task_is_held_with_its_reason(bench: Any) -> None:
+    task = bench.submit()
+    assert bench.one(Hold(task, "no revision knows it", 3.0)) is True
+    row = bench.row(task)
+    assert (row.state, row.reason, row.ended) == (State.HELD, "no revision knows it", None)
+
+
+@pytest.mark.parametrize("state", [each for each in State if each is not State.QUEUED])
+def test_only_a_queued_task_is_held(bench: Any, state: State) -> None:
+    task = bench.in_state(state)
+    before = bench.row(task)
+    assert bench.one(Hold(task, "why", 3.0)) is False
+    assert bench.one(Hold(99, "why", 3.0)) is False
+    assert bench.row(task) == before
+
+
+def test_due_tasks_are_woken_the_longest_due_first_and_up_to_the_limit(bench: Any) -> None:
+    late, early, middle = (bench.submit(at=0.0, run_at=time) for time in (30.0, 10.0, 20.0))
+    assert bench.one(Wake(5.0, 10)) == []
+    assert bench.one(Wake(30.0, 2)) == [early, middle]
+    assert bench.row(late).state is State.SCHEDULED
+    assert (bench.row(early).state, bench.row(early).run_at) == (State.QUEUED, None)
+    assert bench.one(Wake(30.0, 2)) == [late]
