@@ -42,6 +42,8 @@ Reading
     * zeros in it, and a whole SNAPSHOT somewhere behind: a hole, perhaps half made; reading goes
       on at the first such snapshot. What is before a whole snapshot is past, whoever zeroed it.
     * a whole record somewhere behind, at any byte: damage. The slot must not be trusted.
+    * zeros at byte 4096, other bytes behind, no whole SNAPSHOT: damage too, for a snapshot is on
+      disk before anything is given back for it.
     * otherwise: a torn tail (a write cut short by a crash, or zeros). The slot ends before it.
 
     Writers truncate a torn tail before they write again, so there is never anything behind one.
@@ -228,7 +230,7 @@ def _decode(raw: bytes) -> Any:
     try:
         return cbor2.loads(raw, semantic_decoders=_NO_TAGS, max_depth=64, allow_indefinite=False)
     except (cbor2.CBORDecodeError, ValueError) as error:
-        raise SlotDamaged(f"a slot's CBOR cannot be read: {error}") from error
+        raise SlotDamaged(f"a slot's CBOR cannot be read: {error.__cause__ or error}") from error
 
 
 def seed(worker: bytes) -> int:

@@ -19,6 +19,7 @@ from taskd.slot.layout import BLOCK, FRAME_SIZE, Header, Record, SlotDamaged
 _PIECE = 1024 * 1024
 _HOLE_UNIT = 512  # no file system makes holes at a finer grain
 _ZEROS = bytes(_HOLE_UNIT)
+_LOOKS = 100  # at a slot that changes under our eyes
 _SEARCH_LIMIT = 512 * 1024 * 1024  # bytes to checksum in one search for whole records
 
 
@@ -60,8 +61,12 @@ def read(fd: int) -> Content:
     broken or a record with a right checksum is not what the format allows, SlotFromFuture if the
     slot is of a newer format.
     """
-    walk = _Walk(_Slot(fd, read_header(fd)))
-    walk.run()
+    header = read_header(fd)
+    for _ in range(_LOOKS):
+        walk = _Walk(_Slot(fd, header))
+        walk.run()
+        if walk.clean or not walk.slot.has_changed():
+            break  # else the owner wrote, and gave back what was still to be read: look again
     return walk.content()
 
 
@@ -113,6 +118,20 @@ class _Slot:
                 return length, crc
         return 0, 0
 
+    def has_changed(self) -> bool:
+        """Whether the file has grown or shrunk since this was made."""
+        return os.fstat(self.fd).st_size != self.size
+
+    def is_zero_from(self, offset: int) -> bool:
+        """Whether nothing but zeros follows."""
+        at = self.data_from(offset)
+        while at < self.size:
+            piece = self.look(at, _PIECE)
+            if piece.strip(b"\0"):
+                return False
+            at += max(1, len(piece))
+        return True
+
     def data_from(self, offset: int) -> int:
         """The first offset from here on that may hold other bytes than zeros."""
         try:
@@ -131,12 +150,12 @@ class _Walk:
         "_offset",
         "_progress",
         "_since",
-        "_slot",
         "_snapshot",
+        "slot",
     )
 
     def __init__(self, slot: _Slot) -> None:
-        self._slot = slot
+        self.slot = slot
         self._offset = BLOCK
         self._damage: str | None = None
         self._snapshot: Record | None = None
@@ -151,12 +170,17 @@ class _Walk:
 
     def run(self) -> None:
         while self._damage is None:
-            body = self._slot.body(self._offset)
+            body = self.slot.body(self._offset)
             if body is not None:
                 self._take(body)
             elif not self._pass_hole():
-                self._damage = _damage(self._slot, self._offset)
+                self._damage = _damage(self.slot, self._offset)
                 return
+
+    @property
+    def clean(self) -> bool:
+        """Whether the file ends with a whole record."""
+        return self._damage is None and self._offset == self.slot.size
 
     def _take(self, body: bytes) -> None:
         offset, kind = self._offset, body[1]
@@ -177,8 +201,8 @@ class _Walk:
 
     def _pass_hole(self) -> bool:
         """If the broken record here is (part of) a hole: go on at the snapshot behind it."""
-        snapshot = _snapshot_behind(self._slot, self._offset)
-        if snapshot is None or not _has_zeros(self._slot, self._offset, snapshot):
+        snapshot = _snapshot_behind(self.slot, self._offset)
+        if snapshot is None or not _has_zeros(self.slot, self._offset, snapshot):
             return False
         self._offset = snapshot
         return True
@@ -189,7 +213,7 @@ class _Walk:
         records = [layout.decode_body(*place) for place in self._since]
         end = None if self._end is None else layout.decode_body(*self._end)
         return Content(
-            header=self._slot.header,
+            header=self.slot.header,
             begin=_fields(self._begin, before.get("begin") or None),
             snapshot=before.get("saved"),
             records=records,
@@ -198,7 +222,7 @@ class _Walk:
             end_offset=None if end is None else end.offset,
             saves=before.get("saves", 0) + len(records),
             size=self._offset,
-            torn=self._damage is None and self._slot.size > self._offset,
+            torn=self._damage is None and not self.clean,
             damage=self._damage,
         )
 
@@ -230,7 +254,7 @@ def _has_zeros(slot: _Slot, start: int, stop: int) -> bool:
 
 def _damage(slot: _Slot, offset: int) -> str | None:
     """None if what stands at ``offset`` is a torn tail, else what is wrong there."""
-    found = _record_behind(slot, offset)
+    found = _record_behind(slot, offset) or _lost_snapshot(slot, offset)
     if found is None:
         return None
     return (
@@ -238,6 +262,15 @@ def _damage(slot: _Slot, offset: int) -> str | None:
         f"{slot.look(offset, 16).hex(' ')}), and {found}: this is not a write cut short, but "
         "damage to the file"
     )
+
+
+def _lost_snapshot(slot: _Slot, offset: int) -> str | None:
+    """A slot that begins with zeros and goes on with something: its beginning was given back, and
+    the snapshot, which was on disk before that, is broken. Without it nothing is left to go on.
+    """
+    if offset != BLOCK or any(slot.look(BLOCK, FRAME_SIZE)) or slot.is_zero_from(BLOCK):
+        return None
+    return "what was before a snapshot was given back, but no whole snapshot stands behind it"
 
 
 def _record_behind(slot: _Slot, offset: int) -> str | None:
