@@ -1,0 +1,158 @@
+"""``taskd run --detach``: start the daemon in the background and return once it is ready.
+
+Three processes: the one the user called (it waits for the verdict), one in between (it makes the
+daemon a process of its own and is gone at once), and the daemon. The daemon says that it is ready
+as it would say to a service manager: by ``READY=1`` to $NOTIFY_SOCKET, which here is the waiting
+process's. That it died is seen by a pipe whose other end it alone holds; then the reason is what
+it has written to its log. Everything it prints goes to ``taskd.log`` in the directory of logs.
+
+The pid file is written when the daemon is ready: it holds the state directory's lock by then, so
+that no other daemon's pid can be overwritten. The lock is what counts; the file is for people and
+scripts.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+from taskd import paths
+from taskd.cli import outcome, text
+
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: as unix(7) has them
+_SHOWN = 20
+
+
+class _Start(NamedTuple):
+    """What the waiting process knows of the daemon that it has started."""
+
+    pid: int
+    alive: int  # the pipe's end: at its end when the daemon is gone
+    notices: socket.socket
+
+
+def run(daemon: Callable[[], int]) -> int:
+    """Returns twice: in the caller with 0 (ready) or 1, in the daemon with its exit status."""
+    where = paths.directories(os.environ, os.getuid())
+    paths.ensure(where)
+    log = os.path.join(where.logs, "taskd.log")
+    size = os.path.getsize(log) if os.path.exists(log) else 0
+    notices, address = _listen()
+    alive, held = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    between = os.fork()
+    if between == 0:
+        notices.close()  # now: later its number is something else's
+        os.close(alive)
+        return _daemon(daemon, address, held, log)
+    os.close(held)
+    try:
+        is_ready = _is_ready(between, alive, notices, where)
+        return outcome.DONE if is_ready else _died(log, size)
+    finally:
+        os.close(alive)
+        notices.close()
+
+
+def _listen() -> tuple[socket.socket, str]:
+    """A socket for notices, without a file that could be left behind or be too long a path."""
+    notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notices.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    name = f"taskd-start-{os.urandom(12).hex()}"
+    notices.bind(f"\0{name}")
+    return notices, f"@{name}"
+
+
+def _daemon(daemon: Callable[[], int], address: str, held: int, log: str) -> int:
+    from daemon import DaemonContext
+
+    os.environ["NOTIFY_SOCKET"] = address
+    with open(log, "ab", buffering=0, opener=_private) as output:
+        context = DaemonContext(
+            detach_process=True,
+            files_preserve=[held],
+            stdout=output,
+            stderr=output,
+            umask=0o077,
+            prevent_core=False,  # it would bind the tasks too
+            signal_map={},  # the daemon sets its own
+        )
+        with context:
+            os.write(held, b"%d\n" % os.getpid())
+            return daemon()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _is_ready(between: int, alive: int, notices: socket.socket, where: paths.Directories) -> bool:
+    """Wait for the verdict; Ctrl-C meanwhile ends the daemon, however far it is."""
+    pid = 0
+    try:
+        os.waitpid(between, 0)
+        pid = _read_pid(alive)
+        is_ready = bool(pid) and _wait(_Start(pid, alive, notices))
+    except KeyboardInterrupt:
+        pid = pid or _read_pid(alive)
+        if pid:
+            os.kill(pid, signal.SIGTERM)
+        raise
+    if is_ready:
+        _write_pid(where, pid)
+    return is_ready
+
+
+def _read_pid(alive: int) -> int:
+    """The daemon's pid, which it says first; 0 if it died before."""
+    return int(os.read(alive, 100) or 0)
+
+
+def _wait(start: _Start) -> bool:
+    """True once the daemon is ready, False once it is gone; no deadline, an app may be large."""
+    poll = select.poll()
+    poll.register(start.notices, select.POLLIN)
+    poll.register(start.alive, select.POLLIN)
+    while True:
+        events = dict(poll.poll())
+        if start.notices.fileno() in events and _says_ready(start):
+            return True
+        if start.alive in events and start.notices.fileno() not in events:
+            return False
+
+
+def _says_ready(start: _Start) -> bool:
+    """Only the daemon is believed: anybody on the machine may send to such a socket."""
+    message, extra, _, _ = start.notices.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
+    senders = [
+        _CREDENTIALS.unpack(data)[0]
+        for level, kind, data in extra
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS)
+    ]
+    return senders == [start.pid] and b"READY=1" in message.splitlines()
+
+
+def _died(log: str, size: int) -> int:
+    """Pass on what the daemon wrote, the reason being at its end."""
+    try:
+        with open(log, encoding="utf-8", errors="replace") as file:
+            file.seek(size)
+            written = file.read().splitlines()
+    except OSError:
+        written = []
+    for line in written[-_SHOWN:] or [f"taskd: the daemon ended at once; see {log}"]:
+        print(text.clean(line), file=sys.stderr)
+    return outcome.FAILED
+
+
+def _write_pid(where: paths.Directories, pid: int) -> None:
+    from taskd.posix.files import write_atomically
+
+    write_atomically(where.pid_file, b"%d\n" % pid, 0o644)
