@@ -104,7 +104,6 @@ OUTSIDE_WORLD = {
     "os",
     "select",
     "selectors",
-    "signal",
     "socket",
     "sqlite3",
     "subprocess",
