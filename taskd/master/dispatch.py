@@ -176,9 +176,7 @@ class Dispatch:
             return
         now = time.time()
         if next_due > now:
-            self._due = self._master.loop.after(
-                min(next_due - now, LONGEST_WAIT), self.wake_due
-            )
+            self._due = self._master.loop.after(min(next_due - now, LONGEST_WAIT), self.wake_due)
             return
 
         def woken(outcome: Applied | StoreError) -> None:
@@ -189,5 +187,3 @@ class Dispatch:
             self.wake_due()
 
         self._master.write(Wake(now, BATCH), woken)
-
-

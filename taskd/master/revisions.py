@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from taskd import log
+from taskd.config import App
 from taskd.errors import DeployRefused
 from taskd.master.ledger import Kind
 from taskd.master.loop import Timer
@@ -34,11 +35,13 @@ class Revision:
     """One release that the master knows.
 
     ``name``: the release directory's base name. ``key``: its real path and fingerprint; the
-    fingerprint is None until the zygote has told it. ``tasks``: the manifest's. ``number``: grows
-    with every start, so that the newest live revision can be told.
+    fingerprint is None until the zygote has told it. ``app``: the configuration it was deployed
+    with, which its zygote is started with for as long as it lives. ``tasks``: the manifest's.
+    ``number``: grows with every start, so that the newest live revision can be told.
     """
 
     __slots__ = (
+        "app",
         "channel",
         "fingerprint",
         "forks",
@@ -50,10 +53,12 @@ class Revision:
         "state",
         "tasks",
         "zygote_id",
+        "zygote_retired",
     )
 
-    def __init__(self, path: str, number: int) -> None:
+    def __init__(self, path: str, number: int, app: App) -> None:
         self.path = path
+        self.app = app
         self.name = os.path.basename(path)
         self.number = number
         self.state = RevisionState.STARTING
@@ -64,6 +69,7 @@ class Revision:
         self.pid: int | None = None
         self.start = 0
         self.channel: Messages | None = None
+        self.zygote_retired = False
 
     def take(self, event: RevisionEvent) -> None:
         self.state = after(REVISIONS, self.state, event)
@@ -118,14 +124,18 @@ class Revisions:
     # ── proving ──────────────────────────────────────────────────────────────────────────────
 
     def prove(
-        self, path: str, within: float, done: Callable[[Revision | DeployRefused], None]
+        self,
+        path: str,
+        app: App,
+        within: float,
+        done: Callable[[Revision | DeployRefused], None],
     ) -> None:
         """Start a zygote for the release at ``path`` and call ``done`` once its manifest is here.
 
         If it turns out to be a live revision, that one is pinged and given instead. Calls
         ``done`` exactly once, within ``within`` seconds. Raises DeployRefused.
         """
-        revision = self._new(path)
+        revision = self._new(path, app)
         deadline = self._master.loop.after(within, lambda: self._overdue(revision, within))
         self._proofs.append(Proof(revision, done, deadline))
         try:
@@ -133,9 +143,9 @@ class Revisions:
         except OSError as error:
             self._settle(revision, DeployRefused(f"{revision.name}: cannot start: {error}"))
 
-    def _new(self, path: str) -> Revision:
+    def _new(self, path: str, app: App) -> Revision:
         self._numbers += 1
-        revision = Revision(path, self._numbers)
+        revision = Revision(path, self._numbers, app)
         self._all.append(revision)
         return revision
 
@@ -148,17 +158,16 @@ class Revisions:
 
     def start_zygote(self, revision: Revision) -> None:
         """Raises OSError or DeployRefused if its Python cannot be started."""
-        config = self._master.config
         dirs = self._master.places
-        python = release.interpreter(revision.path, config.app.python)
+        python = release.interpreter(revision.path, revision.app.python)
         revision.zygote_id = secrets.token_bytes(16)
         orders = boot.Boot(
             id=revision.zygote_id,
             socket=dirs.worker_socket,
             release=revision.path,
             revision=revision.name,
-            modules=list(config.app.modules),
-            fork=config.app.fork,
+            modules=revision.app.modules,
+            fork=revision.app.fork,
             slots=dirs.slots,
             sockets=dirs.runtime,
         )
@@ -219,9 +228,7 @@ class Revisions:
     def _identified(self, revision: Revision, fingerprint: str) -> None:
         """The same path and files as a live revision: that one is meant, not a second one."""
         revision.fingerprint = fingerprint
-        twin = next(
-            (r for r in self._all if r.path == revision.path and r.state in LIVE), None
-        )
+        twin = next((r for r in self._all if r.path == revision.path and r.state in LIVE), None)
         if twin is None or twin is revision:
             return
         if twin.fingerprint != fingerprint:
@@ -263,9 +270,12 @@ class Revisions:
         """Its zygote was reaped."""
         log.info("zygote gone", revision=revision.name, pid=revision.pid, status=status)
         if revision.channel is not None:
+            revision.channel.wire.drain()  # what it said last: deaths, and what it just forked
+        if revision.channel is not None:
             revision.channel.wire.close()
             self._on_lost(revision)
         revision.pid = None
+        revision.zygote_retired = False
         if revision.state in (RevisionState.STARTING, RevisionState.PROVEN):
             why = f"{revision.name}: its process ended while the app was importing"
             self._settle(revision, DeployRefused(f"{why} (wait status {status})"))
@@ -305,6 +315,7 @@ class Revisions:
             if revision.state is RevisionState.DRAINING:
                 if revision.channel is not None:
                     revision.channel.send({"type": "retire"})
+                    revision.zygote_retired = True
                 revision.take(RevisionEvent.EMPTY)
                 log.info("revision drained", revision=revision.name)
             elif revision.state is RevisionState.REJECTED:

@@ -121,6 +121,19 @@ class Wire:
         except ProtocolError:
             self._lose()  # it loses its own connection and nothing else
 
+    def drain(self) -> None:
+        """The peer is dead: take all that it has sent, to the end of the stream."""
+        while not self.is_closed:
+            before = self._sock
+            try:
+                data = before.recv(_CHUNK)
+            except OSError:
+                data = b""
+            if not data:
+                self._lose()
+                return
+            self.on_data(data)
+
     def _lose(self) -> None:
         if not self.is_closed:
             self.close()

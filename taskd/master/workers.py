@@ -130,7 +130,7 @@ class Workers:
         self._ask(revision)
 
     def _ask(self, revision: Revision) -> None:
-        if self._fork_paused or self._master.is_frozen:
+        if self._fork_paused or self._master.is_frozen or not self._master.is_serving:
             return
         if revision.channel is None or not revision.tasks:
             self._master.revisions.need_zygote(revision)
@@ -156,6 +156,7 @@ class Workers:
                 if worker.state is WorkerState.ASKED:
                     worker.take(WorkerEvent.FORKED)
                 self._master.deploy.on_fork_answered()
+                self._master.stop.on_change()
                 self._ask(revision)
             case "unforked" if worker is not None:
                 log.warning(message["message"], revision=revision.name)
@@ -272,6 +273,9 @@ class Workers:
                 self._master.attempts.on_denied(worker, message)
 
     def _on_idle(self, worker: Worker, reusable: bool) -> None:
+        if worker.state is WorkerState.LEAVING:  # retired before it could be told
+            self.tell(worker, {"type": "retire"})
+            return
         worker.take(WorkerEvent.IDLE)
         limit = self._master.config.app.tasks_per_worker
         current = worker.revision is self._master.revisions.current
@@ -279,6 +283,7 @@ class Workers:
         if not reusable or worker.served >= limit or not (current or wanted):
             self.retire(worker)
         self._master.dispatch.kick()
+        self._master.stop.on_change()
 
     def retire(self, worker: Worker) -> None:
         """Tell an idle worker to exit."""
@@ -312,6 +317,7 @@ class Workers:
         del self._all[worker.id]
         self._master.revisions.tidy()
         self._master.dispatch.kick()
+        self._master.stop.on_change()
 
     def on_zygote_death(self, revision: Revision) -> None:
         """Its workers are our children now. Those it was just asked for never came to be."""
@@ -354,5 +360,3 @@ class Workers:
         if worker.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGKILL)
-
-

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 _OURS_ALONE = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS",
                "LISTEN_FDNAMES")  # fmt: skip
@@ -32,7 +32,7 @@ def memory_file(name: str, content: bytes) -> int:
     return fd
 
 
-def spawn(argv: Sequence[str], stdin: bytes, env: Mapping[str, str]) -> int:
+def spawn(argv: list[str], stdin: bytes, env: Mapping[str, str]) -> int:
     """Start ``argv`` with ``stdin`` as the content of descriptor 0; returns its pid.
 
     Raises OSError if the program cannot be started (not there, no permission, out of processes).

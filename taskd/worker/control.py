@@ -120,10 +120,10 @@ class Control:
         with self._state:
             return self._state.wait_for(lambda: self._wish is not None, timeout=seconds)
 
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Until ``condition`` holds; it is looked at again on every wish and ``wake``."""
+    def wait_for(self, condition: Callable[[], bool], seconds: float | None = None) -> bool:
+        """Until ``condition`` holds, looked at again on every wish and ``wake``; its last value."""
         with self._state:
-            self._state.wait_for(condition)
+            return self._state.wait_for(condition, timeout=seconds)
 
     def wake(self) -> None:
         with self._state:

@@ -12,6 +12,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from taskd.posix import process, tree
@@ -78,7 +80,7 @@ def _attempt(boot: Boot, control: Control, slot: SlotWriter, order: Order) -> bo
         "at": order.at,
     }
     keeper = SlotKeeper(control, slot, order, boot.revision)
-    slot.append(Kind.BEGIN, begun)
+    control.insist(lambda: slot.append(Kind.BEGIN, begun))
     threads = threading.active_count()
     with output.into(order.log), _environment(boot, order):
         ending = _run(registered, order, keeper)
@@ -113,23 +115,19 @@ def _record(slot: SlotWriter, control: Control, order: Order, ending: Ending) ->
     control.ended(order, offset)
 
 
-class _environment:
+@contextmanager
+def _environment(boot: Boot, order: Order) -> Iterator[None]:
     """The variables that a task and its programs find."""
-
-    def __init__(self, boot: Boot, order: Order) -> None:
-        self._ours = {
-            "TASKD_TASK_ID": str(order.task),
-            "TASKD_ATTEMPT": str(order.attempt),
-            "TASKD_REVISION": boot.revision,
-            "TASKD_SCRATCH": order.scratch,
-            "TASKD_SOCKET": boot.sockets,
-        }
-
-    def __enter__(self) -> None:
-        os.environ.update(self._ours)
-
-    def __exit__(self, *_: object) -> None:
-        for name in self._ours:
+    ours = {
+        "TASKD_TASK_ID": str(order.task),
+        "TASKD_ATTEMPT": str(order.attempt),
+        "TASKD_REVISION": boot.revision,
+        "TASKD_SCRATCH": order.scratch,
+        "TASKD_SOCKET": boot.sockets,
+    }
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
             os.environ.pop(name, None)
-
-

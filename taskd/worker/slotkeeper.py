@@ -60,6 +60,12 @@ class SlotKeeper:
     def wait(self, seconds: float) -> bool:
         return self._control.wait(seconds)
 
+    def wait_for(self, condition: Callable[[], bool], seconds: float | None = None) -> bool:
+        return self._control.wait_for(condition, seconds)
+
+    def wake(self) -> None:
+        self._control.wake()
+
     def progress(self, done: int | None, total: int | None, note: str) -> None:
         report = {"task": self._task, "attempt": self._attempt}
         self._control.progress(report | {"done": done, "total": total, "note": note})

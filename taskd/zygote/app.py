@@ -53,7 +53,7 @@ def may_fork(fork: str) -> tuple[bool, list[str]]:
         names = ", ".join(others[:5])
         warnings.append(f"the app starts threads at import ({names}); ")
         warnings[-1] += (
-            "forking all the same, since fork = \"always\""
+            'forking all the same, since fork = "always"'
             if fork == "always"
             else "its workers are started afresh, which takes longer and more memory"
         )

@@ -1,0 +1,247 @@
+"""The clients' connections: accepted, heard, answered, carried over an exec.
+
+One ``Client`` per connection. Requests take effect in their order: writes may be under way
+together (they are applied in order), anything else waits for the writes before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import taskd
+from taskd import log
+from taskd.errors import ProtocolError, Refused
+from taskd.master import requests
+from taskd.master.ledger import Kind
+from taskd.master.wire import Wire
+from taskd.posix import sockets
+from taskd.protocol import client as protocol
+
+if TYPE_CHECKING:
+    from taskd.master.core import Master
+
+MAX_CLIENTS = 2000
+"""Connections at a time; more wait in the backlog."""
+
+
+class Client:
+    """One connection. ``number`` names it for good, also over an exec.
+
+    ``is_control``: it came by control.sock and may do everything; ``uid`` owns what it submits.
+    """
+
+    __slots__ = ("_blocked", "_clients", "_writes", "is_control", "number", "side", "uid", "wire")
+
+    def __init__(
+        self,
+        clients: Clients,
+        number: int,
+        wire: Wire,
+        side: protocol.ServerSide,
+        uid: int,
+        is_control: bool,
+    ) -> None:
+        self._clients = clients
+        self.number = number
+        self.wire = wire
+        self.side = side
+        self.uid = uid
+        self.is_control = is_control
+        self._writes = 0
+        self._blocked: protocol.Request | None = None
+        wire.on_data = self._on_data
+        wire.on_lost = lambda: clients.forget(self)
+        wire.on_drained = self._on_drained
+
+    @property
+    def ledger_name(self) -> str:
+        return f"client:{self.number}"
+
+    @property
+    def owner(self) -> int | None:
+        """Whose tasks it may see and change: None is everybody's."""
+        return None if self.is_control else self.uid
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being carried out; not streams, nor who waits for a deploy."""
+        return self._writes + (self._blocked is not None)
+
+    # ── in ───────────────────────────────────────────────────────────────────────────────────
+
+    def _on_data(self, data: bytes) -> None:
+        self.side.feed(data)
+        self.pump()
+
+    def pump(self) -> None:
+        """Carry out what has come, as far as the order of effects allows."""
+        try:
+            while not self.wire.is_closed and self._blocked is None:
+                if self._clients.is_paused or self.wire.is_full:
+                    return
+                event = self.side.next()
+                if event is None:
+                    self.wire.pause(self.side.is_full)
+                    return
+                self._take(event)
+        except ProtocolError as error:
+            self.wire.send(protocol.farewell(error))
+            self.close()
+
+    def _take(self, event: protocol.ServerEvent) -> None:
+        match event:
+            case protocol.Hello():
+                self.wire.send(self.side.welcome(self.uid, self.is_control, taskd.__version__))
+            case protocol.Answer(data):
+                self.wire.send(data)
+            case protocol.Farewell(data):
+                self.wire.send(data)
+                self.close()
+            case protocol.Request() if self._writes and event.op not in requests.WRITES:
+                self._blocked = event
+            case protocol.Request():
+                self._carry_out(event)
+
+    def _carry_out(self, request: protocol.Request) -> None:
+        self._writes += request.op in requests.WRITES
+        try:
+            requests.HANDLERS[request.op](self._clients.master, self, request)
+        except Refused as error:
+            self.written(request, error)
+
+    def written(self, request: protocol.Request, outcome: dict[str, Any] | Refused) -> None:
+        """A request is done: answer it, and go on with what waited for it."""
+        self._writes -= request.op in requests.WRITES
+        if isinstance(outcome, Refused):
+            self.refuse(request.id, outcome)
+        else:
+            self.reply(request.id, outcome)
+        if self._writes == 0 and self._blocked is not None:
+            blocked, self._blocked = self._blocked, None
+            self._carry_out(blocked)
+        self.pump()
+        self._clients.master.deploy.on_answered()
+
+    # ── out ──────────────────────────────────────────────────────────────────────────────────
+
+    def reply(self, id: int, ok: dict[str, Any]) -> None:
+        if not self.wire.is_closed:
+            self.wire.send(self.side.reply(id, ok))
+
+    def refuse(self, id: int, error: Refused) -> None:
+        if not self.wire.is_closed:
+            self.wire.send(self.side.refuse(id, error))
+
+    def item(self, id: int, fields: dict[str, Any]) -> None:
+        if not self.wire.is_closed:
+            self.wire.send(self.side.item(id, fields))
+
+    def end(self, id: int) -> None:
+        if not self.wire.is_closed:
+            self.wire.send(self.side.end(id, {}))
+
+    def _on_drained(self) -> None:
+        self._clients.master.streams.resume(self)
+        self.pump()
+
+    def close(self) -> None:
+        self.wire.close()
+        self._clients.forget(self)
+
+
+class Clients:
+    """Owns every Client."""
+
+    def __init__(self, master: Master) -> None:
+        self.master = master
+        self._all: dict[int, Client] = {}
+        self._numbers = 0
+        self.is_paused = False
+
+    def __iter__(self) -> Iterator[Client]:
+        return iter(list(self._all.values()))
+
+    def get(self, number: int) -> Client | None:
+        return self._all.get(number)
+
+    @property
+    def in_flight(self) -> int:
+        return sum(client.in_flight for client in self._all.values())
+
+    # ── accepting ────────────────────────────────────────────────────────────────────────────
+
+    def accept_control(self, listener: socket.socket) -> None:
+        self._accept(listener, is_control=True)
+
+    def accept_submit(self, listener: socket.socket) -> None:
+        self._accept(listener, is_control=False)
+
+    def _accept(self, listener: socket.socket, is_control: bool) -> None:
+        if len(self._all) >= MAX_CLIENTS:
+            raise OSError(errno.EMFILE, f"{MAX_CLIENTS} clients are connected; others wait")
+        if self.is_paused:
+            return
+        with contextlib.suppress(BlockingIOError):
+            sock, _ = listener.accept()
+            self._meet(sock, is_control)
+
+    def _meet(self, sock: socket.socket, is_control: bool) -> None:
+        peer = sockets.peer(sock)
+        access = self.master.config.access
+        groups = access.admin_groups if is_control else access.admin_groups + access.submit_groups
+        if not may_use(sock, peer, groups):
+            log.warning("not allowed", uid=peer.uid, socket="control" if is_control else "submit")
+            sock.close()
+            return
+        self._numbers += 1
+        wire = Wire(self.master.loop, sock)
+        side = protocol.ServerSide()
+        self.add(Client(self, self._numbers, wire, side, peer.uid, is_control))
+        wire.start()
+
+    def add(self, client: Client) -> None:
+        self._numbers = max(self._numbers, client.number)
+        self._all[client.number] = client
+        self.master.ledger.add(client.wire.fd, Kind.CLIENT, client.ledger_name)
+
+    def forget(self, client: Client) -> None:
+        """Its connection is closed."""
+        self._all.pop(client.number, None)
+        self.master.ledger.drop(client.ledger_name)
+        self.master.streams.forget(client)
+        self.master.deploy.on_answered()
+
+    def pause(self, paused: bool) -> None:
+        """Read no client and accept none (True); go on (False)."""
+        self.is_paused = paused
+        for client in self:
+            client.wire.pause(paused)
+        if not paused:
+            self.pump()
+
+    def pump(self) -> None:
+        for client in self:
+            client.pump()
+
+
+def may_use(sock: socket.socket, peer: sockets.Peer, groups: list[str]) -> bool:
+    """The service's user, root, and the members of ``groups``; what the kernel says decides."""
+    if peer.uid in (0, os.getuid()):
+        return True
+    if not groups:
+        return False
+    import grp
+
+    wanted = set()
+    for name in groups:
+        with contextlib.suppress(KeyError):
+            wanted.add(grp.getgrnam(name).gr_gid)
+    try:
+        return bool(wanted & (sockets.peer_groups(sock) | {peer.gid}))
+    except OSError:
+        return False

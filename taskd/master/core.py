@@ -1,0 +1,157 @@
+"""The master: what it owns and how its parts find each other.
+
+One thread runs the loop and changes everything in here; the store's writer thread applies what is
+handed to it. ``is_serving`` is False while the master starts, hands over or stops: then nothing
+is dispatched. ``is_frozen`` is True from the moment a deploy quiesces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+from taskd import log
+from taskd.config import Config
+from taskd.errors import StoreError
+from taskd.master.attempts import Attempts
+from taskd.master.clients import Clients
+from taskd.master.deploy import Deploy
+from taskd.master.dispatch import Dispatch
+from taskd.master.ledger import Kind, Ledger
+from taskd.master.loop import READ, Loop
+from taskd.master.revisions import Revisions
+from taskd.master.stop import Stop
+from taskd.master.streams import Streams
+from taskd.master.workers import Workers
+from taskd.paths import Directories
+from taskd.posix import tree
+from taskd.store.api import Applied, Operation
+from taskd.store.reader import SqliteReader
+from taskd.store.sqlite import SqliteStore
+from taskd.store.writer import Writer
+
+CONTROL, SUBMIT, WORKER = "control.sock", "submit.sock", "worker.sock"
+
+
+class Master:
+    """Invariant: every descriptor that must cross an exec is in ``ledger``."""
+
+    def __init__(self, config: Config, places: Directories) -> None:
+        self.config = config
+        self.places = places
+        self.loop = Loop()
+        self.ledger = Ledger()
+        self.is_serving = False
+        self.is_frozen = False
+        self._committed = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.writer = Writer(lambda: SqliteStore(places.store), self._committed)
+        self.writer.start()
+        self.reader = SqliteReader(places.store)
+        self.listeners: dict[str, socket.socket] = {}
+        self.revisions = Revisions(self)
+        self.workers = Workers(self)
+        self.attempts = Attempts(self)
+        self.streams = Streams(self)
+        self.dispatch = Dispatch(self)
+        self.clients = Clients(self)
+        self.deploy = Deploy(self)
+        self.stop = Stop(self)
+        self.note = ""
+        self.loop.watch(self._committed, READ, lambda _: self._on_committed())
+
+    @property
+    def stopping(self) -> bool:
+        return self.stop.under_way
+
+    # ── the store ────────────────────────────────────────────────────────────────────────────
+
+    def write(self, operation: Operation, done: Callable[[Applied | StoreError], None]) -> None:
+        """Apply ``operation``; ``done`` is called in the loop once it is on disk (or refused)."""
+
+        def applied(outcome: Applied | StoreError) -> None:
+            done(outcome)
+            if isinstance(outcome, Applied):
+                self.streams.on_applied(outcome)
+
+        self.writer.submit(operation, applied)
+
+    def _on_committed(self) -> None:
+        self.writer.completions()
+
+    # ── listeners ────────────────────────────────────────────────────────────────────────────
+
+    def adopt_listener(self, name: str, listener: socket.socket) -> None:
+        self.listeners[name] = listener
+        self.ledger.add(listener.fileno(), Kind.LISTENER, name)
+
+    def hear(self) -> None:
+        """Accept connections from now on: workers' first, since clients wait for them."""
+        watched = {
+            WORKER: self.workers.accept,
+            CONTROL: self.clients.accept_control,
+            SUBMIT: self.clients.accept_submit,
+        }
+        for name, accept in watched.items():
+            self._watch_listener(self.listeners[name], accept)
+
+    def _watch_listener(
+        self, listener: socket.socket, accept: Callable[[socket.socket], None]
+    ) -> None:
+        def on_ready(_: int) -> None:
+            try:
+                accept(listener)
+            except OSError as error:  # EMFILE and the like: leave them in the backlog for a while
+                log.warning("cannot accept", why=error.strerror)
+                self.loop.watch(listener.fileno(), 0, on_ready)
+                self.loop.after(0.5, lambda: self.loop.watch(listener.fileno(), READ, on_ready))
+
+        self.loop.watch(listener.fileno(), READ, on_ready)
+
+    # ── processes and signals ────────────────────────────────────────────────────────────────
+
+    def catch_signals(self) -> None:
+        self.loop.on_signal(signal.SIGCHLD, self.reap)
+        self.loop.on_signal(signal.SIGHUP, lambda: self.deploy.begin(None, None))
+        self.loop.on_signal(signal.SIGTERM, self.stop.begin)
+        self.loop.on_signal(signal.SIGINT, self.stop.begin)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+    def reap(self) -> None:
+        """Look at every child that may have died."""
+        for revision in list(self.revisions):
+            if revision.pid is not None:
+                with contextlib.suppress(ChildProcessError):
+                    dead, status = os.waitpid(revision.pid, os.WNOHANG)
+                    if dead:
+                        self.revisions.on_death(revision, status)
+        self.workers.reap_ours()
+        self._reap_strays()
+        self.stop.on_change()
+
+    def _reap_strays(self) -> None:
+        """Orphans of orphans that became our children and are dead: only their zombies are left."""
+        known = {w.pid for w in self.workers} | {r.pid for r in self.revisions}
+        for pid in tree.children():
+            if pid not in known:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+
+    def kill(self, pid: int | None) -> None:
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    # ── serving ──────────────────────────────────────────────────────────────────────────────
+
+    def serve(self) -> None:
+        """Everything is in place: read, accept, reap, dispatch."""
+        self.is_serving = True
+        self.is_frozen = False
+        self.hear()
+        self.reap()
+        self.dispatch.wake_due()
+        self.dispatch.kick()
+        self.streams.on_everything()

@@ -1,0 +1,74 @@
+"""The old master's last act: hold everything, write the snapshot, become the new image.
+
+Synchronous on purpose: from ``hold_signals`` on nothing else may run in between. Whatever fails
+before the exec is undone here, and the deploy is refused: masks, timer, close-on-exec flags and
+the writer thread are as they were.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from taskd.errors import DeployRefused
+from taskd.master.dump import dump
+from taskd.model.table import after
+from taskd.model.upgrade import PHASES, Step
+from taskd.systemd import notify
+from taskd.upgrade import image, snapshot
+
+if TYPE_CHECKING:
+    from taskd.master.core import Master
+
+FLUSH_WITHIN = 10.0
+"""Seconds for the store's writer to commit what it has, and to close."""
+
+WISHES = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+"""Signals that are wishes: caught and not yet acted on, they go into the snapshot."""
+
+
+def exec_new_image(master: Master) -> None:
+    """Never returns if all goes well. Raises DeployRefused or OSError with everything undone."""
+    notify.tell("WATCHDOG=1")
+    image.hold_signals()
+    caught: set[int] = set()
+    try:
+        _quieten(master)
+        caught = master.loop.caught_signals()
+        _exec(master, [s for s in WISHES if s in caught])
+    except BaseException:
+        _undo(master, caught)
+        raise
+
+
+def _quieten(master: Master) -> None:
+    """Everything submitted is committed, its callbacks have run, and the thread is gone."""
+    while master.writer.pending:
+        if not master.writer.flush(FLUSH_WITHIN):
+            raise DeployRefused("the store did not commit in time; is the disk stuck?")
+        master.writer.completions()
+    if not master.writer.stop(FLUSH_WITHIN):
+        raise DeployRefused("the store did not close in time; is the disk stuck?")
+
+
+def _exec(master: Master, wishes: list[int]) -> None:
+    phase = after(PHASES, master.deploy.phase, Step.EXEC)
+    raw = dump(master, wishes, phase)
+    fd = snapshot.seal(raw)
+    try:
+        master.ledger.open_for_exec(also=fd)
+        image.arm()
+        image.replace([str(fd)])
+    finally:
+        image.disarm()
+        os.close(fd)
+
+
+def _undo(master: Master, caught: set[int]) -> None:
+    master.ledger.close_on_exec()
+    master.writer.start()
+    master.catch_signals()
+    image.let_signals_through()
+    for number in caught:
+        os.kill(os.getpid(), number)  # taken out of the pipe, and not acted on

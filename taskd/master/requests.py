@@ -1,0 +1,292 @@
+"""What each request of a client does: one handler an operation.
+
+A handler answers by ``client.reply``, or raises Refused; one that writes calls
+``client.written`` once its operation is on disk. The operations are those of
+``protocol.client``; their fields are checked already.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import taskd
+from taskd.errors import BadArguments, NotAllowed, ProtocolError, Refused, StoreError, UnknownTask
+from taskd.master.deploy import Caller
+from taskd.master.taskview import view
+from taskd.model.binding import bind
+from taskd.model.revision import LIVE
+from taskd.model.routing import Held, route
+from taskd.model.task import SETTLED, OnDeploy, State
+from taskd.protocol import data
+from taskd.protocol.client import Request
+from taskd.store.api import Applied, Cancel, Filter, Operation, Retry, Row, Submit, SubmitAll
+
+if TYPE_CHECKING:
+    from taskd.master.clients import Client
+    from taskd.master.core import Master
+
+Handler = Callable[["Master", "Client", Request], None]
+
+LOG_CHUNK = 256 * 1024
+"""Bytes of a task's log in one reply, unless less was asked for."""
+
+COMMAND = "command"
+"""The task that runs any program: with the service's rights, so not for submitters."""
+
+
+# ── submitting ───────────────────────────────────────────────────────────────────────────────
+
+
+def submit(master: Master, client: Client, request: Request) -> None:
+    now = time.time()
+    new = [_new_task(master, client, task, now) for task in request.fields["tasks"]]
+    operation: Operation = new[0] if len(new) == 1 else SubmitAll(tuple(new))
+
+    def done(outcome: Applied | StoreError) -> None:
+        result = outcome.result if isinstance(outcome, Applied) else outcome
+        if isinstance(result, Refused):
+            client.written(request, result)
+            return
+        made = result if isinstance(result, list) else [result]
+        ids = [{"id": each.task, "created": each.created} for each in made]
+        client.written(request, {"tasks": ids})
+        for task in new:
+            master.dispatch.on_scheduled(task.run_at)
+        master.dispatch.kick()
+
+    master.write(operation, done)
+
+
+def _new_task(master: Master, client: Client, task: dict[str, Any], now: float) -> Submit:
+    name = task["name"]
+    if name == COMMAND and not client.is_control:
+        raise NotAllowed(
+            "programs are run as the service's user, so only its operators may queue them "
+            "(by control.sock)"
+        )
+    entry = _entry(master, name)
+    names = _argument_names(task["args"])
+    if (why := bind(entry, names)) is not None:
+        raise BadArguments(f"{name}: {why}")
+    delay = task.get("delay")
+    wish = (task.get("options") or {}).get("on_deploy")
+    return Submit(
+        submission=task["submission"],
+        owner=client.uid,
+        name=name,
+        version=entry["version"],
+        args=task["args"],
+        shape=",".join(names),
+        queue=task.get("queue") or entry["queue"],
+        priority=task.get("priority") or 0,
+        key=task.get("key"),
+        run_at=now + delay if delay else None,
+        retries=entry["retries"],
+        on_deploy=OnDeploy(wish) if wish else None,
+        at=now,
+    )
+
+
+def _entry(master: Master, name: str) -> dict[str, Any]:
+    """What the current revision says of the task. Raises UnknownTask with near names."""
+    current = master.revisions.current
+    assert current is not None, "requests are read only once a revision serves"
+    entry = current.tasks.get(name)
+    if entry is not None:
+        return dict(entry)
+    import difflib
+
+    near = difflib.get_close_matches(name, current.tasks, 3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise UnknownTask(f"{current.name} has no task {name!r}{hint}")
+
+
+def _argument_names(raw: bytes) -> list[str]:
+    try:
+        args = data.decode(raw)
+    except ProtocolError as error:
+        raise BadArguments(f"the arguments are not plain data: {error}") from None
+    if not isinstance(args, dict) or not all(isinstance(name, str) for name in args):
+        raise BadArguments("the arguments must be a dict with text keys")
+    return sorted(args)
+
+
+# ── looking ──────────────────────────────────────────────────────────────────────────────────
+
+
+def visible(master: Master, client: Client, task: int) -> Row:
+    """The task's row, if this client may see it. Raises UnknownTask."""
+    row = master.reader.task(task)
+    if row is None or client.owner not in (None, row.owner):
+        raise UnknownTask(f"no task {task}")
+    return row
+
+
+def show(master: Master, client: Client, request: Request) -> None:
+    row = visible(master, client, request.fields["task"])
+    client.reply(request.id, {"task": view(master, row)})
+
+
+def list_tasks(master: Master, client: Client, request: Request) -> None:
+    fields = request.fields
+    state = fields.get("state")
+    wanted = Filter(
+        owner=client.owner,
+        state=State(state) if state else None,
+        queue=fields.get("queue"),
+        name=fields.get("name"),
+        before=fields.get("before"),
+        limit=fields.get("limit") or 100,
+    )
+    rows = master.reader.tasks(wanted)
+    client.reply(request.id, {"tasks": [view(master, row, with_result=False) for row in rows]})
+
+
+def status(master: Master, client: Client, request: Request) -> None:
+    counts = master.reader.counts()
+    names = sorted(set(master.config.queues) | {queue for queue, _ in counts})
+    queues = {
+        name: {
+            "running": counts.get((name, State.RUNNING), 0),
+            "queued": counts.get((name, State.QUEUED), 0),
+            "concurrency": master.config.concurrency(name),
+        }
+        for name in names
+    }
+    states = {s.value: sum(n for (_, at), n in counts.items() if at is s) for s in State}
+    current = master.revisions.current
+    assert current is not None
+    client.reply(
+        request.id,
+        {
+            "pid": os.getpid(),
+            "taskd": taskd.__version__,
+            "revision": current.name,
+            "release": current.path,
+            "confirmed": current.path,
+            "symlink": os.path.realpath(master.config.app.release),
+            "states": states,
+            "queues": queues,
+            "note": master.note,
+        },
+    )
+
+
+def revisions(master: Master, client: Client, request: Request) -> None:
+    live = [(r, r.name, r.tasks) for r in master.revisions.live()]
+    waiting: dict[int, int] = {}
+    for group in master.reader.groups():
+        home = route(live, group.name, None)
+        if not isinstance(home, Held):
+            waiting[home.number] = waiting.get(home.number, 0) + group.waiting
+    found = [
+        {
+            "revision": r.name,
+            "path": r.path,
+            "hash": r.fingerprint or "",
+            "state": r.state.value,
+            "workers": len(master.workers.of(r)),
+            "running": sum(w.running is not None for w in master.workers.of(r)),
+            "waiting": waiting.get(r.number, 0),
+        }
+        for r in sorted(master.revisions, key=lambda r: -r.number)
+        if r.state in LIVE
+    ]
+    client.reply(request.id, {"revisions": found})
+
+
+def log(master: Master, client: Client, request: Request) -> None:
+    task, offset = request.fields["task"], request.fields.get("offset") or 0
+    limit = min(request.fields.get("limit") or LOG_CHUNK, LOG_CHUNK)
+    row = visible(master, client, task)
+    try:
+        fd = os.open(master.places.task_log(task), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # it has not run yet
+        chunk, size = b"", 0
+    else:
+        try:
+            chunk, size = os.pread(fd, limit, offset), os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+    ended = row.state in SETTLED
+    client.reply(request.id, {"data": chunk, "offset": offset, "size": size, "ended": ended})
+
+
+# ── watching ─────────────────────────────────────────────────────────────────────────────────
+
+
+def follow(master: Master, client: Client, request: Request) -> None:
+    fields = request.fields
+    rows = [visible(master, client, task) for task in fields["tasks"]]
+    client.reply(request.id, {})
+    after = fields.get("after") or 0
+    master.streams.follow(client, request.id, rows, after, bool(fields.get("progress")))
+
+
+def wait(master: Master, client: Client, request: Request) -> None:
+    rows = [visible(master, client, task) for task in request.fields["tasks"]]
+    client.reply(request.id, {})
+    master.streams.wait(client, request.id, rows)
+
+
+def stop(master: Master, client: Client, request: Request) -> None:
+    master.streams.stop(client, request.fields["stream"])
+    client.reply(request.id, {})
+
+
+# ── changing ─────────────────────────────────────────────────────────────────────────────────
+
+
+def cancel(master: Master, client: Client, request: Request) -> None:
+    task = request.fields["task"]
+
+    def done(outcome: Applied | StoreError) -> None:
+        result = outcome.result if isinstance(outcome, Applied) else outcome
+        if isinstance(result, Refused):
+            client.written(request, result)
+            return
+        if result.state is State.RUNNING:
+            master.attempts.ask(task, "cancel", f"cancelled by user {client.uid}")
+        client.written(request, {"state": result.state.value, "was": result.was.value})
+
+    master.write(Cancel(task, client.owner, time.time()), done)
+
+
+def retry(master: Master, client: Client, request: Request) -> None:
+    def done(outcome: Applied | StoreError) -> None:
+        result = outcome.result if isinstance(outcome, Applied) else outcome
+        if isinstance(result, Refused):
+            client.written(request, result)
+            return
+        client.written(request, {"state": result.value})
+        master.dispatch.kick()
+
+    master.write(Retry(request.fields["task"], client.owner, time.time()), done)
+
+
+def reload(master: Master, client: Client, request: Request) -> None:
+    if not client.is_control:
+        raise NotAllowed("only an operator may deploy (by control.sock)")
+    master.deploy.begin(request.fields.get("release"), Caller(client.number, request.id))
+
+
+HANDLERS: dict[str, Handler] = {
+    "submit": submit,
+    "show": show,
+    "list": list_tasks,
+    "status": status,
+    "wait": wait,
+    "follow": follow,
+    "log": log,
+    "cancel": cancel,
+    "retry": retry,
+    "revisions": revisions,
+    "reload": reload,
+    "stop": stop,
+}
+
+WRITES = frozenset(("submit", "cancel", "retry"))
+"""Operations that are answered once they are on disk."""

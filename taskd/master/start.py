@@ -1,0 +1,162 @@
+"""A start of the daemon: lock, prove the confirmed release, then serve.
+
+Without ``confirmed`` (the very first start, or `taskd run --release PATH`) the release is proved
+as a deploy proves it, and only then written there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from taskd import config, log, paths
+from taskd.errors import ConfigError, DeployRefused, Error
+from taskd.master import recovery
+from taskd.master.core import CONTROL, SUBMIT, WORKER, Master
+from taskd.master.deploy import PROVE_WITHIN
+from taskd.master.ledger import Kind
+from taskd.master.revisions import Revision
+from taskd.posix import locks, process, sockets
+from taskd.revision import release
+from taskd.systemd import notify
+from taskd.upgrade import confirmed
+
+
+def main(
+    config_path: str | None, release_path: str | None, on_ready: Callable[[], None] | None = None
+) -> int:
+    """Run the daemon until it is told to stop. Returns its exit status (0, or 1 with the reason
+    on stderr); ``on_ready`` is called once it serves."""
+    try:
+        master, chosen = _prepare(config_path, release_path)
+    except (Error, OSError) as error:
+        print(f"taskd: {error}", file=sys.stderr)
+        return 1
+    start = Start(master, chosen, release_path is not None, on_ready)
+    start.run()
+    master.loop.run()
+    _clean_up(master)
+    if start.failure is not None:
+        print(f"taskd: {start.failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master, str]:
+    """Everything up to the first process: configuration, directories, lock, store, sockets."""
+    path = config.find(config_path, os.environ)
+    if path is None:
+        raise ConfigError(
+            "no configuration: name one with --config or $TASKD_CONFIG, or write "
+            f"{config.SYSTEM_FILE}"
+        )
+    settings = config.load(path)
+    settings = settings._replace(source=os.path.abspath(settings.source))
+    places = paths.directories(os.environ, os.getuid())
+    paths.ensure(places)
+    lock = _lock(places.lock)
+    chosen = _choose(places.confirmed, settings, release_path)
+    process.become_subreaper()
+    master = Master(settings, places)
+    master.ledger.add(lock, Kind.LOCK, "lock")
+    access = settings.access
+    submit_mode = 0o666 if access.submit_groups or access.admin_groups else 0o600
+    control_mode = 0o666 if access.admin_groups else 0o600
+    for name, mode in ((WORKER, 0o600), (CONTROL, control_mode), (SUBMIT, submit_mode)):
+        where = os.path.join(places.runtime, name)
+        master.adopt_listener(name, sockets.listen(where, mode))
+    return master, chosen
+
+
+def _lock(path: str) -> int:
+    """One daemon per state directory. Raises ConfigError naming the one that is there."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        locks.take(fd)
+    except locks.Held as held:
+        raise ConfigError(
+            f"another taskd (pid {held.pid}) runs on the state directory {os.path.dirname(path)}"
+        ) from None
+    return fd
+
+
+def _choose(confirmed_path: str, settings: config.Config, release_path: str | None) -> str:
+    """The release to start: as said, else as confirmed, else what the symlink names."""
+    if release_path is not None:
+        return release.resolve(release_path)
+    found = confirmed.read(confirmed_path)
+    if found is None:
+        return release.resolve(settings.app.release)
+    if not os.path.isdir(found.release):
+        raise DeployRefused(
+            f"the release that was deployed last, {found.release}, is gone; [app] release = "
+            f"{settings.app.release!r} now points to {os.path.realpath(settings.app.release)}. "
+            "Start that one with `taskd run --release PATH`"
+        )
+    return found.release
+
+
+class Start:
+    """From the first zygote to serving; ``failure`` says why it did not come to that."""
+
+    def __init__(
+        self, master: Master, chosen: str, is_first: bool, on_ready: Callable[[], None] | None
+    ) -> None:
+        self._master = master
+        self._chosen = chosen
+        self._is_first = is_first
+        self._on_ready = on_ready
+        self.failure: Error | None = None
+
+    def run(self) -> None:
+        master = self._master
+        master.catch_signals()
+        worker_socket = master.listeners[WORKER]
+        master.loop.watch(worker_socket.fileno(), 1, lambda _: master.workers.accept(worker_socket))
+        try:
+            master.revisions.prove(self._chosen, master.config.app, PROVE_WITHIN, self._proven)
+        except DeployRefused as error:
+            self._fail(error)
+
+    def _fail(self, error: Error) -> None:
+        self.failure = error
+        self._master.stop.begin()
+        self._master.loop.soon(self._master.loop.stop)
+
+    def _proven(self, outcome: Revision | DeployRefused) -> None:
+        if isinstance(outcome, DeployRefused):
+            self._fail(outcome)
+            return
+        if self._master.stopping:
+            return
+        master = self._master
+        before = confirmed.read(master.places.confirmed)
+        if before is None or before.release != outcome.path:
+            previous = before.release if before else None
+            now = confirmed.Confirmed(
+                outcome.path, previous, outcome.fingerprint or "", time.time()
+            )
+            confirmed.write(master.places.confirmed, now)
+        master.revisions.confirm(outcome)
+        recovery.sweep(master)
+        master.serve()
+        log.info("ready", revision=outcome.name, pid=os.getpid())
+        notify.tell("READY=1", f"STATUS={outcome.name}")
+        if self._on_ready is not None:
+            self._on_ready()
+
+
+def _clean_up(master: Master) -> None:
+    """The sockets go, so that clients know at once; the store is closed."""
+    for revision in master.revisions:
+        master.kill(revision.pid)
+    for name in (CONTROL, SUBMIT, WORKER):
+        master.listeners[name].close()
+        try:
+            os.unlink(os.path.join(master.places.runtime, name))
+        except OSError:
+            continue
+    master.reader.close()
+    master.writer.stop(10.0)

@@ -1,0 +1,210 @@
+"""``follow`` and ``wait``: what clients are told as it happens, none of it twice, none missed.
+
+Level-triggered: a committed change marks the task's streams; a stream is then brought up to date
+from the store, from the last event number it sent. A client that reads slowly is paused at that
+number. So there is nothing to carry over an exec but the number.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from taskd.master.running import Running
+from taskd.master.taskview import view
+from taskd.model.task import SETTLED
+from taskd.store.api import Applied, Event, Row, Submitted
+
+if TYPE_CHECKING:
+    from taskd.master.clients import Client
+    from taskd.master.core import Master
+
+BATCH = 200
+"""Events read for one task at a time."""
+
+
+class Stream:
+    """One open stream. ``open``: tasks that are not settled; ``stale``: tasks that changed since.
+
+    ``after``: number of the last event sent (follow). ``wait`` sends each task once it is settled.
+    """
+
+    __slots__ = ("after", "client", "id", "is_follow", "open", "progress", "stale", "tasks")
+
+    def __init__(self, client: Client, id: int, tasks: list[int], is_follow: bool) -> None:
+        self.client = client
+        self.id = id
+        self.tasks = tasks
+        self.is_follow = is_follow
+        self.open: set[int] = set()
+        self.stale: set[int] = set(tasks)
+        self.after = 0
+        self.progress = False
+
+
+class Streams:
+    """Owns every Stream."""
+
+    def __init__(self, master: Master) -> None:
+        self._master = master
+        self._by_task: dict[int, list[Stream]] = {}
+        self._by_client: dict[int, dict[int, Stream]] = {}
+
+    # ── opening and closing ──────────────────────────────────────────────────────────────────
+
+    def follow(self, client: Client, id: int, rows: list[Row], after: int, progress: bool) -> None:
+        stream = Stream(client, id, [row.id for row in rows], is_follow=True)
+        stream.after, stream.progress = after, progress
+        self._open(stream, rows)
+
+    def wait(self, client: Client, id: int, rows: list[Row]) -> None:
+        self._open(Stream(client, id, [row.id for row in rows], is_follow=False), rows)
+
+    def _open(self, stream: Stream, rows: list[Row]) -> None:
+        # The rows were read before any event is: an event read later can only say newer things.
+        settled = {row.id for row in rows if row.state in SETTLED}
+        stream.open = set(stream.tasks) - (settled if stream.is_follow else set())
+        self._by_client.setdefault(stream.client.number, {})[stream.id] = stream
+        for task in set(stream.tasks):
+            self._by_task.setdefault(task, []).append(stream)
+        self._update(stream)
+        if stream.progress:
+            self._send_current_progress(stream)
+
+    def stop(self, client: Client, id: int) -> None:
+        stream = self._by_client.get(client.number, {}).get(id)
+        if stream is not None:
+            self._close(stream)
+
+    def _close(self, stream: Stream) -> None:
+        self._by_client.get(stream.client.number, {}).pop(stream.id, None)
+        for task in set(stream.tasks):
+            left = [s for s in self._by_task.get(task, []) if s is not stream]
+            if left:
+                self._by_task[task] = left
+            else:
+                self._by_task.pop(task, None)
+
+    def forget(self, client: Client) -> None:
+        for stream in list(self._by_client.pop(client.number, {}).values()):
+            self._close(stream)
+
+    def of(self, client: Client) -> list[Stream]:
+        return list(self._by_client.get(client.number, {}).values())
+
+    def restore(self, client: Client, fields: dict[str, Any]) -> None:
+        """Take over a stream of the master before this one; ``on_everything`` brings it on."""
+        stream = Stream(client, fields["id"], fields["tasks"], fields["is_follow"])
+        stream.after, stream.progress = fields["after"], fields["progress"]
+        stream.open = set(fields["open"])
+        self._by_client.setdefault(client.number, {})[stream.id] = stream
+        for task in set(stream.tasks):
+            self._by_task.setdefault(task, []).append(stream)
+
+    # ── what happened ────────────────────────────────────────────────────────────────────────
+
+    def on_applied(self, outcome: Applied) -> None:
+        """An operation is committed: whose streams does it concern?"""
+        if not self._by_task:
+            return
+        if outcome.task is not None:
+            self._mark(outcome.task)
+        elif isinstance(outcome.result, list):
+            for each in outcome.result:
+                self._mark(each.task if isinstance(each, Submitted) else each)
+
+    def _mark(self, task: int) -> None:
+        for stream in list(self._by_task.get(task, ())):
+            stream.stale.add(task)
+            self._update(stream)
+
+    def on_everything(self) -> None:
+        """After an exec: anything may have changed."""
+        for streams in list(self._by_client.values()):
+            for stream in list(streams.values()):
+                stream.stale = set(stream.tasks)
+                self._update(stream)
+
+    def resume(self, client: Client) -> None:
+        """The client has read what was waiting for it."""
+        for stream in self.of(client):
+            self._update(stream)
+
+    def on_progress(self, running: Running) -> None:
+        for stream in self._by_task.get(running.task, ()):
+            if stream.progress and not stream.client.wire.is_full:
+                self._send_progress(stream, running)
+
+    # ── sending ──────────────────────────────────────────────────────────────────────────────
+
+    def _update(self, stream: Stream) -> None:
+        if stream.is_follow:
+            self._send_events(stream)
+        else:
+            self._send_settled(stream)
+        if not stream.open and not stream.stale:
+            self._close(stream)
+            stream.client.end(stream.id)
+
+    def _send_events(self, stream: Stream) -> None:
+        """Every event after ``after``, of all its tasks, in the order of their numbers."""
+        while stream.stale and not stream.client.wire.is_full:
+            events, unread = self._read(stream)
+            for event in events:
+                stream.client.item(stream.id, _event_item(event))
+                stream.after = event.number
+                if event.state in SETTLED:
+                    stream.open.discard(event.task)
+                else:
+                    stream.open.add(event.task)
+            stream.stale = unread
+
+    def _read(self, stream: Stream) -> tuple[list[Event], set[int]]:
+        """Events that can be sent now, and the tasks that have more behind them.
+
+        Where a task has more than a batch, nothing above its last one read may be sent yet.
+        """
+        found: list[Event] = []
+        bound, unread = None, set()
+        for task in stream.stale:
+            events = self._master.reader.events(task, stream.after, BATCH)
+            found += events
+            if len(events) == BATCH:
+                unread.add(task)
+                bound = min(bound or events[-1].number, events[-1].number)
+        if bound is not None:
+            unread |= {event.task for event in found if event.number > bound}
+            found = [event for event in found if event.number <= bound]
+        return sorted(found, key=lambda event: event.number), unread
+
+    def _send_settled(self, stream: Stream) -> None:
+        for task in list(stream.stale):
+            if stream.client.wire.is_full:
+                return
+            stream.stale.discard(task)
+            row = self._master.reader.task(task)
+            if row is not None and row.state in SETTLED and task in stream.open:
+                stream.client.item(stream.id, {"task": view(self._master, row)})
+                stream.open.discard(task)
+
+    def _send_current_progress(self, stream: Stream) -> None:
+        for task in stream.tasks:
+            running = self._master.attempts.get(task)
+            if running is not None and running.progress is not None:
+                self._send_progress(stream, running)
+
+    def _send_progress(self, stream: Stream, running: Running) -> None:
+        if running.progress is not None:
+            progress = {"task": running.task, **running.progress}
+            stream.client.item(stream.id, {"progress": progress})
+
+
+def _event_item(event: Event) -> dict[str, Any]:
+    return {
+        "event": event.number,
+        "task": event.task,
+        "at": event.at,
+        "state": event.state.value,
+        "attempt": event.attempt,
+        "revision": event.revision,
+        "reason": event.reason,
+    }

@@ -1,0 +1,51 @@
+"""A task as clients see it (TASK in ``protocol.client``): its row, and what is in motion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from taskd.model.task import State
+from taskd.store.api import Row
+
+if TYPE_CHECKING:
+    from taskd.master.core import Master
+
+_WAITING = frozenset({State.QUEUED, State.SCHEDULED})
+
+
+def shown(row: Row) -> str:
+    """The state, with ``retrying`` and ``resuming`` told apart."""
+    if row.state in _WAITING and row.budgets.retries:
+        return "retrying"
+    if row.saved_version is not None and row.state in (State.QUEUED, State.RUNNING):
+        return "resuming"
+    return row.state.value
+
+
+def view(master: Master, row: Row, with_result: bool = True) -> dict[str, Any]:
+    running = master.attempts.get(row.id)
+    progress, reason = row.progress, row.reason
+    if running is not None and row.state is State.RUNNING:
+        progress = running.progress or progress
+        reason = running.waiting or running.why or reason
+    succeeded = row.state is State.SUCCEEDED
+    return {
+        "id": row.id,
+        "name": row.name,
+        "queue": row.queue,
+        "state": row.state.value,
+        "shown": shown(row),
+        "reason": reason,
+        "attempt": row.attempt,
+        "revision": row.revision,
+        "progress": progress,
+        "result": master.reader.result(row.id) if with_result and succeeded else None,
+        "error": row.error,
+        "submitted": row.submitted,
+        "started": row.started,
+        "ended": row.ended,
+        "owner": row.owner,
+        "priority": row.priority,
+        "key": row.key,
+        "run_at": row.run_at,
+    }

@@ -1,0 +1,49 @@
+"""The handoff's phases: one deploy at a time goes through them, or back to idle.
+
+Pure. Each phase has a deadline; every way out but the last leads back to ``idle`` with a reason,
+and with nothing changed.
+
+    idle ─begin→ proving ─proven→ quiescing ─quiet→ emptying ─empty→ execing ═exec═ adopting ─→ idle
+           ↑________|______refuse______|____________|_________________|
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Phase(str, Enum):
+    """Where a deploy is."""
+
+    IDLE = "idle"
+    PROVING = "proving"  # the new zygote imports the app
+    QUIESCING = "quiescing"  # no new fork or claim; those under way finish; the log is checkpointed
+    EMPTYING = "emptying"  # clients are not read; what they asked for is answered
+    EXECING = "execing"  # signals are held; the snapshot is written
+    ADOPTING = "adopting"  # in the new image, until ``confirmed`` is written
+
+
+class Step(str, Enum):
+    """What moves a deploy on."""
+
+    BEGIN = "begin"
+    PROVEN = "proven"
+    QUIET = "quiet"
+    EMPTY = "empty"
+    EXEC = "exec"
+    CONFIRM = "confirm"
+    REFUSE = "refuse"
+
+
+PHASES: dict[tuple[Phase, Step], Phase] = {
+    (Phase.IDLE, Step.BEGIN): Phase.PROVING,
+    (Phase.PROVING, Step.PROVEN): Phase.QUIESCING,
+    (Phase.QUIESCING, Step.QUIET): Phase.EMPTYING,
+    (Phase.EMPTYING, Step.EMPTY): Phase.EXECING,
+    (Phase.EXECING, Step.EXEC): Phase.ADOPTING,
+    (Phase.ADOPTING, Step.CONFIRM): Phase.IDLE,
+    (Phase.PROVING, Step.REFUSE): Phase.IDLE,
+    (Phase.QUIESCING, Step.REFUSE): Phase.IDLE,
+    (Phase.EMPTYING, Step.REFUSE): Phase.IDLE,
+    (Phase.EXECING, Step.REFUSE): Phase.IDLE,
+}

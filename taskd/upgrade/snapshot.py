@@ -1,0 +1,96 @@
+"""The snapshot: the master's live state in a sealed memory file, handed over an exec.
+
+Format, version 1: ``MAGIC`` (8 bytes), u32 length and u32 crc32 of the CBOR part, the CBOR part
+(one map without tags), then the carried bytes of all connections, raw. Where the CBOR part says
+``[offset, length]`` for carried bytes, it counts from the end of the CBOR part. Decoding is part
+of the pause, so it holds what is in motion alone: everything at rest is in the store.
+
+A writer stamps the lowest version that can say what it has to say; readers take their own version
+and the one before; unknown fields are ignored.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import zlib
+from typing import Any
+
+import cbor2
+
+from taskd.errors import ProtocolError
+from taskd.posix import spawn
+
+VERSION = 1
+READABLE = (1,)
+MAGIC = b"taskdSN1"
+_HEAD = struct.Struct(">8sII")
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+class Carried:
+    """Collects raw bytes that lie behind the CBOR part."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._length = 0
+
+    def put(self, data: bytes) -> list[int]:
+        """Where these bytes will be: [offset, length]."""
+        place = [self._length, len(data)]
+        self._parts.append(data)
+        self._length += len(data)
+        return place
+
+    def joined(self) -> bytes:
+        return b"".join(self._parts)
+
+
+class Snapshot:
+    """A decoded snapshot: ``fields`` and the bytes that its places point to."""
+
+    def __init__(self, fields: dict[str, Any], carried: bytes) -> None:
+        self.fields = fields
+        self._carried = carried
+
+    def get(self, place: list[int]) -> bytes:
+        offset, length = place
+        return self._carried[offset : offset + length]
+
+
+def encode(fields: dict[str, Any], carried: Carried) -> bytes:
+    body = cbor2.dumps({"version": VERSION} | fields)
+    return _HEAD.pack(MAGIC, len(body), zlib.crc32(body)) + body + carried.joined()
+
+
+def decode(raw: bytes) -> Snapshot:
+    """Raises ProtocolError if it is not whole or of a version that this code cannot read."""
+    magic, length, crc = _HEAD.unpack_from(raw)
+    body = raw[_HEAD.size : _HEAD.size + length]
+    if magic != MAGIC or len(body) != length or zlib.crc32(body) != crc:
+        raise ProtocolError("the snapshot of the master before this one is damaged")
+    fields = cbor2.loads(body)
+    if fields["version"] not in READABLE:
+        raise ProtocolError(
+            f"the snapshot has version {fields['version']}; this taskd reads {READABLE}"
+        )
+    return Snapshot(fields, raw[_HEAD.size + length :])
+
+
+def seal(raw: bytes) -> int:
+    """A sealed memory file with ``raw``; returns its descriptor (close-on-exec)."""
+    fd = spawn.memory_file("taskd-snapshot", raw)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    return fd
+
+
+def read(fd: int) -> Snapshot:
+    """Read and decode the snapshot in ``fd``, whatever its offset. Raises as ``decode``."""
+    size = os.fstat(fd).st_size
+    parts, offset = [], 0
+    while offset < size:
+        part = os.pread(fd, size - offset, offset)
+        parts.append(part)
+        offset += len(part)
+    return decode(b"".join(parts))
