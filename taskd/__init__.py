@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AsyncClient": "taskd.client.aio",
+    "AsyncContext": "taskd.worker.aio",
     "BadArguments": "taskd.errors",
     "Client": "taskd.client.blocking",
     "Context": "taskd.worker.context",
@@ -29,7 +30,7 @@ _HOME = {
     "task": "taskd.tasks",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from taskd.client.aio import AsyncClient as AsyncClient
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from taskd.errors import TaskHeld as TaskHeld
     from taskd.errors import UnknownTask as UnknownTask
     from taskd.tasks import task as task
+    from taskd.worker.aio import AsyncContext as AsyncContext
     from taskd.worker.context import Context as Context
     from taskd.worker.context import current as current
     from taskd.worker.interrupt import Interrupted as Interrupted

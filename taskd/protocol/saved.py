@@ -19,6 +19,13 @@ Records (kind, and a CBOR map of fields; user values as byte strings in plain-da
 A *path* names a step or a loop: the names of the loops around it and its own, joined by "/"
 (``rows/parse``). What belongs to a loop's body has the loop's path and "/" in front, and is
 dropped when that loop's cursor moves: it belonged to the item that is now done.
+
+In a record, ``value`` and ``state`` are byte strings in plain-data encoding, and ``mark`` is a map
+of the fields of ``Mark``, those with their default left out, its ``cursor`` such a byte string. A
+named sleep is kept as a step whose value is the time to wake, in Unix seconds.
+
+The full state is plain data itself: a map ``{format: 1, version, steps: {path: bytes}, cursors:
+{path: mark}, state: bytes, args?: bytes}``. Unknown fields of both are ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +33,19 @@ from __future__ import annotations
 from enum import Enum, IntEnum
 from typing import Any, NamedTuple
 
+from taskd.errors import ProtocolError
+from taskd.protocol import data
+
 FORMAT = 1
+"""The version of both forms; this code also reads every one from LOWEST on."""
+
+LOWEST = 1
+
+_EMPTY_STATE = data.encode({})
+
+
+class SavedFromFuture(ProtocolError):
+    """The state was saved by a newer taskd, in a format that this one cannot read."""
 
 
 class Kind(IntEnum):
@@ -70,14 +89,45 @@ class Mark(NamedTuple):
     finished: bool = False
 
 
+def mark_fields(mark: Mark, cursor: bytes | None = None) -> dict[str, Any]:
+    """``mark`` as it stands in a record; ``cursor`` is its cursor's encoding, where at hand."""
+    raw = data.encode(mark.cursor) if cursor is None else cursor
+    fields: dict[str, Any] = {"cursor": raw, "done": mark.done}
+    if mark.total is not None:
+        fields["total"] = mark.total
+    if mark.length is not None:
+        fields["length"] = mark.length
+    if mark.fingerprint is not None:
+        fields["fingerprint"] = mark.fingerprint
+    if mark.finished:
+        fields["finished"] = True
+    return fields
+
+
+def read_mark(fields: dict[str, Any]) -> Mark:
+    """The Mark that ``mark_fields`` wrote."""
+    return Mark(
+        data.decode(fields["cursor"]),
+        fields["done"],
+        fields.get("total"),
+        fields.get("length"),
+        fields.get("fingerprint"),
+        fields.get("finished", False),
+    )
+
+
 class Saved:
     """The kept state of one task, as its next attempt begins with it.
 
     ``version``: of the task function that saved it. ``args``: None unless a migration rewrote
     them. ``steps``: path to result. ``cursors``: path to Mark. ``state``: ``ctx.state``.
+
+    The fields may be changed by hand until ``apply`` or ``drop_below`` is called; from then on
+    only these two change them, since they keep an account of what lies below each path (a loop
+    drops what belonged to its last item without looking at all the rest) and of ``size``.
     """
 
-    __slots__ = ("args", "cursors", "state", "steps", "version")
+    __slots__ = ("_account", "args", "cursors", "state", "steps", "version")
 
     def __init__(self, version: int) -> None:
         self.version = version
@@ -85,6 +135,186 @@ class Saved:
         self.steps: dict[str, Any] = {}
         self.cursors: dict[str, Mark] = {}
         self.state: dict[str, Any] = {}
+        self._account: _Account | None = None
 
-    # To be written with the task API: encode() -> bytes, decode(raw) -> Saved (classmethod),
-    # apply(kind, fields) -> None, drop_below(path) -> None.
+    @property
+    def empty(self) -> bool:
+        """Nothing is kept: a next attempt starts from the beginning."""
+        return not (self.steps or self.cursors or self.state) and self.args is None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all kept values, encoded, with their paths."""
+        return self._accounted().total
+
+    def size_at(self, path: str) -> int:
+        """Bytes kept at ``path``; 0 where nothing is; "" stands for ``state``."""
+        return self._accounted().sizes.get(path, 0)
+
+    def size_below(self, path: str) -> int:
+        """Bytes kept below ``path``: what ``drop_below`` would give back."""
+        account = self._accounted()
+        return sum(account.sizes.get(each, 0) for each in account.below(path))
+
+    def encode(self) -> bytes:
+        """The full state as bytes. Raises errors.NotPlainData where it holds anything else."""
+        fields: dict[str, Any] = {
+            "format": FORMAT,
+            "version": self.version,
+            "steps": {path: data.encode(value, path) for path, value in self.steps.items()},
+            "cursors": {path: mark_fields(mark) for path, mark in self.cursors.items()},
+            "state": data.encode(self.state, "ctx.state"),
+        }
+        if self.args is not None:
+            fields["args"] = data.encode(self.args, "args")
+        return data.encode(fields, "saved state")
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Saved:
+        """What ``encode`` wrote. Raises SavedFromFuture, or errors.ProtocolError if damaged."""
+        fields = data.decode(raw)
+        _check_format(fields)
+        try:
+            return cls._read(fields)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ProtocolError(f"not a saved state: {error!r}") from None
+
+    @classmethod
+    def _read(cls, fields: dict[str, Any]) -> Saved:
+        saved = cls(fields["version"])
+        saved.steps = {path: data.decode(value) for path, value in fields["steps"].items()}
+        saved.cursors = {path: read_mark(mark) for path, mark in fields["cursors"].items()}
+        saved.state = data.decode(fields["state"])
+        if "args" in fields:
+            saved.args = data.decode(fields["args"])
+        return saved
+
+    def apply(self, kind: int, fields: dict[str, Any]) -> None:
+        """Add up one more record. Raises errors.ProtocolError for a kind that does not exist."""
+        match _kind(kind):
+            case Kind.STEP:
+                self._keep(fields["path"], len(fields["value"]))
+                self.steps[fields["path"]] = data.decode(fields["value"])
+                self._apply_state(fields)
+            case Kind.LOOP:
+                self._move(fields["path"], fields["mark"])
+                self._apply_state(fields)
+            case Kind.CHECKPOINT:
+                self._apply_state(fields)
+            case Kind.SNAPSHOT:
+                self._replace(Saved.decode(fields["saved"]))
+            case Kind.BEGIN if self.empty:
+                self.version = fields["version"]  # else the state's own version stands
+            case _:
+                pass  # progress, the end and padding keep nothing
+
+    def drop_below(self, path: str) -> None:
+        """Forget the steps and loops of the item that the loop at ``path`` has done."""
+        account = self._accounted()
+        for each in account.below(path):
+            self.steps.pop(each, None)
+            self.cursors.pop(each, None)
+            account.forget(each)
+
+    def _move(self, path: str, mark: dict[str, Any]) -> None:
+        self.drop_below(path)
+        self._keep(path, len(mark["cursor"]))
+        self.cursors[path] = read_mark(mark)
+
+    def _apply_state(self, fields: dict[str, Any]) -> None:
+        raw = fields.get("state")
+        if raw is not None:
+            self._keep("", len(raw))
+            self.state = data.decode(raw)
+
+    def _keep(self, path: str, size: int) -> None:
+        self._accounted().keep(path, size)
+
+    def _replace(self, other: Saved) -> None:
+        for name in ("version", "args", "steps", "cursors", "state"):
+            setattr(self, name, getattr(other, name))
+        self._account = None
+
+    def _accounted(self) -> _Account:
+        if self._account is None:
+            self._account = _Account(self)
+        return self._account
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Saved):
+            return NotImplemented
+        mine = (self.version, self.args, self.steps, self.cursors, self.state)
+        return mine == (other.version, other.args, other.steps, other.cursors, other.state)
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def __repr__(self) -> str:
+        return (
+            f"Saved(version={self.version}, steps={self.steps!r}, cursors={self.cursors!r}, "
+            f"state={self.state!r}, args={self.args!r})"
+        )
+
+
+class _Account:
+    """How large each kept value is, and which paths lie directly below which.
+
+    Invariant: each path in ``sizes``, and each one above it, is in ``children`` of the path above
+    it. "" in ``sizes`` is ``state``.
+    """
+
+    __slots__ = ("children", "sizes", "total")
+
+    def __init__(self, saved: Saved) -> None:
+        self.sizes: dict[str, int] = {}
+        self.children: dict[str, dict[str, None]] = {}
+        self.total = 0
+        self.keep("", len(data.encode(saved.state)) if saved.state else len(_EMPTY_STATE))
+        for path, value in saved.steps.items():
+            self.keep(path, len(data.encode(value)))
+        for path, mark in saved.cursors.items():
+            self.keep(path, len(data.encode(mark.cursor)))
+
+    def keep(self, path: str, size: int) -> None:
+        self.total -= self.sizes.get(path, 0)
+        self.sizes[path] = size + len(path)
+        self.total += size + len(path)
+        while path:
+            above = path.rpartition("/")[0]
+            siblings = self.children.setdefault(above, {})
+            if path in siblings:
+                return
+            siblings[path] = None
+            path = above
+
+    def below(self, path: str) -> list[str]:
+        """Every path below ``path``, each after the one it is below of."""
+        found: list[str] = []
+        waiting = list(self.children.get(path, ()))
+        while waiting:
+            each = waiting.pop()
+            found.append(each)
+            waiting.extend(self.children.get(each, ()))
+        return found
+
+    def forget(self, path: str) -> None:
+        self.total -= self.sizes.pop(path, 0)
+        self.children.pop(path, None)
+        self.children.get(path.rpartition("/")[0], {}).pop(path, None)
+
+
+def _kind(number: int) -> Kind:
+    try:
+        return Kind(number)
+    except ValueError:
+        raise ProtocolError(f"no kind of record has the number {number}") from None
+
+
+def _check_format(fields: Any) -> None:
+    version = fields.get("format") if isinstance(fields, dict) else None
+    if type(version) is not int or version < LOWEST:
+        raise ProtocolError("not a saved state")
+    if version > FORMAT:
+        raise SavedFromFuture(
+            f"saved by a newer taskd (format {version}); this one reads formats {LOWEST} to "
+            f"{FORMAT}: continue the task on a revision with the newer taskd"
+        )

@@ -1,0 +1,403 @@
+"""``@task``: makes a function one that taskd can run, and keeps the register of all of them.
+
+Used wherever an app's modules are imported: in zygotes and workers, which run the functions, and
+in the app's own programs, which submit them.
+
+Invariants
+    * A name stands for one function: a second one under the same name is refused, with both places
+      named, but for the same function imported again.
+    * Whether arguments bind is told by ``model.binding`` from ``Task.entry`` alone, here as in the
+      daemon.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from taskd.errors import BadArguments
+from taskd.model.binding import bind
+from taskd.model.task import OnDeploy
+
+if TYPE_CHECKING:
+    from taskd.client.blocking import Client, TaskHandle
+    from taskd.protocol.saved import Saved
+    from taskd.worker.aio import AsyncContext
+    from taskd.worker.context import Context
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Migration = Callable[["Saved"], "Saved"]
+M = TypeVar("M", bound=Callable[..., Any])
+
+COMMAND = "command"
+"""The name of the built-in task that runs a program."""
+
+LONGEST_NAME = 200
+
+
+class Options:
+    """What ``@task`` was given, checked."""
+
+    __slots__ = ("name", "on_deploy", "queue", "retries", "version")
+
+    def __init__(self, name: Any, queue: Any, version: Any, retries: Any, on_deploy: Any) -> None:
+        self.name = _checked_name("name", name)
+        self.queue = _checked_name("queue", queue)
+        self.version = _checked_count("version", version, 1)
+        self.retries = _checked_count("retries", retries, 0)
+        if on_deploy not in ("finish", "checkpoint"):
+            raise ValueError(f"on_deploy must be 'finish' or 'checkpoint', not {on_deploy!r}")
+        self.on_deploy = OnDeploy(on_deploy)
+
+
+class Task(Generic[P, R]):
+    """A function that taskd can run. Calling it calls the plain function, here and now.
+
+    ``fn``: that function. ``takes_context``: its first parameter is ``ctx``. ``is_async``: it is
+    an ``async def``. ``migrations``: by the version whose saved state each one takes.
+    """
+
+    def __init__(self, fn: Callable[..., R], options: Options) -> None:
+        self.fn = fn
+        self.name: str = options.name
+        self.queue: str = options.queue
+        self.version: int = options.version
+        self.retries: int = options.retries
+        self.on_deploy: OnDeploy = options.on_deploy
+        self.is_async = inspect.iscoroutinefunction(fn)
+        self.migrations: dict[int, Migration] = {}
+        self.signature, self.takes_context = _signature(fn, self.name)
+        self.__doc__ = fn.__doc__
+        self.__name__ = getattr(fn, "__name__", self.name)
+        self.__qualname__ = getattr(fn, "__qualname__", self.name)
+        self.__module__ = fn.__module__
+        self.__wrapped__ = fn
+
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
+        return self.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<task '{self.name}' version {self.version}, {self.place}>"
+
+    @property
+    def place(self) -> str:
+        """Where the function stands: file and line."""
+        return _place(self.fn)
+
+    def entry(self) -> dict[str, Any]:
+        """This task's entry in the manifest (see ``protocol.worker``)."""
+        parameters = self.signature.parameters.values()
+        named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+        return {
+            "version": self.version,
+            "queue": self.queue,
+            "retries": self.retries,
+            "on_deploy": self.on_deploy.value,
+            "params": [[p.name, p.default is p.empty] for p in named],
+            "any": len(named) < len(parameters),
+            "reads": [self.version],
+        }
+
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """What a call with these would pass, by name. Raises BadArguments if it does not bind."""
+        found = self._by_name(args, kwargs)
+        why = bind(self.entry(), found)
+        if why is None and self.takes_context and "ctx" in found:
+            why = "'ctx' is the task's context and not an argument"
+        if why is not None:
+            raise BadArguments(f"task '{self.name}': {why}")
+        return found
+
+    def _by_name(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        positional = [
+            p.name for p in self.signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD
+        ]
+        if len(args) > len(positional):
+            raise BadArguments(
+                f"task '{self.name}': {len(args)} arguments without a name, and it takes "
+                f"{len(positional)}"
+            )
+        found = dict(zip(positional, args, strict=False))
+        twice = sorted(found.keys() & kwargs.keys())
+        if twice:
+            raise BadArguments(f"task '{self.name}': argument '{twice[0]}' is given twice")
+        return {**found, **kwargs}
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
+        """Have the daemon run it with these arguments; returns once that is on disk.
+
+        Raises BadArguments, NotPlainData and whatever ``Client.submit`` raises.
+        """
+        return Submission(self).submit(*args, **kwargs)
+
+    def using(
+        self,
+        *,
+        key: str | None = None,
+        priority: int = 0,
+        queue: str | None = None,
+        delay: float | None = None,
+    ) -> Submission[P]:
+        """How to submit: ``fn.using(key="orders:7", priority=5).submit(path=…)``.
+
+        ``key``: a second submission with it finds the first while that lives. ``priority``: higher
+        ones go first. ``queue``: instead of the task's own. ``delay``: seconds before it may run.
+        """
+        return Submission(self, key, priority, queue, delay)
+
+    def migrate(self, version: int) -> Callable[[M], M]:
+        """Make the decorated function the one that takes state saved by ``version`` to the next.
+
+        Raises ValueError for a version that this task cannot have had, or that has one already.
+        """
+        _checked_count("version", version, 1)
+        if version >= self.version:
+            raise ValueError(
+                f"task '{self.name}' is version {self.version}: a migration takes state of an "
+                f"earlier version to the next one, and {version} is not earlier"
+            )
+
+        def decorate(fn: M) -> M:
+            earlier = self.migrations.get(version)
+            if earlier is not None and _place(earlier) != _place(fn):
+                raise ValueError(
+                    f"task '{self.name}' has two migrations from version {version}: "
+                    f"{_place(earlier)} and {_place(fn)}"
+                )
+            self.migrations[version] = fn
+            return fn
+
+        return decorate
+
+
+class PlainTask(Task[P, R]):
+    """A task whose function takes no context; for type checkers."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.fn(*args, **kwargs)
+
+
+class ContextTask(Task[P, R]):
+    """A task whose function takes the context first; for type checkers."""
+
+    def __call__(self, ctx: Context, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.fn(ctx, *args, **kwargs)
+
+
+class AsyncContextTask(Task[P, R]):
+    """The same for an ``async def``."""
+
+    def __call__(self, ctx: AsyncContext, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.fn(ctx, *args, **kwargs)
+
+
+class Submission(Generic[P]):
+    """A task and how to submit it."""
+
+    __slots__ = ("_how", "_task")
+
+    def __init__(
+        self,
+        task: Task[P, Any],
+        key: str | None = None,
+        priority: int = 0,
+        queue: str | None = None,
+        delay: float | None = None,
+    ) -> None:
+        self._task = task
+        self._how: dict[str, Any] = {
+            "key": key,
+            "priority": priority,
+            "queue": queue,
+            "delay": delay,
+        }
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
+        """As ``Task.submit``."""
+        arguments = self._task.arguments(args, kwargs)
+        return _client().submit(self._task.name, arguments, **self._how)
+
+
+class Decorator:
+    """``@task(…)`` with options: takes the function."""
+
+    def __init__(self, name: str | None, options: dict[str, Any]) -> None:
+        self._name = name
+        self._options = options
+
+    @overload
+    def __call__(self, fn: Callable[Concatenate[Context, P], R]) -> ContextTask[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[AsyncContext, P], R]) -> AsyncContextTask[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R]) -> PlainTask[P, R]: ...
+    def __call__(self, fn: Callable[..., Any]) -> Task[..., Any]:
+        made = make_task(fn, name=self._name, **self._options)
+        register(made)
+        return made
+
+
+@overload
+def task(fn: Callable[Concatenate[Context, P], R], /) -> ContextTask[P, R]: ...
+@overload
+def task(fn: Callable[Concatenate[AsyncContext, P], R], /) -> AsyncContextTask[P, R]: ...
+@overload
+def task(fn: Callable[P, R], /) -> PlainTask[P, R]: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    queue: str = "default",
+    version: int = 1,
+    retries: int = 0,
+    on_deploy: str = "finish",
+) -> Decorator: ...
+def task(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    queue: str = "default",
+    version: int = 1,
+    retries: int = 0,
+    on_deploy: str = "finish",
+) -> Any:
+    """Make a function a task; bare, or with options.
+
+    ``name``: the function's by default. ``queue``: where it waits. ``version``: to be raised when
+    what the function saves no longer fits earlier code. ``retries``: attempts after one that
+    raised. ``on_deploy``: "finish" runs on on the old code, "checkpoint" leaves at the next safe
+    point and continues on the new. Raises TypeError and ValueError for what cannot be a task.
+    """
+    options = {"queue": queue, "version": version, "retries": retries, "on_deploy": on_deploy}
+    decorator = Decorator(name, options)
+    return decorator if fn is None else decorator(fn)
+
+
+def make_task(
+    fn: Callable[..., Any],
+    *,
+    name: str | None = None,
+    queue: str = "default",
+    version: int = 1,
+    retries: int = 0,
+    on_deploy: str = "finish",
+) -> Task[..., Any]:
+    """The Task for ``fn``, not registered. Raises TypeError and ValueError as ``task``."""
+    _check_function(fn)
+    called = fn.__name__ if name is None else name
+    if called == "<lambda>":
+        raise ValueError("a lambda has no name that others could submit it by: use def")
+    return Task(fn, Options(called, queue, version, retries, on_deploy))
+
+
+_registered: dict[str, Task[..., Any]] = {}
+
+
+def register(made: Task[..., Any], *, built_in: bool = False) -> None:
+    """Add a task. Raises ValueError, naming both places, if its name stands for another."""
+    if made.name == COMMAND and not built_in:
+        raise ValueError(
+            f"a task cannot be named '{COMMAND}' ({made.place}): that is the built-in task which "
+            "runs a program"
+        )
+    earlier = _registered.get(made.name)
+    if earlier is not None and earlier.place != made.place:
+        raise ValueError(
+            f"two tasks are named '{made.name}': {earlier.place} and {made.place}. Give one of "
+            "them another name: @task(name=…)"
+        )
+    _registered[made.name] = made
+
+
+def registry() -> Mapping[str, Task[..., Any]]:
+    """Every task by its name, the built-in one with them."""
+    import taskd.worker.command  # noqa: F401  (it registers itself)
+
+    return _registered
+
+
+def manifest() -> dict[str, Any]:
+    """What a revision tells the master of its tasks (``tasks`` in ``protocol.worker``)."""
+    return {name: each.entry() for name, each in registry().items()}
+
+
+_default_client: Client | None = None
+
+
+def _client() -> Client:
+    """One client for each process that submits; it notices by itself when it was forked."""
+    global _default_client
+    if _default_client is None:
+        from taskd.client.blocking import Client
+
+        _default_client = Client()
+    return _default_client
+
+
+def _signature(fn: Callable[..., Any], name: str) -> tuple[inspect.Signature, bool]:
+    """The signature without ``ctx``, and whether the first parameter is that."""
+    signature = inspect.signature(fn)
+    parameters = list(signature.parameters.values())
+    for each in parameters:
+        _check_parameter(each, name)
+    takes_context = bool(parameters) and parameters[0].name == "ctx"
+    if takes_context and parameters[0].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+        raise TypeError(f"task '{name}': ctx must be an ordinary first parameter")
+    return signature.replace(parameters=parameters[takes_context:]), takes_context
+
+
+def _check_parameter(parameter: inspect.Parameter, name: str) -> None:
+    """Arguments are kept by name: each must have one that a caller can use."""
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        raise TypeError(
+            f"task '{name}': *{parameter.name} cannot be kept, since arguments are kept by name: "
+            "take a list as one argument instead"
+        )
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        raise TypeError(
+            f"task '{name}': '{parameter.name}' can only be given by position, and arguments are "
+            "kept by name: remove the '/' from the parameters"
+        )
+
+
+def _check_function(fn: Any) -> None:
+    if not inspect.isfunction(fn):
+        raise TypeError(
+            f"@task needs a plain function, not {type(fn).__name__}: put it below other decorators "
+            "of the function's own, and outside of classes"
+        )
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise TypeError(
+            f"@task: {fn.__qualname__} yields, so that calling it would run nothing; a task's "
+            "function returns its result, and a generator is what ctx.each takes"
+        )
+
+
+def _checked_name(what: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a str, not {type(value).__name__}")
+    if not value or len(value) > LONGEST_NAME or not value.isprintable() or " " in value:
+        raise ValueError(
+            f"{what} {value[:LONGEST_NAME]!r}: it must be 1 to {LONGEST_NAME} printable characters "
+            "without spaces"
+        )
+    return value
+
+
+def _checked_count(what: str, value: Any, least: int) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{what} must be a whole number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{what} must be {least} or more, not {value}")
+    return value
+
+
+def _place(fn: Callable[..., Any]) -> str:
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    if code is None:
+        return f"{getattr(fn, '__module__', '?')}.{getattr(fn, '__qualname__', repr(fn))}"
+    return f"{os.path.abspath(code.co_filename)}:{code.co_firstlineno}"

@@ -1,0 +1,210 @@
+"""Run a task in a test, without a daemon: to its end, or interrupted or killed where you say.
+
+    from taskd import testing
+
+    whole = testing.run(import_orders, {"path": path})
+    part = testing.run(import_orders, {"path": path}, interrupt_after=("rows", 40))
+    assert part.interrupted
+    rest = testing.run(import_orders, {"path": path}, resume_from=part.saved)
+    assert rest.result == whole.result
+    assert part.items["rows"] + rest.items["rows"] == whole.items["rows"]
+
+The task runs in the calling thread. What it keeps is written as the records that a worker would
+write, and ``saved`` is rebuilt from their bytes alone. Arguments are encoded and decoded, as they
+are on their way to a worker. A named ``ctx.sleep`` ends the attempt and the next one follows at
+once, as if the time had passed; other sleeps take no time either. "Killed" is played by an
+exception: unlike after a real kill, ``finally`` blocks run, but they can save nothing more.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from taskd.errors import BadArguments, TaskHeld
+from taskd.model.binding import bind
+from taskd.protocol import data
+from taskd.protocol.saved import Kind, Outcome, Saved
+from taskd.tasks import Task, make_task
+from taskd.worker.memory import MemoryKeeper
+from taskd.worker.run import Ending, run_attempt
+
+Place = tuple[str, int]
+"""A loop's name, or its path (``files/rows``), and the how-many-eth of its items, from 1."""
+
+
+@dataclass
+class Run:
+    """What a run came to.
+
+    ``result``: what the task returned, None unless it ended. ``interrupted``: it left, or was
+    killed, before its end; ``killed`` says which. ``saved``: for ``resume_from``. ``items``: by
+    the path of each loop, the items whose body was begun, in order. ``progress``: the last
+    (done, total, note) reported, or None. ``attempts``: more than one if it slept.
+    """
+
+    result: Any
+    interrupted: bool
+    killed: bool
+    saved: Saved
+    items: dict[str, list[Any]]
+    progress: tuple[int | None, int | None, str] | None
+    attempts: int
+
+
+def run(
+    fn: Task[..., Any] | Callable[..., Any],
+    args: Mapping[str, Any] | None = None,
+    *,
+    interrupt_after: Place | None = None,
+    kill_at: Place | str | None = None,
+    resume_from: Saved | None = None,
+    scratch: str | None = None,
+) -> Run:
+    """Run a task, or a plain function as one, with ``args`` by name.
+
+    ``interrupt_after=("rows", 40)``: it is asked to leave once 40 items of that loop are saved.
+    ``kill_at=("rows", 3)``: it is killed at the end of the third item's body, before the item is
+    saved. ``kill_at="count"``: it is killed once the step was called, before its result is kept.
+    ``resume_from``: the ``saved`` of an earlier run. ``scratch``: the directory for
+    ``ctx.scratch``; a temporary one of this run by default.
+
+    What the task raises is raised here. Raises TaskHeld if it cannot continue from
+    ``resume_from``, BadArguments and NotPlainData as ``submit`` does, and ValueError if it ended
+    without having come to the loop or step that was to be its end (more items than there are is
+    no such error: then ``interrupted`` is False).
+    """
+    made = fn if isinstance(fn, Task) else make_task(fn)
+    arguments = _arguments(made, args or {})
+    plan = _Plan(interrupt_after, kill_at)
+    if scratch is not None:
+        return _Runner(made, arguments, plan, scratch).run(resume_from)
+    with tempfile.TemporaryDirectory(prefix="taskd-test-") as directory:
+        return _Runner(made, arguments, plan, directory).run(resume_from)
+
+
+def _arguments(task: Task[..., Any], args: Mapping[str, Any]) -> dict[str, Any]:
+    raw = data.encode(dict(args), "args", data.ARGUMENTS_LIMIT)
+    why = bind(task.entry(), args)
+    if why is not None:
+        raise BadArguments(f"task '{task.name}': {why}")
+    found: dict[str, Any] = data.decode(raw)
+    return found
+
+
+@dataclass
+class _Plan:
+    """Where the run is to end, told from the records that it writes.
+
+    An item's record is written when its body is over, a step's when its function has returned:
+    before it is where a kill loses the most, after it is where the task may leave.
+    """
+
+    interrupt_after: Place | None
+    kill_at: Place | str | None
+    met: set[str] = field(default_factory=set)  # names and paths of the loops and steps that saved
+
+    def __post_init__(self) -> None:
+        for place in (self.interrupt_after, self.kill_at):
+            if isinstance(place, tuple) and (type(place[1]) is not int or place[1] < 1):
+                raise ValueError(f"{place!r}: items are counted from 1")
+
+    def before(self, keeper: MemoryKeeper, kind: Kind, fields: dict[str, Any]) -> None:
+        names = _names(kind, fields)
+        self.met.update(names)
+        if kind is Kind.STEP and self.kill_at in names:
+            keeper.kill()
+        if isinstance(self.kill_at, tuple) and self._is_item(self.kill_at, kind, fields):
+            keeper.kill()
+
+    def after(self, keeper: MemoryKeeper, kind: Kind, fields: dict[str, Any]) -> None:
+        if self.interrupt_after and self._is_item(self.interrupt_after, kind, fields):
+            keeper.ask("leave", "interrupted by the test")
+
+    def _is_item(self, place: Place, kind: Kind, fields: dict[str, Any]) -> bool:
+        if kind is not Kind.LOOP or place[0] not in _names(kind, fields):
+            return False
+        return bool(fields["mark"]["done"] == place[1])
+
+    def check_met(self) -> None:
+        """A misspelt name must not make a test that tests nothing."""
+        for place in (self.interrupt_after, self.kill_at):
+            name = place[0] if isinstance(place, tuple) else place
+            if name is not None and name not in self.met:
+                raise ValueError(
+                    f"the task ended without having saved anything in {name!r}; it saved "
+                    f"{', '.join(sorted(self.met)) or 'nothing'}"
+                )
+
+
+def _names(kind: Kind, fields: dict[str, Any]) -> tuple[str, ...]:
+    path = fields.get("path", "") if kind in (Kind.STEP, Kind.LOOP) else ""
+    return (path, path.rpartition("/")[2]) if path else ()
+
+
+class _Runner:
+    """The attempts of one run, one after the other while it sleeps between them."""
+
+    def __init__(
+        self, task: Task[..., Any], args: dict[str, Any], plan: _Plan, scratch: str
+    ) -> None:
+        self._task = task
+        self._args = args
+        self._plan = plan
+        self._items: dict[str, list[Any]] = {}
+        self._scratch = scratch
+
+    def run(self, saved: Saved | None) -> Run:
+        number = 1 if saved is None else 2
+        keeper = self._keeper(number, None)
+        while True:
+            ending = self._attempt(keeper, saved)
+            saved = keeper.rebuild(saved, self._task.version)
+            if keeper.killed or ending.outcome is not Outcome.SLEEPING:
+                return self._report(ending, keeper, saved)
+            keeper = self._keeper(keeper.attempt + 1, ending.wake)
+
+    def _keeper(self, attempt: int, now: float | None) -> MemoryKeeper:
+        keeper = MemoryKeeper(
+            scratch=self._scratch,
+            attempt=attempt,
+            before=lambda kind, fields: self._plan.before(keeper, kind, fields),
+            after=lambda kind, fields: self._plan.after(keeper, kind, fields),
+        )
+        keeper.now = keeper.now if now is None else now
+        return keeper
+
+    def _attempt(self, keeper: MemoryKeeper, saved: Saved | None) -> Ending:
+        own = None if saved is None else Saved.decode(saved.encode())
+        return run_attempt(
+            self._task, self._args, own, keeper, clock=keeper.clock, on_item=self._note
+        )
+
+    def _note(self, path: str, item: Any) -> None:
+        self._items.setdefault(path, []).append(item)
+
+    def _report(self, ending: Ending, keeper: MemoryKeeper, saved: Saved) -> Run:
+        if not keeper.killed:
+            _raise_what_it_raised(ending)
+        interrupted = keeper.killed or ending.outcome is not Outcome.SUCCEEDED
+        if not interrupted:
+            self._plan.check_met()
+        result = None if interrupted or ending.result is None else data.decode(ending.result)
+        return Run(
+            result=result,
+            interrupted=interrupted,
+            killed=keeper.killed,
+            saved=saved,
+            items=self._items,
+            progress=keeper.reports[-1] if keeper.reports else None,
+            attempts=keeper.attempt,
+        )
+
+
+def _raise_what_it_raised(ending: Ending) -> None:
+    if ending.exception is not None:
+        raise ending.exception
+    if ending.outcome is Outcome.HELD:
+        raise TaskHeld(ending.reason)

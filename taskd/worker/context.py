@@ -1,0 +1,403 @@
+"""The context of a running task: what its function gets as ``ctx``.
+
+Runs in workers, in the thread that runs the task, and in tests. Thin over ``journal`` (what to
+save) and ``keeper`` (where it goes). ``Base`` is what the sync ``Context`` here and the async one
+in ``aio`` share.
+
+Invariants
+    * A step's result is saved, synced, and read back before the task gets it.
+    * A task leaves only inside ``step`` (before it starts), ``checkpoint``, ``sleep`` and where a
+      loop asks for its next item, after that item is saved. A loop does not leave before its
+      first item, so that every attempt can get on.
+    * Once it was told to leave, each further such call tells it again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from inspect import isawaitable
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast, overload
+
+from taskd.protocol import data
+from taskd.worker.interrupt import Held, Interrupted, Sleeping, again
+from taskd.worker.journal import Journal, Loop, Move, Phase
+from taskd.worker.keeper import Keeper
+from taskd.worker.source import source_of
+from taskd.worker.tasklog import TaskLog
+
+T = TypeVar("T")
+
+SHORT_SLEEP = 1.0
+"""Seconds left of a named sleep that are waited for here; a longer sleep frees the worker."""
+
+LONGEST_NOTE = 500
+"""Characters of a progress note that are kept."""
+
+NO_MORE: Any = object()
+
+
+class Base:
+    """What the sync and the async context share.
+
+    ``on_item`` is told the path of a loop and the item whose body begins; for tests.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        keeper: Keeper,
+        clock: Callable[[], float] = time.time,
+        on_item: Callable[[str, Any], None] | None = None,
+    ) -> None:
+        self._journal = journal
+        self._keeper = keeper
+        self._clock = clock
+        self._on_item = on_item
+        self._pid = os.getpid()
+        self._thread = threading.get_ident()
+        self._ended: Interrupted | None = None
+        self._over = False
+        self._reports_itself = False
+
+    # ── facts ────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def id(self) -> str:
+        """The task's id, as ``taskctl`` shows it."""
+        return self._keeper.id
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt; the first is 1."""
+        return self._keeper.attempt
+
+    @property
+    def revision(self) -> str:
+        """The name of the release whose code runs."""
+        return self._keeper.revision
+
+    @property
+    def scratch(self) -> Path:
+        """A directory of this task's own, kept over all its attempts, for what is large."""
+        path = Path(self._keeper.scratch)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """A dict of plain data for what a resumed run must know; saved with every move."""
+        return self._journal.state
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the task is asked to leave; it does so at its next safe point by itself."""
+        return self._keeper.wish() is not None
+
+    @property
+    def log(self) -> TaskLog:
+        """Writes lines to the task's log: ``ctx.log.info("read %s rows", count)``."""
+        return TaskLog()
+
+    def progress(self, done: int | None = None, total: int | None = None, note: str = "") -> None:
+        """Report progress. From then on the loops of this run do not report theirs."""
+        self._check_place("ctx.progress")
+        _check_count("done", done)
+        _check_count("total", total)
+        self._reports_itself = True
+        text = str(note)[:LONGEST_NOTE].encode(errors="backslashreplace").decode()
+        self._keeper.progress(done, total, text)
+
+    @property
+    def held(self) -> Held | None:
+        """Set once what is saved and what the code does were found not to fit."""
+        return self._ended if isinstance(self._ended, Held) else None
+
+    # ── for what stands above ────────────────────────────────────────────────────────────────
+
+    def _check_place(self, what: str) -> None:
+        """Only the task's own thread, in its own process, while it runs, may save."""
+        if os.getpid() != self._pid:
+            raise RuntimeError(f"{what} in a forked child: only the task's own process may save")
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(f"{what} in another thread: only the task's own thread may save")
+        if self._over:
+            raise RuntimeError(f"{what} after the end of the task that this context belongs to")
+
+    def _check(self, what: str) -> None:
+        self._check_place(what)
+        if self._ended is not None:
+            raise again(self._ended)
+
+    @contextmanager
+    def _call(self, what: str) -> Iterator[None]:
+        """Around each call that saves or may leave."""
+        self._check(what)
+        try:
+            yield
+        except Interrupted as ending:
+            self._ended = ending
+            raise
+
+    def _leave_if_asked(self) -> None:
+        """A safe point."""
+        wish = self._keeper.wish()
+        if wish is not None:
+            raise Interrupted(wish.why)
+
+    def _write(self, moves: list[Move]) -> None:
+        for move in moves:
+            self._keeper.append(*move)
+            self._journal.apply(move)
+        if moves and self._keeper.wants_snapshot:
+            self._keeper.snapshot(self._journal.saved.encode())
+
+    def _keep_step(self, name: str, path: str, value: Any) -> Any:
+        raw = data.encode(value, f"the result of step '{name}'", data.RESULT_LIMIT)
+        self._write(self._journal.step(path, raw))
+        return data.decode(raw)
+
+    def _checkpoint(self) -> None:
+        self._journal.check_not_inside("ctx.checkpoint")
+        self._write(self._journal.checkpoint())
+        self._leave_if_asked()
+
+    def _time_to_sleep(self, seconds: float, name: str | None) -> float:
+        """Seconds left to wait here. Raises Sleeping if the worker is not to wait for them."""
+        _check_seconds(seconds)
+        if name is None:
+            return seconds
+        path = self._journal.reserve("sleep", name)
+        if self._journal.loops:
+            return seconds
+        if not self._journal.is_kept(path):
+            raw = data.encode(self._clock() + seconds)
+            self._write(self._journal.step(path, raw))
+        self._leave_if_asked()
+        wake = self._journal.wake_time(path)
+        left = wake - self._clock()
+        if left > SHORT_SLEEP:
+            raise Sleeping(wake)
+        return max(0.0, left)
+
+    def _new_loop(self, name: str, source: Any, args: tuple[Any, ...], total: int | None) -> Loop:
+        _check_count("total", total)
+        return Loop(self._journal, name, source_of(name, source, args), total)
+
+    def _save_item(self, loop: Loop) -> None:
+        """The body is done: save, report, and here the task may leave."""
+        moves, finished = loop.saving()
+        self._write(moves)
+        loop.saved(finished)
+        self._report(loop)
+        self._leave_if_asked()
+
+    def _finish(self, loop: Loop) -> None:
+        self._write(loop.finishing())
+        loop.finished()
+        self._report(loop)
+
+    def _report(self, loop: Loop) -> None:
+        """The outermost loop's progress; how far a loop within it is, as the note."""
+        if self._reports_itself:
+            return
+        outer = self._journal.loops[0] if self._journal.loops else loop
+        note = ""
+        if outer is not loop:
+            note = f"{loop.name} {loop.done}" + ("" if loop.total is None else f"/{loop.total}")
+        self._keeper.progress(outer.done, outer.total, note)
+
+    def _item(self, loop: Loop, given: Any) -> Any:
+        item = loop.arrive(given)
+        if self._on_item is not None:
+            self._on_item(loop.path, item)
+        return item
+
+
+class Context(Base):
+    """What a task's function gets as its first parameter if that is named ``ctx``."""
+
+    def step(self, name: str, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """Call ``fn`` and keep its result under ``name``; once it is kept, return it instead.
+
+        The result must be plain data of at most 1 MiB; what is returned is what was read back.
+        A step that raises keeps nothing, and its name may be used again. Raises RuntimeError for
+        a name that is used twice, TypeError and ValueError for what cannot be a name, and
+        NotPlainData for a result that cannot be saved.
+        """
+        with self._call("ctx.step"):
+            path = self._journal.reserve("step", name)
+            if self._journal.is_kept(path):
+                return self._journal.result(path)  # type: ignore[no-any-return]
+            self._leave_if_asked()
+            try:
+                check_function(name, fn)
+                with self._journal.within(f"step '{name}'"):
+                    value = fn(*args, **kwargs)
+                _check_not_async(name, value)
+            except BaseException:
+                self._journal.release(path)
+                raise
+            return self._keep_step(name, path, value)  # type: ignore[no-any-return]
+
+    @overload
+    def each(self, name: str, source: Sequence[T], *, total: int | None = None) -> Each[T]: ...
+    @overload
+    def each(
+        self,
+        name: str,
+        source: Callable[..., Iterable[tuple[Any, T]]],
+        *args: Any,
+        total: int | None = None,
+    ) -> Each[T]: ...
+    def each(self, name: str, source: Any, *args: Any, total: int | None = None) -> Each[Any]:
+        """Go over ``source``; asking for the next item saves that this one is done.
+
+        ``source``: a sequence, or a function that takes the last cursor (None at first) and
+        ``args`` and yields (cursor, item). ``total``: of how many items, for progress. Raises
+        TypeError for anything that cannot be resumed, such as a dict or an iterator.
+        """
+        with self._call("ctx.each"):
+            return Each(self, self._new_loop(name, source, args, total))
+
+    def checkpoint(self) -> None:
+        """Save ``ctx.state``; the task may leave here."""
+        with self._call("ctx.checkpoint"):
+            self._checkpoint()
+
+    def sleep(self, seconds: float, name: str | None = None) -> None:
+        """Sleep, but leave at once when asked to.
+
+        With a ``name``, and outside of any loop, the time to wake is kept, and a sleep of more
+        than a second frees the worker: the task continues at that time in a new attempt.
+        """
+        with self._call("ctx.sleep"):
+            if self._keeper.wait(self._time_to_sleep(seconds, name)):
+                self._leave_if_asked()
+
+
+class Each(Generic[T]):
+    """The iterator of one ``ctx.each``. The loop ends with it: by its end, or when it is dropped.
+
+    A ``for`` loop drops its iterator on ``break`` and on an exception, at once.
+    """
+
+    __slots__ = ("_context", "_items", "_loop")
+
+    def __init__(self, context: Context, loop: Loop) -> None:
+        self._context = context
+        self._loop = loop
+        self._items: Iterator[Any] = iter(())
+
+    def __iter__(self) -> Each[T]:
+        return self
+
+    def __next__(self) -> T:
+        with self._context._call("ctx.each"):
+            if self._loop.phase is Phase.NEW:
+                self._open()
+            elif self._loop.phase is not Phase.OVER:
+                self._context._save_item(self._loop)
+            given = NO_MORE if self._loop.phase is Phase.OVER else self._pull()
+        if given is NO_MORE:
+            raise StopIteration  # outside of the block: a generator would turn it into an error
+        return cast(T, given)
+
+    def close(self) -> None:
+        """Leave the loop without saving the item at hand; for who holds the iterator itself."""
+        self._loop.leave()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_loop"):
+            self._loop.leave()
+
+    def _open(self) -> None:
+        loop = self._loop
+        cursor = loop.open()
+        if loop.phase is Phase.OVER:
+            return
+        self._context._report(loop)
+        with self._sourcing():
+            self._items = loop.source.pull(cursor)
+
+    def _pull(self) -> Any:
+        with self._sourcing():
+            given = next(self._items, NO_MORE)
+        if given is NO_MORE:
+            self._context._finish(self._loop)
+            return NO_MORE
+        with failing(self._loop):
+            return self._context._item(self._loop, given)
+
+    @contextmanager
+    def _sourcing(self) -> Iterator[None]:
+        journal, loop = self._context._journal, self._loop
+        with failing(loop), journal.within(f"the source of loop '{loop.name}'"):
+            yield
+
+
+@contextmanager
+def failing(loop: Loop) -> Iterator[None]:
+    """A source that raised is at its end, but its loop is not: it must not count as finished."""
+    try:
+        yield
+    except BaseException:
+        loop.fail()
+        raise
+
+
+def check_function(name: str, fn: Any) -> None:
+    """Raise TypeError unless ``fn`` is something that a step can call."""
+    if not callable(fn):
+        raise TypeError(
+            f"step '{name}' needs a function, not {type(fn).__name__}: pass the function and its "
+            f"arguments apart, as in ctx.step('{name}', count_rows, path)"
+        )
+
+
+def _check_not_async(name: str, value: Any) -> None:
+    if isawaitable(value):
+        if hasattr(value, "close"):
+            value.close()  # a coroutine that nobody awaits would complain
+        raise TypeError(
+            f"step '{name}' is async and the task is not: make the task's function async def and "
+            f"write await ctx.step('{name}', …)"
+        )
+
+
+def _check_count(what: str, value: Any) -> None:
+    if value is not None and (type(value) is not int or value < 0):
+        raise TypeError(f"{what} must be a whole number from 0 on, or None, not {value!r}")
+
+
+def _check_seconds(seconds: Any) -> None:
+    if type(seconds) not in (int, float) or not 0 <= seconds < float("inf"):
+        raise ValueError(f"the time to sleep must be a number of seconds from 0 on: {seconds!r}")
+
+
+_current: list[Base] = []
+
+
+def current() -> Context:
+    """The context of the task that runs in this process, for code that is not handed it.
+
+    In an async task it is that task's ``AsyncContext``. Raises RuntimeError where no task runs.
+    """
+    if not _current:
+        raise RuntimeError("taskd.current(): no task runs in this process")
+    return _current[-1]  # type: ignore[return-value]  # its methods are those of the task's kind
+
+
+@contextmanager
+def running(context: Base) -> Iterator[None]:
+    """While the task of ``context`` runs."""
+    _current.append(context)
+    try:
+        yield
+    finally:
+        _current.remove(context)
+        context._over = True

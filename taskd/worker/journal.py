@@ -1,0 +1,353 @@
+"""The step-and-loop machine: what each move of a task saves, and what is already saved.
+
+Pure: it is told of each move and answers with the records to write (``Move``); the contexts, sync
+and async, write them and then have them applied. Runs in workers and in tests.
+
+Scopes. A name belongs to a scope: the task itself, or one item of the loop around it. Steps, loops
+and named sleeps share one set of names per scope. The loops that are open form a stack; the scope
+is the item of the innermost. When that loop goes on to its next item, what was kept for the item
+is dropped, and its names are free again.
+
+Invariants
+    * ``saved`` changes by ``apply`` alone, that is by the records themselves: what the worker
+      holds is what anyone who reads its records gets.
+    * ``ctx.state`` is written in the same record as the move that made it differ, never apart.
+    * A loop over a sequence whose first item is in hand has its length and fingerprint written
+      before anything of that item is (``entry``), so that a changed sequence is noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import Any, NamedTuple
+
+from taskd.errors import NotPlainData
+from taskd.protocol import data
+from taskd.protocol.saved import Kind, Mark, Saved, mark_fields
+from taskd.worker.interrupt import Held
+from taskd.worker.source import REMEDY, Source, pair
+
+
+class Move(NamedTuple):
+    """One record to write; ``durable``: it must be on disk before the task goes on."""
+
+    kind: Kind
+    fields: dict[str, Any]
+    durable: bool = False
+
+
+class Journal:
+    """What one attempt has saved and may save next."""
+
+    def __init__(self, saved: Saved) -> None:
+        self.saved = saved
+        self._state_raw = data.encode(saved.state)
+        self.state: dict[str, Any] = data.decode(self._state_raw)  # the user's own copy
+        self.loops: list[Loop] = []
+        self.inside: str | None = None  # what runs and may not save: a step, a loop's source
+        self.moves = 0  # records written
+        self._seen: set[str] = set()
+
+    # ── names ────────────────────────────────────────────────────────────────────────────────
+
+    def reserve(self, what: str, name: str) -> str:
+        """The path of a step, loop or sleep that begins here. Raises if the name is not free."""
+        self.check_not_inside(f"{what} '{name}'")
+        _check_name(what, name)
+        seen = self.loops[-1].seen if self.loops else self._seen
+        if name in seen:
+            raise RuntimeError(_taken(what, name, self.loops))
+        seen.add(name)
+        return self._path(name)
+
+    def release(self, path: str) -> None:
+        """Free the name of a step that raised: it has kept nothing and may be tried again."""
+        above, _, name = path.rpartition("/")
+        if not self.loops:
+            self._seen.discard(name)
+        elif self.loops[-1].path == above:
+            self.loops[-1].seen.discard(name)
+
+    def check_not_inside(self, what: str) -> None:
+        if self.inside is not None:
+            raise RuntimeError(
+                f"{what} within {self.inside}: only what is outside of it can be saved. Let "
+                f"{self.inside} do its work without the context, or take it apart"
+            )
+
+    @contextmanager
+    def within(self, what: str) -> Iterator[None]:
+        """While the task's own code runs of which nothing can be saved before it is over."""
+        self.inside = what
+        try:
+            yield
+        finally:
+            self.inside = None
+
+    def _path(self, name: str) -> str:
+        return f"{self.loops[-1].path}/{name}" if self.loops else name
+
+    # ── steps, sleeps and checkpoints ────────────────────────────────────────────────────────
+
+    def is_kept(self, path: str) -> bool:
+        """Whether a result is kept at ``path``. Raises Held if a loop is."""
+        if path in self.saved.cursors:
+            raise Held(f"'{path}' was saved as a loop and is now something else. {REMEDY}")
+        return path in self.saved.steps
+
+    def result(self, path: str) -> Any:
+        """A copy of what is kept there: it is the caller's to change."""
+        return data.decode(data.encode(self.saved.steps[path]))
+
+    def wake_time(self, path: str) -> float:
+        """The kept time of a named sleep. Raises Held if something else is kept there."""
+        wake = self.saved.steps[path]
+        if type(wake) is not float:
+            raise Held(f"'{path}' was saved as a step and is now a sleep. {REMEDY}")
+        return wake
+
+    def step(self, path: str, raw: bytes) -> list[Move]:
+        """A step's result, encoded, is there."""
+        fields = self._with_state({"path": path, "value": raw})
+        self._check_room(path, len(raw), fields)
+        return [*self._entries(), Move(Kind.STEP, fields, durable=True)]
+
+    def checkpoint(self) -> list[Move]:
+        """Nothing to write where the state is as it was."""
+        fields = self._with_state({})
+        if not fields:
+            return []
+        self._check_room(None, 0, fields)
+        return [*self._entries(), Move(Kind.CHECKPOINT, fields)]
+
+    # ── writing ──────────────────────────────────────────────────────────────────────────────
+
+    def apply(self, move: Move) -> None:
+        """``move`` is written."""
+        self.moves += 1
+        self.saved.apply(move.kind, move.fields)
+        self._state_raw = move.fields.get("state", self._state_raw)
+        if move.kind is Kind.LOOP:
+            for loop in self.loops:
+                if loop.path == move.fields["path"]:
+                    loop.entry = None
+
+    def loop_move(self, loop: Loop, mark: Mark, raw: bytes) -> list[Move]:
+        """The loop is at ``mark``, whose cursor is ``raw``."""
+        fields = self._with_state({"path": loop.path, "mark": mark_fields(mark, raw)})
+        self._check_room(loop.path, len(raw), fields)
+        return [*self._entries(loop), Move(Kind.LOOP, fields)]
+
+    def _entries(self, but: Loop | None = None) -> list[Move]:
+        return [
+            Move(Kind.LOOP, {"path": loop.path, "mark": mark_fields(loop.entry)})
+            for loop in self.loops
+            if loop.entry is not None and loop is not but
+        ]
+
+    def _with_state(self, fields: dict[str, Any]) -> dict[str, Any]:
+        raw = data.encode(self.state, "ctx.state", data.SAVED_LIMIT)
+        if raw != self._state_raw:
+            fields["state"] = raw
+        return fields
+
+    def _check_room(self, path: str | None, size: int, fields: dict[str, Any]) -> None:
+        """All that is kept must stay within the limit, once ``fields`` is applied."""
+        saved = self.saved
+        after = saved.size
+        if path is not None:
+            after += size + len(path) - saved.size_at(path)
+        if "state" in fields:
+            after += len(fields["state"]) - saved.size_at("")
+        if after > data.SAVED_LIMIT and "mark" in fields and path is not None:
+            after -= saved.size_below(path)
+        if after > data.SAVED_LIMIT:
+            raise NotPlainData(
+                f"all that this task has saved (steps, cursors and ctx.state) would take "
+                f"{after:,} bytes; the limit is {data.SAVED_LIMIT:,}. Put large data into files "
+                "below ctx.scratch and keep their paths instead"
+            )
+
+
+class Phase(Enum):
+    """Where a loop is."""
+
+    NEW = "new"  # made, not yet asked for an item
+    BETWEEN = "between"  # the item before is saved, the next one not yet there
+    ITEM = "item"  # its body runs
+    OVER = "over"  # recorded as finished
+    BROKEN = "broken"  # its source raised
+    LEFT = "left"  # by break, return or an exception
+
+
+PHASES: dict[tuple[Phase, str], Phase] = {
+    (Phase.NEW, "open"): Phase.BETWEEN,
+    (Phase.NEW, "skip"): Phase.OVER,
+    (Phase.BETWEEN, "arrive"): Phase.ITEM,
+    (Phase.BETWEEN, "finish"): Phase.OVER,
+    (Phase.BETWEEN, "break"): Phase.BROKEN,
+    (Phase.ITEM, "save"): Phase.BETWEEN,
+    (Phase.ITEM, "finish"): Phase.OVER,  # the item was a sequence's last
+}
+"""Besides, every loop that is not over may be left."""
+
+
+class Loop:
+    """One loop of one attempt, from ``ctx.each`` to its end.
+
+    ``seen``: the names used in the item at hand. ``owner``: the asyncio task that runs it.
+    ``entry``: what must be written before anything of the first item is.
+    """
+
+    __slots__ = (
+        "_around",
+        "_cursor",
+        "_journal",
+        "done",
+        "entry",
+        "name",
+        "owner",
+        "path",
+        "phase",
+        "seen",
+        "source",
+        "total",
+    )
+
+    def __init__(self, journal: Journal, name: str, source: Source, total: int | None) -> None:
+        self.path = journal.reserve("loop", name)
+        self.name = name
+        self.source = source
+        self.total = source.total if total is None else total
+        self.done = 0
+        self.phase = Phase.NEW
+        self.seen: set[str] = set()
+        self.owner: object = None
+        self.entry: Mark | None = None
+        self._journal = journal
+        self._around = journal.loops[-1] if journal.loops else None
+        self._cursor: Any = None
+
+    def open(self) -> Any:
+        """Begin; the cursor to begin at. ``phase`` is OVER if it was finished before."""
+        self._check_scope()
+        mark = self._mark()
+        if mark is not None and mark.finished:
+            self.done = mark.done
+            self._go("skip")
+            return None
+        cursor = self.source.resume(mark)
+        self.entry = self.source.entry() if mark is None else None
+        self.done = 0 if mark is None else mark.done
+        self._journal.loops.append(self)
+        self._go("open")
+        return cursor
+
+    def arrive(self, given: Any) -> Any:
+        """The source gave its next pair; the item, whose body begins."""
+        cursor, item = pair(self.name, given)
+        raw = data.encode(cursor, f"the cursor of loop '{self.name}'", data.CURSOR_LIMIT)
+        self._cursor = (cursor, raw)  # encoded now: it may be changed by the time it is saved
+        self.seen.clear()
+        self._go("arrive")
+        return item
+
+    def saving(self) -> tuple[list[Move], bool]:
+        """The body is done: what to write, and whether that finishes the loop."""
+        self._check_open()
+        cursor, raw = self._cursor
+        mark = self.source.mark(cursor, self.done + 1, self.total)
+        return self._journal.loop_move(self, mark, raw), mark.finished
+
+    def saved(self, finished: bool) -> None:
+        """That is written."""
+        self.done += 1
+        self._go("finish" if finished else "save")
+        if finished:
+            self._pop()
+
+    def finishing(self) -> list[Move]:
+        """The source has no more items: what to write."""
+        self._check_open()
+        mark = Mark(None, self.done, self.total, getattr(self.source, "length", None), None, True)
+        return self._journal.loop_move(self, mark, data.encode(None))
+
+    def finished(self) -> None:
+        """That is written."""
+        self._go("finish")
+        self._pop()
+
+    def fail(self) -> None:
+        """The source raised: it has no more items, and the loop is not finished."""
+        self._go("break")
+
+    def leave(self) -> None:
+        """The loop's iterator is gone: its scope ends, the item at hand is not saved."""
+        if self.phase is not Phase.OVER:
+            self.phase = Phase.LEFT
+        self._pop()
+
+    def _mark(self) -> Mark | None:
+        if self.path in self._journal.saved.steps:
+            raise Held(f"'{self.path}' was saved as a step and is now a loop. {REMEDY}")
+        return self._journal.saved.cursors.get(self.path)
+
+    def _check_scope(self) -> None:
+        loops = self._journal.loops
+        if (loops[-1] if loops else None) is not self._around:
+            raise RuntimeError(_not_here(self.name))
+
+    def _check_open(self) -> None:
+        """Loops further in that were left, but whose iterators live on, end here."""
+        loops = self._journal.loops
+        if self not in loops:
+            raise RuntimeError(_not_here(self.name))
+        while loops[-1] is not self:
+            loops[-1].leave()
+
+    def _pop(self) -> None:
+        loops = self._journal.loops
+        if self in loops:
+            inner = loops[loops.index(self) + 1 :]
+            del loops[loops.index(self) :]
+            for loop in inner:
+                loop.phase = Phase.LEFT
+
+    def _go(self, event: str) -> None:
+        try:
+            self.phase = PHASES[self.phase, event]
+        except KeyError:
+            raise RuntimeError(_not_here(self.name)) from None
+
+
+def _check_name(what: str, name: Any) -> None:
+    if type(name) is not str:
+        raise TypeError(f"the name of a {what} must be a str, not {type(name).__name__}")
+    if not name or "/" in name or len(name) > 200:
+        raise ValueError(
+            f"{name[:200]!r} cannot be the name of a {what}: it must not be empty, contain '/' or "
+            "be longer than 200 characters"
+        )
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the name {name!r} is not valid Unicode") from None
+
+
+def _taken(what: str, name: str, loops: list[Loop]) -> str:
+    where = f"for one item of loop '{loops[-1].name}'" if loops else "in one run of the task"
+    return (
+        f"{what} '{name}': that name is used twice {where}. Steps, loops and named sleeps are kept "
+        "by their names, so that each needs its own; where they are made in a plain Python loop, "
+        "use ctx.each, or put what each is about into its name"
+    )
+
+
+def _not_here(name: str) -> str:
+    return (
+        f"loop '{name}' is asked for an item where it cannot go on: it was left, its source "
+        "raised, or it is used outside of the loop it was made in. Loops can stand one after the "
+        "other or within each other; to go over two things in step, zip them in one source"
+    )

@@ -1,0 +1,186 @@
+"""One attempt of one task: call its function, and say how that ended.
+
+Runs in a worker's main thread, and in tests. Whatever the task's code does (raise, exit, fork and
+return), this returns exactly one ``Ending`` in the process that called it, and nothing in others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping
+from inspect import iscoroutine
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from taskd.errors import NotPlainData
+from taskd.model.binding import bind
+from taskd.protocol import data
+from taskd.protocol.saved import Outcome, Saved
+from taskd.worker.aio import AsyncContext
+from taskd.worker.context import Base, Context, running
+from taskd.worker.failure import describe
+from taskd.worker.interrupt import Held, Interrupted, Sleeping, Yielded
+from taskd.worker.journal import Journal
+from taskd.worker.keeper import Keeper
+from taskd.worker.source import REMEDY
+
+if TYPE_CHECKING:
+    from taskd.tasks import Task
+
+
+class Ending(NamedTuple):
+    """How an attempt ended.
+
+    ``result``: in plain-data encoding, if it succeeded. ``error``: {type, message, traceback}, if
+    it failed. ``reason``: why it left, is cancelled or held, in words. ``wake``: Unix seconds, if
+    it sleeps. ``progressed``: it wrote something new. ``saved``: what the next attempt begins
+    with. ``exception``: what the task raised, for tests.
+    """
+
+    outcome: Outcome
+    saved: Saved
+    progressed: bool = False
+    result: bytes | None = None
+    error: dict[str, str] | None = None
+    reason: str | None = None
+    wake: float | None = None
+    exception: BaseException | None = None
+
+
+def run_attempt(
+    task: Task[..., Any],
+    args: Mapping[str, Any],
+    saved: Saved | None,
+    keeper: Keeper,
+    *,
+    clock: Callable[[], float] = time.time,
+    on_item: Callable[[str, Any], None] | None = None,
+) -> Ending:
+    """Run ``task`` from where ``saved`` leaves off (which is this attempt's own from here on)."""
+    start = Saved(task.version) if saved is None else saved
+    if start.empty:
+        start.version = task.version
+    bound = args if start.args is None else start.args
+    reason = _unfit(task, bound, start)
+    if reason is not None:
+        return Ending(Outcome.HELD, start, reason=reason)
+    journal = Journal(start)
+    kind: type[Base] = AsyncContext if task.is_async else Context
+    context = kind(journal, keeper, clock, on_item)
+    end = _call(task, context, bound)
+    if context.held is not None:
+        end = context.held  # also if the task's code caught it: what it did then proves nothing
+    return _finish(task, end, journal, keeper)
+
+
+class _Returned(NamedTuple):
+    value: Any
+
+
+def _unfit(task: Task[..., Any], args: Mapping[str, Any], saved: Saved) -> str | None:
+    """Why the code cannot take what was submitted and saved, or None."""
+    if saved.version != task.version:
+        return (
+            f"its state was saved by version {saved.version} of '{task.name}', and the code here "
+            f"is version {task.version}. {REMEDY}"
+        )
+    why = bind(task.entry(), args)
+    if why is None and task.takes_context and "ctx" in args:
+        why = "'ctx' cannot be an argument: the task's context has that name"
+    return None if why is None else f"its arguments no longer bind: {why}. {REMEDY}"
+
+
+def _call(
+    task: Task[..., Any], context: Base, args: Mapping[str, Any]
+) -> _Returned | BaseException:
+    """What the function returns, or the exception it ends by."""
+    pid = os.getpid()
+    first = (context,) if task.takes_context else ()
+    try:
+        with running(context):
+            if task.is_async:
+                return _Returned(asyncio.run(_awaited(task, first, args, pid)))
+            value = task.fn(*first, **args)
+            _leave_child(pid)
+            return _Returned(value)
+    except BaseException as exception:  # the boundary to user code: all of it is reported
+        _leave_child(pid, exception)
+        return exception
+
+
+async def _awaited(
+    task: Task[..., Any], first: tuple[Any, ...], args: Mapping[str, Any], pid: int
+) -> Any:
+    """Look for a child before the event loop is closed: its epoll belongs to the parent as well."""
+    try:
+        value = await task.fn(*first, **args)
+    except BaseException as exception:
+        _leave_child(pid, exception)
+        raise
+    _leave_child(pid)
+    return value
+
+
+def _leave_child(pid: int, exception: BaseException | None = None) -> None:
+    """A child that the task's code forked must not go on as a second worker."""
+    if os.getpid() == pid:
+        return
+    if isinstance(exception, SystemExit):
+        code = exception.code
+        os._exit(code & 0xFF if isinstance(code, int) else int(code is not None))
+    os._exit(0 if exception is None else 1)
+
+
+def _finish(
+    task: Task[..., Any], end: _Returned | BaseException, journal: Journal, keeper: Keeper
+) -> Ending:
+    ending = Ending(Outcome.SUCCEEDED, journal.saved, journal.moves > 0)
+    if isinstance(end, _Returned):
+        return _returned(task, end.value, ending)
+    interrupt = _interrupt_in(end)
+    if interrupt is None:
+        return _failed(end, ending)
+    return _interrupted(interrupt, ending, keeper)
+
+
+def _returned(task: Task[..., Any], value: Any, ending: Ending) -> Ending:
+    try:
+        if iscoroutine(value):
+            value.close()
+            raise NotPlainData(
+                f"task '{task.name}' returned a coroutine: its function must be async def itself"
+            )
+        raw = data.encode(value, f"the result of task '{task.name}'", data.RESULT_LIMIT)
+    except NotPlainData as error:
+        return _failed(error, ending)
+    return ending._replace(result=raw)
+
+
+def _failed(exception: BaseException, ending: Ending) -> Ending:
+    return ending._replace(outcome=Outcome.FAILED, error=describe(exception), exception=exception)
+
+
+def _interrupt_in(exception: BaseException) -> Interrupted | None:
+    """The Interrupted that ended the task, which asyncio's task groups wrap into a group."""
+    if isinstance(exception, Interrupted):
+        return exception
+    if isinstance(exception, BaseExceptionGroup):
+        found = [_interrupt_in(each) for each in exception.exceptions]
+        return None if None in found else found[0]
+    return None
+
+
+def _interrupted(interrupt: Interrupted, ending: Ending, keeper: Keeper) -> Ending:
+    """A wish goes before what the task does by itself, but for a hold, which must be seen."""
+    if isinstance(interrupt, Held):
+        return ending._replace(outcome=Outcome.HELD, reason=interrupt.why)
+    wish = keeper.wish()
+    if wish is not None:
+        outcome = Outcome.CANCELLED if wish.kind == "cancel" else Outcome.LEFT
+        return ending._replace(outcome=outcome, reason=wish.why)
+    if isinstance(interrupt, Sleeping):
+        return ending._replace(outcome=Outcome.SLEEPING, reason="sleeping", wake=interrupt.wake)
+    if isinstance(interrupt, Yielded):
+        return ending._replace(outcome=Outcome.YIELDED, reason=interrupt.why)
+    return _failed(interrupt, ending)  # the task's code raised it by itself
