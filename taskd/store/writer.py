@@ -23,10 +23,13 @@ from collections import deque
 from collections.abc import Callable
 
 from taskd import errors
-from taskd.store.api import Applied, Operation, Store, SubmitAll
+from taskd.store.api import Applied, Operation, Settle, Store, Submit, SubmitAll
 
 BATCH = 1000
 """Tasks touched by one transaction at most (a larger SubmitAll goes alone)."""
+
+_HEAVY = 64 * 1024
+"""Bytes that weigh as much as one more task, so that one commit stays under some 64 MiB."""
 
 Callback = Callable[[Applied | errors.StoreError], None]
 _Work = tuple[Operation, Callback]
@@ -241,7 +244,13 @@ def _next_batch(queue: deque[_Work | None]) -> list[_Work]:
 
 
 def _weight(operation: Operation) -> int:
-    return len(operation.tasks) if isinstance(operation, SubmitAll) else 1
+    if isinstance(operation, SubmitAll):
+        return sum(map(_weight, operation.tasks))
+    if isinstance(operation, Submit):
+        return 1 + len(operation.args) // _HEAVY
+    if isinstance(operation, Settle):
+        return 1 + (len(operation.saved or b"") + len(operation.result or b"")) // _HEAVY
+    return 1
 
 
 def _checkpoint(store: Store) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from taskd import errors
-from taskd.store.api import Applied, Claim, Operation, Submit, SubmitAll
+from taskd.model.task import Budgets, State
+from taskd.store.api import Applied, Claim, Operation, Settle, Submit, SubmitAll
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore
 from taskd.store.writer import BATCH, Writer
@@ -131,6 +132,20 @@ def test_a_large_request_counts_by_its_tasks(writer: Writer, gate: Gate, notice:
     writer.start()
     drain(writer, notice)
     assert applied == [2, 2, 1, 1, 1]
+
+
+def test_large_values_are_spread_over_more_commits(writer: Writer, gate: Gate, notice: int) -> None:
+    applied: list[int] = []
+    gate.apply = lambda operations: [  # type: ignore[method-assign]
+        applied.append(len(operations)) or Applied(None, None)  # type: ignore[func-returns-value]
+        for _ in operations
+    ]
+    saved = bytes(16 << 20)  # weighs as much as 257 tasks
+    for _ in range(5):
+        writer.submit(Settle(1, 1, State.QUEUED, 1.0, Budgets(), saved=saved), lambda done: None)
+    writer.start()
+    drain(writer, notice)
+    assert applied == [3, 3, 3, 2, 2]
 
 
 def test_all_signals_are_blocked_in_the_thread_and_none_in_the_loop(
