@@ -6,6 +6,7 @@ as a deploy proves it, and only then written there.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -56,6 +57,7 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     settings = settings._replace(source=os.path.abspath(settings.source))
     places = paths.directories(os.environ, os.getuid())
     paths.ensure(places)
+    _disown_inherited()
     lock = _lock(places.lock)
     chosen = _choose(places.confirmed, settings, release_path)
     process.become_subreaper()
@@ -68,6 +70,14 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
         where = os.path.join(places.runtime, name)
         master.adopt_listener(name, sockets.listen(where, mode))
     return master, chosen
+
+
+def _disown_inherited() -> None:
+    """What whoever started us left open is not for our children, nor for the next image."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself
+                os.set_inheritable(int(name), False)
 
 
 def _lock(path: str) -> int:

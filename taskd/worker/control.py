@@ -100,8 +100,11 @@ class Control:
             return order
 
     def ended(self, order: Order, offset: int) -> None:
+        """END stands in the slot at ``offset``; the last progress goes before it."""
         with self._state:
-            self._progress = None
+            report, self._progress = self._progress, None
+        if report is not None:
+            self._channel.send({"type": "progress", **report})
         self._channel.send(
             {"type": "ended", "task": order.task, "attempt": order.attempt, "offset": offset}
         )
