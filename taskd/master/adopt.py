@@ -37,6 +37,7 @@ def main(fd: int) -> int:
     image.disarm()
     _go_on(master, taken.fields["wishes"])
     master.loop.run()
+    master.close()
     return 0
 
 

@@ -35,6 +35,9 @@ from taskd.store.writer import Writer
 
 CONTROL, SUBMIT, WORKER = "control.sock", "submit.sock", "worker.sock"
 
+CLOSE_WITHIN = 10.0
+"""Seconds that the store has to close at the daemon's end."""
+
 
 class Master:
     """Invariant: every descriptor that must cross an exec is in ``ledger``."""
@@ -155,3 +158,14 @@ class Master:
         self.dispatch.wake_due()
         self.dispatch.kick()
         self.streams.on_everything()
+
+    def close(self) -> None:
+        """The daemon ends: the sockets go, so that clients know at once; the store is closed."""
+        for revision in self.revisions:
+            self.kill(revision.pid)
+        for name, listener in self.listeners.items():
+            listener.close()
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self.places.runtime, name))
+        self.reader.close()
+        self.writer.stop(CLOSE_WITHIN)

@@ -38,7 +38,7 @@ def main(
     start = Start(master, chosen, release_path is not None, on_ready)
     start.run()
     master.loop.run()
-    _clean_up(master)
+    master.close()
     if start.failure is not None:
         print(f"taskd: {start.failure}", file=sys.stderr)
         return 1
@@ -156,17 +156,3 @@ class Start:
         notify.tell("READY=1", f"STATUS={outcome.name}")
         if self._on_ready is not None:
             self._on_ready()
-
-
-def _clean_up(master: Master) -> None:
-    """The sockets go, so that clients know at once; the store is closed."""
-    for revision in master.revisions:
-        master.kill(revision.pid)
-    for name in (CONTROL, SUBMIT, WORKER):
-        master.listeners[name].close()
-        try:
-            os.unlink(os.path.join(master.places.runtime, name))
-        except OSError:
-            continue
-    master.reader.close()
-    master.writer.stop(10.0)
