@@ -79,7 +79,10 @@ def lines(bars: Sequence[Bar], look: Look) -> list[str]:
     if len(bars) <= room:
         return _aligned(bars, look)
     shown = sorted(bars, key=_rank)[: room - 1]
-    return [*_aligned(sorted(shown, key=lambda bar: bar.id), look), text.cut(_rest(bars, shown), look.width - 1)]
+    return [
+        *_aligned(sorted(shown, key=lambda bar: bar.id), look),
+        text.cut(_rest(bars, shown), look.width - 1),
+    ]
 
 
 def _rank(bar: Bar) -> tuple[int, int]:

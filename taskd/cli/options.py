@@ -1,0 +1,47 @@
+"""Arguments that several verbs share."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError
+
+_LARGEST_ID = 2**63 - 1
+
+
+def add_ids(parser: ArgumentParser) -> None:
+    """One or more task ids, as ``args.ids``."""
+    parser.add_argument("ids", metavar="ID", nargs="+", type=task_id, help="a task's id")
+
+
+def add_id(parser: ArgumentParser) -> None:
+    """One task id, as ``args.id``."""
+    parser.add_argument("id", metavar="ID", type=task_id, help="the task's id")
+
+
+def add_json(parser: ArgumentParser, what: str) -> None:
+    """``--json``, with what is printed then."""
+    parser.add_argument("--json", action="store_true", help=f"print {what}")
+
+
+def task_id(word: str) -> int:
+    """A task id: a number from 1."""
+    if not (word.isascii() and word.isdigit()) or not 1 <= int(word[:20]) <= _LARGEST_ID:
+        raise ArgumentTypeError(f"{word!r} is not a task id (a number, as submit prints it)")
+    return int(word)
+
+
+def at_least_one(word: str) -> int:
+    """A whole number from 1."""
+    if not (word.isascii() and word.isdigit()) or int(word[:20]) < 1:
+        raise ArgumentTypeError(f"{word!r} is not a whole number from 1")
+    return int(word[:20])
+
+
+def seconds(word: str) -> float:
+    """A time in seconds, 0 or more."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ArgumentTypeError(f"{word!r} is not a number of seconds")
+    return value

@@ -1,0 +1,81 @@
+"""``taskctl status``: a short page, or one JSON object."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from taskd.cli import jsontext, text
+from taskd.cli.options import add_json
+from taskd.cli.text import Column, Look
+
+if TYPE_CHECKING:
+    from taskd.client.blocking import Client
+
+_QUEUE = (
+    Column("QUEUE"),
+    Column("RUNNING", right=True),
+    Column("QUEUED", right=True),
+    Column("CONCURRENCY", right=True),
+)
+
+
+def add_status(parser: ArgumentParser) -> None:
+    """``status [--json]``"""
+    add_json(parser, "one JSON object")
+    parser.set_defaults(verb_runs=_status)
+
+
+def _status(client: Client, args: Namespace) -> None:
+    found = client.status()
+    if args.json:
+        print(jsontext.line(jsontext.only(jsontext.STATUS, found)))
+        return
+    for line in page(found, Look.of(sys.stdout, os.environ)):
+        print(line)
+
+
+def page(status: Mapping[str, Any], look: Look) -> list[str]:
+    """The page's lines."""
+    return [
+        *_heading(status),
+        "",
+        _tasks(status["states"], look),
+        "",
+        *text.table(_QUEUE, _queues(status["queues"]), look.width),
+    ]
+
+
+def _heading(status: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"taskd {text.clean(str(status.get('taskd', '')))}, pid {status['pid']}",
+        f"revision {text.clean(str(status['revision']))}: {text.clean(str(status['release']))}",
+    ]
+    link = status["symlink"]
+    if link and link != status["release"]:
+        lines.append(f"the symlink names another release: {text.clean(link)} (taskctl reload)")
+    confirmed = status["confirmed"]
+    if confirmed and confirmed != status["release"]:
+        lines.append(f"a start would use another release: {text.clean(confirmed)}")
+    if status.get("note"):
+        lines.append(text.clean(str(status["note"])))
+    return lines
+
+
+def _tasks(states: Mapping[str, int], look: Look) -> str:
+    counts = [
+        text.coloured(f"{number} {state}", state, look)
+        for state in text.COLOURS
+        if (number := states.get(state))
+    ]
+    return f"tasks: {', '.join(counts) or 'none'}"
+
+
+def _queues(queues: Mapping[str, Mapping[str, int]]) -> list[list[str]]:
+    return [
+        [name, str(queue["running"]), str(queue["queued"]), str(queue["concurrency"])]
+        for name, queue in sorted(queues.items())
+    ]

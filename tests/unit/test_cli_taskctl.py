@@ -1,0 +1,539 @@
+"""taskctl against a small daemon on a real socket: output, exit codes, what is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_daemon import Daemon, event, failed, succeeded, task
+
+from taskd.cli import taskctl
+from taskd.errors import DeployRefused, KeyConflict, Refused
+from taskd.protocol import data
+
+Run = Callable[..., tuple[int, str, str]]
+
+COMMAND = "import sys; from taskd.cli.taskctl import main; sys.exit(main())"
+
+TASK_FIELDS = [
+    "id", "name", "queue", "state", "reason", "attempt", "revision", "progress", "result",
+    "error", "submitted", "started", "ended",
+]  # fmt: skip
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path)
+    yield daemon
+    daemon.close()
+
+
+@pytest.fixture
+def run(daemon: Daemon, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """taskctl in this process: (exit status, stdout, stderr)."""
+    monkeypatch.setenv("TASKD_SOCKET", daemon.path)
+
+    def ran(*words: str) -> tuple[int, str, str]:
+        try:
+            status = taskctl.main(words)
+        except SystemExit as end:  # argparse's way out
+            status = int(end.code or 0)
+        return status, *capfd.readouterr()
+
+    return ran
+
+
+def spawn(daemon: Daemon, *words: str, **more: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *words],
+        env=os.environ | {"TASKD_SOCKET": daemon.path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **more,
+    )
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# ── submit and run ───────────────────────────────────────────────────────────────────────────
+
+
+def asked(daemon: Daemon) -> dict[str, Any]:
+    found: dict[str, Any] = next(fields for op, fields in daemon.seen if op == "submit")["tasks"][0]
+    return found
+
+
+def test_submit_prints_the_id_and_nothing_else(run: Run) -> None:
+    assert run("submit", "index") == (0, "17\n", "")
+
+
+def test_submit_passes_json_as_that_and_all_else_as_text(run: Run, daemon: Daemon) -> None:
+    words = ["a=1", "b=x y", 'c={"k": [1.5, null]}', "d=NaN", "e=", "f=a=b", 'g="1"', "h=true"]
+    assert run("submit", "index", *words)[0] == 0
+    assert data.decode(asked(daemon)["args"]) == {
+        "a": 1,
+        "b": "x y",
+        "c": {"k": [1.5, None]},
+        "d": "NaN",
+        "e": "",
+        "f": "a=b",
+        "g": "1",
+        "h": True,
+    }
+
+
+def test_submits_options_stand_before_the_name(run: Run, daemon: Daemon) -> None:
+    words = ["--key", "k", "--priority", "-5", "--queue", "big"]
+    assert run("submit", *words, "index", "a=1")[0] == 0
+    found = asked(daemon)
+    assert (found["key"], found["priority"], found["queue"]) == ("k", -5, "big")
+    status, out, err = run("submit", "index", "--wait", "a=1")
+    assert (status, out) == (2, "")
+    assert "options stand before the task's name" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a=1", "a=2"], "the argument 'a' is given twice"),
+        (["a"], "'a' is not of the form key=value"),
+        (["=1"], "'=1' is not of the form key=value"),
+        (["a b=1"], "'a b=1' is not of the form key=value"),
+    ],
+)
+def test_arguments_that_are_none_are_usage(run: Run, words: list[str], message: str) -> None:
+    status, out, err = run("submit", "index", *words)
+    assert (status, out) == (2, "")
+    assert message in err
+
+
+def test_submit_json_prints_the_task(run: Run) -> None:
+    status, out, _ = run("submit", "--json", "index")
+    found = json.loads(out)
+    assert status == 0
+    assert list(found) == TASK_FIELDS
+    assert (found["id"], found["name"], found["state"]) == ("17", "index", "queued")
+
+
+def test_submit_wait_prints_the_id_alone_and_tells_by_its_status(run: Run, daemon: Daemon) -> None:
+    daemon.answers["wait"] = lambda fields: [{"task": succeeded(17, 5)}]
+    assert run("submit", "--wait", "index") == (0, "17\n", "")
+    daemon.answers["wait"] = lambda fields: [{"task": failed(18)}]
+    assert run("submit", "--wait", "index") == (
+        4,
+        "18\n",
+        "taskctl: 18 failed: ValueError: no such file\n",
+    )
+
+
+def test_submit_wait_json_prints_the_ended_task_alone(run: Run, daemon: Daemon) -> None:
+    daemon.answers["wait"] = lambda fields: [{"task": succeeded(17, (1, b"x"))}]
+    status, out, _ = run("submit", "--wait", "--json", "index")
+    assert status == 0
+    assert [each["result"] for each in objects(out)] == [[1, {"$bytes": "eA=="}]]
+
+
+def test_a_refused_submission_says_why(run: Run, daemon: Daemon) -> None:
+    def refuse(fields: dict[str, Any]) -> None:
+        raise KeyConflict("the key 'k' is task 3's")
+
+    daemon.answers["submit"] = refuse
+    assert run("submit", "index") == (1, "", "taskctl: the key 'k' is task 3's\n")
+
+
+def test_run_queues_a_program_with_the_callers_directory(
+    run: Run, daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("run", "--", "ffmpeg", "-i", "in.mov", "--", "--json") == (0, "17\n", "")
+    found = asked(daemon)
+    assert found["name"] == "command"
+    assert data.decode(found["args"]) == {
+        "argv": ["ffmpeg", "-i", "in.mov", "--", "--json"],
+        "cwd": str(tmp_path),
+        "env": None,
+    }
+    assert "options" not in found
+
+
+def test_run_says_what_happens_at_a_deploy(run: Run, daemon: Daemon) -> None:
+    assert run("run", "--on-deploy", "checkpoint", "--queue", "q", "--", "make")[0] == 0
+    assert asked(daemon)["options"] == {"on_deploy": "checkpoint"}
+    assert asked(daemon)["queue"] == "q"
+    assert run("run", "--on-deploy", "perhaps", "--", "make")[0] == 2
+
+
+def test_run_needs_no_dashes_for_a_plain_program(run: Run, daemon: Daemon) -> None:
+    assert run("run", "env", "--", "A=1")[0] == 0
+    assert data.decode(asked(daemon)["args"])["argv"] == ["env", "--", "A=1"]
+
+
+def test_run_without_a_program_is_usage(run: Run) -> None:
+    for words in (["run"], ["run", "--"]):
+        status, _, err = run(*words)
+        assert status == 2
+        assert "which program?" in err
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_list_is_a_table_with_the_newest_first(run: Run, daemon: Daemon) -> None:
+    daemon.add(succeeded(1), failed(2), task(3, "held", reason="no live\nrevision knows it"))
+    status, out, err = run("list")
+    head, *rows = out.splitlines()
+    assert (status, err) == (0, "")
+    titles = "ID NAME STATE QUEUE REVISION SUBMITTED TOOK DONE NOTE"
+    assert " ".join(head.split()) == titles
+    assert [row.split()[:3] for row in rows] == [
+        ["3", "index", "held"],
+        ["2", "index", "failed"],
+        ["1", "index", "succeeded"],
+    ]
+    assert rows[0].endswith("no live revision knows it")
+    assert rows[1].endswith("ValueError: no such file")
+    assert "2s" in rows[2].split()
+
+
+def test_list_passes_on_what_it_is_narrowed_to(run: Run, daemon: Daemon) -> None:
+    run("list", "--state", "failed", "--queue", "q", "--name", "n", "--limit", "5")
+    assert daemon.seen == [("list", {"state": "failed", "queue": "q", "name": "n", "limit": 5})]
+    assert run("list", "--state", "lost")[0] == 2
+    assert run("list", "--limit", "0")[0] == 2
+
+
+def test_list_shows_at_most_a_hundred_unless_told(run: Run, daemon: Daemon) -> None:
+    daemon.add(*(task(n) for n in range(1, 151)))
+    assert len(run("list")[1].splitlines()) == 101
+    assert len(objects(run("list", "--json", "--limit", "140")[1])) == 140
+
+
+def test_list_of_nothing_prints_nothing(run: Run) -> None:
+    assert run("list") == (0, "", "")
+    assert run("list", "--json") == (0, "", "")
+
+
+def test_list_json_has_each_task_with_its_result(run: Run, daemon: Daemon) -> None:
+    daemon.add(succeeded(1, {"n": 3}), task(2, progress={"done": 1, "total": 4, "note": ""}))
+    found = objects(run("list", "--json")[1])
+    assert [list(each) for each in found] == [TASK_FIELDS, TASK_FIELDS]
+    assert [each["id"] for each in found] == ["2", "1"]
+    assert found[0]["progress"] == {"done": 1, "total": 4, "note": ""}
+    assert found[1]["result"] == {"n": 3}
+
+
+def test_show_tells_all_there_is(run: Run, daemon: Daemon) -> None:
+    daemon.add(succeeded(1, [1, 2]), failed(2) | {"key": "", "priority": 3})
+    status, out, _ = run("show", "1", "2")
+    first, second = (
+        dict(line.split(maxsplit=1) for line in page.splitlines() if line[:1].strip())
+        for page in out.split("\n\n")[:2]
+    )
+    assert status == 0
+    assert (first["state"], first["result"], first["took"]) == ("succeeded", "[1, 2]", "2s")
+    assert "error" not in first
+    assert (second["error"], second["key"]) == ("ValueError: no such file", "''")
+    assert "result" not in second
+    assert out.endswith("\nin f\n        x\n")
+
+
+def test_show_json_is_one_object_a_line(run: Run, daemon: Daemon) -> None:
+    daemon.add(failed(2))
+    (found,) = objects(run("show", "--json", "2")[1])
+    assert list(found) == TASK_FIELDS
+    assert found["error"]["type"] == "ValueError"
+    assert (found["id"], found["ended"]) == ("2", 1002.0)
+
+
+def test_an_unknown_task_is_1_with_the_reason(run: Run, daemon: Daemon) -> None:
+    for op in ("log", "cancel", "retry", "follow"):
+        daemon.answers[op] = lambda fields: daemon.known(5)
+    for verb in ("show", "wait", "follow", "logs", "cancel", "retry"):
+        assert run(verb, "5") == (1, "", "taskctl: no task 5\n"), verb
+
+
+@pytest.mark.parametrize("word", ["x", "0", "-1", "1.5", "99999999999999999999", "\u0661"])
+def test_what_is_no_task_id_is_usage(run: Run, word: str) -> None:
+    assert run("show", word)[0] == 2
+
+
+STATUS = {
+    "pid": 7,
+    "revision": "r41",
+    "release": "/srv/r41",
+    "confirmed": "/srv/r41",
+    "symlink": "/srv/r42",
+    "states": {"queued": 3, "running": 2, "succeeded": 0},
+    "queues": {"default": {"running": 2, "queued": 3, "concurrency": 8}},
+    "taskd": "0.1.0",
+    "note": "",
+}
+
+
+def test_status_is_a_short_page(run: Run, daemon: Daemon) -> None:
+    daemon.answers["status"] = lambda fields: STATUS
+    assert run("status") == (
+        0,
+        "taskd 0.1.0, pid 7\n"
+        "revision r41: /srv/r41\n"
+        "the symlink names another release: /srv/r42 (taskctl reload)\n"
+        "\n"
+        "tasks: 3 queued, 2 running\n"
+        "\n"
+        "QUEUE    RUNNING  QUEUED  CONCURRENCY\n"
+        "default        2       3            8\n",
+        "",
+    )
+
+
+def test_status_json_has_the_documented_fields(run: Run, daemon: Daemon) -> None:
+    daemon.answers["status"] = lambda fields: STATUS
+    (found,) = objects(run("status", "--json")[1])
+    names = ["pid", "revision", "release", "confirmed", "symlink", "states", "queues"]
+    assert list(found) == names
+    assert found == {name: STATUS[name] for name in names}
+
+
+REVISION = {
+    "revision": "r41",
+    "path": "/srv/r41",
+    "hash": "ab12",
+    "state": "draining",
+    "workers": 2,
+    "running": 1,
+    "waiting": 0,
+}
+
+
+def test_revisions_are_a_table_or_json(run: Run, daemon: Daemon) -> None:
+    daemon.answers["revisions"] = lambda fields: {"revisions": [REVISION, REVISION | {"more": 1}]}
+    assert objects(run("revisions", "--json")[1]) == [REVISION, REVISION]
+    head, row, _ = run("revisions")[1].splitlines()
+    assert " ".join(head.split()) == "REVISION STATE WORKERS RUNNING WAITING PATH"
+    assert row.split() == ["r41", "draining", "2", "1", "0", "/srv/r41"]
+
+
+def test_logs_are_passed_on_byte_for_byte(daemon: Daemon) -> None:
+    text = bytes(range(256)) * 10
+
+    def part(fields: dict[str, Any]) -> dict[str, Any]:
+        start = fields.get("offset", 0)
+        some = text[start : start + 1000]
+        return {"data": some, "offset": start + len(some), "size": len(text), "ended": False}
+
+    daemon.answers["log"] = part
+    with spawn(daemon, "logs", "5") as ran:
+        assert ran.communicate(timeout=60) == (text, b"")
+    assert ran.returncode == 0
+
+
+def test_logs_follow_goes_on_until_the_task_has_ended(daemon: Daemon) -> None:
+    parts = [b"one\n", b"", b"two\n"]
+    size = 0
+
+    def part(fields: dict[str, Any]) -> dict[str, Any]:
+        nonlocal size
+        some = parts.pop(0)
+        assert fields.get("offset", 0) == size
+        size += len(some)
+        return {"data": some, "offset": size, "size": size, "ended": not parts}
+
+    daemon.answers["log"] = part
+    with spawn(daemon, "logs", "-f", "5") as ran:
+        assert ran.communicate(timeout=60) == (b"one\ntwo\n", b"")
+    assert ran.returncode == 0
+
+
+# ── waiting ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_wait_waits_for_all_and_is_4_unless_all_succeeded(run: Run, daemon: Daemon) -> None:
+    daemon.add(succeeded(1), succeeded(2), failed(3), task(4, "held", reason="it died"))
+    assert run("wait", "2", "1", "2") == (0, "2 succeeded\n1 succeeded\n", "")
+    status, out, err = run("wait", "1", "3", "4")
+    assert (status, out) == (4, "1 succeeded\n")
+    assert err == "taskctl: 3 failed: ValueError: no such file\ntaskctl: 4 held: it died\n"
+
+
+def test_wait_json_is_one_task_a_line(run: Run, daemon: Daemon) -> None:
+    daemon.add(succeeded(1, 5), task(4, "cancelled"))
+    status, out, err = run("wait", "--json", "1", "4")
+    assert (status, err) == (4, "taskctl: 4 cancelled\n")
+    assert [(each["id"], each["result"]) for each in objects(out)] == [("1", 5), ("4", None)]
+
+
+def test_a_waiting_time_that_runs_out_is_4_still_running(run: Run, daemon: Daemon) -> None:
+    daemon.answers["wait"] = lambda fields: ()
+    status, out, err = run("wait", "--timeout", "0.05", "1")
+    assert (status, out) == (4, "")
+    assert "still running" in err
+    assert run("wait", "--timeout", "soon", "1")[0] == 2
+
+
+EVENTS = [
+    event(1, 1, "queued", attempt=0, revision=None),
+    event(2, 2, "queued", attempt=0, revision=None),
+    event(3, 1, "running"),
+    event(5, 1, "succeeded"),
+    event(6, 2, "held", attempt=0, revision=None, reason="why not"),
+]
+
+
+def test_follow_in_a_pipe_prints_lines_and_exits_as_wait(run: Run, daemon: Daemon) -> None:
+    daemon.add(succeeded(1), task(2, "held", reason="why not"))
+    progress = {"progress": {"task": 1, "done": 5, "total": 10, "note": "half"}}
+    daemon.answers["follow"] = lambda fields: [*EVENTS[:3], progress, *EVENTS[3:]]
+    status, out, err = run("follow", "1", "2")
+    assert out.splitlines() == [
+        "1 index queued",
+        "2 index queued",
+        "1 index running (attempt 1, r1)",
+        "1 index 50% 5/10 half",
+        "1 index succeeded (attempt 1, r1)",
+        "2 index held: why not",
+    ]
+    assert (status, err) == (4, "taskctl: 2 held: why not\n")
+
+
+def test_follow_json_has_each_event_once_a_line(run: Run, daemon: Daemon) -> None:
+    daemon.add(succeeded(1), succeeded(2))
+    daemon.answers["follow"] = lambda fields: EVENTS
+    status, out, _ = run("follow", "--json", "1", "2")
+    found = objects(out)
+    assert status == 0
+    assert list(found[0]) == ["event", "task", "at", "state", "attempt", "revision", "reason"]
+    assert [each["event"] for each in found] == [1, 2, 3, 5, 6]
+    assert [each["task"] for each in found] == ["1", "2", "1", "1", "2"]
+
+
+def test_ctrl_c_while_waiting_is_130_and_quiet(daemon: Daemon) -> None:
+    for verb in ("wait", "follow"):
+        daemon.add(task(1, "running"))
+        daemon.answers["follow"] = lambda fields: tuple(EVENTS[:1])
+        daemon.answers["wait"] = lambda fields: ()
+        with spawn(daemon, verb, "1") as ran:
+            daemon.wait_for(verb)
+            ran.send_signal(signal.SIGINT)
+            assert ran.communicate(timeout=60)[1] == b"", verb
+        assert ran.returncode == 130, verb
+
+
+# ── changing ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_cancel_says_what_became_of_each(run: Run, daemon: Daemon) -> None:
+    answers = {
+        1: {"state": "cancelled", "was": "queued"},
+        2: {"state": "running", "was": "running"},
+        3: {"state": "succeeded", "was": "succeeded"},
+        4: {"state": "cancelled", "was": "cancelled"},
+    }
+    daemon.answers["cancel"] = lambda fields: answers[fields["task"]]
+    assert run("cancel", "1", "2", "3", "4") == (
+        0,
+        "1 cancelled\n"
+        "2 is asked to leave and will be cancelled\n"
+        "3 had already succeeded\n"
+        "4 had already been cancelled\n",
+        "",
+    )
+
+
+def test_one_that_is_refused_does_not_keep_the_others(run: Run, daemon: Daemon) -> None:
+    def retried(fields: dict[str, Any]) -> dict[str, Any]:
+        if fields["task"] == 1:
+            raise Refused("task 1 is running")
+        return {"state": "queued"}
+
+    daemon.answers["retry"] = retried
+    assert run("retry", "1", "2") == (1, "2 queued\n", "taskctl: task 1 is running\n")
+
+
+def test_reload_tells_what_serves(run: Run, daemon: Daemon) -> None:
+    answer = {"revision": "r42", "previous": "r41", "pause": 0.0421}
+    daemon.answers["reload"] = lambda fields: answer
+    assert run("reload") == (0, "r42 serves instead of r41; clients waited 42 ms\n", "")
+
+
+def test_a_refused_reload_gives_the_reason(run: Run, daemon: Daemon) -> None:
+    def refuse(fields: dict[str, Any]) -> None:
+        raise DeployRefused("r42 does not import: ModuleNotFoundError: No module named 'app'")
+
+    daemon.answers["reload"] = refuse
+    status, out, err = run("reload")
+    assert (status, out) == (1, "")
+    assert err.endswith("No module named 'app'\n")
+
+
+# ── the command itself ───────────────────────────────────────────────────────────────────────
+
+
+def test_no_daemon_is_3_and_names_what_was_tried(run: Run, tmp_path: Path) -> None:
+    for words in (["--socket", str(tmp_path / "none"), "status"], ["status", "--socket", "/none"]):
+        status, out, err = run(*words)
+        assert (status, out) == (3, "")
+        assert "none" in err
+
+
+def test_wrong_usage_is_2(run: Run) -> None:
+    for words in ([], ["walk"], ["status", "now"], ["status", "--", "x"], ["wait"], ["show"]):
+        status, out, err = run(*words)
+        assert (status, out) == (2, ""), words
+        assert err
+
+
+def test_help_and_version_need_no_daemon(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKD_SOCKET", "/none")
+    assert run("--version")[:2] == (0, "taskctl 0.1.0\n")
+    assert all(verb in run("--help")[1] for verb in taskctl.VERBS)
+    for verb in taskctl.VERBS:
+        status, out, _ = run(verb, "--help")
+        assert status == 0
+        assert verb in out
+
+
+def test_a_reader_that_goes_away_is_no_trouble(daemon: Daemon) -> None:
+    daemon.add(*(task(n) for n in range(1, 101)))
+    with spawn(daemon, "list", "--json") as ran:
+        assert ran.stdout is not None and ran.stderr is not None
+        ran.stdout.close()
+        assert ran.stderr.read() == b""
+    assert ran.returncode == 141
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(daemon: Daemon) -> None:
+    daemon.add(task(1, name="日\x1b[2J"))
+    ran = subprocess.run(
+        [sys.executable, "-c", COMMAND, "list"],
+        env=os.environ | {"TASKD_SOCKET": daemon.path, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert b"\\u65e5\\x1b[2J" in ran.stdout
+
+
+def test_status_starts_without_what_it_does_not_need() -> None:
+    code = (
+        "import sys; from taskd.cli import taskctl\n"
+        "taskctl.parser(['status']); import taskd.client.blocking\n"
+        "print(*sorted({'asyncio', 'dataclasses', 'inspect', 'logging', 'subprocess', 'psutil',"
+        " 'pathlib', 'sqlite3', 'taskd.cli.progress', 'taskd.cli.watch'} & set(sys.modules)))"
+    )
+    path = [str(Path(taskctl.__file__).parents[2]), *sys.path]
+    ran = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = {path!r}\n{code}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.stdout, ran.stderr) == ("\n", "")
