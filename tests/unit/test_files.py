@@ -87,6 +87,26 @@ def test_a_leftover_of_a_crash_is_replaced(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["confirmed"]
 
 
+def test_data_is_on_disk_before_the_name_and_the_name_before_the_return(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def sync(fd: int) -> None:
+        done.append("sync " + os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
+        fsync(fd)
+
+    def move(source: str, target: str) -> None:
+        done.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "rename", move)
+    files.write_atomically(str(tmp_path / "confirmed"), b"x")
+    assert done == ["sync confirmed.new", "rename", "sync " + tmp_path.name]
+
+
 def test_a_failed_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,6 +154,15 @@ def test_damage_says_where_and_what_was_found() -> None:
     assert told(content) == model.after[starts[2]]
 
 
+@pytest.mark.parametrize("piece", range(20, 60))
+def test_a_record_behind_damage_is_found_wherever_the_pieces_end(piece: int) -> None:
+    raw, _ = written([(Kind.STEP, b"")], end=True)
+    broken = raw[:-8].replace(b"import", b"export")  # BEGIN is broken and END cut off
+    with mock.patch("taskd.slot.reader._PIECE", piece):
+        content = read(broken)
+    assert content.damage is not None
+
+
 def test_a_length_that_points_past_the_end_is_damage_when_records_follow() -> None:
     raw, _ = written([(Kind.STEP, b"one"), (Kind.STEP, b"two")], end=True)
     broken = bytearray(raw)
@@ -280,6 +289,17 @@ def test_a_slot_is_read_while_its_owner_writes_and_gives_space_back(tmp_path: Pa
             assert content.saves == kept + len(after)
             seen.add(kept)
         os.close(fd)
+
+
+def test_a_slot_that_gave_space_back_after_one_looked_at_its_size_is_read_again() -> None:
+    raw, model = written([(Kind.STEP, b"x" * 30), (Kind.SNAPSHOT, b"all")], end=False)
+    before = mock.Mock(st_size=BLOCK + 60)
+    real = os.fstat
+    answers = iter([before])
+    with mock.patch("os.fstat", lambda fd: next(answers, None) or real(fd)):
+        content = read(raw)
+    assert told(content) == model.now
+    assert not content.torn
 
 
 def test_a_hole_larger_than_memory_is_passed_over() -> None:

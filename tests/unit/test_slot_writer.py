@@ -335,6 +335,20 @@ def test_a_slot_that_cannot_give_space_back_ends_in_a_clear_error(
         assert reader.read(slot.fd).end is not None
 
 
+def test_what_was_given_back_does_not_count_towards_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "LIMIT", 100_000)
+    with new_slot(str(tmp_path)) as slot:
+        slot.append(Kind.BEGIN, BEGIN)
+        for number in range(1000):
+            slot.append(Kind.STEP, step(1000))
+            if number % 50 == 0:
+                slot.snapshot(b"state")
+        assert size_of(slot) > 5 * writer.LIMIT
+        assert reader.read(slot.fd).saves == 1000
+
+
 def test_a_record_above_the_limit_is_refused_and_harms_nothing(tmp_path: Path) -> None:
     with new_slot(str(tmp_path)) as slot:
         with pytest.raises(layout.SlotTooLarge, match="scratch"):
@@ -364,6 +378,21 @@ def test_a_snapshot_gives_space_back_and_reads_as_what_it_replaces(tmp_path: Pat
         assert (content.saves, content.torn, content.damage) == (501, False, None)
         record = reader.read_record(slot.fd, offset, content.header)
         assert record.fields["saved"] == b"everything"
+
+
+def test_a_snapshot_is_on_disk_before_what_it_replaces_goes(tmp_path: Path) -> None:
+    done: list[str] = []
+    sync, punch = os.fdatasync, files.punch
+    with new_slot(str(tmp_path)) as slot:
+        slot.append(Kind.STEP, step(10_000))
+        with (
+            mock.patch("os.fdatasync", lambda fd: (done.append("sync"), sync(fd))[1]),
+            mock.patch(
+                "taskd.posix.files.punch", lambda *at: (done.append("punch"), punch(*at))[1]
+            ),
+        ):
+            slot.snapshot(b"state")
+    assert done == ["sync", "punch"]
 
 
 def test_a_snapshot_alone_does_not_count_as_progress(tmp_path: Path) -> None:
