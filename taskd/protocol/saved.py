@@ -12,9 +12,10 @@ Records (kind, and a CBOR map of fields; user values as byte strings in plain-da
     CHECKPOINT  state                                 ctx.checkpoint()
     PROGRESS    done, total, note
     END         task, attempt, outcome, progressed, result?, error?, reason?, wake?, snapshot?
-    SNAPSHOT    saved                                 the full state (``Saved.encode``); it
-                                                      replaces all that was added up before it
-    PAD         zero                                  brings the next record to a block boundary
+    SNAPSHOT    saved, begin, saves, progress         ``saved``: the full state (``Saved.encode``);
+                                                      it replaces all that was added up before it.
+                                                      The others are the slot's (``slot.layout``)
+    PAD         fill                                  brings the next record to a block boundary
 
 A *path* names a step or a loop: the names of the loops around it and its own, joined by "/"
 (``rows/parse``). What belongs to a loop's body has the loop's path and "/" in front, and is

@@ -20,6 +20,8 @@ WORKER = bytes(range(16))
 
 BEGIN = {"task": 7, "attempt": 2, "name": "import", "version": 1, "at": 1.5}
 
+END = {"task": 7, "attempt": 2, "outcome": "left", "progressed": True}
+
 
 @contextlib.contextmanager
 def new_slot(directory: str, worker: bytes = WORKER) -> Iterator[SlotWriter]:
@@ -29,6 +31,18 @@ def new_slot(directory: str, worker: bytes = WORKER) -> Iterator[SlotWriter]:
         yield slot
     finally:
         os.close(slot.fd)
+
+
+def step(size: int) -> dict[str, Any]:
+    return {"path": "rows/parse", "value": b"v" * size}
+
+
+def size_of(slot: SlotWriter) -> int:
+    return os.fstat(slot.fd).st_size
+
+
+def blocks_of(slot: SlotWriter) -> int:
+    return os.fstat(slot.fd).st_blocks * 512
 
 
 def memory_file(data: bytes) -> int:
