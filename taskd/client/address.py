@@ -1,0 +1,82 @@
+"""Which socket a client connects to.
+
+In order: the one that is named (``--socket``, ``Client(socket=…)``), else $TASKD_SOCKET, else the
+user's own runtime directory if there is one (also when its daemon is down: a user who runs one
+means that one), else the system's. A name is a socket, or a directory of them: there control.sock
+if one may connect to it, else submit.sock.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket as sockets
+from collections.abc import Mapping
+
+from taskd import paths
+from taskd.errors import NoDaemon
+from taskd.posix.sockets import connect as connect_socket
+
+VARIABLE = "TASKD_SOCKET"
+
+_SOCKETS = (paths.CONTROL_SOCKET, paths.SUBMIT_SOCKET)
+
+_WHY = {
+    errno.ENOENT: "does not exist",
+    errno.ECONNREFUSED: "nobody listens on it",
+    errno.EACCES: "you may not connect to it",
+    errno.ENOTDIR: "does not exist",
+    errno.ENOTSOCK: "is not a socket",
+    errno.EPROTOTYPE: "is not a socket of the right kind",
+    errno.EAGAIN: "its daemon does not take connections",
+}
+
+
+def place(socket: str | None, environ: Mapping[str, str] | None = None) -> str:
+    """The socket, or directory of sockets, to use; ``socket``: as named by the user, or None."""
+    environ = os.environ if environ is None else environ
+    named = socket or environ.get(VARIABLE)
+    if named:
+        return os.path.abspath(named)
+    own = paths.user_runtime_dir(environ)
+    return own if paths.is_own(own, os.getuid()) else paths.SYSTEM_RUNTIME_DIR
+
+
+def candidates(where: str) -> list[str]:
+    """The sockets to try, in order, for a ``place``."""
+    if os.path.isdir(where) or where == paths.SYSTEM_RUNTIME_DIR:
+        return [os.path.join(where, name) for name in _SOCKETS]
+    return [where]
+
+
+def connect(socket: str | None, timeout: float | None) -> sockets.socket:
+    """A connection to the daemon, ``timeout`` seconds set on it.
+
+    Raises NoDaemon naming each socket that was tried, why it failed, and what to do.
+    """
+    where = place(socket)
+    tried: list[tuple[str, OSError]] = []
+    for path in candidates(where):
+        try:
+            return connect_socket(path, timeout)
+        except OSError as error:
+            tried.append((path, error))
+    raise NoDaemon(_explanation(where, tried))
+
+
+def _explanation(where: str, tried: list[tuple[str, OSError]]) -> str:
+    lines = ["no daemon is reachable; tried:"]
+    lines += [f"  {path}: {_why(error)}" for path, error in tried]
+    if any(error.errno == errno.EACCES for _, error in tried):
+        lines.append("Ask its administrator for a place in [access] submit_groups of taskd.toml.")
+    elif where == paths.SYSTEM_RUNTIME_DIR:
+        lines.append("Start it with `systemctl start taskd`, or one of your own with `taskd run`.")
+    else:
+        lines.append(f"Start it with `taskd run`, or name another with --socket or ${VARIABLE}.")
+    return "\n".join(lines)
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "its daemon does not take connections"
+    return _WHY.get(error.errno or 0) or error.strerror or str(error)

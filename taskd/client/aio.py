@@ -1,0 +1,377 @@
+"""``AsyncClient``: the daemon, for asyncio.
+
+All requests and streams share one connection, read by one task of the event loop; it is made
+again when it is lost (see ``session``). Belongs to one event loop and one process; used in
+another one, it begins anew there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from taskd.client import address, asks
+from taskd.client.records import task_info
+from taskd.client.session import (
+    Asked,
+    Patience,
+    Reached,
+    Session,
+    connection_lost,
+    no_answer,
+    still_running,
+)
+from taskd.errors import Error, Refused
+from taskd.protocol.operations import MAX_WATCHED
+
+if TYPE_CHECKING:
+    from taskd.client.records import Event, TaskInfo
+
+T = TypeVar("T")
+
+_CHUNK = 262144
+
+
+class AsyncClient:
+    """A client of the daemon with ``await``; see ``Client`` for what each method does.
+
+    ``socket`` and ``timeout`` as there. Every method raises NoDaemon, or Refused (or a kind of
+    it) saying why. Not for several threads.
+    """
+
+    def __init__(self, socket: str | None = None, timeout: float = 30.0) -> None:
+        self._timeout = timeout
+        self._wire = _Wire(socket, Patience(timeout, Reached()))
+
+    async def submit(
+        self,
+        name: str,
+        args: dict[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        priority: int = 0,
+        queue: str | None = None,
+        delay: float | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> AsyncTaskHandle:
+        """Queue a task; once this returns, it is on disk. See ``Client.submit``."""
+        ask = asks.submit(
+            name,
+            {} if args is None else args,
+            key=key,
+            priority=priority,
+            queue=queue,
+            delay=delay,
+            options=options,
+        )
+        return AsyncTaskHandle(self, await self._do(ask))
+
+    def handle(self, task: int) -> AsyncTaskHandle:
+        """A handle on a task by its id; asks nothing."""
+        return AsyncTaskHandle(self, task)
+
+    async def task(self, task: int) -> TaskInfo:
+        """How the task is now. Raises UnknownTask."""
+        return await self._do(asks.show(task))
+
+    async def tasks(
+        self,
+        *,
+        state: str | None = None,
+        queue: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> list[TaskInfo]:
+        """At most ``limit`` tasks, newest first, with ids below ``before``; without results."""
+        found: list[TaskInfo] = []
+        while len(found) < limit:
+            ask = asks.listing(
+                limit - len(found), state=state, queue=queue, name=name, before=before
+            )
+            page = await self._do(ask)
+            if not page:
+                break
+            found += page
+            before = page[-1].id
+        return found
+
+    async def status(self) -> dict[str, Any]:
+        """The daemon: pid, revision, release, confirmed, symlink, states, queues, taskd, note."""
+        return await self._do(asks.status())
+
+    async def revisions(self) -> list[dict[str, Any]]:
+        """Each live one: revision, path, hash, state, workers, running, waiting."""
+        return await self._do(asks.revisions())
+
+    async def reload(self, release: str | None = None) -> dict[str, Any]:
+        """Deploy and wait for the verdict. See ``Client.reload``."""
+        ask = asks.reload(release)
+        return ask.read(await self._wire.run(Asked(ask.op, ask.fields), None))
+
+    async def cancel(self, task: int) -> dict[str, Any]:
+        """Cancel a task; answers {state, was}. One that has ended stays as it is."""
+        return await self._do(asks.cancel(task))
+
+    async def retry(self, task: int) -> dict[str, Any]:
+        """Queue a held, failed or cancelled task again, with its saved state; answers {state}."""
+        return await self._do(asks.retry(task))
+
+    async def log(self, task: int, offset: int = 0, limit: int | None = None) -> dict[str, Any]:
+        """A part of its output: {data, offset, size, ended}; ``offset`` is where it ends."""
+        return await self._do(asks.log(task, offset, limit))
+
+    async def wait(self, tasks: Iterable[int], timeout: float | None = None) -> list[TaskInfo]:
+        """Wait until all are settled (ended or held); how each ended, in the order given.
+
+        Raises TimeoutError after ``timeout`` seconds; the tasks go on.
+        """
+        ids = list(tasks)
+        if timeout is not None and timeout <= 0:  # one look
+            return asks.settled([await self.task(task) for task in ids])
+        settled: dict[int, TaskInfo] = {}
+        try:
+            async with asyncio.timeout(timeout):
+                await self._collect(ids, settled)
+        except TimeoutError:
+            raise still_running([task for task in ids if task not in settled]) from None
+        return [settled[task] for task in ids]
+
+    def follow(
+        self, tasks: Iterable[int], after: int = 0, progress: bool = False
+    ) -> AsyncIterator[Event]:
+        """The tasks' events after number ``after``, as they come, until all are settled.
+
+        See ``Client.follow``.
+        """
+        return self._stream("follow", asks.follow(tasks, after, progress))
+
+    async def close(self) -> None:
+        """Close the connection; what still waits on it fails. A later request makes a new one."""
+        await self._wire.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _do(self, ask: asks.Ask[T]) -> T:
+        asked = Asked(ask.op, ask.fields)
+        try:
+            ok = await self._wire.run(asked, self._timeout)
+        except Refused:
+            if asked.sent < 2 or ask.recheck is None:
+                raise
+            return await self._do(ask.recheck)
+        return ask.read(ok)
+
+    async def _collect(self, ids: list[int], settled: dict[int, TaskInfo]) -> None:
+        for start in range(0, len(ids), MAX_WATCHED):
+            fields = asks.wait(ids[start : start + MAX_WATCHED])
+            async for item in self._stream("wait", fields):
+                info = task_info(item["task"])
+                settled[info.id] = info
+
+    async def _stream(self, op: str, fields: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        if fields["tasks"]:
+            async for item in self._wire.stream(Asked(op, fields)):
+                yield item
+
+
+class AsyncTaskHandle:
+    """A task by its ``id``; see ``TaskHandle`` for what each method does."""
+
+    __slots__ = ("_client", "id")
+
+    def __init__(self, client: AsyncClient, id: int) -> None:
+        self._client = client
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<task {self.id}>"
+
+    async def status(self) -> TaskInfo:
+        """How it is now."""
+        return await self._client.task(self.id)
+
+    async def wait(self, timeout: float | None = None) -> TaskInfo:
+        """Wait until it is settled (ended or held). Raises TimeoutError after ``timeout`` s."""
+        return (await self._client.wait([self.id], timeout))[0]
+
+    async def result(self, timeout: float | None = None) -> Any:
+        """What it returned. Raises TaskFailed, TaskHeld, TaskCancelled or TimeoutError."""
+        return (await self.wait(timeout)).outcome()
+
+    def follow(self, after: int = 0, progress: bool = False) -> AsyncIterator[Event]:
+        """Its events after number ``after`` until it is settled (see ``Client.follow``)."""
+        return self._client.follow([self.id], after, progress)
+
+    async def cancel(self) -> dict[str, Any]:
+        """Cancel it; answers {state, was}."""
+        return await self._client.cancel(self.id)
+
+    async def retry(self) -> dict[str, Any]:
+        """Queue it again if it is held, failed or cancelled; answers {state}."""
+        return await self._client.retry(self.id)
+
+
+class _Wire:
+    """The one connection, made again when it is lost, as long as anything waits for it.
+
+    Invariants: ``_pump`` is the only reader and the only one that connects; ``_writer`` is None
+    while there is no connection, ``_trouble`` then says why, if a try has failed; ``_news`` has an
+    event for each request that somebody awaits.
+    """
+
+    def __init__(self, socket: str | None, patience: Patience) -> None:
+        self._socket = socket
+        self._patience = patience
+        self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._session = Session()
+        self._writer: asyncio.StreamWriter | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._news: dict[Asked, asyncio.Event] = {}
+        self._trouble: Error | None = None
+
+    async def run(self, asked: Asked, within: float | None) -> dict[str, Any]:
+        """The ``ok`` of a request. Raises its refusal, or NoDaemon after ``within`` seconds."""
+        try:
+            async with asyncio.timeout(within):
+                await self._begin(asked).wait()
+        except TimeoutError:
+            raise self._trouble or no_answer(self._patience.limit) from None
+        finally:
+            self._leave(asked)
+        if asked.error is not None:
+            raise asked.error
+        return asked.ok or {}
+
+    async def stream(self, asked: Asked) -> AsyncIterator[dict[str, Any]]:
+        """The items of a stream until it ends."""
+        news = self._begin(asked)
+        try:
+            while True:
+                await news.wait()
+                news.clear()
+                while asked.items:
+                    yield asked.items.popleft()
+                if asked.error is not None:
+                    raise asked.error
+                if asked.is_over:
+                    return
+        finally:
+            self._leave(asked)
+
+    async def close(self) -> None:
+        pump, writer = self._pump, self._writer
+        if pump is not None and self._home == _here():
+            pump.cancel()
+            await asyncio.wait([pump])
+            if writer is not None:
+                with suppress(OSError):
+                    await writer.wait_closed()
+        self._tell(self._session.fail(Error("the client was closed")))
+
+    def _begin(self, asked: Asked) -> asyncio.Event:
+        if self._home != _here():
+            self._home = _here()
+            self._reset()
+        news = self._news[asked] = asyncio.Event()
+        self._session.ask(asked)
+        self._send()
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.create_task(self._run(), name="taskd client")
+        return news
+
+    def _leave(self, asked: Asked) -> None:
+        if self._news.pop(asked, None) is not None:
+            self._session.drop(asked)
+            self._send()
+
+    def _send(self) -> None:
+        if self._writer is not None and (data := self._session.to_send()):
+            self._writer.write(data)
+
+    def _tell(self, news: Iterable[Asked]) -> None:
+        for asked in news:
+            if asked in self._news:
+                self._news[asked].set()
+
+    async def _run(self) -> None:
+        """Connect and read, until nothing waits any more when the connection is lost."""
+        try:
+            while self._session.has_work:
+                reader = await self._connect()
+                try:
+                    await self._read(reader)
+                finally:
+                    self._hang_up()
+                if self._session.has_work:
+                    await self._pause(connection_lost())
+        except Error as error:
+            self._tell(self._session.fail(error))
+        except Exception as error:  # a bug of ours; whoever waits must not wait for ever
+            self._tell(self._session.fail(Error(f"the client broke: {error!r}")))
+            raise
+
+    async def _connect(self) -> asyncio.StreamReader:
+        while True:
+            try:
+                sock = await asyncio.to_thread(address.connect, self._socket, self._timeout)
+                break
+            except Error as error:
+                await self._pause(error)
+        reader, self._writer = await asyncio.open_unix_connection(sock=sock)
+        self._trouble = None
+        self._patience.connected()
+        self._session.connected()
+        self._send()
+        return reader
+
+    @property
+    def _timeout(self) -> float:
+        return self._patience.limit
+
+    async def _pause(self, trouble: Error) -> None:
+        self._trouble = trouble
+        await asyncio.sleep(self._patience.pause(trouble, time.monotonic()))
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        """Until the connection is lost. Raises ProtocolError if the daemon broke the protocol."""
+        while data := await _chunk(reader):
+            news = self._session.receive(data)
+            if news:
+                self._patience.heard()
+            self._tell(news)
+            self._send()
+
+    def _hang_up(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        self._tell(self._session.lost())
+
+
+async def _chunk(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read(_CHUNK)
+    except OSError:
+        return b""
+
+
+def _here() -> tuple[int, asyncio.AbstractEventLoop]:
+    return os.getpid(), asyncio.get_running_loop()

@@ -1,0 +1,248 @@
+"""``Client``: the daemon, for ordinary (blocking) Python.
+
+One connection for requests, shared by all threads under a lock; one more for each stream
+(``follow``, ``wait``) and each reload while it lasts, so that none of them holds up the others.
+A lost connection is made again (see ``session``); after a fork the child makes its own.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from threading import Lock
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from taskd.client import asks
+from taskd.client.link import Link
+from taskd.client.records import task_info
+from taskd.client.session import Asked, Patience, Reached
+from taskd.errors import Refused
+from taskd.protocol.operations import MAX_WATCHED
+
+if TYPE_CHECKING:
+    from taskd.client.records import Event, TaskInfo
+
+T = TypeVar("T")
+
+
+class Client:
+    """A client of the daemon; usable from several threads and after a fork.
+
+    ``socket``: a socket or a directory of them (default: $TASKD_SOCKET, else the user's own
+    daemon, else the system's). ``timeout``: seconds after which a daemon that went away, or does
+    not answer, is given up with NoDaemon; one that was never there is reported at once. Waiting
+    for a task to end has its own ``timeout`` and by default none.
+
+    Every method raises NoDaemon, or Refused (or a kind of it) saying why.
+    """
+
+    def __init__(self, socket: str | None = None, timeout: float = 30.0) -> None:
+        self._socket = socket
+        self._timeout = timeout
+        self._reached = Reached()
+        self._lock = Lock()
+        self._pid = os.getpid()
+        self._link = self._new_link()
+
+    def submit(
+        self,
+        name: str,
+        args: dict[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        priority: int = 0,
+        queue: str | None = None,
+        delay: float | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> TaskHandle:
+        """Queue a task; once this returns, it is on disk.
+
+        ``args``: plain data by name, at most 1 MiB. ``key``: while a task of yours with that key
+        lives, it is returned instead. ``priority``: higher goes first. ``delay``: seconds before
+        it may start. ``options``: for the built-in ``command`` task, {"on_deploy": "checkpoint"}.
+        Raises UnknownTask, BadArguments, NotPlainData, KeyConflict.
+        """
+        ask = asks.submit(
+            name,
+            {} if args is None else args,
+            key=key,
+            priority=priority,
+            queue=queue,
+            delay=delay,
+            options=options,
+        )
+        return TaskHandle(self, self._do(ask))
+
+    def handle(self, task: int) -> TaskHandle:
+        """A handle on a task by its id; asks nothing."""
+        return TaskHandle(self, task)
+
+    def task(self, task: int) -> TaskInfo:
+        """How the task is now. Raises UnknownTask."""
+        return self._do(asks.show(task))
+
+    def tasks(
+        self,
+        *,
+        state: str | None = None,
+        queue: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> list[TaskInfo]:
+        """At most ``limit`` tasks, newest first, with ids below ``before``; without results."""
+        found: list[TaskInfo] = []
+        while len(found) < limit:
+            ask = asks.listing(
+                limit - len(found), state=state, queue=queue, name=name, before=before
+            )
+            page = self._do(ask)
+            if not page:
+                break
+            found += page
+            before = page[-1].id
+        return found
+
+    def status(self) -> dict[str, Any]:
+        """The daemon: pid, revision, release, confirmed, symlink, states, queues, taskd, note."""
+        return self._do(asks.status())
+
+    def revisions(self) -> list[dict[str, Any]]:
+        """Each live one: revision, path, hash, state, workers, running, waiting."""
+        return self._do(asks.revisions())
+
+    def reload(self, release: str | None = None) -> dict[str, Any]:
+        """Deploy ``release`` (default: what the configuration names) and wait for the verdict.
+
+        Answers {revision, previous, pause}, the pause in seconds. Raises DeployRefused with the
+        reason, or Error if the connection is lost before the verdict: it is not asked for twice.
+        """
+        ask = asks.reload(release)
+        with self._new_link() as link:
+            return ask.read(link.run(Asked(ask.op, ask.fields), None))
+
+    def cancel(self, task: int) -> dict[str, Any]:
+        """Cancel a task; answers {state, was}. One that has ended stays as it is."""
+        return self._do(asks.cancel(task))
+
+    def retry(self, task: int) -> dict[str, Any]:
+        """Queue a held, failed or cancelled task again, with its saved state; answers {state}."""
+        return self._do(asks.retry(task))
+
+    def log(self, task: int, offset: int = 0, limit: int | None = None) -> dict[str, Any]:
+        """A part of its output: {data, offset, size, ended}; ``offset`` is where it ends."""
+        return self._do(asks.log(task, offset, limit))
+
+    def wait(self, tasks: Iterable[int], timeout: float | None = None) -> list[TaskInfo]:
+        """Wait until all are settled (ended or held); how each ended, in the order given.
+
+        Raises TimeoutError after ``timeout`` seconds; the tasks go on.
+        """
+        ids = list(tasks)
+        if timeout is not None and timeout <= 0:  # one look
+            return asks.settled([self.task(task) for task in ids])
+        deadline = None if timeout is None else time.monotonic() + timeout
+        settled: dict[int, TaskInfo] = {}
+        for start in range(0, len(ids), MAX_WATCHED):
+            fields = asks.wait(ids[start : start + MAX_WATCHED])
+            for item in self._stream("wait", fields, deadline):
+                info = task_info(item["task"])
+                settled[info.id] = info
+        return [settled[task] for task in ids]
+
+    def follow(
+        self, tasks: Iterable[int], after: int = 0, progress: bool = False
+    ) -> Iterator[Event]:
+        """The tasks' events after number ``after``, as they come, until all are settled.
+
+        Each event once and in order, over lost connections and deploys; with ``progress`` also
+        {progress: {task, done, total, note}}, of which only the latest matters.
+        """
+        return self._stream("follow", asks.follow(tasks, after, progress), None)
+
+    def close(self) -> None:
+        """Close the connection; a later request makes a new one."""
+        with self._mine():
+            self._link.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _do(self, ask: asks.Ask[T]) -> T:
+        asked = Asked(ask.op, ask.fields)
+        try:
+            with self._mine():
+                ok = self._link.run(asked, self._timeout)
+        except Refused:
+            if asked.sent < 2 or ask.recheck is None:
+                raise
+            return self._do(ask.recheck)
+        return ask.read(ok)
+
+    def _stream(
+        self, op: str, fields: dict[str, Any], deadline: float | None
+    ) -> Iterator[dict[str, Any]]:
+        if not fields["tasks"]:
+            return
+        with self._new_link() as link:
+            yield from link.stream(Asked(op, fields), deadline)
+
+    def _mine(self) -> Lock:
+        """The lock; after a fork one of our own, since another thread may have held it."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._lock = Lock()
+        return self._lock
+
+    def _new_link(self) -> Link:
+        return Link(self._socket, Patience(self._timeout, self._reached))
+
+
+class TaskHandle:
+    """A task by its ``id``."""
+
+    __slots__ = ("_client", "id")
+
+    def __init__(self, client: Client, id: int) -> None:
+        self._client = client
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<task {self.id}>"
+
+    def status(self) -> TaskInfo:
+        """How it is now."""
+        return self._client.task(self.id)
+
+    def wait(self, timeout: float | None = None) -> TaskInfo:
+        """Wait until it is settled (ended or held). Raises TimeoutError after ``timeout`` s."""
+        return self._client.wait([self.id], timeout)[0]
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What it returned, once it has ended.
+
+        Raises TaskFailed, TaskHeld or TaskCancelled; TimeoutError after ``timeout`` seconds.
+        """
+        return self.wait(timeout).outcome()
+
+    def follow(self, after: int = 0, progress: bool = False) -> Iterator[Event]:
+        """Its events after number ``after`` until it is settled (see ``Client.follow``)."""
+        return self._client.follow([self.id], after, progress)
+
+    def cancel(self) -> dict[str, Any]:
+        """Cancel it; answers {state, was}."""
+        return self._client.cancel(self.id)
+
+    def retry(self) -> dict[str, Any]:
+        """Queue it again if it is held, failed or cancelled; answers {state}."""
+        return self._client.retry(self.id)

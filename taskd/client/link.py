@@ -1,0 +1,162 @@
+"""One connection of the blocking client, made again whenever it is lost.
+
+Used by one thread at a time, with one request at a time. A process that inherited it over a fork
+closes its copy of the socket and makes a connection of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from taskd.client import address
+from taskd.client.session import Asked, Patience, Session, connection_lost, no_answer, still_running
+from taskd.errors import Error, ProtocolError
+
+if TYPE_CHECKING:
+    from socket import socket as Socket  # noqa: N812
+
+_CHUNK = 262144
+
+Late = Callable[[Error | None], Exception]
+"""What to raise at a deadline; it is told why there is no connection, if there is none."""
+
+
+class Link:
+    """Invariant: ``_sock`` is None, or connected in the process ``_pid``.
+
+    ``_trouble``: a connection was lost and none was tried since.
+    """
+
+    def __init__(self, socket: str | None, patience: Patience) -> None:
+        self._socket = socket
+        self._patience = patience
+        self._session = Session()
+        self._sock: Socket | None = None
+        self._trouble: Error | None = None
+        self._pid = os.getpid()
+
+    def __enter__(self) -> Link:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, asked: Asked, within: float | None) -> dict[str, Any]:
+        """The ``ok`` of a request. Raises its refusal, or NoDaemon after ``within`` seconds."""
+        deadline = None if within is None else time.monotonic() + within
+        limit = self._patience.limit
+        try:
+            self._begin(asked)
+            self._until_news(asked, deadline, lambda trouble: trouble or no_answer(limit))
+        finally:
+            self._session.drop(asked)
+        if asked.error is not None:
+            raise asked.error
+        return asked.ok or {}
+
+    def stream(self, asked: Asked, deadline: float | None) -> Iterator[dict[str, Any]]:
+        """The items of a stream until it ends. Raises TimeoutError at ``deadline``."""
+        self._begin(asked)
+        while True:
+            self._until_news(asked, deadline, lambda _: _late(asked))
+            while asked.items:
+                yield asked.items.popleft()
+            if asked.error is not None:
+                raise asked.error
+            if asked.is_over:
+                return
+
+    def close(self) -> None:
+        """Close the connection; the next request makes another."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+        self._session.lost()
+
+    def _begin(self, asked: Asked) -> None:
+        if self._pid != os.getpid():
+            self.close()
+            self._session = Session()  # what other threads of the parent asked is theirs
+            self._pid = os.getpid()
+        self._session.ask(asked)
+
+    def _until_news(self, asked: Asked, deadline: float | None, late: Late) -> None:
+        while not asked.has_news:
+            if self._pid != os.getpid():  # forked while a stream was open: it goes on here anew
+                self.close()
+                self._pid = os.getpid()
+            if self._sock is None:
+                self._connect(deadline, late)
+            if self._send():
+                self._receive(deadline, late)
+
+    def _connect(self, deadline: float | None, late: Late) -> None:
+        """One try; a pause before it if a connection was lost, or behind it if it failed."""
+        if self._trouble is not None:
+            trouble, self._trouble = self._trouble, None
+            self._pause(trouble, deadline, late)
+        try:
+            self._sock = address.connect(self._socket, self._patience.limit)
+        except Error as error:
+            self._pause(error, deadline, late)
+            return
+        self._patience.connected()
+        self._session.connected()
+
+    def _pause(self, trouble: Error, deadline: float | None, late: Late) -> None:
+        """Wait for the next try. Raises ``trouble`` when patience ends, ``late`` when time does."""
+        now = time.monotonic()
+        pause = self._patience.pause(trouble, now)
+        if deadline is not None and now + pause >= deadline:
+            time.sleep(max(0.0, deadline - now))
+            raise late(trouble)
+        time.sleep(pause)
+
+    def _send(self) -> bool:
+        """Send what is to be sent; whether there is a connection, still."""
+        if self._sock is None:
+            return False
+        try:
+            self._sock.settimeout(self._patience.limit)
+            self._sock.sendall(self._session.to_send())
+        except OSError:
+            self._lose()
+            return False
+        except BaseException:
+            self.close()  # half a message may have gone out
+            raise
+        return True
+
+    def _receive(self, deadline: float | None, late: Late) -> None:
+        assert self._sock is not None
+        try:
+            self._sock.settimeout(_left(deadline))
+            data = self._sock.recv(_CHUNK)
+        except (TimeoutError, BlockingIOError):
+            raise late(None) from None
+        except OSError:
+            data = b""
+        if not data:
+            self._lose()
+            return
+        try:
+            if self._session.receive(data):
+                self._patience.heard()
+        except ProtocolError as error:
+            self._session.fail(error)
+            self.close()
+
+    def _lose(self) -> None:
+        self.close()
+        self._trouble = connection_lost()
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _late(asked: Asked) -> TimeoutError:
+    return still_running(asked.fields["tasks"])

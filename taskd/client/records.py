@@ -1,0 +1,94 @@
+"""What the daemon tells about tasks, as Python values; used by both clients and the CLI."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from taskd.errors import ProtocolError, TaskCancelled, TaskFailed, TaskHeld
+from taskd.protocol import data
+
+Event = dict[str, Any]
+"""One item of ``follow``: a numbered state change {event, task, at, state, attempt, revision,
+reason}, or {progress: {task, done, total, note}}. ``at`` is Unix seconds."""
+
+
+class TaskInfo(NamedTuple):
+    """A task as it was when the daemon answered; times are Unix seconds.
+
+    ``state`` is the stored one (``model.task.State`` lists them), ``shown`` tells ``retrying``
+    and ``resuming`` apart. ``reason`` is a sentence where there is one to say. ``progress`` is
+    {done, total, note} and ``error`` {type, message, traceback}. Lists come without results.
+    """
+
+    id: int
+    name: str
+    queue: str
+    state: str
+    shown: str
+    reason: str | None
+    attempt: int
+    revision: str | None
+    progress: dict[str, Any] | None
+    encoded_result: bytes | None
+    error: dict[str, Any] | None
+    submitted: float | None
+    started: float | None
+    ended: float | None
+    owner: int | None
+    priority: int
+    key: str | None
+    run_at: float | None
+
+    @property
+    def result(self) -> Any:
+        """What the task returned; None unless it succeeded. Raises ProtocolError if damaged."""
+        return None if self.encoded_result is None else data.decode(self.encoded_result)
+
+    def outcome(self) -> Any:
+        """The result, or what became of the task as an error.
+
+        Raises TaskFailed (with the task's traceback as a note), TaskHeld or TaskCancelled;
+        ValueError for a task that is not settled.
+        """
+        if self.state == "succeeded":
+            return self.result
+        if self.state == "failed":
+            raise self._failure()
+        if self.state == "held":
+            raise TaskHeld(f"{self._title} is held: {self.reason or 'no reason was given'}")
+        if self.state == "cancelled":
+            raise TaskCancelled(f"{self._title} was cancelled" + _behind(self.reason))
+        raise ValueError(f"{self._title} is {self.state}")
+
+    @property
+    def _title(self) -> str:
+        return f"task {self.id} ({self.name})"
+
+    def _failure(self) -> TaskFailed:
+        error = self.error or {}
+        parts = [str(error[part]) for part in ("type", "message") if error.get(part)]
+        why = ": ".join(parts) or self.reason
+        failure = TaskFailed(f"{self._title} failed" + _behind(why))
+        if error.get("traceback"):
+            failure.add_note(f"In the task:\n{error['traceback']}")
+        return failure
+
+
+def _behind(text: str | None) -> str:
+    return f": {text}" if text else ""
+
+
+def task_info(task: Any) -> TaskInfo:
+    """A TASK of the protocol. Raises ProtocolError if it lacks what every task has."""
+    if not isinstance(task, dict):
+        raise ProtocolError("a task that is not a map")
+    for name, kind in (("id", int), ("name", str), ("state", str)):
+        if type(task.get(name)) is not kind:
+            raise ProtocolError(f"a task whose {name} is missing or not {kind.__name__}")
+    fields = {name: task.get(name) for name in TaskInfo._fields}
+    fields["encoded_result"] = task.get("result")
+    fields["shown"] = task.get("shown") or task["state"]
+    fields["queue"] = task.get("queue") or "default"
+    fields["attempt"] = task.get("attempt") or 0
+    fields["priority"] = task.get("priority") or 0
+    return TaskInfo(**fields)  # type: ignore[arg-type]
