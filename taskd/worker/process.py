@@ -1,8 +1,8 @@
 """A worker: one task at a time in the main thread, a control thread that speaks with the master.
 
 Runs in a child of the zygote. Its slot is there before it is announced idle; an attempt's END
-stands in the slot, synced, before the master hears of it; the slot is reset only once the master
-has noted that end. A worker whose master is lost finishes its task, leaves END in its slot and
+stands in the slot before the master hears of it (and is synced where the master does not); the
+slot is reset only once the master has noted that end. A worker whose master is lost finishes its task, leaves END in its slot and
 exits; a task that it had not begun it drops.
 """
 
@@ -50,9 +50,10 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
 def _fresh_start() -> None:
     """Undo what the zygote needed and a task must not inherit."""
     process.become_subreaper()
-    for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            signal.signal(number, signal.SIG_DFL)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)  # as Python has it: an exception, not a death
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
@@ -63,7 +64,8 @@ def _serve(boot: Boot, control: Control, slot: SlotWriter) -> None:
     while (order := control.next_order()) is not None:
         reusable = _attempt(boot, control, slot, order)
         if not control.wait_until_noted():
-            return  # END stays in the slot for the next master
+            slot.sync()
+            return  # END stays in the slot for the next master, also over a power cut
         slot.reset()
         control.idle(reusable)
     slot.remove()
