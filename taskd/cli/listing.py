@@ -84,7 +84,7 @@ def _row(task: TaskInfo, now: float) -> list[str]:
         task.revision or "-",
         text.ago(task.submitted, now),
         _took(task, now),
-        bar.percent or bar.counted or "-",
+        _done(bar) or bar.counted or "-",
         watch.why(task) or bar.note,
     ]
 
@@ -92,6 +92,11 @@ def _row(task: TaskInfo, now: float) -> list[str]:
 def _bar(task: TaskInfo) -> Bar:
     bar = Bar(task.id, task.name, task.state)
     return progressed(bar, task.progress) if task.progress else bar
+
+
+def _done(bar: Bar) -> str:
+    """A part only where there was progress: 100 % of nothing tells nobody anything."""
+    return "" if bar.done is None else bar.percent
 
 
 def _took(task: TaskInfo, now: float) -> str:
@@ -151,10 +156,10 @@ def _clock(at: float) -> str:
 
 def _how(task: TaskInfo) -> list[tuple[str, str]]:
     bar = _bar(task)
-    done = " ".join(part for part in (bar.percent, bar.counted, text.clean(bar.note)) if part)
+    done = " ".join(part for part in (_done(bar), bar.counted, text.clean(bar.note)) if part)
     return [
         ("done", done),
-        ("reason", text.clean(task.reason or "")),
+        ("reason", "" if task.error else text.clean(task.reason or "")),
         ("error", text.clean(watch.why(task)) if task.error else ""),
         ("result", _result(task)),
     ]
