@@ -154,6 +154,7 @@ class _Runner:
         self._args = args
         self._plan = plan
         self._items: dict[str, list[Any]] = {}
+        self._progress: tuple[int | None, int | None, str] | None = None
         self._scratch = scratch
 
     def run(self, saved: Saved | None) -> Run:
@@ -178,9 +179,12 @@ class _Runner:
 
     def _attempt(self, keeper: MemoryKeeper, saved: Saved | None) -> Ending:
         own = None if saved is None else Saved.decode(saved.encode())
-        return run_attempt(
+        ending = run_attempt(
             self._task, self._args, own, keeper, clock=keeper.clock, on_item=self._note
         )
+        if keeper.reports:
+            self._progress = keeper.reports[-1]
+        return ending
 
     def _note(self, path: str, item: Any) -> None:
         self._items.setdefault(path, []).append(item)
@@ -198,7 +202,7 @@ class _Runner:
             killed=keeper.killed,
             saved=saved,
             items=self._items,
-            progress=keeper.reports[-1] if keeper.reports else None,
+            progress=self._progress,
             attempts=keeper.attempt,
         )
 

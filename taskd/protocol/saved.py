@@ -194,8 +194,7 @@ class Saved:
         """Add up one more record. Raises errors.ProtocolError for a kind that does not exist."""
         match _kind(kind):
             case Kind.STEP:
-                self._keep(fields["path"], len(fields["value"]))
-                self.steps[fields["path"]] = data.decode(fields["value"])
+                self._add_step(fields["path"], fields["value"])
                 self._apply_state(fields)
             case Kind.LOOP:
                 self._move(fields["path"], fields["mark"])
@@ -217,10 +216,16 @@ class Saved:
             self.cursors.pop(each, None)
             account.forget(each)
 
+    def _add_step(self, path: str, raw: bytes) -> None:
+        self._keep(path, len(raw))
+        self.steps[path] = data.decode(raw)
+        self.cursors.pop(path, None)  # a path is one or the other: what came last
+
     def _move(self, path: str, mark: dict[str, Any]) -> None:
         self.drop_below(path)
         self._keep(path, len(mark["cursor"]))
         self.cursors[path] = read_mark(mark)
+        self.steps.pop(path, None)
 
     def _apply_state(self, fields: dict[str, Any]) -> None:
         raw = fields.get("state")

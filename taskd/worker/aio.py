@@ -162,10 +162,10 @@ class AsyncEach(Generic[T]):
     async def _open(self) -> None:
         loop = self._loop
         cursor = loop.open()
+        self._context._report(loop)
         if loop.phase is Phase.OVER:
             return
         loop.owner = asyncio.current_task()
-        self._context._report(loop)
         with self._sourcing():
             self._items = await self._started(cursor)
 
@@ -190,7 +190,9 @@ class AsyncEach(Generic[T]):
             self._context._finish(self._loop)
             return NO_MORE
         with failing(self._loop):
-            return self._context._item(self._loop, given)
+            item = self._loop.arrive(given)
+        self._context._begin_item(self._loop, item)
+        return item
 
     @contextmanager
     def _sourcing(self) -> Iterator[None]:

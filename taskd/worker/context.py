@@ -211,11 +211,9 @@ class Base:
             note = f"{loop.name} {loop.done}" + ("" if loop.total is None else f"/{loop.total}")
         self._keeper.progress(outer.done, outer.total, note)
 
-    def _item(self, loop: Loop, given: Any) -> Any:
-        item = loop.arrive(given)
+    def _begin_item(self, loop: Loop, item: Any) -> None:
         if self._on_item is not None:
             self._on_item(loop.path, item)
-        return item
 
 
 class Context(Base):
@@ -318,9 +316,9 @@ class Each(Generic[T]):
     def _open(self) -> None:
         loop = self._loop
         cursor = loop.open()
+        self._context._report(loop)
         if loop.phase is Phase.OVER:
             return
-        self._context._report(loop)
         with self._sourcing():
             self._items = loop.source.pull(cursor)
 
@@ -331,7 +329,9 @@ class Each(Generic[T]):
             self._context._finish(self._loop)
             return NO_MORE
         with failing(self._loop):
-            return self._context._item(self._loop, given)
+            item = self._loop.arrive(given)
+        self._context._begin_item(self._loop, item)
+        return item
 
     @contextmanager
     def _sourcing(self) -> Iterator[None]:

@@ -257,6 +257,8 @@ class Loop:
     def saving(self) -> tuple[list[Move], bool]:
         """The body is done: what to write, and whether that finishes the loop."""
         self._check_open()
+        if self.phase is not Phase.ITEM:
+            raise RuntimeError(_not_here(self.name))
         cursor, raw = self._cursor
         mark = self.source.mark(cursor, self.done + 1, self.total)
         return self._journal.loop_move(self, mark, raw), mark.finished
