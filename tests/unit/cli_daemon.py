@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from taskd.cli import taskctl
 from taskd.errors import Refused, UnknownTask
 from taskd.protocol import data
 from taskd.protocol.client import Hello, Request, ServerSide
 
 Items = list[dict[str, Any]]
+Run = Callable[..., tuple[int, str, str]]
+
+COMMAND = "import sys; from taskd.cli.taskctl import main; sys.exit(main())"
+
+TASK_FIELDS = [
+    "id", "name", "queue", "state", "reason", "attempt", "revision", "progress", "result",
+    "error", "submitted", "started", "ended",
+]  # fmt: skip
 
 
 def task(number: int, state: str = "queued", **more: Any) -> dict[str, Any]:
@@ -144,3 +159,39 @@ class Daemon:
         items = [side.item(happened.id, item) for item in answer]
         ended = [side.end(happened.id, {})] if isinstance(answer, list) else []
         return [opened, *items, *ended]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path)
+    yield daemon
+    daemon.close()
+
+
+@pytest.fixture
+def run(daemon: Daemon, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """taskctl in this process: (exit status, stdout, stderr)."""
+    monkeypatch.setenv("TASKD_SOCKET", daemon.path)
+
+    def ran(*words: str) -> tuple[int, str, str]:
+        try:
+            status = taskctl.main(words)
+        except SystemExit as end:  # argparse's way out
+            status = int(end.code or 0)
+        return status, *capfd.readouterr()
+
+    return ran
+
+
+def spawn(daemon: Daemon, *words: str, **more: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *words],
+        env=os.environ | {"TASKD_SOCKET": daemon.path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **more,
+    )
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]

@@ -1,0 +1,176 @@
+"""taskctl's reading verbs against a small daemon on a real socket: tables, pages, JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cli_daemon import TASK_FIELDS, Daemon, Run, failed, objects, spawn, succeeded, task
+
+pytest_plugins = ("cli_daemon",)
+
+
+def test_list_is_a_table_with_the_newest_first(run: Run, daemon: Daemon) -> None:
+    daemon.add(succeeded(1), failed(2), task(3, "held", reason="no live\nrevision knows it"))
+    status, out, err = run("list")
+    head, *rows = out.splitlines()
+    assert (status, err) == (0, "")
+    titles = "ID NAME STATE QUEUE REVISION SUBMITTED TOOK DONE NOTE"
+    assert " ".join(head.split()) == titles
+    assert [row.split()[:3] for row in rows] == [
+        ["3", "index", "held"],
+        ["2", "index", "failed"],
+        ["1", "index", "succeeded"],
+    ]
+    assert rows[0].endswith("no live revision knows it")
+    assert rows[1].endswith("ValueError: no such file")
+    assert "2s" in rows[2].split()
+
+
+def test_list_passes_on_what_it_is_narrowed_to(run: Run, daemon: Daemon) -> None:
+    run("list", "--state", "failed", "--queue", "q", "--name", "n", "--limit", "5")
+    assert daemon.seen == [("list", {"state": "failed", "queue": "q", "name": "n", "limit": 5})]
+    assert run("list", "--state", "lost")[0] == 2
+    assert run("list", "--limit", "0")[0] == 2
+
+
+def test_list_shows_at_most_a_hundred_unless_told(run: Run, daemon: Daemon) -> None:
+    daemon.add(*(task(n) for n in range(1, 151)))
+    assert len(run("list")[1].splitlines()) == 101
+    assert len(objects(run("list", "--json", "--limit", "140")[1])) == 140
+
+
+def test_list_of_nothing_prints_nothing(run: Run) -> None:
+    assert run("list") == (0, "", "")
+    assert run("list", "--json") == (0, "", "")
+
+
+def test_list_json_has_each_task_with_its_result(run: Run, daemon: Daemon) -> None:
+    daemon.add(succeeded(1, {"n": 3}), task(2, progress={"done": 1, "total": 4, "note": ""}))
+    found = objects(run("list", "--json")[1])
+    assert [list(each) for each in found] == [TASK_FIELDS, TASK_FIELDS]
+    assert [each["id"] for each in found] == ["2", "1"]
+    assert found[0]["progress"] == {"done": 1, "total": 4, "note": ""}
+    assert found[1]["result"] == {"n": 3}
+
+
+def test_show_tells_all_there_is(run: Run, daemon: Daemon) -> None:
+    daemon.add(succeeded(1, [1, 2]), failed(2) | {"key": "", "priority": 3})
+    status, out, _ = run("show", "1", "2")
+    first, second = (
+        dict(line.split(maxsplit=1) for line in page.splitlines() if line[:1].strip())
+        for page in out.split("\n\n")[:2]
+    )
+    assert status == 0
+    assert (first["state"], first["result"], first["took"]) == ("succeeded", "[1, 2]", "2s")
+    assert "error" not in first
+    assert (second["error"], second["key"]) == ("ValueError: no such file", "''")
+    assert "result" not in second
+    assert out.endswith("\nin f\n        x\n")
+
+
+def test_show_json_is_one_object_a_line(run: Run, daemon: Daemon) -> None:
+    daemon.add(failed(2))
+    (found,) = objects(run("show", "--json", "2")[1])
+    assert list(found) == TASK_FIELDS
+    assert found["error"]["type"] == "ValueError"
+    assert (found["id"], found["ended"]) == ("2", 1002.0)
+
+
+def test_an_unknown_task_is_1_with_the_reason(run: Run, daemon: Daemon) -> None:
+    for op in ("log", "cancel", "retry", "follow"):
+        daemon.answers[op] = lambda fields: daemon.known(5)
+    for verb in ("show", "wait", "follow", "logs", "cancel", "retry"):
+        assert run(verb, "5") == (1, "", "taskctl: no task 5\n"), verb
+
+
+@pytest.mark.parametrize("word", ["x", "0", "-1", "1.5", "99999999999999999999", "\u0661"])
+def test_what_is_no_task_id_is_usage(run: Run, word: str) -> None:
+    assert run("show", word)[0] == 2
+
+
+STATUS = {
+    "pid": 7,
+    "revision": "r41",
+    "release": "/srv/r41",
+    "confirmed": "/srv/r41",
+    "symlink": "/srv/r42",
+    "states": {"queued": 3, "running": 2, "succeeded": 0},
+    "queues": {"default": {"running": 2, "queued": 3, "concurrency": 8}},
+    "taskd": "0.1.0",
+    "note": "",
+}
+
+
+def test_status_is_a_short_page(run: Run, daemon: Daemon) -> None:
+    daemon.answers["status"] = lambda fields: STATUS
+    assert run("status") == (
+        0,
+        "taskd 0.1.0, pid 7\n"
+        "revision r41: /srv/r41\n"
+        "the symlink names another release: /srv/r42 (taskctl reload)\n"
+        "\n"
+        "tasks: 3 queued, 2 running\n"
+        "\n"
+        "QUEUE    RUNNING  QUEUED  CONCURRENCY\n"
+        "default        2       3            8\n",
+        "",
+    )
+
+
+def test_status_json_has_the_documented_fields(run: Run, daemon: Daemon) -> None:
+    daemon.answers["status"] = lambda fields: STATUS
+    (found,) = objects(run("status", "--json")[1])
+    names = ["pid", "revision", "release", "confirmed", "symlink", "states", "queues"]
+    assert list(found) == names
+    assert found == {name: STATUS[name] for name in names}
+
+
+REVISION = {
+    "revision": "r41",
+    "path": "/srv/r41",
+    "hash": "ab12",
+    "state": "draining",
+    "workers": 2,
+    "running": 1,
+    "waiting": 0,
+}
+
+
+def test_revisions_are_a_table_or_json(run: Run, daemon: Daemon) -> None:
+    daemon.answers["revisions"] = lambda fields: {"revisions": [REVISION, REVISION | {"more": 1}]}
+    assert objects(run("revisions", "--json")[1]) == [REVISION, REVISION]
+    head, row, _ = run("revisions")[1].splitlines()
+    assert " ".join(head.split()) == "REVISION STATE WORKERS RUNNING WAITING PATH"
+    assert row.split() == ["r41", "draining", "2", "1", "0", "/srv/r41"]
+
+
+def test_logs_are_passed_on_byte_for_byte(daemon: Daemon) -> None:
+    text = bytes(range(256)) * 10
+
+    def part(fields: dict[str, Any]) -> dict[str, Any]:
+        start = fields.get("offset", 0)
+        some = text[start : start + 1000]
+        return {"data": some, "offset": start + len(some), "size": len(text), "ended": False}
+
+    daemon.answers["log"] = part
+    with spawn(daemon, "logs", "5") as ran:
+        assert ran.communicate(timeout=60) == (text, b"")
+    assert ran.returncode == 0
+
+
+def test_logs_follow_goes_on_until_the_task_has_ended(daemon: Daemon) -> None:
+    parts = [b"one\n", b"", b"two\n"]
+    size = 0
+
+    def part(fields: dict[str, Any]) -> dict[str, Any]:
+        nonlocal size
+        some = parts.pop(0)
+        assert fields.get("offset", 0) == size
+        size += len(some)
+        return {"data": some, "offset": size, "size": size, "ended": not parts}
+
+    daemon.answers["log"] = part
+    with spawn(daemon, "logs", "-f", "5") as ran:
+        assert ran.communicate(timeout=60) == (b"one\ntwo\n", b"")
+    assert ran.returncode == 0
