@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from cli_daemon import TASK_FIELDS, Daemon, Run, failed, objects, spawn, succeeded, task
 
-pytest_plugins = ("cli_daemon",)
-
 
 def test_list_is_a_table_with_the_newest_first(run: Run, daemon: Daemon) -> None:
     daemon.add(succeeded(1), failed(2), task(3, "held", reason="no live\nrevision knows it"))

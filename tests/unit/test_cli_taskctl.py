@@ -28,8 +28,6 @@ from taskd.cli import taskctl
 from taskd.errors import DeployRefused, KeyConflict, Refused
 from taskd.protocol import data
 
-pytest_plugins = ("cli_daemon",)
-
 
 # ── submit and run ───────────────────────────────────────────────────────────────────────────
 
