@@ -28,7 +28,6 @@ from taskd.cli import taskctl
 from taskd.errors import DeployRefused, KeyConflict, Refused
 from taskd.protocol import data
 
-
 # ── submit and run ───────────────────────────────────────────────────────────────────────────
 
 
