@@ -1,7 +1,8 @@
 """The new image: adopt what the snapshot says by looking only, confirm, then serve.
 
 Until ``confirmed`` is written nothing is read, accepted, reaped, dispatched or written: what the
-old master left is untouched. From then on the way is forward.
+old master left is untouched, so that ``upgrade.takeover`` can give it back. From then on the way
+is forward.
 """
 
 from __future__ import annotations
@@ -11,57 +12,132 @@ import stat
 import time
 
 from taskd import log
-from taskd.errors import ProtocolError
+from taskd.errors import DeployRefused, ProtocolError
 from taskd.master import load, recovery
 from taskd.master.core import Master
 from taskd.master.ledger import Entry, Kind
 from taskd.master.wire import Messages
 from taskd.posix import process
 from taskd.systemd import notify
-from taskd.upgrade import confirmed, image, snapshot
+from taskd.upgrade import confirmed, image, marker, snapshot, steps
+from taskd.upgrade.snapshot import Snapshot
 
 _STANDARD = {0, 1, 2}
 
 
-def main(fd: int) -> int:
-    """Be the master that the snapshot in ``fd`` describes; the exit status of the daemon."""
+def adopt(fd: int) -> Adopted:
+    """The master that the snapshot in ``fd`` describes, whole and idle. Raises whatever fails."""
+    steps.reach("read the snapshot")
     taken = snapshot.read(fd)
-    os.close(fd)
+    steps.reach("check the descriptors")
     handed = load.entries(taken)
     _close_on_exec(handed)
-    _close_unclaimed({entry.fd for entry in handed})
-    _check_kinds(handed)
+    check_kinds(handed)
+    steps.reach("load")
     master = load.Loader(taken).load()
-    _check_children(master)
-    _confirm(master)
-    image.disarm()
-    _go_on(master, taken.fields["wishes"])
-    master.loop.run()
-    master.close()
-    return 0
+    steps.reach("check the children")
+    check_children(master)
+    steps.reach("open the store")
+    master.open_store()
+    return Adopted(master, taken, fd)
+
+
+class Adopted:
+    """An adopted master before the decision: ``confirm`` and ``serve``, or ``serve_on``."""
+
+    def __init__(self, master: Master, taken: Snapshot, fd: int) -> None:
+        self._master = master
+        self._wishes: list[int] = taken.fields["wishes"]
+        self._fd = fd
+
+    def confirm(self) -> None:
+        """The point of no return: any start uses the new release from here on."""
+        target = self._master.deploy.target
+        assert target is not None
+        places = self._master.places
+        before = confirmed.read(places.confirmed)
+        previous = before.release if before else None
+        if before is not None and previous == target.path:
+            previous = before.previous
+        now = confirmed.Confirmed(target.path, previous, target.fingerprint or "", time.time())
+        confirmed.write(places.confirmed, now)
+
+    def serve(self) -> int:
+        """Forward: the new revision serves."""
+        steps.reach("disarm")
+        self._settle_in()
+        master = self._master
+        target = master.deploy.target
+        assert target is not None
+        steps.reach("announce")
+        before = master.revisions.current
+        master.revisions.confirm(target)
+        master.is_serving = True
+        master.deploy.confirmed(before.name if before else None)
+        steps.reach("serve")
+        return self._run()
+
+    def serve_on(self, reason: str) -> int:
+        """We are the image that was there before: the deploy failed, and nothing has changed."""
+        self._settle_in()
+        master = self._master
+        target = master.deploy.target
+        name = target.name if target is not None else "the new revision"
+        master.is_serving = True
+        master.deploy.gave_back(DeployRefused(f"{name} did not take over, {reason}"))
+        return self._run()
+
+    def _settle_in(self) -> None:
+        """It is decided: no timer, no snapshot, and nobody's descriptors any more."""
+        image.disarm()
+        os.close(self._fd)
+        marker.remove(self._master.places.state)
+        steps.handed.clear()
+        _close_unclaimed(self._master)
+
+    def _run(self) -> int:
+        """Read, reap, accept, dispatch; until told to stop."""
+        master = self._master
+        for client in master.clients:
+            client.wire.start()
+        for channel in _channels(master):
+            channel.wire.start()
+            channel.pump()
+        master.clients.pump()
+        recovery.resume(master)
+        master.catch_signals()
+        image.let_signals_through()
+        master.serve()
+        master.revisions.tidy()
+        notify.tell("READY=1", f"STATUS={master.status_line()}")
+        for number in self._wishes:
+            os.kill(os.getpid(), number)
+        master.loop.run()
+        master.close()
+        return 0
 
 
 def _close_on_exec(handed: list[Entry]) -> None:
     for entry in handed:
         os.set_inheritable(entry.fd, False)
+    steps.handed.extend(entry.fd for entry in handed)
 
 
-def _close_unclaimed(known: set[int]) -> None:
+def _close_unclaimed(master: Master) -> None:
     """What came over the exec without being in the ledger has no owner: close it, and say so."""
+    known = {entry.fd for entry in master.ledger.entries()} | _STANDARD
     for name in os.listdir("/proc/self/fd"):
         fd = int(name)
-        if fd in known or fd in _STANDARD:
-            continue
         try:
-            if os.get_inheritable(fd):  # ours alone are close-on-exec
+            if fd not in known and os.get_inheritable(fd):  # what we made is close-on-exec
                 log.warning("closed a descriptor that nobody owns", fd=fd)
                 os.close(fd)
         except OSError:
             continue  # the descriptor of the listing itself
 
 
-def _check_kinds(handed: list[Entry]) -> None:
-    """Each descriptor is what the ledger says. Raises ProtocolError."""
+def check_kinds(handed: list[Entry]) -> None:
+    """Each descriptor is what the ledger says. Raises ProtocolError, OSError."""
     for entry in handed:
         mode = os.fstat(entry.fd).st_mode
         regular = entry.kind in (Kind.SLOT, Kind.LOCK)
@@ -69,51 +145,12 @@ def _check_kinds(handed: list[Entry]) -> None:
             raise ProtocolError(f"descriptor {entry.fd} is not a {entry.kind.value}: {entry.name}")
 
 
-def _check_children(master: Master) -> None:
-    """Our children are the processes that the snapshot means, not others of the same pid."""
+def check_children(master: Master) -> None:
+    """The processes that the snapshot means are there, and not others of the same pid."""
     for revision in master.revisions:
         if revision.pid is not None and revision.start:
-            found = process.start_time(revision.pid)
-            if found != revision.start:
+            if process.start_time(revision.pid) != revision.start:
                 raise ProtocolError(f"pid {revision.pid} is not the zygote of {revision.name}")
-
-
-def _confirm(master: Master) -> None:
-    """The point of no return: any start uses this release from here on."""
-    target = master.deploy.target
-    assert target is not None
-    before = confirmed.read(master.places.confirmed)
-    previous = before.release if before else None
-    if previous == target.path and before is not None:
-        previous = before.previous
-    confirmed.write(
-        master.places.confirmed,
-        confirmed.Confirmed(target.path, previous, target.fingerprint or "", time.time()),
-    )
-
-
-def _go_on(master: Master, wishes: list[int]) -> None:
-    """Serve: from here on everything may be read, reaped and dispatched."""
-    target = master.deploy.target
-    assert target is not None
-    before = master.revisions.current
-    master.revisions.confirm(target)
-    master.is_serving = True
-    master.deploy.confirmed(before.name if before else None)
-    for client in master.clients:
-        client.wire.start()
-    for channel in _channels(master):
-        channel.wire.start()
-        channel.pump()
-    master.clients.pump()
-    recovery.resume(master)
-    master.catch_signals()
-    image.let_signals_through()
-    master.serve()
-    master.revisions.tidy()
-    notify.tell("READY=1", f"STATUS={target.name}")
-    for number in wishes:
-        os.kill(os.getpid(), number)
 
 
 def _channels(master: Master) -> list[Messages]:

@@ -50,8 +50,9 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     list      state?, queue?, name?, limit? (100), before? → {tasks: [TASK…]} newest first, with
               ids below ``before``, without results. It may hold fewer than ``limit`` asks for, if
               they would not fit in a frame; an empty one is the end.
-    status    → {pid, revision, release, confirmed, symlink, states: {…}, queues: {name:
-              {running, queued, concurrency}}, taskd, note}
+    status    → {pid, revision, release, confirmed, symlink, link, states: {…}, queues: {name:
+              {running, queued, concurrency}}, taskd, note}; ``link``: the path that ``[app]
+              release`` names, ``symlink``: what it points to
     wait      tasks: [id…] → stream of {"task": TASK}, one as each is settled; end {}
     follow    tasks: [id…], after? (0), progress? (false) → stream as above; end {} once every
               one is settled and its events are sent
@@ -60,15 +61,26 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               task is settled
     cancel    task → {state, was}; the wish is on disk before the reply
     retry     task → {state}
-    revisions → {revisions: [{revision, path, hash, state, workers, running, waiting}…]}
-    reload    release? → {revision, previous, pause: seconds}; control.sock only; the reply comes
-              from the new master
+    revisions → {revisions: [{revision, path, hash, state, workers, running, waiting, age: seconds,
+              memory: bytes or null, holds: [{task, name}…] (at most 10)}…], rejected: [{revision,
+              path, reason, at}…] (the latest last)}
+    reload    release?, plan? (false), allow_held? (false) → {revision, previous, pause: seconds,
+              plan: PLAN}; control.sock only; the reply comes from the new master. With ``plan``
+              nothing is changed: → {plan: PLAN}
+    rollback  plan?, allow_held? → as reload, of the release that was confirmed before this one
+    drain     revision, how? ("finish", "checkpoint" or "now") → {running, asked}: what keeps that
+              draining revision alive; "checkpoint" asks its tasks to leave at their next safe
+              point, "now" ends them (they continue from what is saved); control.sock only
     stop      stream → {}
 
     TASK is {id: 17, name, queue, state, shown, reason, attempt, revision, progress, result:
     bytes or null, error: {type, message, traceback} or null, submitted, started, ended, owner,
     priority, key, run_at}; times are Unix seconds; ``shown`` is the state with ``retrying`` and
     ``resuming`` told apart.
+
+    PLAN is {target, running: [{task, name, revision, verdict, why}…], waiting: [{name, version,
+    shape, count, verdict, why}…], warnings: [text…]}; verdict is "finishes" (on its revision),
+    "moves" (now), "continues" (of what waits) or "held" (would be, with why).
 
 Limits
     A frame is at most frames.LIMIT bytes, nested at most data.DEPTH deep. On submit.sock a peer

@@ -62,6 +62,8 @@ _NEW_TASK: Fields = {
     ),
 }
 
+_DEPLOY: Fields = {"plan": Field(bool), "allow_held": Field(bool)}
+
 OPERATIONS: dict[str, Fields] = {
     "submit": {"tasks": Field(list, 1, MAX_BATCH, required=True, each=_NEW_TASK)},
     "show": {"task": _TASK_ID},
@@ -83,7 +85,12 @@ OPERATIONS: dict[str, Fields] = {
     "cancel": {"task": _TASK_ID},
     "retry": {"task": _TASK_ID},
     "revisions": {},
-    "reload": {"release": Field(str, 1, 4096)},
+    "reload": {"release": Field(str, 1, 4096), **_DEPLOY},
+    "rollback": _DEPLOY,
+    "drain": {
+        "revision": _NAME._replace(required=True),
+        "how": Field(str, among=frozenset(("finish", "checkpoint", "now"))),
+    },
     "stop": {"stream": _TASK_ID},
 }
 

@@ -1,4 +1,7 @@
-"""The protocol of ``worker.sock``: version 1, between the master and its zygotes and workers.
+"""The protocol of ``worker.sock``: version 2, between the master and its zygotes and workers.
+
+Version 2 added ``plan``, ``planned`` and ``version`` in ``run``; a master sends them only to a
+worker whose hello says 2 or more.
 
 Frames as in ``frames``, each body one CBOR map without tags whose ``type`` says which message it
 is; unknown fields are ignored, so that old workers and new masters live together. User values
@@ -14,7 +17,10 @@ Zygote → master
     hello      role "zygote", version, id: bytes16, pid, start (clock ticks since boot)
     identity   hash: what the release's files are (see ``revision.release``), before any import
     manifest   taskd, python, forks: bool, warnings: [str], tasks: {name: {version, queue,
-               retries, on_deploy, params: [[name, required]…], any: bool, reads: [version…]}}
+               retries, on_deploy, params: [[name, required]…], any: bool, reads: [version…],
+               names: [str…] or null}}; ``reads``: versions of saved state that it can take, by a
+               whole chain of migrations; ``names``: of the steps and loops that the function's
+               source names, null where that cannot be told
     broken     message (one line), traceback: the app does not import; the zygote exits
     forked     worker, pid, start
     unforked   worker, message: the fork failed
@@ -36,11 +42,19 @@ Worker → master
     waiting    task, attempt, message: cannot save (disk full) and waits; empty when over
     ended      task, attempt, offset: the ``end`` record stands in the slot at that offset
     denied     task, attempt: this worker never began it
+    planned    checked: int, migrated: int, refused: [[ref, why]…], probe: null or why the app's
+               own probe failed: the answer to ``plan``
 
 Master → worker
     run        task, attempt, name, args: bytes, saved: bytes or null, load: path or null (args
                and saved stand in that file instead, being large), log: path, scratch: path,
                revision, environment: {…}, options: {…}
+               version: of the task function that saved ``saved``, or, where nothing is saved,
+               the one at submission (a migration may rewrite the arguments)
+    plan       path: answer for each item in that file whether this revision can take it. The file
+               is a CBOR map {probe: null or "module:function", items: [{ref: int, name, args:
+               bytes, saved: bytes or null, version: int}…]}; it is the worker's to remove. What
+               is in it are copies: migrating them here changes nothing
     leave      task, attempt, why: leave at the next safe point
     cancel     task, attempt, why: likewise, and the task is cancelled
     noted      task, attempt, answer: "recorded", "already recorded" or "superseded": the end is
@@ -50,4 +64,7 @@ Master → worker
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
+"""What this code speaks as a worker; as a master it speaks every one from LOWEST on."""
+
+LOWEST = 1

@@ -1,0 +1,35 @@
+"""The file ``handoff`` in the state directory: a deploy is between its exec and its decision.
+
+Written just before the exec, removed as soon as the new image has confirmed or given back. A
+start that finds it knows that the daemon died in that window, of which release, and says so; what
+it starts is decided by ``confirmed`` alone. Not synced: it only tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+
+def _path(state: str) -> str:
+    return os.path.join(state, "handoff")
+
+
+def write(state: str, release: str) -> None:
+    """Raises OSError (a full disk refuses the deploy)."""
+    with open(_path(state), "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(release)
+
+
+def remove(state: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(_path(state))
+
+
+def read(state: str) -> str | None:
+    """The release whose handoff was cut off, or None."""
+    try:
+        with open(_path(state), encoding="utf-8", errors="surrogateescape") as file:
+            return file.read() or None
+    except OSError:
+        return None

@@ -1,0 +1,86 @@
+"""The steps of a handoff, by name: what a failure is told with, and where tests make one happen.
+
+Runs in the old master, in the trial and in the new image, from its first line on: so it imports
+next to nothing. ``reach`` notes the step that begins. Where ``$TASKD_FAULT`` names a file (only
+tests do that), the file's one line "STEP KIND" makes that step fail, once: the file is removed
+first. KIND is exception, exit, hang, kill, stop or segfault.
+"""
+
+from __future__ import annotations
+
+import os
+
+OLD = ("prove", "plan", "try", "quiesce", "empty", "hold signals", "flush", "close the store",
+       "take the snapshot", "open the descriptors", "exec")  # fmt: skip
+"""In the old master; everything before ``exec`` is undone by a refusal."""
+
+NEW = ("first stage", "read the snapshot", "check the descriptors", "load", "check the children",
+       "open the store", "confirm")  # fmt: skip
+"""In the new image, before the point of no return: a failure goes back to the old image."""
+
+AFTER = ("disarm", "announce", "serve")
+"""Behind the point of no return: a failure is a crash, and the next start is the new release."""
+
+ALL = (*OLD, *NEW, *AFTER)
+
+POINT_OF_NO_RETURN = "disarm"
+"""The first step with ``confirmed`` naming the new release."""
+
+_fault_file = os.environ.get("TASKD_FAULT")
+
+
+class Place:
+    """Which step this process is at; ``passed`` is True behind the point of no return."""
+
+    def __init__(self) -> None:
+        self.step = NEW[0]
+        self.passed = False
+
+
+here = Place()
+
+handed: list[int] = []
+"""In the new image: the descriptors that came over the exec, once they are close-on-exec again."""
+
+
+def reach(step: str) -> None:
+    """The named step begins. Invariant: what may only come before ``confirmed`` is written comes
+    before it."""
+    assert step in ALL, step
+    assert not (here.passed and step in NEW), f"{step} behind the point of no return"
+    here.step = step
+    here.passed = step in AFTER
+    if _fault_file is not None:
+        _fail_if_asked(step, _fault_file)
+
+
+def _fail_if_asked(step: str, path: str) -> None:
+    try:
+        with open(path, encoding="ascii") as file:
+            wanted, _, kind = file.read().strip().rpartition(" ")
+    except FileNotFoundError:
+        return
+    if wanted != step:
+        return
+    os.unlink(path)
+    _fail(step, kind)
+
+
+def _fail(step: str, kind: str) -> None:
+    import signal
+    import sys
+    import time
+
+    match kind:
+        case "exception":
+            raise RuntimeError(f"asked to fail at '{step}'")
+        case "exit":
+            sys.exit(3)
+        case "hang":
+            time.sleep(3600)
+        case "segfault":
+            import ctypes
+
+            ctypes.string_at(0)
+        case "kill" | "stop":
+            os.kill(os.getpid(), signal.SIGKILL if kind == "kill" else signal.SIGSTOP)

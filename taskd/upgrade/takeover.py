@@ -1,0 +1,107 @@
+"""The first stage of a new image: import the rest, adopt, confirm; or go back where we came from.
+
+Entry: ``python -P -m taskd.upgrade.takeover SNAPSHOT BEFORE [REASON]``. SNAPSHOT is a descriptor,
+BEFORE the Python of the image before this one, REASON (a descriptor) is there when this image is
+that one and the deploy failed.
+
+Until ``confirmed`` is written nothing was read, accepted, reaped, dispatched or written: so the
+image before this one can be given the same snapshot and goes on as if nothing had been. That is
+what happens on any exception, and when the deadline passes (a thread of its own sees to that,
+also while an import hangs). A process that cannot even do that is killed by the interval timer
+armed before the exec; then, as after any crash here, the next start takes what ``confirmed`` says.
+
+Imports next to nothing itself: whatever can fail to import must fail inside ``main``.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import sys
+
+from taskd.upgrade import steps
+
+DEADLINE = 10.0
+"""Seconds from the first line to ``confirmed``."""
+
+MODULE = "taskd.upgrade.takeover"
+
+
+def main() -> int:
+    """The exit status of the daemon, once it has served to its end."""
+    fd, before = int(sys.argv[1]), sys.argv[2]
+    reason = _read_reason(int(sys.argv[3])) if len(sys.argv) > 3 else None
+    if reason is not None:
+        return _return(fd, reason)
+    decision = _thread.allocate_lock()  # whoever takes it decides: forward or back
+    _thread.start_new_thread(_watch, (decision, fd, before))
+    try:
+        steps.reach("first stage")
+        from taskd.master import adopt
+
+        adopted = adopt.adopt(fd)
+        steps.reach("confirm")
+        _decide(decision)
+        adopted.confirm()
+    except BaseException as error:  # whatever it is: the old image serves on
+        if steps.here.step != "confirm":
+            _decide(decision)
+        _go_back(fd, before, f"at the step '{steps.here.step}': {_told(error)}")
+    return adopted.serve()
+
+
+def _decide(decision: _thread.LockType) -> None:
+    """Take the decision from the thread that watches the deadline; if it has it, wait for its exec."""
+    if not decision.acquire(blocking=False):
+        _wait_for_ever()
+
+
+def _return(fd: int, reason: str) -> int:
+    """We are the old image again. A failure here is a crash: there is nothing left to go back to."""
+    from taskd.master import adopt
+
+    return adopt.adopt(fd).serve_on(reason)
+
+
+def _told(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _watch(decision: _thread.LockType, fd: int, before: str) -> None:
+    """In a thread of its own: past the deadline, go back, whatever the main thread is doing."""
+    import time
+
+    time.sleep(DEADLINE)
+    if decision.acquire(blocking=False):
+        where = steps.here.step
+        _go_back(fd, before, f"at the step '{where}': not done after {DEADLINE:.0f} s")
+
+
+def _wait_for_ever() -> None:
+    lock = _thread.allocate_lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def _go_back(fd: int, before: str, reason: str) -> None:
+    """Exec the image before this one with the same snapshot and every descriptor it named."""
+    import signal
+
+    signal.setitimer(signal.ITIMER_REAL, 2 * DEADLINE)  # that image must not hang either
+    told = os.memfd_create("taskd-reason", 0)
+    os.write(told, reason.encode(errors="replace")[:4096])
+    os.set_inheritable(fd, True)
+    for handed in steps.handed:
+        os.set_inheritable(handed, True)
+    os.execv(before, [before, "-P", "-m", MODULE, str(fd), before, str(told)])
+
+
+def _read_reason(fd: int) -> str:
+    reason = os.pread(fd, 4096, 0).decode(errors="replace")
+    os.close(fd)
+    return reason
+
+
+if __name__ == "__main__":
+    sys.exit(main())
