@@ -245,6 +245,19 @@ class Attempts:
             kept.apply(record.kind, record.fields)
         return kept
 
+    def saved_so_far(self, running: Running) -> Saved | None:
+        """What a running attempt has saved up to now, added up; None: nothing yet."""
+        worker = self._workers.get(running.task)
+        if worker is not None and worker.slot_fd >= 0:
+            with contextlib.suppress(Error, OSError):
+                content = slot_reader.read(worker.slot_fd)
+                begin = content.begin
+                if begin is not None and (begin["task"], begin["attempt"]) == _attempt(running):
+                    if content.saves:
+                        return self._add_up(running.task, content)
+        stored = self._master.reader.saved(running.task)
+        return None if stored is None else Saved.decode(stored)
+
     # ── the one write ────────────────────────────────────────────────────────────────────────
 
     def settle(

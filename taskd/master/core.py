@@ -51,8 +51,7 @@ class Master:
         self.is_frozen = False
         self._committed = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.writer = Writer(lambda: SqliteStore(places.store), self._committed)
-        self.writer.start()
-        self.reader = SqliteReader(places.store)
+        self.helpers: dict[int, Callable[[int], None]] = {}
         self.listeners: dict[str, socket.socket] = {}
         self.revisions = Revisions(self)
         self.workers = Workers(self)
@@ -69,7 +68,19 @@ class Master:
     def stopping(self) -> bool:
         return self.stop.under_way
 
+    def status_line(self) -> str:
+        """One line for systemd's status."""
+        current = self.revisions.current
+        running = len(self.attempts.all())
+        line = f"{current.name if current else 'starting'}; {running} running"
+        return f"{line}; {self.note}" if self.note else line
+
     # ── the store ────────────────────────────────────────────────────────────────────────────
+
+    def open_store(self) -> None:
+        """Raises StoreError. Nothing before this touches the store."""
+        self.writer.start()
+        self.reader = SqliteReader(self.places.store)
 
     def write(self, operation: Operation, done: Callable[[Applied | StoreError], None]) -> None:
         """Apply ``operation``; ``done`` is called in the loop once it is on disk (or refused)."""
@@ -124,6 +135,10 @@ class Master:
 
     def reap(self) -> None:
         """Look at every child that may have died."""
+        for pid in list(self.helpers):
+            dead, status = os.waitpid(pid, os.WNOHANG)
+            if dead:
+                self.helpers.pop(pid)(status)
         for revision in list(self.revisions):
             if revision.pid is not None:
                 with contextlib.suppress(ChildProcessError):
@@ -137,6 +152,7 @@ class Master:
     def _reap_strays(self) -> None:
         """Orphans of orphans that became our children and are dead: only their zombies are left."""
         known = {w.pid for w in self.workers} | {r.pid for r in self.revisions}
+        known |= self.helpers.keys()
         for pid in tree.children():
             if pid not in known:
                 with contextlib.suppress(ChildProcessError):

@@ -44,9 +44,11 @@ def dump(master: Master, wishes: list[int], phase: Phase) -> bytes:
             "target": deploy.target.number,
             "paused_at": deploy.paused_at,
             "callers": [[each.client, each.request] for each in deploy.callers],
+            "plan": deploy.plan,
         },
         "wishes": wishes,
         "note": master.note,
+        "rejected": [list(each) for each in master.revisions.rejected],
     }
     return snapshot.encode(fields, carried)
 
@@ -62,6 +64,8 @@ def _revision(revision: Revision, carried: Carried) -> dict[str, Any]:
         "forks": revision.forks,
         "zygote_id": revision.zygote_id,
         "zygote_retired": revision.zygote_retired,
+        "python": revision.python,
+        "since": revision.since,
         "pid": revision.pid,
         "start": revision.start,
         "channel": _channel(revision.channel, carried),
@@ -82,6 +86,7 @@ def _worker(worker: Worker, carried: Carried) -> dict[str, Any]:
         "pid": worker.pid,
         "start": worker.start,
         "served": worker.served,
+        "version": worker.version,
         "is_ours": worker.is_ours,
         "asked_to_leave": worker.asked_to_leave,
         "has_slot": worker.slot_fd >= 0,

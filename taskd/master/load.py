@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from typing import Any
 
 from taskd.config import App, Config
@@ -16,7 +17,7 @@ from taskd.master.clients import Client
 from taskd.master.core import Master
 from taskd.master.deploy import Caller
 from taskd.master.ledger import Entry, Kind
-from taskd.master.revisions import Revision
+from taskd.master.revisions import Rejected, Revision
 from taskd.master.running import Running
 from taskd.master.wire import Messages, Wire
 from taskd.master.workers import Worker
@@ -63,6 +64,7 @@ class Loader:
             self._load_client(each)
         self._load_deploy(fields["deploy"])
         self.master.note = fields["note"]
+        self.master.revisions.rejected = [Rejected(*each) for each in fields.get("rejected", [])]
         if self._unclaimed:
             raise ProtocolError(f"descriptors that nobody claims: {', '.join(self._unclaimed)}")
         return self.master
@@ -87,11 +89,14 @@ class Loader:
         return Messages(Wire(self.master.loop, self._socket(name), unsent), unread)
 
     def _load_revision(self, fields: dict[str, Any]) -> None:
-        revision = Revision(fields["path"], fields["number"], App(**fields["app"]))
+        app = {name: fields["app"][name] for name in App._fields if name in fields["app"]}
+        revision = Revision(fields["path"], fields["number"], App(**app))
         revision.state = RevisionState(fields["state"])
         for name in ("fingerprint", "tasks", "forks", "zygote_id", "zygote_retired", "pid",
                      "start"):  # fmt: skip
             setattr(revision, name, fields[name])
+        revision.python = fields.get("python", sys.executable)
+        revision.since = fields.get("since", 0.0)
         self.master.revisions.restore(revision)
         if fields["channel"] is not None:
             revision.channel = self._messages(revision.ledger_name, fields["channel"])
@@ -105,6 +110,7 @@ class Loader:
         worker.state = WorkerState(fields["state"])
         for name in ("pid", "start", "served", "is_ours", "asked_to_leave"):
             setattr(worker, name, fields[name])
+        worker.version = fields.get("version", 1)
         master.workers.restore(worker)
         if fields["has_slot"]:
             worker.slot_fd = self._claim(worker.slot_name)
@@ -146,6 +152,7 @@ class Loader:
         deploy.target = self.master.revisions.by_number(fields["target"])
         deploy.paused_at = fields["paused_at"]
         deploy.callers = [Caller(client, request) for client, request in fields["callers"]]
+        deploy.plan = fields.get("plan")
 
 
 def _load_running(fields: dict[str, Any]) -> Running:

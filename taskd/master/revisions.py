@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskd import log
 from taskd.config import App
@@ -19,6 +20,7 @@ from taskd.master.ledger import Kind
 from taskd.master.loop import Timer
 from taskd.master.wire import Messages
 from taskd.model.revision import LIVE, REVISIONS, RevisionEvent, RevisionState
+from taskd.model.routing import Held, route
 from taskd.model.table import after
 from taskd.posix import spawn
 from taskd.protocol import boot
@@ -36,7 +38,8 @@ class Revision:
 
     ``name``: the release directory's base name. ``key``: its real path and fingerprint; the
     fingerprint is None until the zygote has told it. ``app``: the configuration it was deployed
-    with, which its zygote is started with for as long as it lives. ``tasks``: the manifest's.
+    with, which its zygote is started with for as long as it lives. ``python``: the release's, as it
+    was when the zygote was started; ``since``: Unix seconds. ``tasks``: the manifest's.
     ``number``: grows with every start, so that the newest live revision can be told.
     """
 
@@ -49,6 +52,8 @@ class Revision:
         "number",
         "path",
         "pid",
+        "python",
+        "since",
         "start",
         "state",
         "tasks",
@@ -68,6 +73,8 @@ class Revision:
         self.zygote_id = b""
         self.pid: int | None = None
         self.start = 0
+        self.python = ""
+        self.since = time.time()
         self.channel: Messages | None = None
         self.zygote_retired = False
 
@@ -77,6 +84,19 @@ class Revision:
     @property
     def ledger_name(self) -> str:
         return f"zygote:{self.number}"
+
+
+class Rejected(NamedTuple):
+    """A release that did not prove itself; ``at`` in Unix seconds."""
+
+    revision: str
+    path: str
+    reason: str
+    at: float
+
+
+REMEMBERED = 10
+"""Rejected revisions that are remembered."""
 
 
 class Proof:
@@ -101,6 +121,7 @@ class Revisions:
         self._proofs: list[Proof] = []
         self._numbers = 0
         self.current: Revision | None = None
+        self.rejected: list[Rejected] = []
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────
 
@@ -159,7 +180,7 @@ class Revisions:
     def start_zygote(self, revision: Revision) -> None:
         """Raises OSError or DeployRefused if its Python cannot be started."""
         dirs = self._master.places
-        python = release.interpreter(revision.path, revision.app.python)
+        revision.python = release.interpreter(revision.path, revision.app.python)
         revision.zygote_id = secrets.token_bytes(16)
         orders = boot.Boot(
             id=revision.zygote_id,
@@ -171,7 +192,7 @@ class Revisions:
             slots=dirs.slots,
             sockets=dirs.runtime,
         )
-        argv = [python, "-P", "-m", "taskd.zygote"]
+        argv = [revision.python, "-P", "-m", "taskd.zygote"]
         revision.pid = spawn.spawn(argv, boot.encode(orders), spawn.environment())
         log.info("zygote started", revision=revision.name, pid=revision.pid)
 
@@ -190,10 +211,17 @@ class Revisions:
             proof.done(outcome)
 
     def reject(self, revision: Revision) -> None:
-        """Give up a revision that serves nothing: its zygote is killed."""
+        """Give up a revision that serves nothing: its zygote and its probe worker are killed."""
         if revision.state in (RevisionState.STARTING, RevisionState.PROVEN):
             revision.take(RevisionEvent.BROKEN)
+        for worker in self._master.workers.of(revision):
+            self._master.kill(worker.pid or None)
         self._master.kill(revision.pid)
+
+    def remember(self, path: str, reason: str) -> None:
+        """A deploy of the release at ``path`` was refused."""
+        rejected = Rejected(os.path.basename(path), path, reason, time.time())
+        self.rejected = [*self.rejected, rejected][-REMEMBERED:]
 
     # ── the zygote speaks ────────────────────────────────────────────────────────────────────
 
@@ -307,12 +335,24 @@ class Revisions:
         revision.take(RevisionEvent.CONFIRM)
         self.current = revision
 
+    def _is_needed(self, revision: Revision) -> bool:
+        """Whether something waits, or is on its way back to the store, that runs nowhere else."""
+        names = {attempt.name for attempt in self._master.attempts.all()}
+        waiting = {(g.name, g.version) for g in self._master.reader.groups() if g.waiting}
+        others = [(r, r.name, r.tasks) for r in self.live() if r is not revision]
+        return any(
+            name in revision.tasks and isinstance(route(others, name, version), Held)
+            for name, version in waiting | {(name, None) for name in names}
+        )
+
     def tidy(self) -> None:
         """Retire the zygotes that nothing needs, and forget the revisions that are gone."""
         for revision in list(self._all):
             if self._master.workers.any_of(revision):
                 continue
             if revision.state is RevisionState.DRAINING:
+                if self._is_needed(revision):
+                    continue
                 if revision.channel is not None:
                     revision.channel.send({"type": "retire"})
                     revision.zygote_retired = True

@@ -62,6 +62,7 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     chosen = _choose(places.confirmed, settings, release_path)
     process.become_subreaper()
     master = Master(settings, places)
+    master.open_store()
     master.ledger.add(lock, Kind.LOCK, "lock")
     access = settings.access
     submit_mode = 0o666 if access.submit_groups or access.admin_groups else 0o600

@@ -12,8 +12,8 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskd import log
 from taskd.master.ledger import Kind
@@ -21,6 +21,7 @@ from taskd.master.loop import Timer
 from taskd.master.revisions import Revision
 from taskd.master.running import Running
 from taskd.master.wire import Messages, Wire
+from taskd.model.endings import death_in_words
 from taskd.model.revision import LIVE
 from taskd.model.table import after
 from taskd.model.worker import WORKERS, WorkerEvent, WorkerState
@@ -54,6 +55,7 @@ class Worker:
         "slot_fd",
         "start",
         "state",
+        "version",
     )
 
     def __init__(self, worker_id: bytes, revision: Revision) -> None:
@@ -66,6 +68,7 @@ class Worker:
         self.slot_fd = -1
         self.running: Running | None = None
         self.served = 0
+        self.version = 1  # of the worker protocol that it speaks
         self.is_ours = False  # its zygote died: we are its parent
         self.asked_to_leave: str | None = None  # why we end its task, if we do
 
@@ -85,6 +88,15 @@ class Worker:
         return f"slot:{self.id.hex()}"
 
 
+class Probe(NamedTuple):
+    """Who waits for a probe worker: ``on_idle`` once it is up, ``on_message`` with its answer,
+    ``on_death`` if it dies before that."""
+
+    on_idle: Callable[[Worker], None]
+    on_message: Callable[[dict[str, Any]], None]
+    on_death: Callable[[str], None]
+
+
 class Workers:
     """Owns every Worker, and the connections to worker.sock that have not said who they are."""
 
@@ -93,6 +105,7 @@ class Workers:
         self._all: dict[bytes, Worker] = {}
         self._strangers: dict[int, tuple[Messages, Timer]] = {}
         self._wanted: dict[Revision, int] = {}
+        self._probes: dict[bytes, Probe] = {}
         self._fork_paused = False
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────
@@ -142,6 +155,18 @@ class Workers:
             self._all[worker.id] = worker
             revision.channel.send({"type": "fork", "worker": worker.id})
 
+    def probe(self, revision: Revision, probe: Probe) -> None:
+        """Boot one worker of a revision that is proven and not yet live."""
+        assert revision.channel is not None, "a proven revision has a zygote"
+        worker = Worker(secrets.token_bytes(16), revision)
+        self._all[worker.id] = worker
+        self._probes[worker.id] = probe
+        revision.channel.send({"type": "fork", "worker": worker.id})
+
+    def forget_probes(self) -> None:
+        """Nobody waits for them any more."""
+        self._probes.clear()
+
     def _count(self, revision: Revision, *states: WorkerState) -> int:
         return sum(w.revision is revision and w.state in states for w in self._all.values())
 
@@ -161,6 +186,8 @@ class Workers:
             case "unforked" if worker is not None:
                 log.warning(message["message"], revision=revision.name)
                 del self._all[worker.id]
+                if (probe := self._probes.pop(worker.id, None)) is not None:
+                    probe.on_death(message["message"])
                 self._pause_forks()
                 self._master.deploy.on_fork_answered()
             case "exited":
@@ -235,6 +262,7 @@ class Workers:
     def _greet(self, worker: Worker, channel: Messages, message: dict[str, Any]) -> None:
         """It may connect before its zygote's ``forked`` is read: both say the same."""
         worker.pid, worker.start = message["pid"], message["start"]
+        worker.version = message["version"]
         if worker.state is WorkerState.ASKED:
             worker.take(WorkerEvent.FORKED)
         path = os.path.join(self._master.places.slots, os.path.basename(message["slot"]))
@@ -271,14 +299,23 @@ class Workers:
                 self._master.attempts.on_ended(worker, message)
             case "denied":
                 self._master.attempts.on_denied(worker, message)
+            case "planned" if (probe := self._probes.pop(worker.id, None)) is not None:
+                probe.on_message(message)
 
     def _on_idle(self, worker: Worker, reusable: bool) -> None:
         if worker.state is WorkerState.LEAVING:  # retired before it could be told
             self.tell(worker, {"type": "retire"})
             return
         worker.take(WorkerEvent.IDLE)
+        probe = self._probes.get(worker.id)
+        if probe is not None:
+            probe.on_idle(worker)
+            return
         limit = self._master.config.app.tasks_per_worker
-        current = worker.revision is self._master.revisions.current
+        current = worker.revision in (
+            self._master.revisions.current,
+            self._master.deploy.target,  # the probe worker stays, warm
+        )
         wanted = self._wanted.get(worker.revision, 0) > 0 and worker.revision.state in LIVE
         if not reusable or worker.served >= limit or not (current or wanted):
             self.retire(worker)
@@ -306,6 +343,8 @@ class Workers:
         """It is dead and its tree gone: settle its attempt from its slot and forget it."""
         log.info("worker gone", worker=worker.id, pid=worker.pid, revision=worker.revision.name)
         worker.take(WorkerEvent.DIED)
+        if (probe := self._probes.pop(worker.id, None)) is not None:
+            probe.on_death(death_in_words(status))
         if worker.channel is not None:
             worker.channel.wire.close()
             self._on_lost(worker)
@@ -352,6 +391,7 @@ class Workers:
         tree.kill_session(worker.pid)
         spared = {w.pid for w in self._all.values()} - {worker.pid}
         spared |= {r.pid for r in self._master.revisions if r.pid is not None}
+        spared |= self._master.helpers.keys()
         tree.kill_all(spared)
 
     def kill(self, worker: Worker, why: str) -> None:

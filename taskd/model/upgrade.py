@@ -3,8 +3,10 @@
 Pure. Each phase has a deadline; every way out but the last leads back to ``idle`` with a reason,
 and with nothing changed.
 
-    idle ─begin→ proving ─proven→ quiescing ─quiet→ emptying ─empty→ execing ═exec═ adopting ─→ idle
-           ↑________|______refuse______|____________|_________________|
+    idle ─begin→ proving ─proven→ planning ─accepted→ trying ─tried→ quiescing ─quiet→ emptying
+           ↑________|_____refuse_____|_______________|_______________|_______________|
+           |                                                                    empty |
+           └─────────────────────confirm── adopting ←─exec── execing ←────────────────┘
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ class Phase(str, Enum):
 
     IDLE = "idle"
     PROVING = "proving"  # the new zygote imports the app
+    PLANNING = "planning"  # a worker of it answers for everything that waits and runs
+    TRYING = "trying"  # its code adopts a copy of the live state, as a child; hooks run
     QUIESCING = "quiescing"  # no new fork or claim; those under way finish; the log is checkpointed
     EMPTYING = "emptying"  # clients are not read; what they asked for is answered
     EXECING = "execing"  # signals are held; the snapshot is written
@@ -28,6 +32,8 @@ class Step(str, Enum):
 
     BEGIN = "begin"
     PROVEN = "proven"
+    ACCEPTED = "accepted"
+    TRIED = "tried"
     QUIET = "quiet"
     EMPTY = "empty"
     EXEC = "exec"
@@ -37,12 +43,17 @@ class Step(str, Enum):
 
 PHASES: dict[tuple[Phase, Step], Phase] = {
     (Phase.IDLE, Step.BEGIN): Phase.PROVING,
-    (Phase.PROVING, Step.PROVEN): Phase.QUIESCING,
+    (Phase.PROVING, Step.PROVEN): Phase.PLANNING,
+    (Phase.PLANNING, Step.ACCEPTED): Phase.TRYING,
+    (Phase.TRYING, Step.TRIED): Phase.QUIESCING,
     (Phase.QUIESCING, Step.QUIET): Phase.EMPTYING,
     (Phase.EMPTYING, Step.EMPTY): Phase.EXECING,
     (Phase.EXECING, Step.EXEC): Phase.ADOPTING,
     (Phase.ADOPTING, Step.CONFIRM): Phase.IDLE,
+    (Phase.ADOPTING, Step.REFUSE): Phase.IDLE,
     (Phase.PROVING, Step.REFUSE): Phase.IDLE,
+    (Phase.PLANNING, Step.REFUSE): Phase.IDLE,
+    (Phase.TRYING, Step.REFUSE): Phase.IDLE,
     (Phase.QUIESCING, Step.REFUSE): Phase.IDLE,
     (Phase.EMPTYING, Step.REFUSE): Phase.IDLE,
     (Phase.EXECING, Step.REFUSE): Phase.IDLE,

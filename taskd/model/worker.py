@@ -7,7 +7,7 @@ or the store report.
     ask ─→ asked ─forked→ starting ─idle→ idle ─claim→ claimed ─sent→ running ─ended→ ending
                                            ↑ ↑_______unclaim_|                           |
                                            └──────────────────idle──────────────────────┘
-    retire leads from idle to leaving; a death leads from everywhere to dead.
+    plan leads from idle to planning, and the next idle back. retire leads from idle to leaving; a death leads from everywhere to dead.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ class WorkerState(str, Enum):
     ASKED = "asked"  # its zygote was asked to fork it
     STARTING = "starting"  # it has a pid
     IDLE = "idle"
+    PLANNING = "planning"  # answers whether its revision can take what waits and runs
     CLAIMED = "claimed"  # a task is being claimed for it in the store
     RUNNING = "running"
     ENDING = "ending"  # its END is being recorded
@@ -33,6 +34,7 @@ class WorkerEvent(str, Enum):
 
     FORKED = "forked"
     IDLE = "idle"
+    PLAN = "plan"
     CLAIM = "claim"
     UNCLAIM = "unclaim"
     SENT = "sent"
@@ -46,6 +48,8 @@ _S, _E = WorkerState, WorkerEvent
 WORKERS: dict[tuple[WorkerState, WorkerEvent], WorkerState] = {
     (_S.ASKED, _E.FORKED): _S.STARTING,
     (_S.STARTING, _E.IDLE): _S.IDLE,
+    (_S.IDLE, _E.PLAN): _S.PLANNING,
+    (_S.PLANNING, _E.IDLE): _S.IDLE,
     (_S.IDLE, _E.CLAIM): _S.CLAIMED,
     (_S.CLAIMED, _E.UNCLAIM): _S.IDLE,
     (_S.CLAIMED, _E.SENT): _S.RUNNING,

@@ -32,7 +32,9 @@ def memory_file(name: str, content: bytes) -> int:
     return fd
 
 
-def spawn(argv: list[str], stdin: bytes, env: Mapping[str, str]) -> int:
+def spawn(
+    argv: list[str], stdin: bytes, env: Mapping[str, str], stdout: int = 1, stderr: int = 2
+) -> int:
     """Start ``argv`` with ``stdin`` as the content of descriptor 0; returns its pid.
 
     Raises OSError if the program cannot be started (not there, no permission, out of processes).
@@ -43,7 +45,11 @@ def spawn(argv: list[str], stdin: bytes, env: Mapping[str, str]) -> int:
             argv[0],
             argv,
             env,
-            file_actions=[(os.POSIX_SPAWN_DUP2, fd, 0)],
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, fd, 0),
+                (os.POSIX_SPAWN_DUP2, stdout, 1),
+                (os.POSIX_SPAWN_DUP2, stderr, 2),
+            ],
             setsid=True,
             setsigmask=[],
             setsigdef=[s for s in signal.valid_signals() if s not in _UNCATCHABLE],
