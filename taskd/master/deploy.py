@@ -185,6 +185,7 @@ class Deploy:
         target, self.target = self.target, None
         if target is not None and target.state not in LIVE:
             self._master.revisions.reject(target)
+        self._master.revisions.tidy()
         callers, self.callers = self.callers, []
         self._answer_refusal(callers, error)
         if self._master.is_frozen:

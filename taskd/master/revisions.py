@@ -307,10 +307,16 @@ class Revisions:
         revision.take(RevisionEvent.CONFIRM)
         self.current = revision
 
+    def _is_wanted(self, revision: Revision) -> bool:
+        """A deploy is about to promote it (again), although it has no worker just now."""
+        if revision is self._master.deploy.target:
+            return True
+        return any(proof.revision is revision for proof in self._proofs)
+
     def tidy(self) -> None:
         """Retire the zygotes that nothing needs, and forget the revisions that are gone."""
         for revision in list(self._all):
-            if self._master.workers.any_of(revision):
+            if self._master.workers.any_of(revision) or self._is_wanted(revision):
                 continue
             if revision.state is RevisionState.DRAINING:
                 if revision.channel is not None:
