@@ -38,6 +38,7 @@ class App(NamedTuple):
     fork: str
     tasks_per_worker: int
     max_revisions: int
+    probe: str | None = None
 
 
 class Daemon(NamedTuple):
@@ -157,6 +158,13 @@ def _fork(value: Any) -> str:
     return str(value)
 
 
+def _function(value: Any) -> str:
+    module, colon, name = _text(value).partition(":")
+    if not colon or not name.isidentifier() or not all(map(str.isidentifier, module.split("."))):
+        raise _WrongError
+    return str(value)
+
+
 def _count(value: Any) -> int:
     if type(value) is not int or not 1 <= value <= 1_000_000:
         raise _WrongError
@@ -196,6 +204,7 @@ RULES: dict[str, dict[str, _Rule]] = {
         "fork": _Rule(_fork, '"auto", "always" or "never"', "auto"),
         "tasks_per_worker": _Rule(_count, _NUMBER, 100),
         "max_revisions": _Rule(_count, _NUMBER, 16),
+        "probe": _Rule(_function, 'a function of the app, such as "app.health:check"'),
     },
     "daemon": {
         "orphan_grace": _Rule(_seconds, _TIME, 600.0),

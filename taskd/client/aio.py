@@ -102,17 +102,33 @@ class AsyncClient:
         return found
 
     async def status(self) -> dict[str, Any]:
-        """The daemon: pid, revision, release, confirmed, symlink, states, queues, taskd, note."""
+        """The daemon: pid, revision, release, confirmed, symlink, … See ``Client.status``."""
         return await self._do(asks.status())
 
     async def revisions(self) -> list[dict[str, Any]]:
-        """Each live one: revision, path, hash, state, workers, running, waiting."""
+        """Each live one. See ``Client.revisions``."""
         return await self._do(asks.revisions())
 
-    async def reload(self, release: str | None = None) -> dict[str, Any]:
-        """Deploy and wait for the verdict. See ``Client.reload``."""
-        ask = asks.reload(release)
-        return ask.read(await self._wire.run(Asked(ask.op, ask.fields), None))
+    async def rejected(self) -> list[dict[str, Any]]:
+        """The releases that were refused of late, the latest last: revision, path, reason, at."""
+        return await self._do(asks.rejected())
+
+    async def reload(
+        self, release: str | None = None, *, plan: bool = False, allow_held: bool = False
+    ) -> dict[str, Any]:
+        """Deploy and wait for the verdict. See ``Client.reload``.
+
+        One whose awaiting is cancelled goes on: the connection is shared, and stays.
+        """
+        return await self._deploy(asks.reload(release, plan, allow_held))
+
+    async def rollback(self, *, plan: bool = False, allow_held: bool = False) -> dict[str, Any]:
+        """Deploy the release that was confirmed before this one; all else as ``reload``."""
+        return await self._deploy(asks.rollback(plan, allow_held))
+
+    async def drain(self, revision: str, how: str = "finish") -> dict[str, Any]:
+        """Make a draining revision empty sooner; answers {running, asked}. See ``Client.drain``."""
+        return await self._do(asks.drain(revision, how))
 
     async def cancel(self, task: int) -> dict[str, Any]:
         """Cancel a task; answers {state, was}. One that has ended stays as it is."""
@@ -175,6 +191,9 @@ class AsyncClient:
                 raise
             return await self._do(ask.recheck)
         return ask.read(ok)
+
+    async def _deploy(self, ask: asks.Ask[T]) -> T:
+        return ask.read(await self._wire.run(Asked(ask.op, ask.fields), None))
 
     async def _collect(self, ids: list[int], settled: dict[int, TaskInfo]) -> None:
         for start in range(0, len(ids), MAX_WATCHED):

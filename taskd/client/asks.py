@@ -76,8 +76,20 @@ def revisions() -> Ask[list[dict[str, Any]]]:
     return _ask("revisions", {}, lambda ok: _field(ok, "revisions", list))
 
 
-def reload(release: str | None) -> Ask[dict[str, Any]]:
-    return _ask("reload", {"release": release}, _as_it_is)
+def rejected() -> Ask[list[dict[str, Any]]]:
+    return _ask("revisions", {}, lambda ok: _list_or_none(ok, "rejected"))
+
+
+def reload(release: str | None, plan: bool, allow_held: bool) -> Ask[dict[str, Any]]:
+    return _ask("reload", {"release": release, **_wishes(plan, allow_held)}, _as_it_is)
+
+
+def rollback(plan: bool, allow_held: bool) -> Ask[dict[str, Any]]:
+    return _ask("rollback", _wishes(plan, allow_held), _as_it_is)
+
+
+def drain(revision: str, how: str) -> Ask[dict[str, Any]]:
+    return _ask("drain", {"revision": revision, "how": how}, _as_it_is)
 
 
 def cancel(task: int) -> Ask[dict[str, Any]]:
@@ -139,6 +151,15 @@ def _field(ok: dict[str, Any], name: str, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise ProtocolError(f"an answer whose {name} is missing or not a {kind.__name__}")
     return value
+
+
+def _list_or_none(ok: dict[str, Any], name: str) -> list[Any]:
+    """A list that a daemon of an older version does not send is empty."""
+    return _field(ok, name, list) if ok.get(name) is not None else []
+
+
+def _wishes(plan: bool, allow_held: bool) -> dict[str, Any]:
+    return {"plan": plan or None, "allow_held": allow_held or None}
 
 
 def _as_it_is(ok: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """``Client``: the daemon, for ordinary (blocking) Python.
 
 One connection for requests, shared by all threads under a lock; one more for each stream
-(``follow``, ``wait``) and each reload while it lasts, so that none of them holds up the others.
+(``follow``, ``wait``) and each deploy while it lasts, so that none of them holds up the others.
 A lost connection is made again (see ``session``); after a fork the child makes its own.
 """
 
@@ -106,22 +106,51 @@ class Client:
         return found
 
     def status(self) -> dict[str, Any]:
-        """The daemon: pid, revision, release, confirmed, symlink, states, queues, taskd, note."""
+        """The daemon: pid, revision, release, confirmed, symlink, link, states, queues, taskd, note.
+
+        ``link`` is the path that the configuration names, ``symlink`` what it points to.
+        """
         return self._do(asks.status())
 
     def revisions(self) -> list[dict[str, Any]]:
-        """Each live one: revision, path, hash, state, workers, running, waiting."""
+        """Each live one: revision, path, hash, state, workers, running, waiting, age, memory, holds.
+
+        ``age`` in seconds, ``memory`` in bytes or None; ``holds``: at most ten of the tasks that
+        keep it alive, each {task, name}.
+        """
         return self._do(asks.revisions())
 
-    def reload(self, release: str | None = None) -> dict[str, Any]:
+    def rejected(self) -> list[dict[str, Any]]:
+        """The releases that were refused of late, the latest last: revision, path, reason, at."""
+        return self._do(asks.rejected())
+
+    def reload(
+        self, release: str | None = None, *, plan: bool = False, allow_held: bool = False
+    ) -> dict[str, Any]:
         """Deploy ``release`` (default: what the configuration names) and wait for the verdict.
 
-        Answers {revision, previous, pause}, the pause in seconds. Raises DeployRefused with the
-        reason, or Error if the connection is lost before the verdict: it is not asked for twice.
+        Answers {revision, previous, pause, plan}, the pause in seconds; ``plan`` tells what
+        becomes of the tasks: {target, running: [{task, name, revision, verdict, why}…], waiting:
+        [{name, version, shape, count, verdict, why}…], warnings}, a verdict being "finishes",
+        "moves", "continues" or "held". With ``plan`` nothing is changed, and {plan} alone is the
+        answer. A deploy that would hold a task is refused, unless ``allow_held``.
+
+        Raises DeployRefused with the reason, or Error if the connection is lost before the
+        verdict: it is not asked for twice. One that is left before (by Ctrl-C, say) is given up.
         """
-        ask = asks.reload(release)
-        with self._new_link() as link:
-            return ask.read(link.run(Asked(ask.op, ask.fields), None))
+        return self._deploy(asks.reload(release, plan, allow_held))
+
+    def rollback(self, *, plan: bool = False, allow_held: bool = False) -> dict[str, Any]:
+        """Deploy the release that was confirmed before this one; all else as ``reload``."""
+        return self._deploy(asks.rollback(plan, allow_held))
+
+    def drain(self, revision: str, how: str = "finish") -> dict[str, Any]:
+        """Make a draining revision empty sooner; answers {running, asked}.
+
+        ``how``: "finish" asks nothing of its tasks, "checkpoint" has them leave at their next
+        safe point, "now" ends them; they continue on another revision from what is saved.
+        """
+        return self._do(asks.drain(revision, how))
 
     def cancel(self, task: int) -> dict[str, Any]:
         """Cancel a task; answers {state, was}. One that has ended stays as it is."""
@@ -188,6 +217,10 @@ class Client:
                 raise
             return self._do(ask.recheck)
         return ask.read(ok)
+
+    def _deploy(self, ask: asks.Ask[T]) -> T:
+        with self._new_link() as link:
+            return ask.read(link.run(Asked(ask.op, ask.fields), None))
 
     def _stream(
         self, op: str, fields: dict[str, Any], deadline: float | None

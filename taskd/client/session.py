@@ -2,8 +2,8 @@
 
 A ``Session`` outlives its connections. It knows every request that has no answer yet and every
 stream that is open; on a new connection it sends them again in their order, streams from where
-they were. That is sound since each operation but ``reload`` may be repeated: ``submit`` carries
-an id that makes it one task, the others set a wish or only read.
+they were. That is sound since each operation but a deploy (``reload``, ``rollback``) may be repeated:
+``submit`` carries an id that makes it one task, the others set a wish or only read.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from taskd.protocol.client_side import (
 )
 from taskd.protocol.operations import STREAMS
 
-NOT_REPEATED = frozenset(("reload",))
-"""Operations that are not sent again: what became of the first is unknown."""
+NOT_REPEATED = frozenset(("reload", "rollback"))
+"""Operations that are not sent again: what became of the first is unknown, and a second rollback
+would undo it."""
 
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5

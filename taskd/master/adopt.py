@@ -148,9 +148,10 @@ def check_kinds(handed: list[Entry]) -> None:
 def check_children(master: Master) -> None:
     """The processes that the snapshot means are there, and not others of the same pid."""
     for revision in master.revisions:
-        if revision.pid is not None and revision.start:
-            if process.start_time(revision.pid) != revision.start:
-                raise ProtocolError(f"pid {revision.pid} is not the zygote of {revision.name}")
+        if revision.pid is None or not revision.start:
+            continue
+        if process.start_time(revision.pid) != revision.start:
+            raise ProtocolError(f"pid {revision.pid} is not the zygote of {revision.name}")
 
 
 def _channels(master: Master) -> list[Messages]:

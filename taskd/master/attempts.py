@@ -18,7 +18,8 @@ from taskd import log
 from taskd.errors import Error, StoreError
 from taskd.master.running import Running
 from taskd.model.endings import Facts, death_in_words, judge
-from taskd.model.task import State
+from taskd.model.routing import Held, route
+from taskd.model.task import SETTLED, State
 from taskd.model.worker import WorkerEvent, WorkerState
 from taskd.protocol.saved import Saved
 from taskd.slot import reader as slot_reader
@@ -26,6 +27,7 @@ from taskd.store.api import Answer, Applied, Settle
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
+    from taskd.master.revisions import Revision
     from taskd.master.workers import Worker
 
 STORE_RETRY = 1.0
@@ -40,6 +42,7 @@ class Attempts:
         self._by_task: dict[int, Running] = {}
         self._workers: dict[int, Worker] = {}
         self.occupied: Counter[str] = Counter()
+        self._unfit: dict[int, set[int]] = {}
 
     # ── who runs what ────────────────────────────────────────────────────────────────────────
 
@@ -70,6 +73,11 @@ class Attempts:
         worker = self._workers.pop(running.task, None)
         if worker is not None and worker.running is running:
             worker.running = None
+
+    def takers(self, task: int) -> list[Revision]:
+        """The live revisions, but for those that said they cannot take this task's state."""
+        refused = self._unfit.get(task, set())
+        return [r for r in self._master.revisions.live() if r.number not in refused]
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────
 
@@ -153,8 +161,11 @@ class Attempts:
         kept: bytes | None,
         done: Callable[[str], None],
     ) -> None:
+        outcome = end["outcome"]
+        if end.get("unfit") and worker is not None and self._has_another_taker(running, worker):
+            outcome = "unfit"
         facts = Facts(
-            outcome=end["outcome"],
+            outcome=outcome,
             progressed=end["progressed"],
             asked=running.why if end["outcome"] == "left" else None,
             reason=end.get("reason"),
@@ -163,6 +174,14 @@ class Attempts:
         )
         version = end.get("version") if kept is not None else None
         self.settle(running, facts, done, end.get("result"), kept, version)
+
+    def _has_another_taker(self, running: Running, worker: Worker) -> bool:
+        """Its revision cannot take the state after all: is there a live one that can?"""
+        self._unfit.setdefault(running.task, set()).add(worker.revision.number)
+        row = self._master.reader.task(running.task)
+        assert row is not None
+        live = [(r, r.name, r.tasks) for r in self.takers(running.task)]
+        return not isinstance(route(live, running.name, row.saved_version), Held)
 
     def on_denied(self, worker: Worker, message: dict[str, Any]) -> None:
         """It says that it never began this attempt."""
@@ -252,9 +271,9 @@ class Attempts:
             with contextlib.suppress(Error, OSError):
                 content = slot_reader.read(worker.slot_fd)
                 begin = content.begin
-                if begin is not None and (begin["task"], begin["attempt"]) == _attempt(running):
-                    if content.saves:
-                        return self._add_up(running.task, content)
+                ours = begin is not None and (begin["task"], begin["attempt"]) == _attempt(running)
+                if ours and content.saves:
+                    return self._add_up(running.task, content)
         stored = self._master.reader.saved(running.task)
         return None if stored is None else Saved.decode(stored)
 
@@ -305,6 +324,8 @@ class Attempts:
                 **({"reason": operation.reason} if operation.reason else {}),
             )
             self.release(running)
+            if operation.state in SETTLED:
+                self._unfit.pop(running.task, None)
             done(outcome.result)
             self._master.dispatch.on_scheduled(operation.run_at)
             self._master.dispatch.kick()

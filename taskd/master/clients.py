@@ -214,6 +214,7 @@ class Clients:
         self._all.pop(client.number, None)
         self.master.ledger.drop(client.ledger_name)
         self.master.streams.forget(client)
+        self.master.deploy.on_gone(client.number)
         self.master.deploy.on_answered()
 
     def pause(self, paused: bool) -> None:

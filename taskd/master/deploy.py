@@ -8,19 +8,23 @@ release joins it, for another release is told that one is under way.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskd import config, log
 from taskd.errors import ConfigError, DeployRefused, Error
-from taskd.master import handoff
+from taskd.master import capacity, handoff
 from taskd.master.loop import Timer
+from taskd.master.planning import Planning
 from taskd.master.revisions import Revision
+from taskd.master.trying import Trial
+from taskd.model.plan import PINNED, Plan
 from taskd.model.revision import LIVE
 from taskd.model.routing import can_run
 from taskd.model.table import after
 from taskd.model.task import OnDeploy
 from taskd.model.upgrade import PHASES, Phase, Step
 from taskd.revision import release
+from taskd.upgrade import steps
 
 if TYPE_CHECKING:
     from taskd.master.clients import Client
@@ -35,9 +39,6 @@ QUIESCE_WITHIN = 20.0
 EMPTY_WITHIN = 10.0
 """Seconds that the requests under way have to be answered."""
 
-PINNED = 2
-"""Interruptions in a row without progress, after which a task is left to finish where it is."""
-
 
 class Caller:
     """Who waits for the verdict: a client's request, by names that survive an exec."""
@@ -47,6 +48,20 @@ class Caller:
     def __init__(self, client: int, request: int) -> None:
         self.client = client
         self.request = request
+
+
+class How(NamedTuple):
+    """``plan_only``: stop at the plan and change nothing. ``allow_held``: go on although the new
+    revision cannot take everything."""
+
+    plan_only: bool = False
+    allow_held: bool = False
+
+
+PLAINLY = How()
+
+GIVE_UP = frozenset({Phase.PROVING, Phase.PLANNING, Phase.TRYING, Phase.QUIESCING})
+"""Phases in which a deploy is given up when nobody waits for it any more."""
 
 
 class Deploy:
@@ -60,29 +75,33 @@ class Deploy:
         self.path = ""
         self.config = master.config
         self.paused_at = 0.0
+        self.how = PLAINLY
+        self.plan: dict[str, Any] | None = None
+        self._under_way: Planning | Trial | None = None
         self._deadline: Timer | None = None
 
     # ── the request ──────────────────────────────────────────────────────────────────────────
 
-    def begin(self, wanted: str | None, caller: Caller | None) -> None:
+    def begin(self, wanted: str | None, caller: Caller | None, how: How = PLAINLY) -> None:
         """Deploy the release at ``wanted`` (None: what ``[app] release`` points to now)."""
+        callers = [caller] if caller else []
         try:
             settings, path = self._resolve(wanted)
         except (ConfigError, DeployRefused) as error:
-            self._answer_refusal([caller] if caller else [], error)
+            self._answer_refusal(callers, wanted or self._master.config.app.release, error)
             return
         if self.phase is not Phase.IDLE:
-            self._join(path, caller)
+            self._join(path, callers, how)
             return
         if self._master.stopping or not self._master.is_serving:
-            self._answer_refusal([caller] if caller else [], DeployRefused("the daemon stops"))
+            self._answer_refusal(callers, path, DeployRefused("the daemon is starting or stopping"))
             return
         self._step(Step.BEGIN)
-        self.callers = [caller] if caller else []
+        self.callers, self.how, self.plan = callers, how, None
         self.path, self.config = path, settings
-        log.info("deploy", release=path)
+        log.info("plan" if how.plan_only else "deploy", release=path)
         try:
-            self._check_cap(settings)
+            capacity.check(self._master, settings, path)
             self._master.revisions.prove(path, settings.app, PROVE_WITHIN, self._proven)
         except DeployRefused as error:
             self.refuse(error)
@@ -94,55 +113,75 @@ class Deploy:
         release.interpreter(path, settings.app.python)
         return settings, path
 
-    def _join(self, path: str, caller: Caller | None) -> None:
-        if path == self.path:
-            self.callers += [caller] if caller else []
+    def _join(self, path: str, callers: list[Caller], how: How) -> None:
+        if path == self.path and how == self.how:
+            self.callers += callers
             return
-        why = f"a deploy of {self.path} is under way; try again when it is done"
-        self._answer_refusal([caller] if caller else [], DeployRefused(why))
+        what = "plan" if self.how.plan_only else "deploy"
+        why = f"a {what} of {self.path} is under way; try again when it is done"
+        self._answer_refusal(callers, path, DeployRefused(why))
 
-    def _check_cap(self, settings: config.Config) -> None:
-        live = [r for r in self._master.revisions if r.state in LIVE]
-        if len(live) < settings.app.max_revisions or any(r.path == self.path for r in live):
-            return
-        held = ", ".join(
-            f"{r.name} ({sum(w.running is not None for w in self._master.workers.of(r))} running)"
-            for r in live
-        )
-        raise DeployRefused(
-            f"{len(live)} revisions are alive, and [app] max_revisions is "
-            f"{settings.app.max_revisions}: {held}. Wait until one has drained, or cancel its tasks"
-        )
+    def on_gone(self, client: int) -> None:
+        """A client went away: if it alone waited for this deploy, the deploy is given up."""
+        before = len(self.callers)
+        self.callers = [caller for caller in self.callers if caller.client != client]
+        if before and not self.callers and self.phase in GIVE_UP:
+            self.refuse(DeployRefused("who asked for it went away"))
 
-    # ── prove and plan ───────────────────────────────────────────────────────────────────────
+    # ── prove, plan, try ─────────────────────────────────────────────────────────────────────
 
     def _proven(self, outcome: Revision | DeployRefused) -> None:
         if isinstance(outcome, DeployRefused):
             self.refuse(outcome)
             return
+        steps.reach("plan")
         self.target = outcome
+        self._step(Step.PROVEN)
+        self._under_way = Planning(self._master, outcome, self._planned)
+
+    def _planned(self, outcome: Plan | DeployRefused) -> None:
+        if isinstance(outcome, DeployRefused):
+            self.refuse(outcome)
+            return
+        self.plan = outcome.wire()
+        for warning in outcome.warnings:
+            log.warning(warning, revision=outcome.target)
+        if self.how.plan_only:
+            self._stop_at_the_plan()
+        elif outcome.held and not self.how.allow_held:
+            self.refuse(DeployRefused(outcome.why_held()))
+        else:
+            self._try()
+
+    def _stop_at_the_plan(self) -> None:
+        callers, self.callers = self.callers, []
+        reply = {"plan": self.plan}
+        self._back_to_idle()
+        for caller in callers:
+            if (client := self._master.clients.get(caller.client)) is not None:
+                client.reply(caller.request, reply)
+
+    def _try(self) -> None:
+        assert self.target is not None
+        steps.reach("try")
+        self._step(Step.ACCEPTED)
         try:
-            self._check_names(outcome)
-        except DeployRefused as error:
+            self._under_way = Trial(self._master, self.target, self._tried)
+        except OSError as error:
+            why = f"{self.target.name}: its Python cannot be started: {error.strerror}"
+            self.refuse(DeployRefused(why))
+
+    def _tried(self, error: DeployRefused | None) -> None:
+        if error is not None:
             self.refuse(error)
             return
-        self._step(Step.PROVEN)
+        self._under_way = None
+        steps.reach("quiesce")
+        self._step(Step.TRIED)
         self._within(QUIESCE_WITHIN, "the workers being started did not come up in time")
         self._master.is_frozen = True
         self._master.writer.checkpoint()
         self.on_fork_answered()
-
-    def _check_names(self, revision: Revision) -> None:
-        """Every waiting and running task must be known to the new revision."""
-        needed = {group.name for group in self._master.reader.groups() if group.waiting}
-        needed |= {attempt.name for attempt in self._master.attempts.all()}
-        missing = sorted(needed - revision.tasks.keys())
-        if missing:
-            names = ", ".join(missing)
-            raise DeployRefused(
-                f"{revision.name} does not know these tasks, which wait or run: {names}. "
-                "Deploy a release that has them, or cancel those tasks"
-            )
 
     # ── quiesce ──────────────────────────────────────────────────────────────────────────────
 
@@ -154,6 +193,7 @@ class Deploy:
         if claiming or self._master.workers.forks_open:
             self._master.loop.after(0.001, self.on_fork_answered)
             return
+        steps.reach("empty")
         self._step(Step.QUIET)
         self._within(EMPTY_WITHIN, "the requests under way were not answered in time")
         self.paused_at = time.monotonic()
@@ -180,13 +220,29 @@ class Deploy:
 
     def refuse(self, error: DeployRefused) -> None:
         """Back to where we were, with the reason."""
+        callers, self.callers = self.callers, []
+        was_plan = self.how.plan_only
+        self._back_to_idle()
+        if not was_plan:
+            self._master.revisions.remember(self.path, str(error))
+        self._answer_refusal(callers, self.path, error)
+
+    def gave_back(self, error: DeployRefused) -> None:
+        """In the old image again: the new one could not adopt. Like any refusal, and thawed."""
+        self.path = self.target.path if self.target is not None else ""
+        self._master.is_frozen = True
+        self.refuse(error)
+
+    def _back_to_idle(self) -> None:
         self._step(Step.REFUSE)
         self._cancel_deadline()
+        if self._under_way is not None:
+            self._under_way.stop()
+            self._under_way = None
         target, self.target = self.target, None
         if target is not None and target.state not in LIVE:
             self._master.revisions.reject(target)
-        callers, self.callers = self.callers, []
-        self._answer_refusal(callers, error)
+        self._master.revisions.abandon_proofs()
         if self._master.is_frozen:
             self._master.is_frozen = False
             self._master.clients.pause(False)
@@ -196,9 +252,14 @@ class Deploy:
     def confirmed(self, previous: str | None) -> None:
         """In the new master: the deploy is done; tell whoever waits, and let the old drain."""
         assert self.target is not None
-        self.phase = after(PHASES, self.phase, Step.CONFIRM)
+        self._step(Step.CONFIRM)
         pause = time.monotonic() - self.paused_at
-        reply = {"revision": self.target.name, "previous": previous, "pause": pause}
+        reply = {
+            "revision": self.target.name,
+            "previous": previous,
+            "pause": pause,
+            "plan": self.plan,
+        }
         log.info("deployed", revision=self.target.name, pause=f"{pause * 1000:.0f}ms")
         self._master.note = f"deployed {self.target.name}"
         callers, self.callers = self.callers, []
@@ -225,8 +286,8 @@ class Deploy:
             if can_run(target.tasks, running.name, saved_by) is None:
                 self._master.attempts.ask(running.task, "leave", f"deploy of {target.name}")
 
-    def _answer_refusal(self, callers: list[Caller], error: Error) -> None:
-        log.error("deploy refused", why=str(error))
+    def _answer_refusal(self, callers: list[Caller], path: str, error: Error) -> None:
+        log.error("deploy refused", release=path, why=str(error))
         self._master.note = f"last deploy refused: {error}"
         for caller in callers:
             client: Client | None = self._master.clients.get(caller.client)

@@ -89,7 +89,7 @@ class Dispatch:
         return [row for row in rows if row.id not in attempts][:count]
 
     def _route(self, row: Row) -> Revision | Held:
-        live = [(r, r.name, r.tasks) for r in self._master.revisions.live()]
+        live = [(r, r.name, r.tasks) for r in self._master.attempts.takers(row.id)]
         return route(live, row.name, row.saved_version)
 
     def _hold(self, row: Row, reason: str) -> None:
@@ -145,6 +145,7 @@ class Dispatch:
             "task": row.id,
             "attempt": running.attempt,
             "name": row.name,
+            "version": row.version if row.saved_version is None else row.saved_version,
             "log": places.task_log(row.id),
             "scratch": places.task_scratch(row.id),
             "at": time.time(),

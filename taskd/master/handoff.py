@@ -16,7 +16,7 @@ from taskd.master.dump import dump
 from taskd.model.table import after
 from taskd.model.upgrade import PHASES, Step
 from taskd.systemd import notify
-from taskd.upgrade import image, snapshot
+from taskd.upgrade import image, marker, snapshot, steps
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
@@ -31,6 +31,7 @@ WISHES = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 def exec_new_image(master: Master) -> None:
     """Never returns if all goes well. Raises DeployRefused or OSError with everything undone."""
     notify.tell("WATCHDOG=1")
+    steps.reach("hold signals")
     image.hold_signals()
     caught: set[int] = set()
     try:
@@ -44,22 +45,30 @@ def exec_new_image(master: Master) -> None:
 
 def _quieten(master: Master) -> None:
     """Everything submitted is committed, its callbacks have run, and the thread is gone."""
+    steps.reach("flush")
     while master.writer.pending:
         if not master.writer.flush(FLUSH_WITHIN):
             raise DeployRefused("the store did not commit in time; is the disk stuck?")
         master.writer.completions()
+    steps.reach("close the store")
     if not master.writer.stop(FLUSH_WITHIN):
         raise DeployRefused("the store did not close in time; is the disk stuck?")
 
 
 def _exec(master: Master, wishes: list[int]) -> None:
+    target = master.deploy.target
+    assert target is not None
+    steps.reach("take the snapshot")
     phase = after(PHASES, master.deploy.phase, Step.EXEC)
     raw = dump(master, wishes, phase)
+    marker.write(master.places.state, target.path)
     fd = snapshot.seal(raw)
     try:
+        steps.reach("open the descriptors")
         master.ledger.open_for_exec(also=fd)
         image.arm()
-        image.replace([str(fd)])
+        steps.reach("exec")
+        image.replace(target.python, fd)
     finally:
         image.disarm()
         os.close(fd)
@@ -67,6 +76,7 @@ def _exec(master: Master, wishes: list[int]) -> None:
 
 def _undo(master: Master, caught: set[int]) -> None:
     master.ledger.close_on_exec()
+    marker.remove(master.places.state)
     master.writer.start()
     master.catch_signals()
     image.let_signals_through()

@@ -105,7 +105,7 @@ class Planning:
                         args=args,
                         saved=saved,
                         shape=group.shape,
-                        count=group.waiting,
+                        tasks=group.waiting,
                     )
                 )
         return found
@@ -156,7 +156,7 @@ class Planning:
             return
         current = self._master.revisions.current
         assert current is not None
-        refused = {ref: why for ref, why in message["refused"]}
+        refused = dict(message["refused"])
         others = [(r.name, r.tasks) for r in self._master.revisions.live() if r is not self._target]
         before = current.tasks if current is not self._target else {}
         target = (self._target.name, self._target.tasks)

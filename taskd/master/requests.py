@@ -13,25 +13,39 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import taskd
-from taskd.errors import BadArguments, NotAllowed, ProtocolError, Refused, StoreError, UnknownTask
-from taskd.master.deploy import Caller
+from taskd.errors import (
+    BadArguments,
+    DeployRefused,
+    NotAllowed,
+    ProtocolError,
+    Refused,
+    StoreError,
+    UnknownTask,
+)
+from taskd.master.deploy import Caller, How
 from taskd.master.taskview import view
 from taskd.model.binding import bind
 from taskd.model.revision import LIVE
 from taskd.model.routing import Held, route
 from taskd.model.task import SETTLED, OnDeploy, State
+from taskd.posix import memory
 from taskd.protocol import data
 from taskd.protocol.client import Request
 from taskd.store.api import Applied, Cancel, Filter, Operation, Retry, Row, Submit, SubmitAll
+from taskd.upgrade import confirmed
 
 if TYPE_CHECKING:
     from taskd.master.clients import Client
     from taskd.master.core import Master
+    from taskd.master.revisions import Revision
 
 Handler = Callable[["Master", "Client", Request], None]
 
 LOG_CHUNK = 256 * 1024
 """Bytes of a task's log in one reply, unless less was asked for."""
+
+HOLDS = 10
+"""Tasks named as keeping a revision alive."""
 
 COMMAND = "command"
 """The task that runs any program: with the service's rights, so not for submitters."""
@@ -167,6 +181,7 @@ def status(master: Master, client: Client, request: Request) -> None:
             "revision": current.name,
             "release": current.path,
             "confirmed": current.path,
+            "link": master.config.app.release,
             "symlink": os.path.realpath(master.config.app.release),
             "states": states,
             "queues": queues,
@@ -183,19 +198,30 @@ def revisions(master: Master, client: Client, request: Request) -> None:
         if not isinstance(home, Held):
             waiting[home.number] = waiting.get(home.number, 0) + group.waiting
     found = [
-        {
-            "revision": r.name,
-            "path": r.path,
-            "hash": r.fingerprint or "",
-            "state": r.state.value,
-            "workers": len(master.workers.of(r)),
-            "running": sum(w.running is not None for w in master.workers.of(r)),
-            "waiting": waiting.get(r.number, 0),
-        }
+        _revision(master, r, waiting.get(r.number, 0))
         for r in sorted(master.revisions, key=lambda r: -r.number)
         if r.state in LIVE
     ]
-    client.reply(request.id, {"revisions": found})
+    rejected = [each._asdict() for each in master.revisions.rejected]
+    client.reply(request.id, {"revisions": found, "rejected": rejected})
+
+
+def _revision(master: Master, r: Revision, waiting: int) -> dict[str, Any]:
+    workers = master.workers.of(r)
+    busy = [worker.running for worker in workers if worker.running is not None]
+    pids = [worker.pid for worker in workers if worker.pid] + ([r.pid] if r.pid else [])
+    return {
+        "revision": r.name,
+        "path": r.path,
+        "hash": r.fingerprint or "",
+        "state": r.state.value,
+        "workers": len(workers),
+        "running": len(busy),
+        "waiting": waiting,
+        "age": max(0.0, time.time() - r.since),
+        "memory": memory.of(pids),
+        "holds": [{"task": running.task, "name": running.name} for running in busy[:HOLDS]],
+    }
 
 
 def log(master: Master, client: Client, request: Request) -> None:
@@ -267,10 +293,49 @@ def retry(master: Master, client: Client, request: Request) -> None:
     master.write(Retry(request.fields["task"], client.owner, time.time()), done)
 
 
-def reload(master: Master, client: Client, request: Request) -> None:
+def _operators_only(client: Client) -> None:
     if not client.is_control:
-        raise NotAllowed("only an operator may deploy (by control.sock)")
-    master.deploy.begin(request.fields.get("release"), Caller(client.number, request.id))
+        raise NotAllowed("only an operator may do this (by control.sock)")
+
+
+def _how(request: Request) -> How:
+    fields = request.fields
+    return How(bool(fields.get("plan")), bool(fields.get("allow_held")))
+
+
+def reload(master: Master, client: Client, request: Request) -> None:
+    _operators_only(client)
+    caller = Caller(client.number, request.id)
+    master.deploy.begin(request.fields.get("release"), caller, _how(request))
+
+
+def rollback(master: Master, client: Client, request: Request) -> None:
+    _operators_only(client)
+    found = confirmed.read(master.places.confirmed)
+    if found is None or found.previous is None:
+        raise DeployRefused("there is no release before this one to go back to")
+    master.deploy.begin(found.previous, Caller(client.number, request.id), _how(request))
+
+
+def drain(master: Master, client: Client, request: Request) -> None:
+    """What keeps a draining revision alive, and asking it to go."""
+    _operators_only(client)
+    name, how = request.fields["revision"], request.fields.get("how") or "finish"
+    found = next((r for r in master.revisions.live() if r.name == name), None)
+    if found is None:
+        raise Refused(f"no revision {name!r} is alive; see `taskctl revisions`")
+    if found is master.revisions.current and how != "finish":
+        raise Refused(f"{name} is the current revision: deploy another one first, then drain it")
+    busy = [w for w in master.workers.of(found) if w.running is not None and w.running.attempt]
+    asked = 0
+    for worker in busy:
+        assert worker.running is not None
+        asked += how != "finish"
+        if how == "checkpoint":
+            master.attempts.ask(worker.running.task, "leave", f"{name} is drained")
+        elif how == "now":
+            master.workers.kill(worker, f"{name} was drained at once")
+    client.reply(request.id, {"running": len(busy), "asked": asked})
 
 
 HANDLERS: dict[str, Handler] = {
@@ -285,6 +350,8 @@ HANDLERS: dict[str, Handler] = {
     "retry": retry,
     "revisions": revisions,
     "reload": reload,
+    "rollback": rollback,
+    "drain": drain,
     "stop": stop,
 }
 

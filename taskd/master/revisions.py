@@ -218,6 +218,14 @@ class Revisions:
             self._master.kill(worker.pid or None)
         self._master.kill(revision.pid)
 
+    def abandon_proofs(self) -> None:
+        """Nobody waits for the proofs under way any more."""
+        for proof in list(self._proofs):
+            self._proofs.remove(proof)
+            proof.deadline.cancel()
+            if proof.revision.state not in LIVE:
+                self.reject(proof.revision)
+
     def remember(self, path: str, reason: str) -> None:
         """A deploy of the release at ``path`` was refused."""
         rejected = Rejected(os.path.basename(path), path, reason, time.time())
@@ -345,10 +353,16 @@ class Revisions:
             for name, version in waiting | {(name, None) for name in names}
         )
 
+    def _is_wanted(self, revision: Revision) -> bool:
+        """A deploy is about to promote it (again), although it has no worker just now."""
+        if revision is self._master.deploy.target:
+            return True
+        return any(proof.revision is revision for proof in self._proofs)
+
     def tidy(self) -> None:
         """Retire the zygotes that nothing needs, and forget the revisions that are gone."""
         for revision in list(self._all):
-            if self._master.workers.any_of(revision):
+            if self._master.workers.any_of(revision) or self._is_wanted(revision):
                 continue
             if revision.state is RevisionState.DRAINING:
                 if self._is_needed(revision):

@@ -22,7 +22,8 @@ class Facts(NamedTuple):
     """How the attempt ended.
 
     ``outcome``: of its END record ("succeeded", "failed", "left", "cancelled", "sleeping",
-    "held", "yielded"), or None if it died without one. ``progressed``: it saved something new.
+    "held", "yielded"), "unfit" if that revision cannot take its state and another one can, or
+    None if it died without one. ``progressed``: it saved something new.
     ``asked``: why we ended it ourselves, or None. ``death``: how the process ended, in words.
     """
 
@@ -73,6 +74,8 @@ def judge(facts: Facts, budgets: Budgets, retries_allowed: int, now: float) -> V
             return _failed(facts, budgets, retries_allowed, now)
         case "cancelled":
             return Verdict(State.CANCELLED, budgets, facts.reason)
+        case "unfit":
+            return Verdict(State.QUEUED, budgets, facts.reason)
         case "held":
             return Verdict(State.HELD, budgets, facts.reason)
         case "sleeping":

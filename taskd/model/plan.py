@@ -18,14 +18,14 @@ PINNED = 2
 
 
 class Item(NamedTuple):
-    """One thing to be answered for: a group that waits (``count`` tasks) or one running task."""
+    """One thing to be answered for: a group that waits (``tasks`` of them) or one running task."""
 
     name: str
     version: int
     args: bytes
     saved: bytes | None
     shape: str | None = None
-    count: int = 0
+    tasks: int = 0
     task: int | None = None
     revision: str | None = None
     stays: bool = False
@@ -64,7 +64,7 @@ class Plan(NamedTuple):
 def _who(row: Mapping[str, Any]) -> str:
     if "task" in row:
         return f"task {row['task']} ({row['name']}, running)"
-    return f"{row['count']} × {row['name']} (waiting)"
+    return f"{row['count']} of {row['name']} (waiting)"
 
 
 def judge(
@@ -86,7 +86,7 @@ def judge(
         else:
             row = _waiting(item, why, others)
             waiting.append(row)
-            held += item.count if row["verdict"] == "held" else 0
+            held += item.tasks if row["verdict"] == "held" else 0
     return Plan(target[0], running, waiting, _warnings(before, target[1]), held)
 
 
@@ -124,7 +124,7 @@ def _waiting(
         "name": item.name,
         "version": item.version,
         "shape": item.shape,
-        "count": item.count,
+        "count": item.tasks,
         "verdict": verdict,
         "why": why,
     }

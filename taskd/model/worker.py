@@ -7,7 +7,8 @@ or the store report.
     ask ─→ asked ─forked→ starting ─idle→ idle ─claim→ claimed ─sent→ running ─ended→ ending
                                            ↑ ↑_______unclaim_|                           |
                                            └──────────────────idle──────────────────────┘
-    plan leads from idle to planning, and the next idle back. retire leads from idle to leaving; a death leads from everywhere to dead.
+    plan leads from idle to planning, and the next idle back. retire leads from idle to leaving; a
+    death leads from everywhere to dead.
 """
 
 from __future__ import annotations

@@ -8,11 +8,12 @@ UUID, nested at most DEPTH deep. What comes back is equal and of the same types 
 Format (CBOR, RFC 8949, definite lengths only; the tags are defined in ``tags``)
     None, bool, int below 2**64, float, str, bytes, list, dict: CBOR's own items
     tag 2, 3      a larger int, at most INT_BYTES bytes, in its shortest form
-    tag 0         datetime with a UTC offset: ISO 8601 text. The offset is kept, a zone's name not
+    tag 0         datetime with a UTC offset: ISO 8601 text. The offset, in whole
+                  seconds, is kept, a zone's name not
     tag 37        UUID: 16 bytes
     tag 258       set: array
     tag 1004      date: ISO 8601 text
-    tag 54101     tuple: array
+    tag 54101     tuple: array; within a key or a set member the tag may be missing
     tag 54102     datetime without a zone: ISO 8601 text; "~" behind it stands for fold=1
     tag 54103     Decimal: its text, exact, with exponent, NaN and infinities
 Every other tag is refused before anything is built from it; so are simple values other than
@@ -22,9 +23,10 @@ a zone's ``utcoffset`` when a datetime is encoded.
 Why ``encode`` proves the round trip without decoding: it passes a value only if every part of it
 is *exactly* of a type listed above, never of a subclass. For each such type the encoding above
 carries all that equality looks at, so decode(encode(x)) equals x, type for type; the property
-tests hold the two functions to that. Three things that a type does not show are checked apart:
-that text is valid Unicode, that an int is not too large, and that a datetime among keys or set
-members has a fixed offset (two that differ in their zones may be equal once these are gone).
+tests hold the two functions to that. What a type does not show is checked apart: that text is
+valid Unicode, that an int is not too large, that a datetime's zone has an offset that ISO 8601
+can tell, and that a datetime among keys or set members has a fixed one (two that differ in their
+zones may be equal once these are gone).
 A value must not be changed by another thread meanwhile.
 """
 

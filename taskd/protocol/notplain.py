@@ -152,6 +152,11 @@ def _check_zone(value: datetime, path: str, key: bool) -> None:
             f"{_short(path)} is a datetime whose zone gives no UTC offset. "
             "Use value.replace(tzinfo=None), or a zone with an offset"
         )
+    if not tags.has_whole_offset(value):
+        raise _BadError(
+            f"{_short(path)} is a datetime whose UTC offset is not in whole seconds. "
+            "Use value.astimezone(timezone.utc)"
+        )
     if key and not tags.has_fixed_offset(value):
         raise _BadError(
             f"{_short(path)} is a datetime in a zone whose offset changes; as a key or a member "

@@ -36,6 +36,16 @@ def has_fixed_offset(value: Any) -> bool:
     return type(value) is not datetime or value.tzinfo is None or type(value.tzinfo) is timezone
 
 
+def has_whole_offset(value: datetime) -> bool:
+    """Whether it has a UTC offset, in whole seconds.
+
+    Python writes an offset with a fraction, but does not read each one back (3.11 takes
+    +00:00:00.000001 for UTC). No zone on earth has one.
+    """
+    offset = value.utcoffset()
+    return offset is not None and offset.microseconds == 0
+
+
 def _write_tuple(encoder: CBOREncoder, value: tuple[Any, ...]) -> None:
     encoder.encode_semantic(TUPLE, list(value))
 
@@ -47,10 +57,10 @@ def _write_set(encoder: CBOREncoder, value: set[Any]) -> None:
 def _write_datetime(encoder: CBOREncoder, value: datetime) -> None:
     if value.tzinfo is None:
         encoder.encode_semantic(NAIVE, value.isoformat() + "~" * value.fold)
-    elif value.utcoffset() is None:
-        raise ValueError("a zone without an offset")  # told in words by notplain
-    else:
+    elif has_whole_offset(value):
         encoder.encode_semantic(AWARE, value.isoformat())
+    else:
+        raise ValueError("a zone without a usable offset")  # told in words by notplain
 
 
 def _write_date(encoder: CBOREncoder, value: date) -> None:
@@ -118,8 +128,8 @@ def _read_naive(value: Any, hashable: bool) -> datetime:
 def _read_aware(value: Any, hashable: bool) -> datetime:
     _expect(value, str, "a datetime")
     moment = datetime.fromisoformat(value)
-    if moment.tzinfo is None:
-        raise ValueError("a datetime with a zone has none")
+    if not has_whole_offset(moment):
+        raise ValueError("a datetime with a zone has no offset in whole seconds")
     _same(value, moment.isoformat(), "a datetime")
     return moment
 

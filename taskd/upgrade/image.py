@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+
+from taskd.upgrade import takeover
 
 HANG_LIMIT = 20.0
 """Seconds the new image has from exec to confirmation before the kernel kills it."""
@@ -37,6 +38,7 @@ def disarm() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def replace(arguments: Sequence[str]) -> None:
-    """Become ``python -P -m taskd.master ARGUMENTS``. Returns only by raising OSError."""
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "taskd.master", *arguments])
+def replace(python: str, snapshot: int) -> None:
+    """Become the image that ``python`` starts. Returns only by raising OSError."""
+    words = [python, "-P", "-m", takeover.MODULE, str(snapshot), sys.executable]
+    os.execv(python, words)

@@ -51,13 +51,13 @@ def main() -> int:
 
 
 def _decide(decision: _thread.LockType) -> None:
-    """Take the decision from the thread that watches the deadline; if it has it, wait for its exec."""
+    """Take the decision, or wait for the exec of the thread that has it: the deadline passed."""
     if not decision.acquire(blocking=False):
         _wait_for_ever()
 
 
 def _return(fd: int, reason: str) -> int:
-    """We are the old image again. A failure here is a crash: there is nothing left to go back to."""
+    """We are the old image again. A failure here is a crash: nothing is left to go back to."""
     from taskd.master import adopt
 
     return adopt.adopt(fd).serve_on(reason)

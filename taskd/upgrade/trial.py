@@ -34,12 +34,13 @@ def _try() -> None:
     steps.reach("read the snapshot")
     taken = snapshot.read(0)
     from taskd.master import adopt, load
+    from taskd.master.ledger import Kind
     from taskd.store.reader import SqliteReader
 
     steps.reach("check the descriptors")
     handed = load.entries(taken)
     for entry in handed:
-        _stand_in(entry.fd, regular=entry.kind in (load.Kind.SLOT, load.Kind.LOCK))
+        _stand_in(entry.fd, regular=entry.kind in (Kind.SLOT, Kind.LOCK))
     adopt.check_kinds(handed)
     steps.reach("load")
     master = load.Loader(taken).load()

@@ -40,10 +40,7 @@ def command(
     _check(argv, cwd, env)
     keeper = ctx._keeper
     process = _start(argv, cwd, _environment(ctx, env))
-    try:
-        wish = _wait(process, keeper)
-    finally:
-        _make_sure_it_is_gone(process)
+    wish = _wait(process, keeper)
     return _judge(process.returncode, wish)
 
 
@@ -89,32 +86,34 @@ def _start(
 
 
 def _wait(process: subprocess.Popen[bytes], keeper: Keeper) -> Wish | None:
-    """Until the program has ended; the wish that it was told of, if there was one."""
+    """Until the program has ended; the wish that it was told of, if there was one.
+
+    It is reaped last of all, so that until then its pid and its group are its own.
+    """
     ended = threading.Event()
-    watch = threading.Thread(target=_watch, args=(process, keeper, ended), daemon=True)
+    watch = threading.Thread(target=_watch, args=(process.pid, keeper, ended), daemon=True)
     watch.start()
-    keeper.wait_for(lambda: ended.is_set() or keeper.wish() is not None)
-    wish = None if ended.is_set() else keeper.wish()
-    if wish is not None:
-        os.killpg(process.pid, signal.SIGTERM)  # not reaped yet: the group is still this one
-    watch.join()
-    process.wait()
+    try:
+        keeper.wait_for(lambda: ended.is_set() or keeper.wish() is not None)
+        wish = None if ended.is_set() else keeper.wish()
+        if wish is not None:
+            os.killpg(process.pid, signal.SIGTERM)
+        watch.join()
+    except BaseException:  # a Ctrl-C in a test, say: nothing may stay behind
+        os.killpg(process.pid, signal.SIGKILL)
+        watch.join()
+        raise
+    finally:
+        process.wait()
     return wish
 
 
-def _watch(process: subprocess.Popen[bytes], keeper: Keeper, ended: threading.Event) -> None:
-    """Wait in a thread of its own, without reaping: the pid stays the program's until joined."""
+def _watch(pid: int, keeper: Keeper, ended: threading.Event) -> None:
+    """Wait in a thread of its own, without reaping, and tell."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     ended.set()
     keeper.wake()
-
-
-def _make_sure_it_is_gone(process: subprocess.Popen[bytes]) -> None:
-    """After an exception in the waiting (a Ctrl-C in a test, say) nothing may stay behind."""
-    if process.returncode is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _judge(status: int, wish: Wish | None) -> int:

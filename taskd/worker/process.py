@@ -2,8 +2,8 @@
 
 Runs in a child of the zygote. Its slot is there before it is announced idle; an attempt's END
 stands in the slot before the master hears of it (and is synced where the master does not); the
-slot is reset only once the master has noted that end. A worker whose master is lost finishes its task, leaves END in its slot and
-exits; a task that it had not begun it drops.
+slot is reset only once the master has noted that end. A worker whose master is lost finishes its
+task, leaves END in its slot and exits; a task that it had not begun it drops.
 """
 
 from __future__ import annotations

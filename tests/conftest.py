@@ -1,0 +1,55 @@
+"""Fixtures for tests with real processes; this folder is on the module path, so ``support`` is
+importable."""
+
+from __future__ import annotations
+
+import compileall
+import os
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import pytest
+from support.daemon import LOG_SHOWN, Daemon
+
+import taskd
+
+DAEMONS = pytest.StashKey[list[Daemon]]()
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows the daemon's log."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+        for daemon in item.stash.get(DAEMONS, []):
+            report.sections.append((f"log of {daemon.root}", daemon.log()[-LOG_SHOWN:]))
+    return report
+
+
+@pytest.fixture(scope="session")
+def compiled() -> None:
+    """As after an installation: the daemon's start-up is what users see."""
+    compileall.compile_dir(os.path.dirname(taskd.__file__), quiet=2)
+
+
+@pytest.fixture
+def new_daemon(compiled: None, request: pytest.FixtureRequest) -> Iterator[Callable[..., Daemon]]:
+    """Makes daemons; at the test's end each is stopped and has left no process behind."""
+    made = request.node.stash[DAEMONS] = []
+
+    def make(**sections: Any) -> Daemon:
+        made.append(Daemon(**sections))
+        return made[-1]
+
+    yield make
+    failed = request.node.stash.get(FAILED, False)
+    try:
+        for daemon in made if not failed else []:
+            daemon.end()
+    finally:
+        for daemon in made:
+            daemon.clean_up()
