@@ -1,8 +1,8 @@
 """``AsyncClient``: the daemon, for asyncio.
 
-All requests and streams share one connection, read by one task of the event loop; it is made
-again when it is lost (see ``session``). Belongs to one event loop and one process; used in
-another one, it begins anew there.
+All requests and streams share one connection, read by one task of the event loop; a deploy has
+its own while it lasts. A lost one is made again (see ``session``). Belongs to one event loop and
+one process; used in another one, it begins anew there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskd.client import address, asks
+from taskd.client.aio_handle import AsyncTaskHandle
 from taskd.client.records import task_info
 from taskd.client.session import (
     Asked,
@@ -46,7 +47,9 @@ class AsyncClient:
 
     def __init__(self, socket: str | None = None, timeout: float = 30.0) -> None:
         self._timeout = timeout
-        self._wire = _Wire(socket, Patience(timeout, Reached()))
+        self._socket = socket
+        self._reached = Reached()
+        self._wire = self._new_wire()
 
     async def submit(
         self,
@@ -116,10 +119,7 @@ class AsyncClient:
     async def reload(
         self, release: str | None = None, *, plan: bool = False, allow_held: bool = False
     ) -> dict[str, Any]:
-        """Deploy and wait for the verdict. See ``Client.reload``.
-
-        One whose awaiting is cancelled goes on: the connection is shared, and stays.
-        """
+        """Deploy and wait for the verdict; cancelled, it is given up. See ``Client.reload``."""
         return await self._deploy(asks.reload(release, plan, allow_held))
 
     async def rollback(self, *, plan: bool = False, allow_held: bool = False) -> dict[str, Any]:
@@ -192,8 +192,15 @@ class AsyncClient:
             return await self._do(ask.recheck)
         return ask.read(ok)
 
+    def _new_wire(self) -> _Wire:
+        return _Wire(self._socket, Patience(self._timeout, self._reached))
+
     async def _deploy(self, ask: asks.Ask[T]) -> T:
-        return ask.read(await self._wire.run(Asked(ask.op, ask.fields), None))
+        wire = self._new_wire()
+        try:
+            return ask.read(await wire.run(Asked(ask.op, ask.fields), None))
+        finally:
+            await wire.close()
 
     async def _collect(self, ids: list[int], settled: dict[int, TaskInfo]) -> None:
         for start in range(0, len(ids), MAX_WATCHED):
@@ -206,43 +213,6 @@ class AsyncClient:
         if fields["tasks"]:
             async for item in self._wire.stream(Asked(op, fields)):
                 yield item
-
-
-class AsyncTaskHandle:
-    """A task by its ``id``; see ``TaskHandle`` for what each method does."""
-
-    __slots__ = ("_client", "id")
-
-    def __init__(self, client: AsyncClient, id: int) -> None:
-        self._client = client
-        self.id = id
-
-    def __repr__(self) -> str:
-        return f"<task {self.id}>"
-
-    async def status(self) -> TaskInfo:
-        """How it is now."""
-        return await self._client.task(self.id)
-
-    async def wait(self, timeout: float | None = None) -> TaskInfo:
-        """Wait until it is settled (ended or held). Raises TimeoutError after ``timeout`` s."""
-        return (await self._client.wait([self.id], timeout))[0]
-
-    async def result(self, timeout: float | None = None) -> Any:
-        """What it returned. Raises TaskFailed, TaskHeld, TaskCancelled or TimeoutError."""
-        return (await self.wait(timeout)).outcome()
-
-    def follow(self, after: int = 0, progress: bool = False) -> AsyncIterator[Event]:
-        """Its events after number ``after`` until it is settled (see ``Client.follow``)."""
-        return self._client.follow([self.id], after, progress)
-
-    async def cancel(self) -> dict[str, Any]:
-        """Cancel it; answers {state, was}."""
-        return await self._client.cancel(self.id)
-
-    async def retry(self) -> dict[str, Any]:
-        """Queue it again if it is held, failed or cancelled; answers {state}."""
-        return await self._client.retry(self.id)
 
 
 class _Wire:

@@ -106,14 +106,14 @@ class Client:
         return found
 
     def status(self) -> dict[str, Any]:
-        """The daemon: pid, revision, release, confirmed, symlink, link, states, queues, taskd, note.
+        """How it is: pid, revision, release, confirmed, link, symlink, states, queues, taskd, note.
 
         ``link`` is the path that the configuration names, ``symlink`` what it points to.
         """
         return self._do(asks.status())
 
     def revisions(self) -> list[dict[str, Any]]:
-        """Each live one: revision, path, hash, state, workers, running, waiting, age, memory, holds.
+        """The live ones. Each: revision, path, hash, state, workers, running, waiting and more.
 
         ``age`` in seconds, ``memory`` in bytes or None; ``holds``: at most ten of the tasks that
         keep it alive, each {task, name}.

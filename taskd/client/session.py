@@ -2,8 +2,8 @@
 
 A ``Session`` outlives its connections. It knows every request that has no answer yet and every
 stream that is open; on a new connection it sends them again in their order, streams from where
-they were. That is sound since each operation but a deploy (``reload``, ``rollback``) may be repeated:
-``submit`` carries an id that makes it one task, the others set a wish or only read.
+they were. That is sound since each operation but those in NOT_REPEATED may be repeated: ``submit``
+carries an id that makes it one task, the others set a wish or only read.
 """
 
 from __future__ import annotations
