@@ -24,7 +24,8 @@ from contextlib import contextmanager
 from inspect import isawaitable
 from typing import Any, Generic, TypeVar, cast, overload
 
-from taskd.worker.context import NO_MORE, Base, check_function, failing
+from taskd.worker.context import NO_MORE, Base, failing
+from taskd.worker.given import check_function
 from taskd.worker.journal import Loop, Phase
 from taskd.worker.source import Called
 
