@@ -46,7 +46,8 @@ class AsyncClient:
 
     def __init__(self, socket: str | None = None, timeout: float = 30.0) -> None:
         self._timeout = timeout
-        self._wire = _Wire(socket, Patience(timeout, Reached()))
+        self._reached = Reached()
+        self._wire = _Wire(socket, Patience(timeout, self._reached))
 
     async def submit(
         self,
@@ -150,6 +151,11 @@ class AsyncClient:
         See ``Client.follow``.
         """
         return self._stream("follow", asks.follow(tasks, after, progress))
+
+    @property
+    def connections_lost(self) -> int:
+        """How many connections the daemon's end cut off while they were wanted."""
+        return self._reached.lost
 
     async def close(self) -> None:
         """Close the connection; what still waits on it fails. A later request makes a new one."""
@@ -321,6 +327,7 @@ class _Wire:
                 finally:
                     self._hang_up()
                 if self._session.has_work:
+                    self._patience.lost()
                     await self._pause(connection_lost())
         except Error as error:
             self._tell(self._session.fail(error))
