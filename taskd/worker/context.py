@@ -18,7 +18,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, overload
 
@@ -328,26 +328,12 @@ class Each(Generic[T]):
         if given is NO_MORE:
             self._context._finish(self._loop)
             return NO_MORE
-        with failing(self._loop):
-            item = self._loop.arrive(given)
+        item = self._loop.arrive(given)
         self._context._begin_item(self._loop, item)
         return item
 
-    @contextmanager
-    def _sourcing(self) -> Iterator[None]:
-        journal, loop = self._context._journal, self._loop
-        with failing(loop), journal.within(f"the source of loop '{loop.name}'"):
-            yield
-
-
-@contextmanager
-def failing(loop: Loop) -> Iterator[None]:
-    """A source that raised is at its end, but its loop is not: it must not count as finished."""
-    try:
-        yield
-    except BaseException:
-        loop.fail()
-        raise
+    def _sourcing(self) -> AbstractContextManager[None]:
+        return self._context._journal.within(f"the source of loop '{self._loop.name}'")
 
 
 _current: list[Base] = []
