@@ -12,6 +12,7 @@ import pytest
 from client_daemon import Daemon
 
 from taskd import AsyncClient
+from taskd.client.session import Session
 from taskd.errors import (
     Error,
     NoDaemon,
@@ -220,9 +221,9 @@ def test_a_daemon_that_was_away_is_found_again(daemon: Daemon) -> None:
 def test_a_daemon_that_was_never_there_is_reported_at_once(tmp_path: pathlib.Path) -> None:
     async def main() -> None:
         async with AsyncClient(str(tmp_path / "none.sock"), timeout=3600) as client:
-            for ask in (client.status(), client.wait([1]), client.reload()):
+            for ask in (client.status, lambda: client.wait([1]), client.reload):
                 with pytest.raises(NoDaemon, match=r"none.sock: does not exist"):
-                    await ask
+                    await ask()
 
     asyncio.run(asyncio.wait_for(main(), 60))
 
@@ -280,18 +281,16 @@ def test_a_client_begins_anew_in_another_event_loop(daemon: Daemon) -> None:
 def test_a_bug_in_the_client_does_not_leave_anybody_waiting(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def scenario(client: AsyncClient) -> None:
-        def break_down(data: bytes) -> None:
-            raise RuntimeError("a bug")
+    def break_down(session: Session, data: bytes) -> None:
+        raise RuntimeError("a bug")
 
-        monkeypatch.setattr(client._wire._session, "receive", break_down, raising=True)
-        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    async def scenario(client: AsyncClient) -> None:
+        reports: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, report: reports.append(report))
+        monkeypatch.setattr(Session, "receive", break_down)
         with pytest.raises(Error, match=r"the client broke.*a bug"):
             await client.status()
+        monkeypatch.undo()
+        assert (await client.status())["pid"] == os.getpid()
 
-    async def main() -> None:
-        client = AsyncClient(daemon.path)
-        client._wire._home = (os.getpid(), asyncio.get_running_loop())
-        await scenario(client)
-
-    asyncio.run(asyncio.wait_for(main(), 60))
+    run(daemon, scenario)
