@@ -208,12 +208,8 @@ class Submission(Generic[P]):
         delay: float | None = None,
     ) -> None:
         self._task = task
-        self._how: dict[str, Any] = {
-            "key": key,
-            "priority": priority,
-            "queue": queue,
-            "delay": delay,
-        }
+        how = {"key": key, "priority": priority, "queue": queue, "delay": delay}
+        self._how: dict[str, Any] = how
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
         """As ``Task.submit``."""

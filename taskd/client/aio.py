@@ -167,6 +167,11 @@ class AsyncClient:
         """
         return self._stream("follow", asks.follow(tasks, after, progress))
 
+    @property
+    def connections_lost(self) -> int:
+        """How many connections the daemon's end cut off while they were wanted."""
+        return self._reached.lost
+
     async def close(self) -> None:
         """Close the connection; what still waits on it fails. A later request makes a new one."""
         await self._wire.close()
@@ -310,6 +315,7 @@ class _Wire:
                 finally:
                     self._hang_up()
                 if self._session.has_work:
+                    self._patience.lost()
                     await self._pause(connection_lost())
         except Error as error:
             self._tell(self._session.fail(error))

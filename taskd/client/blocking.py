@@ -191,6 +191,11 @@ class Client:
         """
         return self._stream("follow", asks.follow(tasks, after, progress), None)
 
+    @property
+    def connections_lost(self) -> int:
+        """How many connections the daemon's end cut off while they were wanted."""
+        return self._reached.lost
+
     def close(self) -> None:
         """Close the connection; a later request makes a new one."""
         with self._mine():

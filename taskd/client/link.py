@@ -151,6 +151,7 @@ class Link:
 
     def _lose(self) -> None:
         self.close()
+        self._patience.lost()
         self._trouble = connection_lost()
 
 

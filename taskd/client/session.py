@@ -214,12 +214,13 @@ class Session:
 
 
 class Reached:
-    """Whether a client ever had a connection; one for all its links."""
+    """Whether a client ever had a connection, and how many it lost; one for all its links."""
 
-    __slots__ = ("ever",)
+    __slots__ = ("ever", "lost")
 
     def __init__(self) -> None:
         self.ever = False
+        self.lost = 0
 
 
 class Patience:
@@ -239,6 +240,10 @@ class Patience:
     def connected(self) -> None:
         """There is a connection; whether it is of use, an answer will tell."""
         self._reached.ever = True
+
+    def lost(self) -> None:
+        """A connection ended although it was still wanted."""
+        self._reached.lost += 1
 
     def heard(self) -> None:
         """The daemon answered something: all is well again."""

@@ -11,6 +11,7 @@ import os
 from typing import NamedTuple
 
 _PR_SET_CHILD_SUBREAPER = 36
+_ENDED = ("Z", "X")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -63,7 +64,13 @@ def is_gone(who: Identity) -> bool:
     if who.boot != boot_id():
         return True
     fields = _stat(who.pid)
-    return fields is None or int(fields[19]) != who.start or fields[0] in ("Z", "X")
+    return fields is None or int(fields[19]) != who.start or fields[0] in _ENDED
+
+
+def is_zombie(pid: int) -> bool:
+    """True for a process that has ended and is not reaped yet; False if there is none."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] in _ENDED
 
 
 def become_subreaper() -> None:

@@ -11,6 +11,8 @@ import os
 import signal
 from collections.abc import Collection
 
+from taskd.posix import process
+
 
 def has_children() -> bool:
     """True if this process has a child of any kind, dead ones included (one system call)."""
@@ -24,9 +26,18 @@ def has_children() -> bool:
 def children() -> list[int]:
     """The pids of this process's children, zombies included.
 
-    The kernel lists them by thread (proc(5)); a kernel built without that list costs a walk over
-    all processes instead.
+    The kernel may skip one if another ends while the list is read (proc(5)): what two readings in
+    a row agree on is whole.
     """
+    found = _listed()
+    while (again := _listed()) != found:
+        found = again
+    return found
+
+
+def _listed() -> list[int]:
+    """As the kernel lists them, thread by thread; a kernel built without that list costs a walk
+    over all processes instead."""
     try:
         found: list[int] = []
         for thread in os.listdir("/proc/self/task"):
@@ -42,52 +53,56 @@ def children() -> list[int]:
 def strike(spared: Collection[int]) -> bool:
     """Kill and reap every child but the spared ones, without waiting. True if any is left.
 
-    Call again on each SIGCHLD (or in a loop that waits for it) until it returns False.
+    Call again on each SIGCHLD (or in a loop that waits for it) until it returns False. What can be
+    reaped at once is not left: no SIGCHLD would come for it any more. A child that we may not kill
+    (a set-user-ID program) is let be.
     """
-    left = False
-    for pid in children():
-        if pid in spared:
-            continue
-        left = True
-        try:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, os.WNOHANG)
-        except (ProcessLookupError, ChildProcessError):
-            continue
-    return left
+    while found := [pid for pid in children() if pid not in spared]:
+        ended = [_end(pid, os.WNOHANG) for pid in found]
+        if True not in ended:  # else look again: the dead have handed us their children
+            return False in ended
+    return False
 
 
 def kill_all(spared: Collection[int] = ()) -> int:
     """Kill every descendant but the spared children and wait until all are gone.
 
     Returns how many direct children were killed or reaped: 0 means that nothing was left behind.
+    A child that we may not kill (a set-user-ID program) is let be.
     """
     count = 0
     while has_children():
-        found = [pid for pid in children() if pid not in spared]
-        if not found:
+        ended = [_end(pid, 0) for pid in children() if pid not in spared]
+        if True not in ended:
             break
-        for pid in found:
-            try:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-            except (ProcessLookupError, ChildProcessError):
-                continue
-            count += 1
+        count += ended.count(True)
     return count
+
+
+def _end(pid: int, flags: int) -> bool | None:
+    """Kill and reap one child: True if it is gone, False if not yet, None if we may not."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+        dead, _ = os.waitpid(pid, flags)
+    except PermissionError:
+        return None
+    except (ProcessLookupError, ChildProcessError):
+        return True  # whoever reaped it
+    return dead != 0
 
 
 def kill_session(leader: int) -> bool:
     """SIGKILL to every process of the session that ``leader`` began. True if there was any.
 
     For leftovers that are not our descendants: those of a dead worker whose zygote died too.
+    Zombies do not count: they do nothing more, and their parent may take its time to reap them.
     """
     import psutil
 
     found = False
     for pid in psutil.pids():
         try:
-            if os.getsid(pid) == leader and pid != os.getpid():
+            if os.getsid(pid) == leader and pid != os.getpid() and not process.is_zombie(pid):
                 os.kill(pid, signal.SIGKILL)
                 found = True
         except (ProcessLookupError, PermissionError):

@@ -20,11 +20,12 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from inspect import isawaitable
 from typing import Any, Generic, TypeVar, cast, overload
 
-from taskd.worker.context import NO_MORE, Base, check_function, failing
+from taskd.worker.context import NO_MORE, Base
+from taskd.worker.given import check_function
 from taskd.worker.journal import Loop, Phase
 from taskd.worker.source import Called
 
@@ -189,13 +190,9 @@ class AsyncEach(Generic[T]):
         if given is NO_MORE:
             self._context._finish(self._loop)
             return NO_MORE
-        with failing(self._loop):
-            item = self._loop.arrive(given)
+        item = self._loop.arrive(given)
         self._context._begin_item(self._loop, item)
         return item
 
-    @contextmanager
-    def _sourcing(self) -> Iterator[None]:
-        journal, loop = self._context._journal, self._loop
-        with failing(loop), journal.within(f"the source of loop '{loop.name}'"):
-            yield
+    def _sourcing(self) -> AbstractContextManager[None]:
+        return self._context._journal.within(f"the source of loop '{self._loop.name}'")

@@ -18,12 +18,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from inspect import isawaitable
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, overload
 
 from taskd.protocol import data
+from taskd.worker.given import check_count, check_function, check_not_async, check_seconds
 from taskd.worker.interrupt import Held, Interrupted, Sleeping, again
 from taskd.worker.journal import Journal, Loop, Move, Phase
 from taskd.worker.keeper import Keeper
@@ -106,8 +106,8 @@ class Base:
     def progress(self, done: int | None = None, total: int | None = None, note: str = "") -> None:
         """Report progress. From then on the loops of this run do not report theirs."""
         self._check_place("ctx.progress")
-        _check_count("done", done)
-        _check_count("total", total)
+        check_count("done", done)
+        check_count("total", total)
         self._reports_itself = True
         text = str(note)[:LONGEST_NOTE].encode(errors="backslashreplace").decode()
         self._keeper.progress(done, total, text)
@@ -168,7 +168,7 @@ class Base:
 
     def _time_to_sleep(self, seconds: float, name: str | None) -> float:
         """Seconds left to wait here. Raises Sleeping if the worker is not to wait for them."""
-        _check_seconds(seconds)
+        check_seconds(seconds)
         if name is None:
             return seconds
         path = self._journal.reserve("sleep", name)
@@ -185,7 +185,7 @@ class Base:
         return max(0.0, left)
 
     def _new_loop(self, name: str, source: Any, args: tuple[Any, ...], total: int | None) -> Loop:
-        _check_count("total", total)
+        check_count("total", total)
         return Loop(self._journal, name, source_of(name, source, args), total)
 
     def _save_item(self, loop: Loop) -> None:
@@ -236,7 +236,7 @@ class Context(Base):
                 check_function(name, fn)
                 with self._journal.within(f"step '{name}'"):
                     value = fn(*args, **kwargs)
-                _check_not_async(name, value)
+                check_not_async(name, value)
             except BaseException:
                 self._journal.release(path)
                 raise
@@ -328,55 +328,12 @@ class Each(Generic[T]):
         if given is NO_MORE:
             self._context._finish(self._loop)
             return NO_MORE
-        with failing(self._loop):
-            item = self._loop.arrive(given)
+        item = self._loop.arrive(given)
         self._context._begin_item(self._loop, item)
         return item
 
-    @contextmanager
-    def _sourcing(self) -> Iterator[None]:
-        journal, loop = self._context._journal, self._loop
-        with failing(loop), journal.within(f"the source of loop '{loop.name}'"):
-            yield
-
-
-@contextmanager
-def failing(loop: Loop) -> Iterator[None]:
-    """A source that raised is at its end, but its loop is not: it must not count as finished."""
-    try:
-        yield
-    except BaseException:
-        loop.fail()
-        raise
-
-
-def check_function(name: str, fn: Any) -> None:
-    """Raise TypeError unless ``fn`` is something that a step can call."""
-    if not callable(fn):
-        raise TypeError(
-            f"step '{name}' needs a function, not {type(fn).__name__}: pass the function and its "
-            f"arguments apart, as in ctx.step('{name}', count_rows, path)"
-        )
-
-
-def _check_not_async(name: str, value: Any) -> None:
-    if isawaitable(value):
-        if hasattr(value, "close"):
-            value.close()  # a coroutine that nobody awaits would complain
-        raise TypeError(
-            f"step '{name}' is async and the task is not: make the task's function async def and "
-            f"write await ctx.step('{name}', …)"
-        )
-
-
-def _check_count(what: str, value: Any) -> None:
-    if value is not None and (type(value) is not int or value < 0):
-        raise TypeError(f"{what} must be a whole number from 0 on, or None, not {value!r}")
-
-
-def _check_seconds(seconds: Any) -> None:
-    if type(seconds) not in (int, float) or not 0 <= seconds < float("inf"):
-        raise ValueError(f"the time to sleep must be a number of seconds from 0 on: {seconds!r}")
+    def _sourcing(self) -> AbstractContextManager[None]:
+        return self._context._journal.within(f"the source of loop '{self._loop.name}'")
 
 
 _current: list[Base] = []

@@ -175,10 +175,10 @@ class Phase(Enum):
     """Where a loop is."""
 
     NEW = "new"  # made, not yet asked for an item
-    BETWEEN = "between"  # the item before is saved, the next one not yet there
+    BETWEEN = "between"  # the item before is saved, the next one not yet there; if the source
+    #                      raises, it stays so: the loop is not finished, and cannot go on
     ITEM = "item"  # its body runs
     OVER = "over"  # recorded as finished
-    BROKEN = "broken"  # its source raised
     LEFT = "left"  # by break, return or an exception
 
 
@@ -187,7 +187,6 @@ PHASES: dict[tuple[Phase, str], Phase] = {
     (Phase.NEW, "skip"): Phase.OVER,
     (Phase.BETWEEN, "arrive"): Phase.ITEM,
     (Phase.BETWEEN, "finish"): Phase.OVER,
-    (Phase.BETWEEN, "break"): Phase.BROKEN,
     (Phase.ITEM, "save"): Phase.BETWEEN,
     (Phase.ITEM, "finish"): Phase.OVER,  # the item was a sequence's last
 }
@@ -280,10 +279,6 @@ class Loop:
         """That is written."""
         self._go("finish")
         self._pop()
-
-    def fail(self) -> None:
-        """The source raised: it has no more items, and the loop is not finished."""
-        self._go("break")
 
     def leave(self) -> None:
         """The loop's iterator is gone: its scope ends, the item at hand is not saved."""

@@ -62,7 +62,7 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
         SERVER | {"master", "worker", "tasks", "client", "zygote"},
         "it starts each of the others",
     ),
-    "demo": (SERVER | {"tasks", "client", "cli"}, "a user's programs in miniature"),
+    "demo": (SERVER | {"tasks", "worker", "client", "cli"}, "a user's programs in miniature"),
     "__main__": ({"cli"}, "python -m taskd is the command taskd"),
     "__init__": (set(), "the public names are resolved when first used"),
 }

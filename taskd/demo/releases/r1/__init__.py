@@ -1,0 +1,1 @@
+"""The first release of the demo's app."""

@@ -1,0 +1,227 @@
+"""kill -9 of the master: what it acknowledged is there, and no task runs twice at a time."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from support import processes
+from support.daemon import Daemon, repeated
+from support.waiting import eventually
+
+from taskd.client.blocking import TaskHandle
+
+APP = """
+from taskd import task
+from side import attempt, gate, mark
+
+@task(queue="work")
+def count(ctx, n: int) -> list:
+    for i in ctx.each("items", range(n)):
+        mark(i)
+        if i == 1 and attempt() == 1:
+            gate("go")
+        ctx.state["seen"] = [*ctx.state.get("seen", []), i]
+    return ctx.state["seen"]
+
+@task(queue="work")
+def fails() -> None:
+    mark("begin")
+    gate("go")
+    raise ValueError("on purpose")
+
+@task(queue="slow")
+def quick(n: int) -> int:
+    mark("quick")
+    return n + 1
+
+@task(queue="many", on_deploy="checkpoint")
+def long(ctx, n: int) -> list:
+    import time
+    for i in ctx.each("items", range(n)):
+        mark(i)
+        time.sleep(0.02)
+        ctx.state["seen"] = ctx.state.get("seen", 0) + 1
+    return ctx.state["seen"]
+"""
+
+
+@pytest.fixture
+def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
+    made = new_daemon(
+        queues={"work": {"concurrency": 4}, "slow": {"concurrency": 1}, "many": {"concurrency": 50}}
+    )
+    made.release("r1", APP)
+    made.release("r2", APP)
+    made.point("r1")
+    return made.start()
+
+
+def running(daemon: Daemon, count: int) -> list[TaskHandle]:
+    """That many tasks that hang in their second item."""
+    client = daemon.client()
+    tasks = [client.submit("count", {"n": 4}) for _ in range(count)]
+    for task in tasks:
+        daemon.reached(task.id, "1")
+    return tasks
+
+
+def test_workers_finish_alone_and_the_next_master_takes_what_is_in_their_slots(
+    daemon: Daemon,
+) -> None:
+    tasks = running(daemon, 4)
+    waiting = [daemon.client().submit("quick", {"n": n}) for n in range(10)]
+    failing = daemon.client().submit("fails", {})
+    daemon.kill()
+    daemon.open_gate("go")
+    eventually(lambda: not daemon.processes(), "workers end, and their zygote with the last")
+    for task in tasks:
+        assert daemon.items(task.id) == ["0", "1", "2", "3"]
+    daemon.start()
+    assert [task.result(30) for task in tasks] == [[0, 1, 2, 3]] * 4
+    assert [task.result(30) for task in waiting] == list(range(1, 11))
+    assert failing.wait(30).state == "failed"
+    assert repeated(daemon.effects()) == {}
+    assert {task.status().attempt for task in tasks} == {1}
+
+
+def test_a_new_master_waits_for_workers_that_live_and_starts_no_second_copy(
+    daemon: Daemon,
+) -> None:
+    tasks = running(daemon, 4)
+    behind = daemon.client().submit("count", {"n": 3})  # the queue is full
+    pids = {effect.pid for effect in daemon.effects()}
+    daemon.kill()
+    daemon.start()
+    client = daemon.client()
+    assert client.submit("quick", {"n": 1}).result(30) == 2
+    assert {client.task(task.id).state for task in tasks} == {"running"}
+    assert behind.status().state == "queued", "the four still have their places in the queue"
+    assert pids < set(daemon.processes())
+    daemon.open_gate("go")
+    assert [task.result(30) for task in tasks] == [[0, 1, 2, 3]] * 4
+    assert behind.result(30) == [0, 1, 2]
+    assert repeated(daemon.effects()) == {}
+    assert {task.status().attempt for task in tasks} == {1}
+    eventually(lambda: not pids & set(daemon.processes()), "the old workers are gone")
+
+
+def test_a_worker_that_dies_under_the_eyes_of_the_next_master_continues(daemon: Daemon) -> None:
+    tasks = running(daemon, 3)
+    daemon.kill()
+    daemon.start()
+    for task in tasks:
+        os.kill(daemon.reached(task.id, "1").pid, signal.SIGKILL)
+    assert [task.result(30) for task in tasks] == [[0, 1, 2, 3]] * 3
+    for task in tasks:
+        assert [(e.item, e.attempt) for e in daemon.effects(task.id)] == [
+            ("0", 1), ("1", 1), ("1", 2), ("2", 2), ("3", 2),
+        ]  # fmt: skip
+
+
+def test_a_worker_that_died_between_the_masters_continues(daemon: Daemon) -> None:
+    (task,) = running(daemon, 1)
+    pid = daemon.reached(task.id, "1").pid
+    daemon.kill()
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not processes.is_alive(pid), "the worker is dead")
+    daemon.start()
+    assert task.result(30) == [0, 1, 2, 3]
+    assert Counter(daemon.items(task.id)) == {"0": 1, "1": 2, "2": 1, "3": 1}
+
+
+def test_the_whole_tree_killed_continues_from_the_last_saved_points(daemon: Daemon) -> None:
+    tasks = running(daemon, 4)
+    waiting = [daemon.client().submit("quick", {"n": n}) for n in range(5)]
+    daemon.kill_everything()
+    daemon.start()
+    assert [task.result(30) for task in tasks] == [[0, 1, 2, 3]] * 4
+    assert [task.result(30) for task in waiting] == list(range(1, 6))
+    for task in tasks:
+        assert Counter(daemon.items(task.id)) == {"0": 1, "1": 2, "2": 1, "3": 1}
+    done = {key: n for key, n in repeated(daemon.effects()).items() if key[1] == "quick"}
+    assert len(done) <= 1, "at most the one that was in hand"
+
+
+def test_a_stop_and_a_second_kill_leave_the_first_ones_workers_alone(daemon: Daemon) -> None:
+    tasks = running(daemon, 2)
+    pids = {effect.pid for effect in daemon.effects()}
+    daemon.kill()
+    daemon.start().restart()
+    daemon.kill()
+    daemon.start()
+    assert pids < set(daemon.processes())
+    daemon.open_gate("go")
+    assert [task.result(30) for task in tasks] == [[0, 1, 2, 3]] * 2
+    assert repeated(daemon.effects()) == {}
+
+
+def test_a_deploy_carries_on_the_waiting_for_workers_of_a_dead_master(daemon: Daemon) -> None:
+    tasks = running(daemon, 2)
+    daemon.kill()
+    daemon.start()
+    assert daemon.reload("r2")["revision"] == "r2"
+    assert {task.status().state for task in tasks} == {"running"}
+    os.kill(daemon.reached(tasks[0].id, "1").pid, signal.SIGKILL)
+    assert tasks[0].result(30) == [0, 1, 2, 3]
+    daemon.open_gate("go")
+    assert tasks[1].result(30) == [0, 1, 2, 3]
+    assert daemon.items(tasks[1].id) == ["0", "1", "2", "3"]
+    assert [e.revision for e in daemon.effects(tasks[0].id)] == ["r1", "r1", "r2", "r2", "r2"]
+
+
+def test_a_cancel_reaches_a_task_whose_master_died(daemon: Daemon) -> None:
+    first, second = running(daemon, 2)
+    daemon.kill()
+    daemon.start()
+    assert first.cancel() == {"state": "running", "was": "running"}
+    assert second.cancel() == {"state": "running", "was": "running"}
+    os.kill(daemon.reached(first.id, "1").pid, signal.SIGKILL)
+    assert first.wait(30).state == "cancelled", "any end but success is the cancel's"
+    daemon.open_gate("go")
+    assert second.result(30) == [0, 1, 2, 3], "an end that succeeded wins"
+
+
+def test_a_follower_rides_over_the_death_of_the_master(daemon: Daemon) -> None:
+    (task,) = running(daemon, 1)
+    seen: list[int] = []
+    follower = threading.Thread(
+        target=lambda: seen.extend(e["event"] for e in task.follow()), daemon=True
+    )
+    follower.start()
+    daemon.kill()
+    daemon.start()
+    daemon.open_gate("go")
+    follower.join(30)
+    assert not follower.is_alive()
+    assert seen == [e["event"] for e in daemon.client().follow([task.id])]
+
+
+def test_a_master_killed_at_any_moment_of_a_deploy_loses_and_repeats_nothing(
+    daemon: Daemon,
+) -> None:
+    """The moments are random, since the handoff has no place to stop it at; the seed is shown."""
+    seed = random.randrange(2**32)
+    moments = random.Random(seed)
+    print("seed", seed)
+    client = daemon.client()
+    tasks = [client.submit("long", {"n": 200}) for _ in range(10)]
+    for number in range(12):
+        target = "r2" if number % 2 == 0 else "r1"
+        daemon.point(target)
+        raw = daemon.raw()
+        raw.start("reload")
+        threading.Event().wait(moments.uniform(0.0, 0.5))
+        daemon.kill()
+        raw.close()
+        daemon.start()
+        tasks += [client.submit("long", {"n": 20})]
+    for task in tasks:
+        count = 200 if task.id <= 10 else 20
+        assert task.result(60) == count
+        assert Counter(daemon.items(task.id)) == {str(n): 1 for n in range(count)}

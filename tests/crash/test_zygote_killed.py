@@ -1,0 +1,113 @@
+"""kill -9 of a zygote: nobody notices, and its workers' ends are still told truly."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+from support.daemon import Daemon, repeated
+from support.waiting import eventually
+
+APP = """
+from taskd import task
+from side import attempt, gate, mark
+
+@task(queue="work")
+def count(ctx, n: int) -> list:
+    for i in ctx.each("items", range(n)):
+        mark(i)
+        if i == 1:
+            gate("go")
+        ctx.state["seen"] = [*ctx.state.get("seen", []), i]
+    return ctx.state["seen"]
+
+@task(queue="work")
+def quick(n: int) -> int:
+    mark("quick")
+    return n + 1
+
+@task(queue="work")
+def hangs_once(ctx) -> str:
+    mark("here")
+    if attempt() == 1:
+        gate("never")
+    return "whole"
+"""
+
+
+@pytest.fixture
+def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
+    made = new_daemon(queues={"work": {"concurrency": 20}})
+    made.release("r1", APP)
+    made.release("r2", APP)
+    made.point("r1")
+    return made.start()
+
+
+def kill_zygote(daemon: Daemon, revision: str = "r1") -> int:
+    pid = daemon.zygotes()[revision]
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: pid not in daemon.processes(), "the zygote is dead")
+    return pid
+
+
+def test_running_tasks_go_on_and_new_ones_run(daemon: Daemon) -> None:
+    client = daemon.client()
+    running = [client.submit("count", {"n": 4}) for _ in range(4)]
+    for task in running:
+        daemon.reached(task.id, "1")
+    old = kill_zygote(daemon)
+    fresh = [client.submit("quick", {"n": n}) for n in range(8)]
+    assert [task.result(30) for task in fresh] == list(range(1, 9))
+    assert daemon.zygotes()["r1"] != old
+    assert {task.status().state for task in running} == {"running"}
+    daemon.open_gate("go")
+    assert [task.result(30) for task in running] == [[0, 1, 2, 3]] * 4
+    assert repeated(daemon.effects()) == {}
+    assert {effect.attempt for effect in daemon.effects()} == {1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGBUS])
+def test_a_worker_that_dies_after_its_zygote_is_told_with_its_true_status(
+    daemon: Daemon, number: signal.Signals
+) -> None:
+    task = daemon.client().submit("hangs_once", {})
+    pid = daemon.reached(task.id, "here").pid
+    kill_zygote(daemon)
+    os.kill(pid, number)
+    assert task.result(30) == "whole"
+    reasons = [e["reason"] for e in task.follow() if e["reason"]]
+    assert reasons == [f"crashed: its process was killed by {number.name}"]
+    assert daemon.reached(task.id, "here", 2).pid != pid
+
+
+def test_a_zygote_and_its_worker_killed_together_lose_nothing(daemon: Daemon) -> None:
+    task = daemon.client().submit("hangs_once", {})
+    pid = daemon.reached(task.id, "here").pid
+    os.kill(pid, signal.SIGKILL)
+    kill_zygote(daemon)
+    assert task.result(30) == "whole"
+    assert [e.attempt for e in daemon.effects(task.id)] == [1, 2]
+
+
+def test_a_deploy_goes_through_with_the_old_zygote_dead(daemon: Daemon) -> None:
+    client = daemon.client()
+    task = client.submit("count", {"n": 4})
+    daemon.reached(task.id, "1")
+    kill_zygote(daemon)
+    assert daemon.reload("r2")["revision"] == "r2"
+    assert client.submit("quick", {"n": 1}).result(30) == 2
+    daemon.open_gate("go")
+    assert task.result(30) == [0, 1, 2, 3]
+    assert {e.revision for e in daemon.effects(task.id)} == {"r1"}
+    eventually(lambda: set(daemon.zygotes()) == {"r2"}, "r1 has drained")
+
+
+def test_a_zygote_killed_again_and_again_comes_back(daemon: Daemon) -> None:
+    client = daemon.client()
+    for n in range(3):
+        kill_zygote(daemon)
+        assert client.submit("quick", {"n": n}).result(30) == n + 1
+        eventually(lambda: "r1" in daemon.zygotes(), "there is a zygote again")

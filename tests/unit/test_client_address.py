@@ -1,0 +1,124 @@
+"""Which socket a client uses, and what it says when nobody answers there."""
+
+from __future__ import annotations
+
+import errno
+import pathlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from taskd import paths
+from taskd.client import address
+from taskd.errors import NoDaemon
+from taskd.posix.sockets import listen
+
+
+@pytest.fixture
+def listeners() -> Iterator[list[socket.socket]]:
+    made: list[socket.socket] = []
+    yield made
+    for sock in made:
+        sock.close()
+
+
+@pytest.fixture(autouse=True)
+def own(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> pathlib.Path:
+    """The user's runtime directory; not yet there."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.delenv("TASKD_SOCKET", raising=False)
+    monkeypatch.setattr(paths, "SYSTEM_RUNTIME_DIR", str(tmp_path / "system"))
+    return tmp_path / "run" / "taskd"
+
+
+def test_a_named_socket_goes_before_everything(
+    own: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.mkdir(parents=True)
+    monkeypatch.setenv("TASKD_SOCKET", "/of/the/environment")
+    assert address.place("/named") == "/named"
+    assert address.place(None) == "/of/the/environment"
+
+
+def test_an_empty_variable_counts_as_none(
+    own: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.mkdir(parents=True)
+    monkeypatch.setenv("TASKD_SOCKET", "")
+    assert address.place(None) == str(own)
+
+
+def test_the_users_own_daemon_is_meant_also_when_it_is_down(own: pathlib.Path) -> None:
+    assert address.place(None) == paths.SYSTEM_RUNTIME_DIR
+    own.mkdir(parents=True)
+    assert address.place(None) == str(own)
+
+
+def test_a_directory_that_others_may_write_to_is_not_trusted(own: pathlib.Path) -> None:
+    own.mkdir(parents=True)
+    own.chmod(0o777)
+    assert address.place(None) == paths.SYSTEM_RUNTIME_DIR
+
+
+def test_in_a_directory_control_is_tried_before_submit(
+    tmp_path: pathlib.Path, listeners: list[socket.socket]
+) -> None:
+    listeners.append(listen(str(tmp_path / "submit.sock")))
+    listeners.append(listen(str(tmp_path / "control.sock")))
+    with address.connect(str(tmp_path), 5) as sock:
+        assert sock.getpeername().startswith(str(tmp_path / "control.sock"))
+
+
+def test_where_control_does_not_let_us_in_submit_is_used(
+    tmp_path: pathlib.Path, listeners: list[socket.socket]
+) -> None:
+    listeners.append(listen(str(tmp_path / "submit.sock")))
+    listen(str(tmp_path / "control.sock")).close()  # the file stays; nobody listens
+    with address.connect(str(tmp_path), 5) as sock:
+        assert sock.getpeername().startswith(str(tmp_path / "submit.sock"))
+
+
+def test_a_path_too_long_for_an_address_is_reached(
+    tmp_path: pathlib.Path, listeners: list[socket.socket]
+) -> None:
+    deep = tmp_path / ("d" * 100) / ("e" * 100)
+    deep.mkdir(parents=True)
+    listeners.append(listen(str(deep / "control.sock")))
+    address.connect(str(deep), 5).close()
+    address.connect(str(deep / "control.sock"), 5).close()
+
+
+def test_each_socket_that_was_tried_is_named_with_its_reason(own: pathlib.Path) -> None:
+    own.mkdir(parents=True)
+    listen(str(own / "submit.sock")).close()
+    with pytest.raises(NoDaemon) as caught:
+        address.connect(None, 5)
+    assert str(caught.value).splitlines() == [
+        "no daemon is reachable; tried:",
+        f"  {own}/control.sock: does not exist",
+        f"  {own}/submit.sock: nobody listens on it",
+        "Start it with `taskd run`, or name another with --socket or $TASKD_SOCKET.",
+    ]
+
+
+def test_where_the_system_has_no_daemon_it_says_how_to_start_one() -> None:
+    with pytest.raises(NoDaemon, match=r"systemctl start taskd.*taskd run"):
+        address.connect(None, 5)
+
+
+def test_a_file_that_is_no_socket_is_said_to_be_none(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NoDaemon, match="file: nobody listens on it"):
+        address.connect(str(tmp_path / "file"), 5)
+
+
+def test_a_socket_that_does_not_let_us_in_says_whom_to_ask(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, timeout: float | None) -> socket.socket:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(address, "connect_socket", refuse)
+    with pytest.raises(NoDaemon, match=r"you may not connect to it\n.*submit_groups"):
+        address.connect(str(tmp_path / "control.sock"), 5)

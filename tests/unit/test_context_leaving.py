@@ -1,0 +1,125 @@
+"""Where a task leaves when it is asked to, and what is saved then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from attempts import attempt, result
+
+from taskd import Context, Interrupted
+from taskd.protocol.saved import Kind, Outcome
+from taskd.worker.memory import MemoryKeeper
+
+
+def kinds(keeper: MemoryKeeper) -> list[Kind]:
+    return [record.kind for record in keeper.records]
+
+
+def rows(cursor: int | None, count: int = 5) -> Iterator[tuple[int, str]]:
+    for number in range(cursor or 0, count):
+        yield number + 1, f"row {number}"
+
+
+def test_a_wish_is_met_after_the_item_is_saved() -> None:
+    keeper = MemoryKeeper()
+    done: list[str] = []
+
+    def job(ctx: Context) -> None:
+        for row in ctx.each("rows", rows):
+            if row == "row 1":
+                keeper.ask("leave", "a deploy")
+                assert ctx.stopping
+            done.append(row)
+
+    ending = attempt(job, keeper=keeper)
+    assert (ending.outcome, ending.reason) == (Outcome.LEFT, "a deploy")
+    assert done == ["row 0", "row 1"]
+    assert keeper.rebuild(None).cursors["rows"].cursor == 2
+
+
+def test_a_wish_is_met_before_a_step_starts_and_at_a_checkpoint() -> None:
+    for leave in (lambda ctx: ctx.step("a", pytest.fail), lambda ctx: ctx.checkpoint()):
+        keeper = MemoryKeeper()
+        keeper.ask("cancel", "by root")
+        ending = attempt(leave, keeper=keeper, name="job")
+        assert (ending.outcome, ending.reason) == (Outcome.CANCELLED, "by root")
+
+
+def test_leaving_runs_finally_is_not_swallowed_by_except_exception_and_is_told_again() -> None:
+    keeper = MemoryKeeper()
+    keeper.ask()
+    order: list[str] = []
+
+    def job(ctx: Context) -> None:
+        try:
+            try:
+                ctx.checkpoint()
+            except Exception:
+                order.append("swallowed")
+        finally:
+            for again in (
+                lambda: ctx.step("cleanup", int),
+                lambda: ctx.each("rows", [1]),
+                ctx.checkpoint,
+                lambda: ctx.sleep(0),
+            ):
+                with pytest.raises(Interrupted):
+                    again()
+                order.append("told again")
+
+    assert attempt(job, keeper=keeper).outcome is Outcome.LEFT
+    assert order == ["told again"] * 4
+
+
+def test_a_task_that_swallows_the_interrupt_and_returns_has_succeeded() -> None:
+    keeper = MemoryKeeper()
+    keeper.ask()
+
+    def job(ctx: Context) -> str:
+        try:
+            ctx.checkpoint()
+        except Interrupted:
+            return "done all the same"
+        return "not asked"
+
+    assert result(attempt(job, keeper=keeper)) == "done all the same"
+
+
+def test_a_disk_that_stays_full_is_left_without_a_half_saved_move() -> None:
+    def full(kind: Kind, fields: dict[str, Any]) -> None:
+        keeper.ask("leave", "a stop")
+        raise Interrupted("cannot save: disk full")
+
+    keeper = MemoryKeeper(before=full)
+
+    def job(ctx: Context) -> None:
+        ctx.step("a", int)
+
+    ending = attempt(job, keeper=keeper)
+    assert (ending.outcome, ending.progressed) == (Outcome.LEFT, False)
+    assert ending.saved.empty
+
+
+def test_an_interrupt_that_the_task_raised_by_itself_is_its_failure() -> None:
+    def job() -> None:
+        raise Interrupted("just so")
+
+    ending = attempt(job)
+    assert ending.outcome is Outcome.FAILED
+    assert ending.error is not None
+    assert ending.error["type"] == "Interrupted"
+
+
+def test_a_snapshot_is_written_when_it_is_wanted_and_says_the_same() -> None:
+    keeper = MemoryKeeper(snapshot_every=3)
+
+    def job(ctx: Context) -> None:
+        ctx.step("count", int)
+        for row in ctx.each("rows", rows, 20):
+            ctx.state["last"] = row
+
+    ending = attempt(job, keeper=keeper)
+    assert kinds(keeper).count(Kind.SNAPSHOT) > 3
+    assert keeper.rebuild(None) == ending.saved
