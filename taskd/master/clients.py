@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import taskd
 from taskd import log
-from taskd.errors import ProtocolError, Refused
+from taskd.errors import NotAllowed, ProtocolError, Refused
 from taskd.master import requests
 from taskd.master.ledger import Kind
 from taskd.master.wire import Wire
@@ -204,8 +204,9 @@ class Clients:
         access = self.master.config.access
         groups = access.admin_groups if is_control else access.admin_groups + access.submit_groups
         if not may_use(sock, peer, groups):
-            log.warning("not allowed", uid=peer.uid, socket="control" if is_control else "submit")
-            sock.close()
+            name = "control.sock" if is_control else "submit.sock"
+            log.warning("not allowed", uid=peer.uid, socket=name)
+            _send_away(sock, NotAllowed(f"user {peer.uid} may not use {name} (see [access])"))
             return
         self._numbers += 1
         wire = Wire(self.master.loop, sock)
@@ -236,6 +237,13 @@ class Clients:
     def pump(self) -> None:
         for client in self:
             client.pump()
+
+
+def _send_away(sock: socket.socket, error: NotAllowed) -> None:
+    """Say why, as far as the socket takes it at once, and close."""
+    with sock, contextlib.suppress(OSError):
+        sock.setblocking(False)
+        sock.send(protocol.farewell(error))
 
 
 def may_use(sock: socket.socket, peer: sockets.Peer, groups: list[str]) -> bool:
