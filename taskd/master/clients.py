@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import taskd
 from taskd import log
-from taskd.errors import ProtocolError, Refused
+from taskd.errors import NotAllowed, ProtocolError, Refused
 from taskd.master import requests
 from taskd.master.ledger import Kind
 from taskd.master.wire import Wire
@@ -81,17 +81,26 @@ class Client:
     def pump(self) -> None:
         """Carry out what has come, as far as the order of effects allows."""
         try:
-            while not self.wire.is_closed and self._blocked is None:
-                if self._clients.is_paused or self.wire.is_full:
-                    return
-                event = self.side.next()
-                if event is None:
-                    self.wire.pause(self.side.is_full)
-                    return
+            while (event := self._next()) is not None:
                 self._take(event)
         except ProtocolError as error:
             self.wire.send(protocol.farewell(error))
             self.close()
+        self.wire.pause(self._holds_back or self.side.is_full)
+
+    @property
+    def _holds_back(self) -> bool:
+        """Whether nothing new is taken from it, and so nothing more read, whatever it sends."""
+        return self._clients.is_paused or self._blocked is not None or self.wire.is_full
+
+    def _next(self) -> protocol.ServerEvent | None:
+        """What is to be done now, if anything."""
+        if self.wire.is_closed:
+            return None
+        if self._blocked is not None and self._writes == 0:
+            blocked, self._blocked = self._blocked, None
+            return blocked
+        return None if self._holds_back else self.side.next()
 
     def _take(self, event: protocol.ServerEvent) -> None:
         match event:
@@ -112,20 +121,20 @@ class Client:
         try:
             requests.HANDLERS[request.op](self._clients.master, self, request)
         except Refused as error:
-            self.written(request, error)
+            self._answer(request, error)
 
     def written(self, request: protocol.Request, outcome: dict[str, Any] | Refused) -> None:
-        """A request is done: answer it, and go on with what waited for it."""
+        """A write is on disk (or refused): answer it, and go on with what waited for it."""
+        self._answer(request, outcome)
+        self.pump()
+        self._clients.master.deploy.on_answered()
+
+    def _answer(self, request: protocol.Request, outcome: dict[str, Any] | Refused) -> None:
         self._writes -= request.op in requests.WRITES
         if isinstance(outcome, Refused):
             self.refuse(request.id, outcome)
         else:
             self.reply(request.id, outcome)
-        if self._writes == 0 and self._blocked is not None:
-            blocked, self._blocked = self._blocked, None
-            self._carry_out(blocked)
-        self.pump()
-        self._clients.master.deploy.on_answered()
 
     # ── out ──────────────────────────────────────────────────────────────────────────────────
 
@@ -195,8 +204,9 @@ class Clients:
         access = self.master.config.access
         groups = access.admin_groups if is_control else access.admin_groups + access.submit_groups
         if not may_use(sock, peer, groups):
-            log.warning("not allowed", uid=peer.uid, socket="control" if is_control else "submit")
-            sock.close()
+            name = "control.sock" if is_control else "submit.sock"
+            log.warning("not allowed", uid=peer.uid, socket=name)
+            _send_away(sock, NotAllowed(f"user {peer.uid} may not use {name} (see [access])"))
             return
         self._numbers += 1
         wire = Wire(self.master.loop, sock)
@@ -228,6 +238,13 @@ class Clients:
     def pump(self) -> None:
         for client in self:
             client.pump()
+
+
+def _send_away(sock: socket.socket, error: NotAllowed) -> None:
+    """Say why, as far as the socket takes it at once, and close."""
+    with sock, contextlib.suppress(OSError):
+        sock.setblocking(False)
+        sock.send(protocol.farewell(error))
 
 
 def may_use(sock: socket.socket, peer: sockets.Peer, groups: list[str]) -> bool:

@@ -59,8 +59,9 @@ class Wire:
 
     def pause(self, paused: bool) -> None:
         """Stop reading (True) or read again (False)."""
-        self._paused = paused
-        self._watch()
+        if paused != self._paused:
+            self._paused = paused
+            self._watch()
 
     def send(self, data: bytes) -> None:
         """Send now what the socket takes, the rest when it is ready."""
