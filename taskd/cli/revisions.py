@@ -1,10 +1,12 @@
-"""``taskctl revisions`` and ``taskctl reload``."""
+"""``taskctl revisions`` and ``taskctl drain``: what lives beside what serves, and why."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskd.cli import jsontext, text
@@ -17,45 +19,117 @@ if TYPE_CHECKING:
 _REVISION = (
     Column("REVISION"),
     Column("STATE"),
+    Column("AGE", right=True),
     Column("WORKERS", right=True),
+    Column("MEMORY", right=True),
     Column("RUNNING", right=True),
     Column("WAITING", right=True),
-    Column("PATH"),
+    Column("KEPT BY"),
 )
+
+_REJECTED = (
+    Column("REJECTED"),
+    Column("WHEN", right=True),
+    Column("WHY"),
+)
+
+_NAMED = 3
+"""Tasks that a row of the table names; the others are counted."""
 
 
 def add_revisions(parser: ArgumentParser) -> None:
-    """``revisions [--json]``"""
-    add_json(parser, "one JSON object a line")
+    """``revisions [--rejected] [--json]``"""
+    parser.add_argument(
+        "--rejected", action="store_true", help="only the releases that were refused of late"
+    )
+    add_json(parser, "one JSON object a line: of the live ones, or with --rejected of those")
     parser.set_defaults(verb_runs=_revisions)
 
 
-def add_reload(parser: ArgumentParser) -> None:
-    """``reload``"""
-    parser.set_defaults(verb_runs=_reload)
+def add_drain(parser: ArgumentParser) -> None:
+    """``drain --revision R [--checkpoint|--now] [--json]``"""
+    parser.add_argument(
+        "--revision", metavar="R", required=True, help="a revision that drains (see revisions)"
+    )
+    how = parser.add_mutually_exclusive_group()
+    for name, what in (
+        ("checkpoint", "have its tasks leave at their next safe point, to continue elsewhere"),
+        ("now", "end its tasks; they continue elsewhere from what they saved"),
+    ):
+        how.add_argument(f"--{name}", dest="how", action="store_const", const=name, help=what)
+    add_json(parser, "one JSON object")
+    parser.set_defaults(verb_runs=_drain, how="finish")
 
 
 def _revisions(client: Client, args: Namespace) -> None:
-    found = client.revisions()
+    live = [] if args.rejected else client.revisions()
     if args.json:
-        for revision in found:
-            print(jsontext.line(jsontext.only(jsontext.REVISION, revision)))
+        found = client.rejected() if args.rejected else live
+        for each in found:
+            print(jsontext.line(_rejected_json(each) if args.rejected else _json(each)))
         return
-    rows = [[str(revision[name]) for name in _SHOWN] for revision in found]
-    for line in text.table(_REVISION, rows, Look.of(sys.stdout, os.environ).width):
+    for line in page(live, client.rejected(), time.time(), Look.of(sys.stdout, os.environ).width):
         print(line)
 
 
-_SHOWN = ("revision", "state", "workers", "running", "waiting", "path")
+def _json(revision: Mapping[str, Any]) -> dict[str, Any]:
+    more = {name: revision.get(name) for name in jsontext.REVISION_MORE}
+    holds = [{**task, "task": str(task["task"])} for task in revision.get("holds") or ()]
+    return jsontext.only(jsontext.REVISION, revision) | more | {"holds": holds}
 
 
-def _reload(client: Client, args: Namespace) -> None:
-    print(deployed(client.reload()))
+def _rejected_json(rejected: Mapping[str, Any]) -> dict[str, Any]:
+    return jsontext.only(jsontext.REJECTED, rejected)
 
 
-def deployed(answer: dict[str, Any]) -> str:
-    """What a deploy that went well is told: the reply of ``reload`` as a sentence."""
-    before = answer["previous"]
-    instead = f" instead of {text.clean(before)}" if before else ""
-    pause = f"{answer['pause'] * 1000:.0f} ms"
-    return f"{text.clean(answer['revision'])} serves{instead}; clients waited {pause}"
+def page(
+    live: Sequence[Mapping[str, Any]],
+    rejected: Sequence[Mapping[str, Any]],
+    now: float,
+    width: int,
+) -> list[str]:
+    """The lines for people; ``now`` in Unix seconds."""
+    alive = text.table(_REVISION, [_row(revision) for revision in live], width)
+    refused = text.table(_REJECTED, [_rejected(each, now) for each in rejected], width)
+    return [*alive, *[""] * bool(alive and refused), *refused]
+
+
+def _row(revision: Mapping[str, Any]) -> list[str]:
+    age, memory = revision.get("age"), revision.get("memory")
+    return [
+        revision["revision"],
+        revision["state"],
+        "-" if age is None else text.duration(age),
+        str(revision["workers"]),
+        "-" if memory is None else text.size(memory),
+        str(revision["running"]),
+        str(revision["waiting"]),
+        _kept_by(revision),
+    ]
+
+
+def _kept_by(revision: Mapping[str, Any]) -> str:
+    """The tasks whose end it waits for, by id and name, and how many more there are."""
+    named = (revision.get("holds") or ())[:_NAMED]
+    shown = ", ".join(f"{task['task']} {task['name']}" for task in named)
+    more = revision["running"] - len(named)
+    if not shown:
+        return "-"
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _rejected(rejected: Mapping[str, Any], now: float) -> list[str]:
+    return [rejected["revision"], text.ago(rejected["at"], now), rejected["reason"]]
+
+
+def _drain(client: Client, args: Namespace) -> None:
+    answer = client.drain(args.revision, args.how)
+    if args.json:
+        print(jsontext.line({"revision": args.revision, **answer}))
+        return
+    print(f"{text.clean(args.revision)} drains: {answer['running']} running{_asked(args, answer)}")
+
+
+def _asked(args: Namespace, answer: Mapping[str, Any]) -> str:
+    did = {"checkpoint": "asked to leave at the next safe point", "now": "ended"}
+    return f", {answer['asked']} {did[args.how]}" if args.how in did else ""

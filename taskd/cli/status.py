@@ -54,9 +54,10 @@ def _heading(status: Mapping[str, Any]) -> list[str]:
         f"taskd {text.clean(str(status.get('taskd', '')))}, pid {status['pid']}",
         f"revision {text.clean(str(status['revision']))}: {text.clean(str(status['release']))}",
     ]
-    link = status["symlink"]
-    if link and link != status["release"]:
-        lines.append(f"the symlink names another release: {text.clean(link)} (taskctl reload)")
+    target = status["symlink"]
+    if target and target != status["release"]:
+        link = text.clean(status.get("link") or "the symlink")
+        lines.append(f"{link} names another release: {text.clean(target)} (taskctl reload)")
     confirmed = status["confirmed"]
     if confirmed and confirmed != status["release"]:
         lines.append(f"a start would use another release: {text.clean(confirmed)}")

@@ -39,8 +39,11 @@ VERBS = {
     "logs": Verb("logs", "show what a task wrote to its output"),
     "cancel": Verb("change", "cancel tasks"),
     "retry": Verb("change", "queue held, failed or cancelled tasks again"),
-    "revisions": Verb("revisions", "list the revisions that live"),
-    "reload": Verb("revisions", "deploy: move to the release that the symlink names now"),
+    "revisions": Verb("revisions", "list the revisions that live, and what was refused"),
+    "drain": Verb("revisions", "make a draining revision empty sooner"),
+    "deploy": Verb("deploy", "deploy a release: switch the symlink to it, back if it is refused"),
+    "reload": Verb("deploy", "deploy the release that the symlink names now"),
+    "rollback": Verb("deploy", "deploy the release before this one again"),
 }
 
 

@@ -19,10 +19,13 @@ from taskd.master.core import CONTROL, SUBMIT, WORKER, Master
 from taskd.master.deploy import PROVE_WITHIN
 from taskd.master.ledger import Kind
 from taskd.master.revisions import Revision
-from taskd.posix import locks, process, sockets
+from taskd.posix import locks, process, sockets, spawn
 from taskd.revision import release
 from taskd.systemd import notify
 from taskd.upgrade import confirmed
+
+_HANDED_OVER = "TASKD_HANDED_OVER"
+"""Set for the daemon of a release by the launcher that hands over to it."""
 
 
 def main(
@@ -58,8 +61,9 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     places = paths.directories(os.environ, os.getuid())
     paths.ensure(places)
     _disown_inherited()
-    lock = _lock(places.lock)
     chosen = _choose(places.confirmed, settings, release_path)
+    _hand_over_to(release.interpreter(chosen, settings.app.python), path, release_path)
+    lock = _lock(places.lock)
     process.become_subreaper()
     master = Master(settings, places)
     master.open_store()
@@ -71,6 +75,27 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
         where = os.path.join(places.runtime, name)
         master.adopt_listener(name, sockets.listen(where, mode))
     return master, chosen
+
+
+def _hand_over_to(python: str, config_path: str, release_path: str | None) -> None:
+    """Go on with the taskd of the release, if the release has a Python of its own.
+
+    So a start runs the very daemon that the last deploy left, and ``taskd run`` in the unit is
+    a launcher that never needs to change. Returns if we are that one already. Raises
+    DeployRefused if that Python has no taskd.
+    """
+    if python == sys.executable or os.environ.pop(_HANDED_OVER, None) == python:
+        return
+    probe = [python, "-P", "-c", "import taskd.master.start"]
+    status = os.waitpid(spawn.spawn(probe, b"", spawn.environment()), 0)[1]
+    if status != 0:
+        raise DeployRefused(
+            f"{python}, the Python of the release, cannot import taskd (see above): install taskd "
+            "into it, or name another one as [app] python"
+        )
+    words = [python, "-P", "-m", "taskd", "run", "--config", os.path.abspath(config_path)]
+    words += ["--release", os.path.abspath(release_path)] if release_path else []
+    os.execve(python, words, os.environ | {_HANDED_OVER: python})
 
 
 def _disown_inherited() -> None:
