@@ -19,6 +19,7 @@ def main() -> int:
     """The exit status: 0 if this code can take over."""
     from taskd.upgrade import steps
 
+    steps.here.is_trial = True
     try:
         _try()
     except BaseException as error:  # whatever fails: the verdict is no
