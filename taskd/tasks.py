@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from taskd.errors import BadArguments
 from taskd.model.binding import bind
 from taskd.model.task import OnDeploy
+from taskd.model.versions import readable
 
 if TYPE_CHECKING:
     from taskd.client.blocking import Client, TaskHandle
@@ -85,10 +86,12 @@ class Task(Generic[P, R]):
     @property
     def place(self) -> str:
         """Where the function stands: file and line."""
-        return _place(self.fn)
+        return place(self.fn)
 
     def entry(self) -> dict[str, Any]:
         """This task's entry in the manifest (see ``protocol.worker``)."""
+        from taskd.worker.names import names_in
+
         parameters = self.signature.parameters.values()
         named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
         return {
@@ -98,7 +101,8 @@ class Task(Generic[P, R]):
             "on_deploy": self.on_deploy.value,
             "params": [[p.name, p.default is p.empty] for p in named],
             "any": len(named) < len(parameters),
-            "reads": [self.version],
+            "reads": readable(self.version, self.migrations),
+            "names": names_in(self.fn),
         }
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,10 +166,10 @@ class Task(Generic[P, R]):
 
         def decorate(fn: M) -> M:
             earlier = self.migrations.get(version)
-            if earlier is not None and _place(earlier) != _place(fn):
+            if earlier is not None and place(earlier) != place(fn):
                 raise ValueError(
                     f"task '{self.name}' has two migrations from version {version}: "
-                    f"{_place(earlier)} and {_place(fn)}"
+                    f"{place(earlier)} and {place(fn)}"
                 )
             self.migrations[version] = fn
             return fn
@@ -392,7 +396,7 @@ def _checked_count(what: str, value: Any, least: int) -> int:
     return value
 
 
-def _place(fn: Callable[..., Any]) -> str:
+def place(fn: Callable[..., Any]) -> str:
     code = getattr(inspect.unwrap(fn), "__code__", None)
     if code is None:
         return f"{getattr(fn, '__module__', '?')}.{getattr(fn, '__qualname__', repr(fn))}"

@@ -1,6 +1,6 @@
 """The trial, seen from the master: run the new image's code on a copy of the live state.
 
-The child (``upgrade.trial``) gets a sealed copy of the snapshot and the end of a pipe for its
+The child (``takeover.trial``) gets a sealed copy of the snapshot and the end of a pipe for its
 verdict, nothing else. Whatever goes wrong, it alone is killed and reaped.
 """
 
@@ -17,6 +17,7 @@ from taskd.master.wire import Wire
 from taskd.model.endings import death_in_words
 from taskd.model.upgrade import Phase
 from taskd.posix import spawn
+from taskd.upgrade import steps
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
@@ -43,7 +44,7 @@ class Trial:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         try:
-            argv = [self._target.python, "-P", "-m", "taskd.upgrade.trial"]
+            argv = [self._target.python, "-P", "-m", steps.TRIAL]
             raw = dump(self._master, [], Phase.ADOPTING)
             env = spawn.environment()
             self._pid = spawn.spawn(argv, raw, env, stdout=theirs.fileno())

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 
-from taskd.upgrade import takeover
+from taskd.upgrade import steps
 
 HANG_LIMIT = 20.0
 """Seconds the new image has from exec to confirmation before the kernel kills it."""
@@ -40,5 +40,5 @@ def disarm() -> None:
 
 def replace(python: str, snapshot: int) -> None:
     """Become the image that ``python`` starts. Returns only by raising OSError."""
-    words = [python, "-P", "-m", takeover.MODULE, str(snapshot), sys.executable]
+    words = [python, "-P", "-m", steps.TAKEOVER, str(snapshot), sys.executable]
     os.execv(python, words)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 
-OLD = ("prove", "plan", "try", "quiesce", "empty", "hold signals", "flush", "close the store",
-       "take the snapshot", "open the descriptors", "exec")  # fmt: skip
+OLD = ("prove", "plan", "try", "hook", "quiesce", "empty", "hold signals", "flush",
+       "close the store", "take the snapshot", "open the descriptors", "exec")  # fmt: skip
 """In the old master; everything before ``exec`` is undone by a refusal."""
 
 NEW = ("first stage", "read the snapshot", "check the descriptors", "load", "check the children",
@@ -25,6 +25,12 @@ ALL = (*OLD, *NEW, *AFTER)
 
 POINT_OF_NO_RETURN = "disarm"
 """The first step with ``confirmed`` naming the new release."""
+
+TAKEOVER = "taskd.takeover.first"
+"""The module that a new image begins with."""
+
+TRIAL = "taskd.takeover.trial"
+"""The module that tries it out."""
 
 _fault_file = os.environ.get("TASKD_FAULT")
 

@@ -150,6 +150,9 @@ class Base:
             raise Interrupted(wish.why)
 
     def _write(self, moves: list[Move]) -> None:
+        if moves and self._journal.rebase:
+            self._keeper.snapshot(self._journal.rebased(moves), moves)
+            return
         for move in moves:
             self._keeper.append(*move)
             self._journal.apply(move)

@@ -44,6 +44,13 @@ class Order(NamedTuple):
     log: str
     scratch: str
     at: float
+    version: int | None
+
+
+class Questions(NamedTuple):
+    """The ``plan`` message: a deploy asks; ``path`` is the file with its questions."""
+
+    path: str
 
 
 class Control:
@@ -54,7 +61,7 @@ class Control:
         self._slot = slot
         self._state = threading.Condition()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._order: Order | None = None
+        self._order: Order | Questions | None = None
         self._current: tuple[int, int] | None = None
         self._wish: Wish | None = None
         self._noted = False
@@ -89,14 +96,15 @@ class Control:
             self._noted = False
         self._channel.send({"type": "idle", "reusable": reusable})
 
-    def next_order(self) -> Order | None:
+    def next_order(self) -> Order | Questions | None:
         """Wait for a task; None means: go (retired, or the master is lost)."""
         with self._state:
             self._state.wait_for(lambda: self._order or self._retired or self._channel.lost)
             order, self._order = self._order, None
             if order is None or self._channel.lost:  # not begun: the next master requeues it
                 return None
-            self._current = (order.task, order.attempt)
+            if isinstance(order, Order):
+                self._current = (order.task, order.attempt)
             return order
 
     def ended(self, order: Order, offset: int) -> None:
@@ -108,6 +116,9 @@ class Control:
         self._channel.send(
             {"type": "ended", "task": order.task, "attempt": order.attempt, "offset": offset}
         )
+
+    def planned(self, answer: dict[str, Any]) -> None:
+        self._channel.send({"type": "planned", **answer})
 
     def wait_until_noted(self) -> bool:
         """Until the master has the end in its store; False if the master was lost before."""
@@ -203,6 +214,8 @@ class Control:
             case "run":
                 self._order = _order(message)
                 self._current = (self._order.task, self._order.attempt)
+            case "plan":
+                self._order = Questions(message["path"])
             case "leave" | "cancel" if attempt == self._current:
                 if self._wish is None or message["type"] == "cancel":
                     self._wish = Wish(message["type"], message["why"])
@@ -260,6 +273,7 @@ def _order(message: dict[str, Any]) -> Order:
         log=message["log"],
         scratch=message["scratch"],
         at=message["at"],
+        version=message.get("version"),
     )
 
 

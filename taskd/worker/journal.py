@@ -39,10 +39,15 @@ class Move(NamedTuple):
 
 
 class Journal:
-    """What one attempt has saved and may save next."""
+    """What one attempt has saved and may save next.
 
-    def __init__(self, saved: Saved) -> None:
+    ``rebase``: what it began with was migrated and is written nowhere yet, so that no record of a
+    single move would mean anything: the first one is a snapshot of everything (``rebased``).
+    """
+
+    def __init__(self, saved: Saved, rebase: bool = False) -> None:
         self.saved = saved
+        self.rebase = rebase
         self._state_raw = data.encode(saved.state)
         self.state: dict[str, Any] = data.decode(self._state_raw)  # the user's own copy
         self.loops: list[Loop] = []
@@ -133,6 +138,13 @@ class Journal:
             for loop in self.loops:
                 if loop.path == move.fields["path"]:
                     loop.entry = None
+
+    def rebased(self, moves: list[Move]) -> bytes:
+        """Apply ``moves`` and give the full state that says all of it, in one record."""
+        for move in moves:
+            self.apply(move)
+        self.rebase = False
+        return self.saved.encode()
 
     def loop_move(self, loop: Loop, mark: Mark, raw: bytes) -> list[Move]:
         """The loop is at ``mark``, whose cursor is ``raw``."""

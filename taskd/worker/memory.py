@@ -8,12 +8,13 @@ can end the attempt before any record as if the process was killed, and ask it t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from cbor2 import dumps, loads
 
 from taskd.protocol.saved import Kind, Saved
+from taskd.worker.journal import Move
 from taskd.worker.keeper import Wish
 
 
@@ -103,9 +104,17 @@ class MemoryKeeper:
     def wants_snapshot(self) -> bool:
         return self._snapshot_every is not None and self._since_snapshot >= self._snapshot_every
 
-    def snapshot(self, saved: bytes) -> None:
-        self.append(Kind.SNAPSHOT, {"saved": saved}, True)
+    def snapshot(self, saved: bytes, moves: Sequence[Move] = ()) -> None:
+        self._check_alive()
+        asked = [(move.kind, move.fields) for move in moves]
+        for each in asked or [(Kind.SNAPSHOT, {"saved": saved})]:
+            if self._before is not None:
+                self._before(*each)
+        self.records.append(Written(Kind.SNAPSHOT, dumps({"saved": saved}), True))
         self._since_snapshot = 0
+        for each in asked or [(Kind.SNAPSHOT, {"saved": saved})]:
+            if self._after is not None:
+                self._after(*each)
 
     def progress(self, done: int | None, total: int | None, note: str) -> None:
         self._check_alive()

@@ -16,16 +16,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from taskd.errors import ProtocolError
 from taskd.posix import process, tree
 from taskd.protocol import data
 from taskd.protocol.boot import Boot
 from taskd.protocol.saved import Kind, Outcome, Saved
 from taskd.slot.writer import SlotWriter
 from taskd.tasks import registry
-from taskd.worker import output
+from taskd.worker import output, plan
 from taskd.worker.channel import Channel
-from taskd.worker.control import Control, Order
-from taskd.worker.run import Ending, run_attempt
+from taskd.worker.control import Control, Order, Questions
+from taskd.worker.run import Ending, run_attempt, unfit
 from taskd.worker.slotkeeper import SlotKeeper
 
 
@@ -62,6 +63,11 @@ def _serve(boot: Boot, control: Control, slot: SlotWriter) -> None:
     reusable = True
     control.idle(reusable)
     while (order := control.next_order()) is not None:
+        if isinstance(order, Questions):
+            made, ran_user_code = plan.answer(order.path)
+            control.planned(made._asdict())
+            control.idle(not ran_user_code)
+            continue
         reusable = _attempt(boot, control, slot, order)
         if not control.wait_until_noted():
             slot.sync()
@@ -93,9 +99,12 @@ def _attempt(boot: Boot, control: Control, slot: SlotWriter, order: Order) -> bo
 
 def _run(registered: Any, order: Order, keeper: SlotKeeper) -> Ending:
     os.makedirs(order.scratch, mode=0o700, exist_ok=True)
-    kept = None if order.saved is None else Saved.decode(order.saved)
+    try:
+        kept = None if order.saved is None else Saved.decode(order.saved)
+    except ProtocolError as error:  # of a newer taskd, or damaged: another revision may read it
+        return unfit(None, f"its saved state cannot be read: {error}")
     args = data.decode(order.args)
-    return run_attempt(registered, args, kept, keeper)
+    return run_attempt(registered, args, kept, keeper, order.version)
 
 
 def _record(slot: SlotWriter, control: Control, order: Order, ending: Ending) -> None:
@@ -109,6 +118,8 @@ def _record(slot: SlotWriter, control: Control, order: Order, ending: Ending) ->
     }
     if ending.outcome is not Outcome.SUCCEEDED and ending.progressed:
         fields["snapshot"] = control.insist(lambda: slot.snapshot(ending.saved.encode()))
+    if ending.unfit:
+        fields["unfit"] = True
     for name in ("result", "error", "reason", "wake"):
         value = getattr(ending, name)
         if value is not None:

@@ -23,6 +23,7 @@ from taskd.worker.failure import describe
 from taskd.worker.interrupt import Held, Interrupted, Sleeping, Yielded
 from taskd.worker.journal import Journal
 from taskd.worker.keeper import Keeper
+from taskd.worker.migrate import Unfit, fit
 from taskd.worker.source import REMEDY
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class Ending(NamedTuple):
     ``result``: in plain-data encoding, if it succeeded. ``error``: {type, message, traceback}, if
     it failed. ``reason``: why it left, is cancelled or held, in words. ``wake``: Unix seconds, if
     it sleeps. ``progressed``: it wrote something new. ``saved``: what the next attempt begins
-    with. ``exception``: what the task raised, for tests.
+    with. ``exception``: what the task raised, for tests. ``unfit``: the code cannot take what is
+    saved; another revision may.
     """
 
     outcome: Outcome
@@ -46,6 +48,7 @@ class Ending(NamedTuple):
     reason: str | None = None
     wake: float | None = None
     exception: BaseException | None = None
+    unfit: bool = False
 
 
 def run_attempt(
@@ -53,19 +56,24 @@ def run_attempt(
     args: Mapping[str, Any],
     saved: Saved | None,
     keeper: Keeper,
+    version: int | None = None,
     *,
     clock: Callable[[], float] = time.time,
     on_item: Callable[[str, Any], None] | None = None,
 ) -> Ending:
-    """Run ``task`` from where ``saved`` leaves off (which is this attempt's own from here on)."""
-    start = Saved(task.version) if saved is None else saved
-    if start.empty:
-        start.version = task.version
-    bound = args if start.args is None else start.args
-    reason = _unfit(task, bound, start)
+    """Run ``task`` from where ``saved`` leaves off (which is this attempt's own from here on).
+
+    ``version``: of the task function when the task was submitted; None: the code's own.
+    """
+    try:
+        fitted = fit(task, args, saved, version)
+    except Unfit as error:
+        return unfit(saved, f"{error}. {REMEDY}")
+    reason = _does_not_bind(task, fitted.args)
     if reason is not None:
-        return Ending(Outcome.HELD, start, reason=reason)
-    journal = Journal(start)
+        return unfit(saved, reason)
+    bound = fitted.args
+    journal = Journal(fitted.saved, rebase=fitted.migrated)
     kind: type[Base] = AsyncContext if task.is_async else Context
     context = kind(journal, keeper, clock, on_item)
     end = _call(task, context, bound)
@@ -78,13 +86,13 @@ class _Returned(NamedTuple):
     value: Any
 
 
-def _unfit(task: Task[..., Any], args: Mapping[str, Any], saved: Saved) -> str | None:
-    """Why the code cannot take what was submitted and saved, or None."""
-    if saved.version != task.version:
-        return (
-            f"its state was saved by version {saved.version} of '{task.name}', and the code here "
-            f"is version {task.version}. {REMEDY}"
-        )
+def unfit(saved: Saved | None, reason: str) -> Ending:
+    """The code here cannot take what was submitted and saved; nothing of it has run."""
+    start = Saved(0) if saved is None else saved
+    return Ending(Outcome.HELD, start, reason=reason, unfit=True)
+
+
+def _does_not_bind(task: Task[..., Any], args: Mapping[str, Any]) -> str | None:
     why = bind(task.entry(), args)
     if why is None and task.takes_context and "ctx" in args:
         why = "'ctx' cannot be an argument: the task's context has that name"

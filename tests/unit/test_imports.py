@@ -58,6 +58,10 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
         WIRE | {"slot", "systemd", "revision", "worker", "tasks"},
         "it becomes workers; the store and the master's decisions are not its business",
     ),
+    "takeover": (
+        SERVER | {"master"},
+        "a new image's first stage: it must catch whatever fails in the master's import",
+    ),
     "cli": (
         SERVER | {"master", "worker", "tasks", "client", "zygote"},
         "it starts each of the others",
@@ -78,7 +82,7 @@ LATE: dict[tuple[str, str], str] = {
 }
 """Further imports that are allowed inside a function or for type checkers alone."""
 
-MASTER_START_UP = {*SERVER, "master", "__init__"}
+MASTER_START_UP = {*SERVER, "master", "takeover", "__init__"}
 
 SLOW = {
     "argparse",

@@ -209,6 +209,7 @@ def test_an_entry_says_what_the_master_needs_and_leaves_the_context_out() -> Non
         "params": [["path", True], ["region", False], ["dry", False]],
         "any": False,
         "reads": [2],
+        "names": [],
     }
 
 

@@ -1,6 +1,6 @@
 """The trial: the new image's code adopts a copy of the live state, as a child, and changes nothing.
 
-Entry: ``python -P -m taskd.upgrade.trial`` with the snapshot on descriptor 0 and the verdict's
+Entry: ``python -P -m taskd.takeover.trial`` with the snapshot on descriptor 0 and the verdict's
 pipe on 1. It has none of the master's descriptors: each one in the ledger is stood in for by an
 empty one of the same kind at the same number, so that the very code that will adopt runs here. The
 store is opened for reading only.

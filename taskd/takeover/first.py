@@ -1,6 +1,6 @@
 """The first stage of a new image: import the rest, adopt, confirm; or go back where we came from.
 
-Entry: ``python -P -m taskd.upgrade.takeover SNAPSHOT BEFORE [REASON]``. SNAPSHOT is a descriptor,
+Entry: ``python -P -m taskd.takeover.first SNAPSHOT BEFORE [REASON]``. SNAPSHOT is a descriptor,
 BEFORE the Python of the image before this one, REASON (a descriptor) is there when this image is
 that one and the deploy failed.
 
@@ -23,9 +23,6 @@ from taskd.upgrade import steps
 
 DEADLINE = 10.0
 """Seconds from the first line to ``confirmed``."""
-
-MODULE = "taskd.upgrade.takeover"
-
 
 def main() -> int:
     """The exit status of the daemon, once it has served to its end."""
@@ -94,7 +91,7 @@ def _go_back(fd: int, before: str, reason: str) -> None:
     os.set_inheritable(fd, True)
     for handed in steps.handed:
         os.set_inheritable(handed, True)
-    os.execv(before, [before, "-P", "-m", MODULE, str(fd), before, str(told)])
+    os.execv(before, [before, "-P", "-m", steps.TAKEOVER, str(fd), before, str(told)])
 
 
 def _read_reason(fd: int) -> str:

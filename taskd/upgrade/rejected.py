@@ -1,0 +1,76 @@
+"""The file ``rejected`` in the state directory: releases that did not come to serve, and why.
+
+Written after each refused deploy, read at a start; an exec carries the list itself. A JSON list,
+oldest first, of {"revision", "path", "reason", "at": Unix seconds}; unknown fields are ignored.
+Put in place whole, and not synced: it only tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from taskd import log
+
+REMEMBERED = 10
+"""Rejected releases that are remembered."""
+
+LONGEST_REASON = 2000
+"""Characters of a reason."""
+
+
+class Rejected(NamedTuple):
+    """A release that did not come to serve; ``at`` in Unix seconds."""
+
+    revision: str
+    path: str
+    reason: str
+    at: float
+
+
+def add(known: Iterable[Rejected], path: str, reason: str, at: float) -> list[Rejected]:
+    """``known`` and one more, as many as are remembered."""
+    short = reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 1]}…"
+    return [*known, Rejected(os.path.basename(path), path, short, at)][-REMEMBERED:]
+
+
+def write(state: str, rejected: Iterable[Rejected]) -> None:
+    """What cannot be written is forgotten at the next start; that is logged."""
+    import json
+
+    path = _path(state)
+    try:
+        with open(f"{path}.new", "w", encoding="utf-8") as file:
+            json.dump([each._asdict() for each in rejected], file, indent=1)
+            file.write("\n")
+        os.rename(f"{path}.new", path)
+    except OSError as error:
+        log.warning("what was refused will not be known after a restart", why=error.strerror)
+        with contextlib.suppress(OSError):
+            os.unlink(f"{path}.new")
+
+
+def read(state: str) -> list[Rejected]:
+    """Those of the daemon before this one; none if the file is not there or not readable."""
+    import json
+
+    try:
+        with open(_path(state), encoding="utf-8") as file:
+            found = [_one(each) for each in json.load(file)]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("the list of what was refused cannot be read", why=str(error))
+        return []
+    return found[-REMEMBERED:]
+
+
+def _one(found: dict[str, object]) -> Rejected:
+    revision, path, reason = (str(found[name]) for name in ("revision", "path", "reason"))
+    return Rejected(revision, path, reason, float(str(found["at"])))
+
+
+def _path(state: str) -> str:
+    return os.path.join(state, "rejected")
