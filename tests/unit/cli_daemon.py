@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.waiting import eventually
 
 from taskd.cli import taskctl
 from taskd.errors import Refused, UnknownTask
@@ -118,6 +120,12 @@ class Daemon:
         with self._heard:
             assert self._heard.wait_for(lambda: any(op == each for each, _ in self.seen), 60)
 
+    def hang_up(self) -> None:
+        """End all connections, as a daemon that crashed and was started again."""
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         self._listener.close()
         for connection in self._connections:
@@ -191,6 +199,17 @@ def spawn(daemon: Daemon, *words: str, **more: Any) -> subprocess.Popen[bytes]:
         stderr=subprocess.PIPE,
         **more,
     )
+
+
+def signal_asleep(ran: subprocess.Popen[bytes], number: int) -> None:
+    """A signal to a taskctl that has sent its request, once it sleeps.
+
+    Just before its read begins to sleep, Python would note the signal and see to it only when
+    the read returns.
+    """
+    stat = Path(f"/proc/{ran.pid}/stat")
+    eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S", "taskctl waits")
+    ran.send_signal(number)
 
 
 def objects(text: str) -> list[dict[str, Any]]:

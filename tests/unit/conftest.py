@@ -2,5 +2,6 @@
 
 from bench import bench
 from cli_daemon import daemon, run
+from cli_site import gate, site
 
-__all__ = ["bench", "daemon", "run"]
+__all__ = ["bench", "daemon", "gate", "run", "site"]

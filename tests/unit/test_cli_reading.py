@@ -93,6 +93,7 @@ STATUS = {
     "release": "/srv/r41",
     "confirmed": "/srv/r41",
     "symlink": "/srv/r42",
+    "link": "/srv/current",
     "states": {"queued": 3, "running": 2, "succeeded": 0},
     "queues": {"default": {"running": 2, "queued": 3, "concurrency": 8}},
     "taskd": "0.1.0",
@@ -106,7 +107,7 @@ def test_status_is_a_short_page(run: Run, daemon: Daemon) -> None:
         0,
         "taskd 0.1.0, pid 7\n"
         "revision r41: /srv/r41\n"
-        "the symlink names another release: /srv/r42 (taskctl reload)\n"
+        "/srv/current names another release: /srv/r42 (taskctl reload)\n"
         "\n"
         "tasks: 3 queued, 2 running\n"
         "\n"
@@ -124,23 +125,14 @@ def test_status_json_has_the_documented_fields(run: Run, daemon: Daemon) -> None
     assert found == {name: STATUS[name] for name in names}
 
 
-REVISION = {
-    "revision": "r41",
-    "path": "/srv/r41",
-    "hash": "ab12",
-    "state": "draining",
-    "workers": 2,
-    "running": 1,
-    "waiting": 0,
-}
-
-
-def test_revisions_are_a_table_or_json(run: Run, daemon: Daemon) -> None:
-    daemon.answers["revisions"] = lambda fields: {"revisions": [REVISION, REVISION | {"more": 1}]}
-    assert objects(run("revisions", "--json")[1]) == [REVISION, REVISION]
-    head, row, _ = run("revisions")[1].splitlines()
-    assert " ".join(head.split()) == "REVISION STATE WORKERS RUNNING WAITING PATH"
-    assert row.split() == ["r41", "draining", "2", "1", "0", "/srv/r41"]
+def test_status_shows_what_became_of_the_last_deploy(run: Run, daemon: Daemon) -> None:
+    note = "last deploy refused: r42 does not import:\nKeyError"
+    daemon.answers["status"] = lambda fields: STATUS | {"symlink": "/srv/r41", "note": note}
+    assert run("status")[1].splitlines()[:3] == [
+        "taskd 0.1.0, pid 7",
+        "revision r41: /srv/r41",
+        "last deploy refused: r42 does not import: KeyError",
+    ]
 
 
 def test_logs_are_passed_on_byte_for_byte(daemon: Daemon) -> None:

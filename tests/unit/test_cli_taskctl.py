@@ -19,13 +19,14 @@ from cli_daemon import (
     event,
     failed,
     objects,
+    signal_asleep,
     spawn,
     succeeded,
     task,
 )
 
 from taskd.cli import taskctl
-from taskd.errors import DeployRefused, KeyConflict, Refused
+from taskd.errors import KeyConflict, Refused
 from taskd.protocol import data
 
 # ── submit and run ───────────────────────────────────────────────────────────────────────────
@@ -217,7 +218,7 @@ def test_ctrl_c_while_waiting_is_130_and_quiet(daemon: Daemon) -> None:
         daemon.answers["wait"] = lambda fields: ()
         with spawn(daemon, verb, "1") as ran:
             daemon.wait_for(verb)
-            ran.send_signal(signal.SIGINT)
+            signal_asleep(ran, signal.SIGINT)
             assert ran.communicate(timeout=60)[1] == b"", verb
         assert ran.returncode == 130, verb
 
@@ -251,22 +252,6 @@ def test_one_that_is_refused_does_not_keep_the_others(run: Run, daemon: Daemon) 
 
     daemon.answers["retry"] = retried
     assert run("retry", "1", "2") == (1, "2 queued\n", "taskctl: task 1 is running\n")
-
-
-def test_reload_tells_what_serves(run: Run, daemon: Daemon) -> None:
-    answer = {"revision": "r42", "previous": "r41", "pause": 0.0421}
-    daemon.answers["reload"] = lambda fields: answer
-    assert run("reload") == (0, "r42 serves instead of r41; clients waited 42 ms\n", "")
-
-
-def test_a_refused_reload_gives_the_reason(run: Run, daemon: Daemon) -> None:
-    def refuse(fields: dict[str, Any]) -> None:
-        raise DeployRefused("r42 does not import: ModuleNotFoundError: No module named 'app'")
-
-    daemon.answers["reload"] = refuse
-    status, out, err = run("reload")
-    assert (status, out) == (1, "")
-    assert err.endswith("No module named 'app'\n")
 
 
 # ── the command itself ───────────────────────────────────────────────────────────────────────

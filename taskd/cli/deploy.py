@@ -1,0 +1,224 @@
+"""``taskctl reload``, ``deploy`` and ``rollback``: to another release, or only the plan of it.
+
+``deploy`` switches the symlink and switches it back if the release does not come to serve: it is
+refused, the daemon is lost, or we are interrupted (who goes away gives up the deploy). A deploy
+that went through although its verdict did not reach us keeps the symlink. While another taskctl
+switches the symlink it is left to that one until the verdict: the daemon makes one deploy of the
+two, or refuses the second.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from taskd.cli import jsontext, outcome, plan, text
+from taskd.cli.options import add_json
+from taskd.cli.symlink import Symlink, alone
+from taskd.cli.text import Look
+from taskd.errors import Error, NoDaemon, Refused
+
+if TYPE_CHECKING:
+    from taskd.client.blocking import Client
+
+Answer = dict[str, Any]
+
+
+def add_reload(parser: ArgumentParser) -> None:
+    """``reload [--plan] [--allow-held] [--json]``"""
+    _add_options(parser)
+    parser.set_defaults(verb_runs=_reload)
+
+
+def add_deploy(parser: ArgumentParser) -> None:
+    """``deploy PATH [--plan] [--allow-held] [--json]``"""
+    _add_options(parser)
+    parser.add_argument(
+        "path",
+        metavar="PATH",
+        help="the release's directory; a bare name that is not here is looked for beside the "
+        "release that the symlink names now",
+    )
+    parser.set_defaults(verb_runs=_deploy)
+
+
+def add_rollback(parser: ArgumentParser) -> None:
+    """``rollback [--plan] [--allow-held] [--json]``"""
+    _add_options(parser)
+    parser.set_defaults(verb_runs=_rollback)
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--plan", action="store_true", help="show what would become of each task; change nothing"
+    )
+    parser.add_argument(
+        "--allow-held",
+        action="store_true",
+        help="deploy although tasks that the release cannot take will wait for an operator",
+    )
+    add_json(parser, "one JSON object")
+
+
+def _reload(client: Client, args: Namespace) -> int:
+    return _told(client.reload(plan=args.plan, allow_held=args.allow_held), args)
+
+
+def _rollback(client: Client, args: Namespace) -> int:
+    status = _told(client.rollback(plan=args.plan, allow_held=args.allow_held), args)
+    if not args.plan:
+        _follow(client)
+    return status
+
+
+def _deploy(client: Client, args: Namespace) -> int:
+    path = _link(client)
+    release = _release(args.path, path)
+    if args.plan:
+        return _told(client.reload(release, plan=True, allow_held=args.allow_held), args)
+    with _ended_in_order(), alone(path) as is_alone:
+        if is_alone:
+            return _told(_switched(client, Symlink(path), release, args.allow_held), args)
+        answer = client.reload(release, allow_held=args.allow_held)
+    status = _told(answer, args)
+    _follow(client)
+    return status
+
+
+def _link(client: Client) -> str:
+    """The symlink that the daemon's configuration names."""
+    found = client.status().get("link")
+    if not isinstance(found, str):
+        raise Error("the daemon does not tell which symlink it goes by; use `taskctl reload`")
+    return found
+
+
+def _release(word: str, link: str) -> str:
+    """The real path of the release that the user means. Raises Error if there is none."""
+    tried = [os.path.abspath(word)]
+    if word and "/" not in word and not os.path.lexists(word):
+        tried.append(os.path.join(os.path.dirname(os.path.realpath(link)), word))
+    found = next((path for path in tried if word and os.path.isdir(path)), None)
+    if found is None:
+        raise Error(f"there is no release directory at {' nor at '.join(tried)}")
+    if found != tried[0]:
+        _say(f"{word} is {found}, beside what {link} points to")
+    return os.path.realpath(found)
+
+
+def _switched(client: Client, symlink: Symlink, release: str, allow_held: bool) -> Answer:
+    """Deploy with the symlink switched ahead, and switched back if the release does not serve."""
+    try:
+        symlink.switch(release)
+        return client.reload(release, allow_held=allow_held)
+    except BaseException as error:
+        if symlink.ours != symlink.before:
+            _settle(client, symlink, release, error)
+        raise
+
+
+def _settle(client: Client, symlink: Symlink, release: str, error: BaseException) -> None:
+    """The deploy ended by ``error``: keep the symlink if it went through all the same."""
+    is_certain = isinstance(error, Refused | NoDaemon)
+    if not is_certain and symlink.is_switched and _serves(client, release):
+        _say(f"{release} serves, so {symlink.path} stays as it is")
+    else:
+        _say(symlink.back())
+
+
+def _serves(client: Client, release: str) -> bool:
+    """Whether it does, as far as can be told: no answer, or no time for one, counts as no."""
+    try:
+        return bool(client.status()["release"] == release)
+    except (Error, KeyboardInterrupt, SystemExit):
+        return False
+
+
+def _follow(client: Client) -> None:
+    """Let the symlink name what serves; that it cannot is no failure of the deploy."""
+    try:
+        path = _link(client)
+        with alone(path, wait=True):
+            symlink = Symlink(path)
+            symlink.switch(client.status()["release"])
+            if symlink.is_switched:
+                _say(f"{path} points to {symlink.ours} now")
+    except Error as error:
+        _say(f"done, but the symlink may name another release than what serves: {error}")
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """A request to end, or a lost terminal, unwinds like Ctrl-C: the symlink is switched back."""
+    changed = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            changed[number] = signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number, handler in changed.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, frame: object) -> None:
+    sys.exit(128 + number)
+
+
+def _told(answer: Answer, args: Namespace) -> int:
+    """Print the verdict, or the plan; the exit status."""
+    if args.json:
+        print(jsontext.line(_json(answer)), flush=True)
+    elif args.plan:
+        print(*plan.page(answer["plan"], Look.of(sys.stdout, os.environ).width), sep="\n")
+    else:
+        print(deployed(answer), flush=True)
+    return _planned(answer["plan"], args.allow_held) if args.plan else _remarked(answer)
+
+
+def _json(answer: Answer) -> Answer:
+    known = answer.get("plan")
+    return {**answer, "plan": known and plan.to_json(known)}
+
+
+def _planned(found: plan.Plan, allow_held: bool) -> int:
+    number = plan.held(found)
+    if not number or allow_held:
+        return outcome.DONE
+    tasks = "1 task" if number == 1 else f"{number} tasks"
+    _say(
+        f"{tasks} would be held, so the deploy would be refused; --allow-held goes on all the same"
+    )
+    return outcome.FAILED
+
+
+def _remarked(answer: Answer) -> int:
+    for remark in plan.remarks(answer["plan"]) if answer.get("plan") else []:
+        _say(remark)
+    return outcome.DONE
+
+
+def deployed(answer: Answer) -> str:
+    """What a deploy that went well is told: the reply of ``reload`` on one line."""
+    pause = f"{answer['pause'] * 1000:.0f} ms"
+    return f"{text.clean(answer['revision'])} serves{_drains(answer)}; pause {pause}"
+
+
+def _drains(answer: Answer) -> str:
+    """What goes on where it was: the tasks that ran on the revision before."""
+    before, known = answer["previous"], answer.get("plan")
+    if not before or before == answer["revision"]:
+        return ""
+    if not known:
+        return f" ({text.clean(before)} drains)"
+    running = sum(row["revision"] == before for row in known["running"])
+    return f" ({text.clean(before)} drains: {running} running)"
+
+
+def _say(message: str) -> None:
+    outcome.say("taskctl", message)

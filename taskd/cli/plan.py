@@ -1,0 +1,97 @@
+"""A deploy's plan (PLAN in ``protocol.client``) as tables, as remarks and as JSON. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from taskd.cli import text
+from taskd.cli.text import Column
+
+Plan = Mapping[str, Any]
+
+_RUNNING = (
+    Column("TASK", right=True),
+    Column("NAME"),
+    Column("ON"),
+    Column("VERDICT"),
+    Column("WHY"),
+)
+
+_WAITING = (
+    Column("WAITING", right=True),
+    Column("NAME"),
+    Column("VERSION", right=True),
+    Column("ARGUMENTS"),
+    Column("VERDICT"),
+    Column("WHY"),
+)
+
+VERDICTS = ("finishes", "moves", "continues", "held")
+
+
+def page(plan: Plan, width: int) -> list[str]:
+    """All of it, for people; lines are cut at ``width`` columns."""
+    parts = (
+        [_summary(plan)],
+        text.table(_RUNNING, [_running(row) for row in plan["running"]], width),
+        text.table(_WAITING, [_waiting(row) for row in plan["waiting"]], width),
+        [f"warning: {text.clean(warning)}" for warning in plan["warnings"]],
+    )
+    shown = [part for part in parts if part]
+    return [line for n, part in enumerate(shown) for line in [""] * bool(n) + part]
+
+
+def held(plan: Plan) -> int:
+    """How many tasks would be held."""
+    return _counts(plan)["held"]
+
+
+def remarks(plan: Plan) -> list[str]:
+    """What one has to know although the deploy went well: warnings, and what is held now."""
+    return [
+        *(f"warning: {warning}" for warning in plan["warnings"]),
+        *(f"held: {_who(row)}: {row['why']}" for row in _rows(plan) if row["verdict"] == "held"),
+    ]
+
+
+def to_json(plan: Plan) -> dict[str, Any]:
+    """As it came, but a task's id is a text, as everywhere in JSON."""
+    running = [{**row, "task": str(row["task"])} for row in plan["running"]]
+    return {**plan, "running": running}
+
+
+def _summary(plan: Plan) -> str:
+    counts = [f"{number} {verdict}" for verdict, number in _counts(plan).items() if number]
+    return f"{text.clean(plan['target'])}: {', '.join(counts) or 'nothing runs or waits'}"
+
+
+def _counts(plan: Plan) -> dict[str, int]:
+    counts = dict.fromkeys(VERDICTS, 0)
+    for row in _rows(plan):
+        counts[row["verdict"]] = counts.get(row["verdict"], 0) + row.get("count", 1)
+    return counts
+
+
+def _rows(plan: Plan) -> Sequence[Mapping[str, Any]]:
+    return [*plan["running"], *plan["waiting"]]
+
+
+def _who(row: Mapping[str, Any]) -> str:
+    if "task" in row:
+        return f"task {row['task']} ({row['name']})"
+    return f"{row['count']} waiting {row['name']} (version {row['version']})"
+
+
+def _running(row: Mapping[str, Any]) -> list[str]:
+    names = ("task", "name", "revision", "verdict", "why")
+    return [_cell(row[name]) for name in names]
+
+
+def _waiting(row: Mapping[str, Any]) -> list[str]:
+    names = ("count", "name", "version", "shape", "verdict", "why")
+    return [_cell(row[name]) for name in names]
+
+
+def _cell(value: Any) -> str:
+    return "-" if value in (None, "") else str(value)
