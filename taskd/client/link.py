@@ -148,6 +148,9 @@ class Link:
         except ProtocolError as error:
             self._session.fail(error)
             self.close()
+        except BaseException:
+            self.close()  # a message may be taken off the connection and not delivered
+            raise
 
     def _lose(self) -> None:
         self.close()

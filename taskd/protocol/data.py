@@ -96,6 +96,7 @@ def decode(raw: bytes) -> Any:
             allow_duplicate_keys=False,
         ).decode()
     except (CBORError, UnicodeDecodeError, TypeError, ValueError, OverflowError) as error:
+        raise_interrupt(error)
         why = error.__cause__ or error
         raise ProtocolError(f"not plain data: {why}") from None
     if stream.tell() != len(raw):
@@ -103,6 +104,12 @@ def decode(raw: bytes) -> Any:
     if type(value) not in _NATIVE and not _fits(value, DEPTH, _Walk(MOST_ITEMS)):
         raise ProtocolError("not plain data: a value of a kind or a depth that is not allowed")
     return value
+
+
+def raise_interrupt(error: Exception) -> None:
+    """Of Ctrl-C in a decoder's callback cbor2 makes an error of the message: raise it as it was."""
+    if error.__cause__ is not None and not isinstance(error.__cause__, Exception):
+        raise error.__cause__
 
 
 class _NotFittingError(Exception):

@@ -15,6 +15,7 @@ from typing import Any
 from cbor2 import CBORDecoder, CBORError, dumps
 
 from taskd.errors import ProtocolError
+from taskd.protocol.data import raise_interrupt
 
 LIMIT = 2 * 1024 * 1024
 """Bytes in one frame's body at most."""
@@ -116,6 +117,7 @@ def _decode(body: bytes) -> dict[str, Any]:
             allow_duplicate_keys=False,
         ).decode()
     except (CBORError, UnicodeDecodeError, TypeError, ValueError, OverflowError) as error:
+        raise_interrupt(error)
         raise ProtocolError(f"a broken frame: {error.__cause__ or error}") from None
     if type(message) is not dict:
         raise ProtocolError("a frame that holds no map")
