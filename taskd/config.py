@@ -22,6 +22,8 @@ DEFAULT_CONCURRENCY = 8
 
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST = 10 * 365 * 86400.0
+_SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_LARGEST = 1 << 60
 
 
 class App(NamedTuple):
@@ -29,7 +31,8 @@ class App(NamedTuple):
 
     ``release``: an absolute path, mostly a symlink. ``python``: absolute, or relative to the
     release; None: ``.venv/bin/python`` if the release has one, else the daemon's own.
-    ``fork``: "auto", "always" or "never".
+    ``fork``: "auto", "always" or "never". ``memory_reserve``: bytes that must be left once one more
+    revision lives; None: nobody looks.
     """
 
     release: str
@@ -39,6 +42,7 @@ class App(NamedTuple):
     tasks_per_worker: int
     max_revisions: int
     probe: str | None = None
+    memory_reserve: int | None = None
 
 
 class Daemon(NamedTuple):
@@ -47,11 +51,13 @@ class Daemon(NamedTuple):
     ``orphan_grace``: how long a worker without a master goes on before it leaves.
     ``stop_timeout``: how long a stop waits for the tasks to leave.
     ``cancel_grace``: between asking a cancelled task to leave and killing it.
+    ``drain_limit``: how long a revision may drain before its tasks must leave; None: for ever.
     """
 
     orphan_grace: float
     stop_timeout: float
     cancel_grace: float
+    drain_limit: float | None = None
 
 
 class Access(NamedTuple):
@@ -61,12 +67,21 @@ class Access(NamedTuple):
     submit_groups: list[str]
 
 
+class Hooks(NamedTuple):
+    """``[hooks]``: the app's own commands around a deploy, as words; ``timeout`` in seconds."""
+
+    before: list[str] | None
+    after_drain: list[str] | None
+    timeout: float
+
+
 class Config(NamedTuple):
     """A checked ``taskd.toml``. ``queues``: name to concurrency; ``default`` is always there."""
 
     app: App
     daemon: Daemon
     access: Access
+    hooks: Hooks
     queues: dict[str, int]
     source: str
     table: dict[str, Any]
@@ -84,6 +99,7 @@ class Config(NamedTuple):
             app=App(**sections["app"]),
             daemon=Daemon(**sections["daemon"]),
             access=Access(**sections["access"]),
+            hooks=Hooks(**sections["hooks"]),
             queues=_queues(table.get("queues", {}), source),
             source=source,
             table=table,
@@ -181,18 +197,51 @@ def _seconds(value: Any) -> float:
 
 def _duration(text: str) -> float:
     """``10min``, ``1.5 h``, ``90s``: one number and one unit."""
-    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    return _measure(text, _UNITS)
+
+
+def _measure(text: str, units: Mapping[str, float]) -> float:
+    number = text.rstrip(_LETTERS)
     unit = text[len(number) :]
     digits = number.strip()
-    if unit not in _UNITS or not digits.isascii() or not digits.replace(".", "", 1).isdigit():
+    if unit not in units or not digits.isascii() or not digits.replace(".", "", 1).isdigit():
         raise _WrongError
-    return float(digits) * _UNITS[unit]
+    return float(digits) * units[unit]
 
 
+def _limit(value: Any) -> float | None:
+    return None if value == _NONE else _seconds(value)
+
+
+def _memory(value: Any) -> int | None:
+    if value == _NONE:
+        return None
+    if isinstance(value, str):
+        value = round(_measure(value, _SIZES))
+    if type(value) is not int or not 0 <= value <= _LARGEST:
+        raise _WrongError
+    return value
+
+
+def _command(value: Any) -> list[str]:
+    """The words to run; a text is a line for the shell."""
+    if isinstance(value, str):
+        return ["/bin/sh", "-c", _text(value)]
+    if not isinstance(value, list) or not value:
+        raise _WrongError
+    if not all(isinstance(word, str) and "\0" not in word for word in value):
+        raise _WrongError
+    return [_text(value[0]), *value[1:]]
+
+
+_NONE = "none"
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _PATH = 'an absolute path, such as "/srv/app/current"'
 _NAMES = "a list of group names"
 _NUMBER = "a whole number from 1 to 1000000"
 _TIME = 'a number of seconds, or a text such as "90s", "10min" or "2h"'
+_SIZE = 'a number of bytes, a text such as "256MiB" or "1GiB", or "none"'
+_COMMAND = 'a list of words, such as ["bin/migrate", "--expand"], or a line for /bin/sh'
 
 RULES: dict[str, dict[str, _Rule]] = {
     "app": {
@@ -205,15 +254,22 @@ RULES: dict[str, dict[str, _Rule]] = {
         "tasks_per_worker": _Rule(_count, _NUMBER, 100),
         "max_revisions": _Rule(_count, _NUMBER, 16),
         "probe": _Rule(_function, 'a function of the app, such as "app.health:check"'),
+        "memory_reserve": _Rule(_memory, _SIZE, 64 << 20),
     },
     "daemon": {
         "orphan_grace": _Rule(_seconds, _TIME, 600.0),
         "stop_timeout": _Rule(_seconds, _TIME, 60.0),
         "cancel_grace": _Rule(_seconds, _TIME, 30.0),
+        "drain_limit": _Rule(_limit, f'{_TIME}, or "none"'),
     },
     "access": {
         "admin_groups": _Rule(_texts, _NAMES, ()),
         "submit_groups": _Rule(_texts, _NAMES, ()),
+    },
+    "hooks": {
+        "before": _Rule(_command, _COMMAND),
+        "after_drain": _Rule(_command, _COMMAND),
+        "timeout": _Rule(_seconds, _TIME, 300.0),
     },
 }
 """Every section and key but ``[queues.NAME]``, whose names are the user's."""

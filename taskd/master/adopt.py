@@ -1,7 +1,7 @@
 """The new image: adopt what the snapshot says by looking only, confirm, then serve.
 
 Until ``confirmed`` is written nothing is read, accepted, reaped, dispatched or written: what the
-old master left is untouched, so that ``upgrade.takeover`` can give it back. From then on the way
+old master left is untouched, so that ``takeover.first`` can give it back. From then on the way
 is forward.
 """
 
@@ -65,12 +65,13 @@ class Adopted:
     def serve(self) -> int:
         """Forward: the new revision serves."""
         steps.reach("disarm")
-        self._settle_in()
         master = self._master
-        target = master.deploy.target
+        target, before = master.deploy.target, master.revisions.current
         assert target is not None
+        if before is not None and before is not target:
+            master.after_drain.promise(before.path)  # while the marker stands (see ``start``)
+        self._settle_in()
         steps.reach("announce")
-        before = master.revisions.current
         master.revisions.confirm(target)
         master.is_serving = True
         master.deploy.confirmed(before.name if before else None)

@@ -16,10 +16,12 @@ from collections.abc import Callable
 from taskd import log
 from taskd.config import Config
 from taskd.errors import StoreError
+from taskd.master.after_drain import AfterDrain
 from taskd.master.attempts import Attempts
 from taskd.master.clients import Clients
 from taskd.master.deploy import Deploy
 from taskd.master.dispatch import Dispatch
+from taskd.master.drain_limit import DrainLimit
 from taskd.master.ledger import Kind, Ledger
 from taskd.master.loop import READ, Loop
 from taskd.master.revisions import Revisions
@@ -60,6 +62,8 @@ class Master:
         self.dispatch = Dispatch(self)
         self.clients = Clients(self)
         self.deploy = Deploy(self)
+        self.after_drain = AfterDrain(self)
+        self.drain_limit = DrainLimit(self)
         self.stop = Stop(self)
         self.note = ""
         self.loop.watch(self._committed, READ, lambda _: self._on_committed())
@@ -174,6 +178,7 @@ class Master:
         self.dispatch.wake_due()
         self.dispatch.kick()
         self.streams.on_everything()
+        self.drain_limit.look()
 
     def close(self) -> None:
         """The daemon ends: the sockets go, so that clients know at once; the store is closed."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskd import config, log
 from taskd.errors import ConfigError, DeployRefused, Error
-from taskd.master import capacity, handoff
+from taskd.master import capacity, handoff, hooks
 from taskd.master.loop import Timer
 from taskd.master.planning import Planning
 from taskd.master.revisions import Revision
@@ -60,7 +60,7 @@ class How(NamedTuple):
 
 PLAINLY = How()
 
-GIVE_UP = frozenset({Phase.PROVING, Phase.PLANNING, Phase.TRYING, Phase.QUIESCING})
+GIVE_UP = frozenset({Phase.PROVING, Phase.PLANNING, Phase.TRYING, Phase.HOOKING, Phase.QUIESCING})
 """Phases in which a deploy is given up when nobody waits for it any more."""
 
 
@@ -77,7 +77,8 @@ class Deploy:
         self.paused_at = 0.0
         self.how = PLAINLY
         self.plan: dict[str, Any] | None = None
-        self._under_way: Planning | Trial | None = None
+        self.hook = ""  # what [hooks] before wrote
+        self._under_way: Planning | Trial | hooks.Before | None = None
         self._deadline: Timer | None = None
 
     # ── the request ──────────────────────────────────────────────────────────────────────────
@@ -97,7 +98,7 @@ class Deploy:
             self._answer_refusal(callers, path, DeployRefused("the daemon is starting or stopping"))
             return
         self._step(Step.BEGIN)
-        self.callers, self.how, self.plan = callers, how, None
+        self.callers, self.how, self.plan, self.hook = callers, how, None, ""
         self.path, self.config = path, settings
         log.info("plan" if how.plan_only else "deploy", release=path)
         try:
@@ -127,6 +128,11 @@ class Deploy:
         self.callers = [caller for caller in self.callers if caller.client != client]
         if before and not self.callers and self.phase in GIVE_UP:
             self.refuse(DeployRefused("who asked for it went away"))
+
+    def on_stop(self) -> None:
+        """The daemon stops: nothing is handed over any more."""
+        if self.phase not in (Phase.IDLE, Phase.ADOPTING):
+            self.refuse(DeployRefused("the daemon stops"))
 
     # ── prove, plan, try ─────────────────────────────────────────────────────────────────────
 
@@ -175,9 +181,20 @@ class Deploy:
         if error is not None:
             self.refuse(error)
             return
-        self._under_way = None
-        steps.reach("quiesce")
+        steps.reach("hook")
         self._step(Step.TRIED)
+        assert self.target is not None
+        hook = hooks.Before(self._master, self.config.hooks, self.target, self._hooked)
+        self._under_way = hook
+
+    def _hooked(self, outcome: hooks.Outcome) -> None:
+        assert self.target is not None
+        if outcome.failure is not None:
+            self.refuse(DeployRefused(hooks.told("before", self.target, outcome)))
+            return
+        self._under_way, self.hook = None, outcome.output
+        steps.reach("quiesce")
+        self._step(Step.HOOKED)
         self._within(QUIESCE_WITHIN, "the workers being started did not come up in time")
         self._master.is_frozen = True
         self._master.writer.checkpoint()
@@ -190,7 +207,7 @@ class Deploy:
         if self.phase is not Phase.QUIESCING:
             return
         claiming = any(a.attempt == 0 for a in self._master.attempts.all())
-        if claiming or self._master.workers.forks_open:
+        if claiming or self._master.workers.forks_open or self._master.helpers:
             self._master.loop.after(0.001, self.on_fork_answered)
             return
         steps.reach("empty")
@@ -259,6 +276,7 @@ class Deploy:
             "previous": previous,
             "pause": pause,
             "plan": self.plan,
+            "hook": self.hook,
         }
         log.info("deployed", revision=self.target.name, pause=f"{pause * 1000:.0f}ms")
         self._master.note = f"deployed {self.target.name}"

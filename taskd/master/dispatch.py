@@ -57,6 +57,7 @@ class Dispatch:
         self._kicked = False
         if not self._master.is_serving:
             return
+        self._master.after_drain.look()
         wanted: Counter[Revision] = Counter()
         for (queue, state), count in self._master.reader.counts().items():
             if state is State.QUEUED and count > 0:

@@ -45,9 +45,11 @@ def dump(master: Master, wishes: list[int], phase: Phase) -> bytes:
             "paused_at": deploy.paused_at,
             "callers": [[each.client, each.request] for each in deploy.callers],
             "plan": deploy.plan,
+            "hook": carried.put(deploy.hook.encode()),
         },
         "wishes": wishes,
         "note": master.note,
+        "after_drain": master.after_drain.previous,
         "rejected": [list(each) for each in master.revisions.rejected],
     }
     return snapshot.encode(fields, carried)
@@ -66,6 +68,7 @@ def _revision(revision: Revision, carried: Carried) -> dict[str, Any]:
         "zygote_retired": revision.zygote_retired,
         "python": revision.python,
         "since": revision.since,
+        "draining_since": revision.draining_since,
         "pid": revision.pid,
         "start": revision.start,
         "channel": _channel(revision.channel, carried),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from typing import Any
 
 from taskd.config import App, Config
@@ -17,7 +18,7 @@ from taskd.master.clients import Client
 from taskd.master.core import Master
 from taskd.master.deploy import Caller
 from taskd.master.ledger import Entry, Kind
-from taskd.master.revisions import Rejected, Revision
+from taskd.master.revisions import Revision
 from taskd.master.running import Running
 from taskd.master.wire import Messages, Wire
 from taskd.master.workers import Worker
@@ -27,6 +28,7 @@ from taskd.model.worker import WorkerState
 from taskd.paths import Directories
 from taskd.posix import sockets
 from taskd.protocol.client import ServerSide
+from taskd.upgrade.rejected import Rejected
 from taskd.upgrade.snapshot import Snapshot
 
 
@@ -64,6 +66,7 @@ class Loader:
             self._load_client(each)
         self._load_deploy(fields["deploy"])
         self.master.note = fields["note"]
+        self.master.after_drain.previous = fields.get("after_drain")
         self.master.revisions.rejected = [Rejected(*each) for each in fields.get("rejected", [])]
         if self._unclaimed:
             raise ProtocolError(f"descriptors that nobody claims: {', '.join(self._unclaimed)}")
@@ -97,6 +100,8 @@ class Loader:
             setattr(revision, name, fields[name])
         revision.python = fields.get("python", sys.executable)
         revision.since = fields.get("since", 0.0)
+        began = time.time() if revision.state is RevisionState.DRAINING else 0.0
+        revision.draining_since = fields.get("draining_since", began)
         self.master.revisions.restore(revision)
         if fields["channel"] is not None:
             revision.channel = self._messages(revision.ledger_name, fields["channel"])
@@ -153,6 +158,8 @@ class Loader:
         deploy.paused_at = fields["paused_at"]
         deploy.callers = [Caller(client, request) for client, request in fields["callers"]]
         deploy.plan = fields.get("plan")
+        if (hook := fields.get("hook")) is not None:
+            deploy.hook = self._taken.get(hook).decode()
 
 
 def _load_running(fields: dict[str, Any]) -> Running:

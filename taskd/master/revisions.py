@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from taskd import log
 from taskd.config import App
@@ -25,6 +25,8 @@ from taskd.model.table import after
 from taskd.posix import spawn
 from taskd.protocol import boot
 from taskd.revision import release
+from taskd.upgrade import rejected
+from taskd.upgrade.rejected import Rejected
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
@@ -39,13 +41,15 @@ class Revision:
     ``name``: the release directory's base name. ``key``: its real path and fingerprint; the
     fingerprint is None until the zygote has told it. ``app``: the configuration it was deployed
     with, which its zygote is started with for as long as it lives. ``python``: the release's, as it
-    was when the zygote was started; ``since``: Unix seconds. ``tasks``: the manifest's.
+    was when the zygote was started; ``since``: Unix seconds; ``draining_since``: likewise, while
+    it drains, else 0. ``tasks``: the manifest's.
     ``number``: grows with every start, so that the newest live revision can be told.
     """
 
     __slots__ = (
         "app",
         "channel",
+        "draining_since",
         "fingerprint",
         "forks",
         "name",
@@ -75,6 +79,7 @@ class Revision:
         self.start = 0
         self.python = ""
         self.since = time.time()
+        self.draining_since = 0.0
         self.channel: Messages | None = None
         self.zygote_retired = False
 
@@ -84,19 +89,6 @@ class Revision:
     @property
     def ledger_name(self) -> str:
         return f"zygote:{self.number}"
-
-
-class Rejected(NamedTuple):
-    """A release that did not prove itself; ``at`` in Unix seconds."""
-
-    revision: str
-    path: str
-    reason: str
-    at: float
-
-
-REMEMBERED = 10
-"""Rejected revisions that are remembered."""
 
 
 class Proof:
@@ -228,8 +220,8 @@ class Revisions:
 
     def remember(self, path: str, reason: str) -> None:
         """A deploy of the release at ``path`` was refused."""
-        rejected = Rejected(os.path.basename(path), path, reason, time.time())
-        self.rejected = [*self.rejected, rejected][-REMEMBERED:]
+        self.rejected = rejected.add(self.rejected, path, reason, time.time())
+        rejected.write(self._master.places.state, self.rejected)
 
     # ── the zygote speaks ────────────────────────────────────────────────────────────────────
 
@@ -340,7 +332,9 @@ class Revisions:
         before = self.current
         if before is not None and before is not revision:
             before.take(RevisionEvent.SUPERSEDE)
+            before.draining_since = time.time()
         revision.take(RevisionEvent.CONFIRM)
+        revision.draining_since = 0.0
         self.current = revision
 
     def _is_needed(self, revision: Revision) -> bool:
@@ -372,6 +366,7 @@ class Revisions:
                     revision.zygote_retired = True
                 revision.take(RevisionEvent.EMPTY)
                 log.info("revision drained", revision=revision.name)
+                self._master.dispatch.kick()  # what waits for this looks then
             elif revision.state is RevisionState.REJECTED:
                 revision.take(RevisionEvent.EMPTY)
             if revision.state is RevisionState.GONE and revision.pid is None:

@@ -22,7 +22,7 @@ from taskd.master.revisions import Revision
 from taskd.posix import locks, process, sockets, spawn
 from taskd.revision import release
 from taskd.systemd import notify
-from taskd.upgrade import confirmed
+from taskd.upgrade import confirmed, marker, rejected
 
 _HANDED_OVER = "TASKD_HANDED_OVER"
 """Set for the daemon of a release by the launcher that hands over to it."""
@@ -67,6 +67,8 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     process.become_subreaper()
     master = Master(settings, places)
     master.open_store()
+    master.revisions.rejected = rejected.read(places.state)
+    master.after_drain.remember()
     master.ledger.add(lock, Kind.LOCK, "lock")
     access = settings.access
     submit_mode = 0o666 if access.submit_groups or access.admin_groups else 0o600
@@ -134,6 +136,27 @@ def _choose(confirmed_path: str, settings: config.Config, release_path: str | No
     return found.release
 
 
+def _tell_of_a_crash(
+    master: Master, serving: Revision, cut_off: str, before: confirmed.Confirmed | None
+) -> None:
+    """The daemon before this one died in a deploy, between its exec and its end.
+
+    If what it deployed is what ``confirmed`` names, the deploy was decided all the same; only what
+    comes after that is made up for here.
+    """
+    name = os.path.basename(cut_off)
+    if before is not None and before.release == cut_off:
+        master.note = f"the daemon crashed right after the deploy of {name}; {serving.name} serves"
+        if before.previous is not None:
+            master.after_drain.promise(before.previous)
+    else:
+        why = f"the deploy of {name} ended in a crash of the daemon"
+        master.note = f"{why}; {serving.name} serves"
+        master.revisions.remember(cut_off, why)
+    log.error(master.note)
+    marker.remove(master.places.state)
+
+
 class Start:
     """From the first zygote to serving; ``failure`` says why it did not come to that."""
 
@@ -176,9 +199,11 @@ class Start:
             )
             confirmed.write(master.places.confirmed, now)
         master.revisions.confirm(outcome)
+        if (cut_off := marker.read(master.places.state)) is not None:
+            _tell_of_a_crash(master, outcome, cut_off, before)
         recovery.sweep(master)
         master.serve()
         log.info("ready", revision=outcome.name, pid=os.getpid())
-        notify.tell("READY=1", f"STATUS={outcome.name}")
+        notify.tell("READY=1", f"STATUS={master.status_line()}")
         if self._on_ready is not None:
             self._on_ready()

@@ -35,6 +35,7 @@ class Stop:
             return
         self.under_way = True
         self._master.is_serving = False
+        self._master.deploy.on_stop()
         notify.tell("STOPPING=1")
         running = self._master.attempts.all()
         limit = self._master.config.daemon.stop_timeout
@@ -56,6 +57,8 @@ class Stop:
                 task = worker.running.task if worker.running else 0
                 log.warning("ended by force", task=task, reason=why)
                 self._master.workers.kill(worker, f"the daemon stopped; {why}")
+        self._master.after_drain.cut_off()
+        self.on_change()
 
     def on_change(self) -> None:
         """A worker, zygote or attempt is over: is everything?"""
@@ -69,6 +72,7 @@ class Stop:
         left = [r for r in self._master.revisions if r.pid is not None]
         busy = any(a.attempt and self._master.attempts.worker_of(a.task)
                    for a in self._master.attempts.all())  # fmt: skip
+        busy = busy or self._master.after_drain.is_running
         if not busy and not left and not list(self._master.workers):
             if self._master.writer.pending:
                 self._master.loop.after(0.01, self.on_change)

@@ -3,10 +3,12 @@
 Pure. Each phase has a deadline; every way out but the last leads back to ``idle`` with a reason,
 and with nothing changed.
 
-    idle ─begin→ proving ─proven→ planning ─accepted→ trying ─tried→ quiescing ─quiet→ emptying
-           ↑________|_____refuse_____|_______________|_______________|_______________|
-           |                                                                    empty |
-           └─────────────────────confirm── adopting ←─exec── execing ←────────────────┘
+    idle ─begin→ proving ─proven→ planning ─accepted→ trying ─tried→ hooking ─hooked→ quiescing
+           ↑________|_____refuse_____|_______________|_____________|______________|
+           |                                                                      | quiet
+           └──────────confirm── adopting ←─exec── execing ←─empty── emptying ←────┘
+
+(and refuse leads back to idle from each of the lower row too).
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ class Phase(str, Enum):
     IDLE = "idle"
     PROVING = "proving"  # the new zygote imports the app
     PLANNING = "planning"  # a worker of it answers for everything that waits and runs
-    TRYING = "trying"  # its code adopts a copy of the live state, as a child; hooks run
+    TRYING = "trying"  # its code adopts a copy of the live state, as a child
+    HOOKING = "hooking"  # the app's own command before a deploy runs
     QUIESCING = "quiescing"  # no new fork or claim; those under way finish; the log is checkpointed
     EMPTYING = "emptying"  # clients are not read; what they asked for is answered
     EXECING = "execing"  # signals are held; the snapshot is written
@@ -34,6 +37,7 @@ class Step(str, Enum):
     PROVEN = "proven"
     ACCEPTED = "accepted"
     TRIED = "tried"
+    HOOKED = "hooked"
     QUIET = "quiet"
     EMPTY = "empty"
     EXEC = "exec"
@@ -45,7 +49,8 @@ PHASES: dict[tuple[Phase, Step], Phase] = {
     (Phase.IDLE, Step.BEGIN): Phase.PROVING,
     (Phase.PROVING, Step.PROVEN): Phase.PLANNING,
     (Phase.PLANNING, Step.ACCEPTED): Phase.TRYING,
-    (Phase.TRYING, Step.TRIED): Phase.QUIESCING,
+    (Phase.TRYING, Step.TRIED): Phase.HOOKING,
+    (Phase.HOOKING, Step.HOOKED): Phase.QUIESCING,
     (Phase.QUIESCING, Step.QUIET): Phase.EMPTYING,
     (Phase.EMPTYING, Step.EMPTY): Phase.EXECING,
     (Phase.EXECING, Step.EXEC): Phase.ADOPTING,
@@ -54,6 +59,7 @@ PHASES: dict[tuple[Phase, Step], Phase] = {
     (Phase.PROVING, Step.REFUSE): Phase.IDLE,
     (Phase.PLANNING, Step.REFUSE): Phase.IDLE,
     (Phase.TRYING, Step.REFUSE): Phase.IDLE,
+    (Phase.HOOKING, Step.REFUSE): Phase.IDLE,
     (Phase.QUIESCING, Step.REFUSE): Phase.IDLE,
     (Phase.EMPTYING, Step.REFUSE): Phase.IDLE,
     (Phase.EXECING, Step.REFUSE): Phase.IDLE,

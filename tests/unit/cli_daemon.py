@@ -126,6 +126,10 @@ class Daemon:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
+    def has_lost_one(self) -> bool:
+        """Whether a client has closed its end of the newest connection."""
+        return self._connections[-1].recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+
     def close(self) -> None:
         self._listener.close()
         for connection in self._connections:
