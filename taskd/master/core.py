@@ -129,6 +129,7 @@ class Master:
                 with contextlib.suppress(ChildProcessError):
                     dead, status = os.waitpid(revision.pid, os.WNOHANG)
                     if dead:
+                        self.workers.hear_last_words(dead, self.listeners[WORKER])
                         self.revisions.on_death(revision, status)
         self.workers.reap_ours()
         self._reap_strays()

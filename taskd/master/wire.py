@@ -133,7 +133,10 @@ class Wire:
             if not data:
                 self._lose()
                 return
-            self.on_data(data)
+            try:
+                self.on_data(data)
+            except ProtocolError:
+                self._lose()
 
     def _lose(self) -> None:
         if not self.is_closed:

@@ -91,7 +91,7 @@ class Workers:
     def __init__(self, master: Master) -> None:
         self._master = master
         self._all: dict[bytes, Worker] = {}
-        self._strangers: dict[int, tuple[Messages, Timer]] = {}
+        self._strangers: dict[int, tuple[Messages, Timer, int]] = {}
         self._wanted: dict[Revision, int] = {}
         self._fork_paused = False
 
@@ -207,14 +207,22 @@ class Workers:
             channel.wire.close()
 
         timer = self._master.loop.after(HELLO_WITHIN, expire)
-        self._strangers[fd] = channel, timer
+        self._strangers[fd] = channel, timer, pid
         self._master.ledger.add(fd, Kind.WORKER, name)
         channel.on_message = on_message
         channel.wire.on_lost = forget
         channel.wire.start()
 
     def strangers(self) -> list[Messages]:
-        return [channel for channel, _ in self._strangers.values()]
+        return [channel for channel, _, _ in self._strangers.values()]
+
+    def hear_last_words(self, pid: int, listener: socket.socket) -> None:
+        """That process was reaped: what it said on a connection that nobody has read yet."""
+        with contextlib.suppress(OSError):  # out of descriptors: the death alone must do
+            self.accept(listener)
+        for channel, _, speaker in list(self._strangers.values()):
+            if speaker == pid:
+                channel.wire.drain()
 
     def _introduce(self, channel: Messages, pid: int, message: dict[str, Any]) -> bool:
         """Whether its hello proves who it is: an id that we gave out, from the pid it names."""
