@@ -285,7 +285,8 @@ class Revisions:
             self._master.loop.after(RESPAWN_DELAY, lambda: self._respawn(revision))
 
     def _respawn(self, revision: Revision) -> None:
-        if revision.pid is None and revision.state in LIVE and not self._master.stopping:
+        wanted = revision.state in LIVE and not self._master.stopping
+        if revision.pid is None and wanted:
             try:
                 self.start_zygote(revision)
             except (OSError, DeployRefused) as error:
@@ -322,6 +323,8 @@ class Revisions:
                 if revision.channel is not None:
                     revision.channel.send({"type": "retire"})
                     revision.zygote_retired = True
+                else:
+                    self._master.kill(revision.pid)  # it is just starting: it knows of nothing
                 revision.take(RevisionEvent.EMPTY)
                 log.info("revision drained", revision=revision.name)
             elif revision.state is RevisionState.REJECTED:
