@@ -55,6 +55,7 @@ class Daemon:
         self.sections: dict[str, dict[str, Any]] = {k: dict(v) for k, v in sections.items()}
         self.marker = f"TASKD_TEST_MARK={uuid.uuid4().hex}"
         self.process: subprocess.Popen[bytes] | None = None
+        self._last_log = ""
         for folder in ("state", "run", "logs", "releases", "gates"):
             os.mkdir(self.path(folder), 0o755)
         self.write_config()
@@ -186,8 +187,9 @@ class Daemon:
             self.clean_up()
 
     def clean_up(self) -> None:
-        """By force, without a question."""
+        """By force, without a question; the log stays readable for the report."""
         self.kill_everything()
+        self._last_log = self.log()
         shutil.rmtree(self.root, ignore_errors=True)
 
     # ── talking to it ────────────────────────────────────────────────────────────────────────
@@ -220,7 +222,7 @@ class Daemon:
             with open(self.path("log"), encoding="utf-8", errors="replace") as file:
                 return file.read()
         except FileNotFoundError:
-            return ""
+            return self._last_log
 
     def task_log(self, task: int) -> str:
         with open(self.path("logs", f"{task}.log"), encoding="utf-8", errors="replace") as file:
