@@ -58,6 +58,8 @@ class Daemon:
         self._last_log = ""
         for folder in ("state", "run", "logs", "releases", "gates"):
             os.mkdir(self.path(folder), 0o755)
+        with open(self.path("effects"), "w", encoding="utf-8"):
+            pass
         self.write_config()
 
     def path(self, *parts: str) -> str:
@@ -234,11 +236,8 @@ class Daemon:
 
     def effects(self, task: int | None = None) -> list[Effect]:
         """What was done, in order; of one task or of all."""
-        try:
-            with open(self.path("effects"), encoding="utf-8") as file:
-                lines = [line.split() for line in file if line.endswith("\n")]
-        except FileNotFoundError:
-            return []
+        with open(self.path("effects"), encoding="utf-8") as file:
+            lines = [line.split() for line in file if line.endswith("\n")]
         found = [Effect(int(t), item, int(a), rev, int(pid)) for t, item, a, rev, pid in lines]
         return [effect for effect in found if task in (None, effect.task)]
 
