@@ -80,7 +80,7 @@ def _figures(rows: Sequence[Row], figures: Figures) -> list[str]:
         "file first appends a line to a common file. Results were compared with those",
         "of plain loops that know no deploy, no steps and no saved state.",
         "",
-        f"deploy       {moved} tasks moved to the new code at their next file, the others stayed",
+        f"deploy       {moved} tasks moved to the new code at their next file, none else",
         f"connections  {figures.kept} open over the deploy, {figures.dropped} dropped; "
         f"{figures.events} events followed, each once",
         f"pause        {_ms(figures.pause)}, says the daemon (pid {figures.pid}, before and after)",
