@@ -40,6 +40,7 @@ class Attempts:
         self._by_task: dict[int, Running] = {}
         self._workers: dict[int, Worker] = {}
         self.occupied: Counter[str] = Counter()
+        self.unrecorded = 0  # ends that the store could not take, to be tried again by a timer
 
     # ── who runs what ────────────────────────────────────────────────────────────────────────
 
@@ -285,10 +286,14 @@ class Attempts:
         self._commit(operation, running, done)
 
     def _commit(self, operation: Settle, running: Running, done: Callable[[str], None]) -> None:
+        def again() -> None:
+            self.unrecorded -= 1
+            self._commit(operation, running, done)
+
         def committed(outcome: Applied | StoreError) -> None:
             if isinstance(outcome, StoreError):
                 log.error("cannot record an end", task=running.task, why=str(outcome))
-                again = lambda: self._commit(operation, running, done)  # noqa: E731
+                self.unrecorded += 1
                 self._master.loop.after(STORE_RETRY, again)
                 return
             log.info(
@@ -305,9 +310,7 @@ class Attempts:
         self._master.write(operation, committed)
 
 
-def _read_end(
-    slot_fd: int, offset: int, running: Running
-) -> tuple[dict[str, Any], bytes | None]:
+def _read_end(slot_fd: int, offset: int, running: Running) -> tuple[dict[str, Any], bytes | None]:
     """The END that stands there, and the full state it points to, if any.
 
     Raises ProtocolError if it is not that attempt's: its worker is heard no more, and exits; then

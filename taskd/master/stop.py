@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from taskd import log
+from taskd.errors import DeployRefused
 from taskd.master.revisions import Revision
+from taskd.model.upgrade import Phase
 from taskd.model.worker import WorkerState
 from taskd.systemd import notify
 
@@ -36,6 +38,8 @@ class Stop:
         self.under_way = True
         self._master.is_serving = False
         notify.tell("STOPPING=1")
+        if self._master.deploy.phase is not Phase.IDLE:
+            self._master.deploy.refuse(DeployRefused("the daemon stops"))
         running = self._master.attempts.all()
         limit = self._master.config.daemon.stop_timeout
         if running:
@@ -52,10 +56,9 @@ class Stop:
             return
         self._forced = True
         for worker in self._master.workers:
-            if worker.state in (WorkerState.RUNNING, WorkerState.CLAIMED):
-                task = worker.running.task if worker.running else 0
-                log.warning("ended by force", task=task, reason=why)
-                self._master.workers.kill(worker, f"the daemon stopped; {why}")
+            if worker.running is not None:
+                log.warning("ended by force", task=worker.running.task, reason=why)
+            self._master.workers.kill(worker, f"the daemon stopped; {why}")
 
     def on_change(self) -> None:
         """A worker, zygote or attempt is over: is everything?"""
