@@ -12,6 +12,7 @@ from typing import Any
 
 
 def _line(level: str, text: str, fields: dict[str, Any]) -> None:
+    text = text if text.isprintable() else repr(text)[1:-1]  # what others say stays one line
     shown = "".join(f" {key}={_value(value)}" for key, value in fields.items())
     stamp = "" if "JOURNAL_STREAM" in os.environ else time.strftime("%H:%M:%S ")
     try:
@@ -22,7 +23,7 @@ def _line(level: str, text: str, fields: dict[str, Any]) -> None:
 
 def _value(value: Any) -> str:
     text = value.hex()[:8] if isinstance(value, bytes) else str(value)
-    return repr(text) if " " in text or not text else text
+    return text if text.isprintable() and text and " " not in text else repr(text)
 
 
 def info(text: str, **fields: Any) -> None:

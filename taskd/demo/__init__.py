@@ -7,6 +7,7 @@ plan       which tasks there are, and what each has to do
 releases   the two releases of the demo's app
 daemon     a daemon in a directory of its own
 watching   threads that follow, ping and deploy, and only put what they learn into one queue
+signals    Ctrl-C and the like
 stage      what is shown while it runs
 plain      the same computations without taskd, to compare with
 judge      what was lost, repeated or wrong: pure

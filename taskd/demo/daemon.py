@@ -14,6 +14,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
+
+import psutil
 
 import taskd
 from taskd import errors
@@ -33,10 +36,14 @@ class DemoFailed(Exception):
 
 
 class Daemon:
-    """``folder``: where everything is kept; it exists and is empty."""
+    """``folder``: where everything is kept; it exists and is empty.
 
-    def __init__(self, folder: str) -> None:
+    ``may_go_on`` is called while a start is waited for, and raises what is to end the waiting.
+    """
+
+    def __init__(self, folder: str, may_go_on: Callable[[], None]) -> None:
         self.folder = folder
+        self._may_go_on = may_go_on
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -73,11 +80,6 @@ class Daemon:
 
     def start(self) -> None:
         """Start it and wait until it answers. Raises DemoFailed with what it said."""
-        places = {
-            "STATE_DIRECTORY": self._path("state"),
-            "RUNTIME_DIRECTORY": self.sockets,
-            "LOGS_DIRECTORY": self._path("logs"),
-        }
         kept = {name: value for name, value in os.environ.items() if name not in _NOT_OURS}
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
@@ -85,7 +87,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=kept | places,
+                env=kept | self._places(),
                 start_new_session=True,
             )
         self._wait_until_it_serves()
@@ -99,13 +101,28 @@ class Daemon:
     def stop(self) -> None:
         """Stop it and everything of it; safe to call at any time, and again."""
         process, self._process = self._process, None
-        if process is None or process.poll() is not None:
+        if process is None:
             return
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)  # nothing happens if it has ended
         try:
-            process.wait(STOP_WITHIN)
+            status = process.wait(STOP_WITHIN)
         except subprocess.TimeoutExpired:
-            _kill_tree(process)
+            process.kill()
+            status = process.wait()
+        if status != 0:
+            self._kill_what_is_left()
+
+    def _kill_what_is_left(self) -> None:
+        """Workers outlive a daemon that died; this one has no next one that would take them on.
+
+        Those of a round may fork before they die, hence the rounds.
+        """
+        deadline = time.monotonic() + STOP_WITHIN
+        while (left := _processes_with(self._places())) and time.monotonic() < deadline:
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(left, timeout=1)
 
     def log_tail(self, lines: int = 20) -> list[str]:
         """The last lines of what it said."""
@@ -118,6 +135,7 @@ class Daemon:
     def _wait_until_it_serves(self) -> None:
         deadline = time.monotonic() + START_WITHIN
         while True:
+            self._may_go_on()
             self.check()
             try:
                 with taskd.Client(self.sockets) as client:
@@ -128,17 +146,22 @@ class Daemon:
                     raise DemoFailed(f"the daemon did not start in {START_WITHIN:g} s") from None
             time.sleep(0.02)
 
+    def _places(self) -> dict[str, str]:
+        return {
+            "STATE_DIRECTORY": self._path("state"),
+            "RUNTIME_DIRECTORY": self.sockets,
+            "LOGS_DIRECTORY": self._path("logs"),
+        }
+
     def _path(self, name: str) -> str:
         return os.path.join(self.folder, name)
 
 
-def _kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """It adopts whatever its children leave behind, so that its tree is all there is of it."""
-    import psutil
-
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-    process.kill()
-    process.wait()
+def _processes_with(settings: Mapping[str, str]) -> list[psutil.Process]:
+    """The processes that have all these in their environment, as all of a daemon's have."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # it is another user's, or gone
+            if settings.items() <= process.environ().items():
+                found.append(process)
+    return found

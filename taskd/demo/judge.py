@@ -143,7 +143,7 @@ def _names(revisions: Sequence[str]) -> str:
 
 def _wrong_result(expected: Expected, ended: Ended, ran: Mapping[str, int]) -> list[str]:
     if ended.state != "succeeded" or ended.result is None:
-        return [f"it {ended.state}" + (f": {ended.why}" if ended.why else "")]
+        return [f"it ended as {ended.state}" + (f": {ended.why}" if ended.why else "")]
     should = dict(expected.result)
     if expected.counts_itself:
         should |= {f"by {revision}": count for revision, count in ran.items()}

@@ -1,8 +1,8 @@
 """``taskd demo``: what happens, in order.
 
 One thread, one queue: the threads of ``watching`` put what they learn into it, and the loop here
-decides, draws, and checks that the daemon still lives. Whatever ends the demo, a signal too, the
-daemon is stopped and its directory removed (unless it is to be kept).
+decides, draws, and checks that the daemon still lives. Whatever ends the demo, the daemon is
+stopped and its directory removed (unless it is to be kept).
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -24,10 +23,11 @@ from taskd.cli import outcome, progress
 from taskd.cli.progress import Bar
 from taskd.cli.text import Look
 from taskd.cli.watch import why
-from taskd.demo import judge, stage, summary, watching
+from taskd.demo import judge, signals, stage, summary, watching
 from taskd.demo.daemon import Daemon, DemoFailed
 from taskd.demo.judge import Ended, Expected, Row
 from taskd.demo.plan import CHECKPOINT, NEW, OLD, Plan, Work, expected
+from taskd.demo.signals import Note, Stopped
 from taskd.demo.summary import Figures
 from taskd.demo.watching import Deployed, News, Pings, Told, Trouble
 
@@ -40,33 +40,29 @@ PINGED_AFTER = 1.0
 LIMIT = 150.0
 """Seconds after which the demo gives up."""
 
-_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
 
 def main(*, keep: bool = False, plain: bool = False) -> int:
     """Show it; the exit status: 0, or 1 if anything was lost, repeated or wrong.
 
     ``keep``: leave the directory behind. ``plain``: lines instead of a drawing.
     """
-    with _signals_as_exceptions():
-        daemon = Daemon(tempfile.mkdtemp(prefix="taskd-demo-"))
+    with signals.noted() as note:
+        daemon = Daemon(tempfile.mkdtemp(prefix="taskd-demo-"), note.check)
         try:
-            return Demo(daemon, plain).run()
-        except (KeyboardInterrupt, SystemExit):
-            outcome.say("taskd demo", "interrupted: stopping the daemon, removing its directory")
-            raise
+            return Demo(daemon, note, plain).run()
+        except Stopped as stopped:
+            _say(f"{stopped}: stopping the daemon")
+            return 128 + stopped.number
+        except BrokenPipeError:
+            raise  # who read the output went away: the daemon is not to blame
         except (DemoFailed, taskd.Error, OSError, ValueError) as error:
-            outcome.say("taskd demo", str(error))
-            outcome.say("taskd demo", "\n".join(["the daemon's log ends so:", *daemon.log_tail()]))
+            _say(f"{error}\n{_log_tail(daemon)}")
             return outcome.FAILED
         finally:
             _clean_up(daemon, keep)
 
 
 def _clean_up(daemon: Daemon, keep: bool) -> None:
-    """Not to be interrupted: it takes seconds at most."""
-    for number in _ENDINGS:
-        signal.signal(number, signal.SIG_IGN)
     daemon.stop()
     if keep:
         print(f"kept: {daemon.folder}", flush=True)
@@ -74,29 +70,20 @@ def _clean_up(daemon: Daemon, keep: bool) -> None:
         shutil.rmtree(daemon.folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _signals_as_exceptions() -> Iterator[None]:
-    """SIGTERM and a closed terminal end the demo as Ctrl-C does: by way of the cleaning up."""
+def _say(message: str) -> None:
+    outcome.say("taskd demo", message)
 
-    def leave(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
 
-    before = {number: signal.getsignal(number) for number in _ENDINGS}
-    for number in _ENDINGS[1:]:
-        if before[number] is signal.SIG_DFL:  # one that is ignored, by nohup say, stays so
-            signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _log_tail(daemon: Daemon) -> str:
+    return "\n".join(["the daemon's log ends so:", *daemon.log_tail()])
 
 
 class Demo:
     """One showing. ``_bars`` has every task that was submitted, in the order of submission."""
 
-    def __init__(self, daemon: Daemon, plain: bool) -> None:
+    def __init__(self, daemon: Daemon, note: Note, plain: bool) -> None:
         self._daemon = daemon
+        self._note = note
         self._began = time.monotonic()
         self._plan = Plan.of(daemon.folder)
         self._stage = stage.stage(self._title(), plain)
@@ -209,6 +196,7 @@ class Demo:
                 while True:
                     self._take(self._news.get_nowait())
             self._stage.show(list(self._bars.values()))
+            self._note.check()
             self._daemon.check()
             if time.monotonic() - self._began > LIMIT:
                 raise DemoFailed(f"this is not done after {LIMIT:.0f} s: giving up")
@@ -246,9 +234,7 @@ class Demo:
     def _status(self, rows: list[Row], figures: Figures) -> int:
         if not summary.problems(rows, figures):
             return outcome.DONE
-        outcome.say(
-            "taskd demo", "\n".join(["the daemon's log ends so:", *self._daemon.log_tail()])
-        )
+        _say(_log_tail(self._daemon))
         return outcome.FAILED
 
     def _figures(self, problems: list[str]) -> Figures:

@@ -76,11 +76,11 @@ def _figures(rows: Sequence[Row], figures: Figures) -> list[str]:
     done = sum(row.done for row in rows)
     moved = sum(len(row.ran) > 1 for row in rows)
     return [
-        f"{done} files were done by {len(rows)} tasks, as counted from outside: whatever works on",
-        "a file first appends a line to a common file. Results were compared with those",
-        "of plain loops without taskd: no deploy, no steps, nothing saved.",
+        f"{done} files done by {len(rows)} tasks, counted outside the daemon: what works on a",
+        "file first appends a line to a common file. Results were compared with those",
+        "of plain loops that know no deploy, no steps and no saved state.",
         "",
-        f"deploy       {moved} tasks moved to the new code at their next file, the others stayed",
+        f"deploy       {moved} tasks moved to the new code at their next file, none else",
         f"connections  {figures.kept} open over the deploy, {figures.dropped} dropped; "
         f"{figures.events} events followed, each once",
         f"pause        {_ms(figures.pause)}, says the daemon (pid {figures.pid}, before and after)",
@@ -94,7 +94,7 @@ def _conclusion(rows: Sequence[Row], figures: Figures, look: Look) -> list[str]:
     if not wrong:
         good = f"Nothing was lost, repeated or wrong. It took {figures.took:.0f} seconds."
         return [text.coloured(good, "succeeded", look)]
-    bad = f"{len(wrong)} things were lost, repeated or wrong:"
+    bad = "Something was lost, repeated or wrong:"
     return [text.coloured(bad, "failed", look), *(f"  {text.clean(why)}" for why in wrong)]
 
 

@@ -15,13 +15,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from taskd import log
-from taskd.errors import Error, StoreError
+from taskd.errors import Error, ProtocolError, StoreError
 from taskd.master.running import Running
 from taskd.model.endings import Facts, death_in_words, judge
 from taskd.model.routing import Held, route
 from taskd.model.task import SETTLED, State
 from taskd.model.worker import WorkerEvent, WorkerState
-from taskd.protocol.saved import Saved
+from taskd.protocol.saved import Kind, Saved
 from taskd.slot import reader as slot_reader
 from taskd.store.api import Answer, Applied, Settle
 
@@ -43,6 +43,7 @@ class Attempts:
         self._workers: dict[int, Worker] = {}
         self.occupied: Counter[str] = Counter()
         self._unfit: dict[int, set[int]] = {}
+        self.unrecorded = 0  # ends that the store could not take, to be tried again by a timer
 
     # ── who runs what ────────────────────────────────────────────────────────────────────────
 
@@ -67,9 +68,15 @@ class Attempts:
             worker.running = running
 
     def release(self, running: Running) -> None:
-        """The task's place in its queue is free again."""
-        if self._by_task.pop(running.task, None) is not None:
-            self.occupied[running.queue] -= 1
+        """The task's place in its queue is free again.
+
+        May come twice for one attempt (its end is recorded while its worker dies), and then after
+        the next attempt has begun, which it must not touch.
+        """
+        if self._by_task.get(running.task) is not running:
+            return
+        del self._by_task[running.task]
+        self.occupied[running.queue] -= 1
         worker = self._workers.pop(running.task, None)
         if worker is not None and worker.running is running:
             worker.running = None
@@ -134,13 +141,8 @@ class Attempts:
         if running is None or (message["task"], message["attempt"]) != _attempt(running):
             self._note(worker, message["task"], message["attempt"], Answer.SUPERSEDED)
             return
-        worker.take(WorkerEvent.ENDED)
-        header = slot_reader.read_header(worker.slot_fd)
-        end = slot_reader.read_record(worker.slot_fd, message["offset"], header).fields
-        kept = None
-        if end.get("snapshot") is not None:
-            record = slot_reader.read_record(worker.slot_fd, end["snapshot"], header)
-            kept = record.fields["saved"]
+        end, kept = _read_end(worker.slot_fd, message["offset"], running)
+        worker.says(WorkerEvent.ENDED)
 
         def noted(answer: str) -> None:
             worker.served += 1
@@ -250,7 +252,12 @@ class Attempts:
         if not facts.progressed:
             self.settle(running, facts, done)
             return
-        kept = self._add_up(running.task, content)
+        try:
+            kept = self._add_up(running.task, content)
+        except (Error, KeyError, TypeError) as error:
+            reason = f"what it saved cannot be added up: {error}"
+            self.settle(running, Facts("held", False, reason=reason), done)
+            return
         self.settle(running, facts, done, None, kept.encode(), kept.version)
 
     def _add_up(self, task: int, content: slot_reader.Content) -> Saved:
@@ -311,10 +318,14 @@ class Attempts:
         self._commit(operation, running, done)
 
     def _commit(self, operation: Settle, running: Running, done: Callable[[str], None]) -> None:
+        def again() -> None:
+            self.unrecorded -= 1
+            self._commit(operation, running, done)
+
         def committed(outcome: Applied | StoreError) -> None:
             if isinstance(outcome, StoreError):
                 log.error("cannot record an end", task=running.task, why=str(outcome))
-                again = lambda: self._commit(operation, running, done)  # noqa: E731
+                self.unrecorded += 1
                 self._master.loop.after(STORE_RETRY, again)
                 return
             log.info(
@@ -331,6 +342,26 @@ class Attempts:
             self._master.dispatch.kick()
 
         self._master.write(operation, committed)
+
+
+def _read_end(slot_fd: int, offset: int, running: Running) -> tuple[dict[str, Any], bytes | None]:
+    """The END that stands there, and the full state it points to, if any.
+
+    Raises ProtocolError if it is not that attempt's: its worker is heard no more, and exits; then
+    all of its slot decides.
+    """
+    try:
+        header = slot_reader.read_header(slot_fd)
+        record = slot_reader.read_record(slot_fd, offset, header)
+        end, kept = record.fields, None
+        if record.kind != Kind.END or (end["task"], end["attempt"]) != _attempt(running):
+            raise ProtocolError("what stands there is not the end of that attempt")
+        if end.get("snapshot") is not None:
+            kept = slot_reader.read_record(slot_fd, end["snapshot"], header).fields["saved"]
+    except (Error, OSError, KeyError, TypeError, OverflowError) as error:
+        log.error("an end cannot be read", task=running.task, why=str(error))
+        raise ProtocolError(f"the end of task {running.task} cannot be read: {error}") from error
+    return end, kept
 
 
 def _attempt(running: Running) -> tuple[int, int]:

@@ -143,11 +143,13 @@ class Master:
             dead, status = os.waitpid(pid, os.WNOHANG)
             if dead:
                 self.helpers.pop(pid)(status)
+                self.deploy.on_fork_answered()
         for revision in list(self.revisions):
             if revision.pid is not None:
                 with contextlib.suppress(ChildProcessError):
                     dead, status = os.waitpid(revision.pid, os.WNOHANG)
                     if dead:
+                        self.workers.hear_last_words(dead, self.listeners[WORKER])
                         self.revisions.on_death(revision, status)
         self.workers.reap_ours()
         self._reap_strays()

@@ -103,9 +103,10 @@ class Deploy:
         log.info("plan" if how.plan_only else "deploy", release=path)
         try:
             capacity.check(self._master, settings, path)
-            self._master.revisions.prove(path, settings.app, PROVE_WITHIN, self._proven)
         except DeployRefused as error:
             self.refuse(error)
+        else:
+            self._master.revisions.prove(path, settings.app, PROVE_WITHIN, self._proven)
 
     def _resolve(self, wanted: str | None) -> tuple[config.Config, str]:
         """The configuration as it is now, and the real path to deploy."""
@@ -137,6 +138,10 @@ class Deploy:
     # ── prove, plan, try ─────────────────────────────────────────────────────────────────────
 
     def _proven(self, outcome: Revision | DeployRefused) -> None:
+        if self.phase is not Phase.PROVING:  # refused meanwhile: the daemon stops
+            if isinstance(outcome, Revision):
+                self._master.revisions.reject(outcome)
+            return
         if isinstance(outcome, DeployRefused):
             self.refuse(outcome)
             return
@@ -203,12 +208,14 @@ class Deploy:
     # ── quiesce ──────────────────────────────────────────────────────────────────────────────
 
     def on_fork_answered(self) -> None:
-        """Forks and claims: once none is under way, stop reading the clients."""
+        """Forks and claims: once none is under way, stop reading the clients.
+
+        Called whenever one of either is answered.
+        """
         if self.phase is not Phase.QUIESCING:
             return
         claiming = any(a.attempt == 0 for a in self._master.attempts.all())
         if claiming or self._master.workers.forks_open or self._master.helpers:
-            self._master.loop.after(0.001, self.on_fork_answered)
             return
         steps.reach("empty")
         self._step(Step.QUIET)
@@ -230,8 +237,14 @@ class Deploy:
             return
         try:
             handoff.exec_new_image(self._master)  # returns only by raising
-        except (Error, OSError) as error:
-            self.refuse(DeployRefused(f"the handoff failed before the exec: {error}"))
+        except Exception as error:  # the boundary: everything is undone, so we can serve on
+            what = str(error) if isinstance(error, Error | OSError) else repr(error)
+            self.refuse(DeployRefused(f"the handoff failed before the exec: {what}"))
+
+    def on_target_lost(self, revision: Revision) -> None:
+        """The zygote of a revision that serves nothing yet has died."""
+        if self.phase is not Phase.IDLE and revision is self.target:
+            self.refuse(DeployRefused(f"{revision.name}: its zygote died during the deploy"))
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────
 

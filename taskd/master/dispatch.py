@@ -55,7 +55,7 @@ class Dispatch:
 
     def _look(self) -> None:
         self._kicked = False
-        if not self._master.is_serving:
+        if not self._master.is_serving or self._master.is_frozen:
             return
         self._master.after_drain.look()
         wanted: Counter[Revision] = Counter()
@@ -108,15 +108,21 @@ class Dispatch:
         claim = Claim(row.id, owner, worker.revision.name, time.time())
 
         def claimed(outcome: Applied | StoreError) -> None:
-            if isinstance(outcome, StoreError) or outcome.result is None:
-                self._unclaim(running, worker)
-                if isinstance(outcome, StoreError):
-                    self._master.loop.after(1.0, self.kick)
-                return
-            running.attempt = outcome.result
-            self._start(row, running, worker)
+            self._claimed(row, running, worker, outcome)
+            self._master.deploy.on_fork_answered()
 
         self._master.write(claim, claimed)
+
+    def _claimed(
+        self, row: Row, running: Running, worker: Worker, outcome: Applied | StoreError
+    ) -> None:
+        if isinstance(outcome, Applied) and outcome.result is not None:
+            running.attempt = outcome.result
+            self._start(row, running, worker)
+            return
+        self._unclaim(running, worker)
+        if isinstance(outcome, StoreError):
+            self._master.loop.after(1.0, self.kick)
 
     def _unclaim(self, running: Running, worker: Worker) -> None:
         self._master.attempts.release(running)
@@ -127,10 +133,17 @@ class Dispatch:
         """The claim is committed: send the task, unless its worker died meanwhile."""
         if worker.state is not WorkerState.CLAIMED:
             facts = Facts(None, False, asked="its worker was gone before it began")
-            self._master.attempts.settle(running, facts, lambda _: None)
+            self._master.attempts.settle(running, facts, _nothing)
+            return
+        try:
+            message = self._run_message(row, running, worker)
+        except (StoreError, OSError) as error:  # no room for the file with its arguments
+            worker.take(WorkerEvent.UNCLAIM)
+            why = f"could not be handed to a worker: {error}"
+            self._master.attempts.settle(running, Facts("yielded", False, reason=why), _nothing)
             return
         worker.take(WorkerEvent.SENT)
-        self._master.workers.tell(worker, self._run_message(row, running, worker))
+        self._master.workers.tell(worker, message)
         log.info(
             "running",
             task=row.id,
@@ -189,3 +202,6 @@ class Dispatch:
             self.wake_due()
 
         self._master.write(Wake(now, BATCH), woken)
+
+
+def _nothing(_: str) -> None: ...

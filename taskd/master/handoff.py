@@ -11,7 +11,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from taskd.errors import DeployRefused
+from taskd.errors import DeployRefused, StoreError
 from taskd.master.dump import dump
 from taskd.model.table import after
 from taskd.model.upgrade import PHASES, Step
@@ -53,6 +53,8 @@ def _quieten(master: Master) -> None:
     steps.reach("close the store")
     if not master.writer.stop(FLUSH_WITHIN):
         raise DeployRefused("the store did not close in time; is the disk stuck?")
+    if master.attempts.unrecorded:  # they wait for a timer, which an exec would lose
+        raise DeployRefused("the ends of some tasks could not be recorded yet; is the disk full?")
 
 
 def _exec(master: Master, wishes: list[int]) -> None:
@@ -77,8 +79,11 @@ def _exec(master: Master, wishes: list[int]) -> None:
 def _undo(master: Master, caught: set[int]) -> None:
     master.ledger.close_on_exec()
     marker.remove(master.places.state)
-    master.writer.start()
     master.catch_signals()
     image.let_signals_through()
     for number in caught:
         os.kill(os.getpid(), number)  # taken out of the pipe, and not acted on
+    try:
+        master.writer.start()
+    except StoreError as error:  # nothing can be accepted or recorded: the crash path, at once
+        raise SystemExit(f"taskd: the store cannot be opened again: {error}") from error

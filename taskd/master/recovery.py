@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from taskd.store.api import Row
 
 BATCH = 500
+UNSEEN_AGAIN = 0.5
+"""Seconds between two looks at an owner that cannot be watched."""
+
 STRAGGLERS_AGAIN = 0.05
 """Seconds between two looks at a dead worker's session that is being killed."""
 
@@ -37,9 +40,9 @@ def sweep(master: Master) -> None:
     """At a start: every running row is held until its owner is over; stray slots are removed."""
     owned = {_recover(master, row) for row in _running(master)}
     for name in os.listdir(master.places.slots):
-        if not name.endswith(".slot") or name in owned:
-            continue
-        _remove_if_dead(os.path.join(master.places.slots, name))
+        if name not in owned:
+            with contextlib.suppress(FileNotFoundError):  # its worker removes it just now
+                _remove_stray(os.path.join(master.places.slots, name))
 
 
 def resume(master: Master) -> None:
@@ -85,8 +88,11 @@ def _watch(master: Master, running: Running, slot: str, who: Identity) -> None:
         return
     try:
         fd = os.pidfd_open(who.pid)
-    except ProcessLookupError:  # it died between the two looks
-        master.loop.soon(lambda: _watch(master, running, slot, who))
+    except OSError as error:
+        # It died between the two looks; or its lock is held by a process that is not to be seen
+        # from here (another pid namespace), or we are out of descriptors: look again.
+        log.warning("cannot watch", task=running.task, pid=who.pid, why=error.strerror)
+        master.loop.after(UNSEEN_AGAIN, lambda: _watch(master, running, slot, who))
         return
 
     def on_death(_: int) -> None:
@@ -140,6 +146,15 @@ def _settle(master: Master, running: Running, slot: str, death: str, asked: str 
         master.attempts.end_from_slot(running, fd, death, asked, recorded)
     finally:
         os.close(fd)
+
+
+def _remove_stray(path: str) -> None:
+    """What a worker without a task left; arguments in files are for workers of the master before,
+    and those drop a task that they have not begun."""
+    if path.endswith(".slot"):
+        _remove_if_dead(path)
+    elif path.endswith(".load"):
+        os.unlink(path)
 
 
 def _remove_if_dead(path: str) -> None:

@@ -97,11 +97,11 @@ class Proof:
     __slots__ = ("deadline", "done", "revision")
 
     def __init__(
-        self, revision: Revision, done: Callable[[Revision | DeployRefused], None], deadline: Timer
+        self, revision: Revision, done: Callable[[Revision | DeployRefused], None]
     ) -> None:
-        self.revision = revision
+        self.revision = revision  # changes if it turns out to be a live one
         self.done = done
-        self.deadline = deadline
+        self.deadline: Timer | None = None
 
 
 class Revisions:
@@ -146,14 +146,18 @@ class Revisions:
         """Start a zygote for the release at ``path`` and call ``done`` once its manifest is here.
 
         If it turns out to be a live revision, that one is pinged and given instead. Calls
-        ``done`` exactly once, within ``within`` seconds. Raises DeployRefused.
+        ``done`` exactly once, within ``within`` seconds.
         """
         revision = self._new(path, app)
-        deadline = self._master.loop.after(within, lambda: self._overdue(revision, within))
-        self._proofs.append(Proof(revision, done, deadline))
+        proof = Proof(revision, done)
+        proof.deadline = self._master.loop.after(within, lambda: self._overdue(proof, within))
+        self._proofs.append(proof)
+        self._start_or_refuse(revision)
+
+    def _start_or_refuse(self, revision: Revision) -> None:
         try:
             self.start_zygote(revision)
-        except OSError as error:
+        except (OSError, DeployRefused) as error:
             self._settle(revision, DeployRefused(f"{revision.name}: cannot start: {error}"))
 
     def _new(self, path: str, app: App) -> Revision:
@@ -188,8 +192,13 @@ class Revisions:
         revision.pid = spawn.spawn(argv, boot.encode(orders), spawn.environment())
         log.info("zygote started", revision=revision.name, pid=revision.pid)
 
-    def _overdue(self, revision: Revision, within: float) -> None:
-        what = "its app is still importing" if revision.channel else "its Python has not started"
+    def _overdue(self, proof: Proof, within: float) -> None:
+        revision = proof.revision
+        if revision.state in LIVE:
+            what = "it is live already, and its zygote does not answer"
+        else:
+            connected = revision.channel is not None
+            what = "its app is still importing" if connected else "its Python has not started"
         self._settle(revision, DeployRefused(f"{revision.name}: {what} after {within:.0f} s"))
 
     def _settle(self, revision: Revision, outcome: Revision | DeployRefused) -> None:
@@ -199,11 +208,17 @@ class Revisions:
             self.reject(revision)
         if proof is not None:
             self._proofs.remove(proof)
-            proof.deadline.cancel()
+            if proof.deadline is not None:
+                proof.deadline.cancel()
             proof.done(outcome)
 
     def reject(self, revision: Revision) -> None:
-        """Give up a revision that serves nothing: its zygote and its probe worker are killed."""
+        """Give up a revision that serves nothing: its zygote and its probe worker are killed.
+
+        One that is live stays.
+        """
+        if revision.state in LIVE:
+            return
         if revision.state in (RevisionState.STARTING, RevisionState.PROVEN):
             revision.take(RevisionEvent.BROKEN)
         for worker in self._master.workers.of(revision):
@@ -214,7 +229,8 @@ class Revisions:
         """Nobody waits for the proofs under way any more."""
         for proof in list(self._proofs):
             self._proofs.remove(proof)
-            proof.deadline.cancel()
+            if proof.deadline is not None:
+                proof.deadline.cancel()
             if proof.revision.state not in LIVE:
                 self.reject(proof.revision)
 
@@ -255,7 +271,10 @@ class Revisions:
 
     def _identified(self, revision: Revision, fingerprint: str) -> None:
         """The same path and files as a live revision: that one is meant, not a second one."""
-        revision.fingerprint = fingerprint
+        if revision.fingerprint not in (None, fingerprint):
+            why = "the files of a live release have changed; its new workers run what is there now"
+            log.warning(why, revision=revision.name)
+        revision.fingerprint = revision.fingerprint or fingerprint
         twin = next((r for r in self._all if r.path == revision.path and r.state in LIVE), None)
         if twin is None or twin is revision:
             return
@@ -274,10 +293,10 @@ class Revisions:
         self._ping(twin)
 
     def _ping(self, revision: Revision) -> None:
-        if revision.channel is None:  # its zygote died: starting it again proves as much
-            self.start_zygote(revision)
-        else:
+        if revision.channel is not None:
             revision.channel.send({"type": "ping"})
+        elif revision.pid is None:  # its zygote died: starting it again proves as much
+            self._start_or_refuse(revision)
 
     def _manifested(self, revision: Revision, message: dict[str, Any]) -> None:
         revision.tasks = message["tasks"]
@@ -293,6 +312,13 @@ class Revisions:
         """The connection ended; that the zygote is dead, only its exit status says."""
         self._master.ledger.drop(revision.ledger_name)
         revision.channel = None
+        pid = revision.pid
+        self._master.loop.soon(lambda: self._end_deaf(revision, pid))
+
+    def _end_deaf(self, revision: Revision, pid: int | None) -> None:
+        """A zygote that lives on without its connection (its app closed it) is of no use."""
+        if pid is not None and revision.pid == pid and revision.channel is None:
+            self._master.kill(pid)
 
     def on_death(self, revision: Revision, status: int) -> None:
         """Its zygote was reaped."""
@@ -307,13 +333,22 @@ class Revisions:
         if revision.state in (RevisionState.STARTING, RevisionState.PROVEN):
             why = f"{revision.name}: its process ended while the app was importing"
             self._settle(revision, DeployRefused(f"{why} (wait status {status})"))
+            self._master.deploy.on_target_lost(revision)
+        else:
+            self._settle_ping(revision)
         self._master.workers.on_zygote_death(revision)
         self.tidy()
         if revision is self.current and not self._master.stopping:
             self._master.loop.after(RESPAWN_DELAY, lambda: self._respawn(revision))
 
+    def _settle_ping(self, revision: Revision) -> None:
+        if any(proof.revision is revision for proof in self._proofs):
+            why = f"{revision.name} is live already, and its zygote died just now; try again"
+            self._settle(revision, DeployRefused(why))
+
     def _respawn(self, revision: Revision) -> None:
-        if revision.pid is None and revision.state in LIVE and not self._master.stopping:
+        wanted = revision.state in LIVE and not self._master.stopping
+        if revision.pid is None and wanted:
             try:
                 self.start_zygote(revision)
             except (OSError, DeployRefused) as error:
@@ -364,6 +399,8 @@ class Revisions:
                 if revision.channel is not None:
                     revision.channel.send({"type": "retire"})
                     revision.zygote_retired = True
+                else:
+                    self._master.kill(revision.pid)  # it is just starting: it knows of nothing
                 revision.take(RevisionEvent.EMPTY)
                 log.info("revision drained", revision=revision.name)
                 self._master.dispatch.kick()  # what waits for this looks then

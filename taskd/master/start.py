@@ -174,10 +174,7 @@ class Start:
         master.catch_signals()
         worker_socket = master.listeners[WORKER]
         master.loop.watch(worker_socket.fileno(), 1, lambda _: master.workers.accept(worker_socket))
-        try:
-            master.revisions.prove(self._chosen, master.config.app, PROVE_WITHIN, self._proven)
-        except DeployRefused as error:
-            self._fail(error)
+        master.revisions.prove(self._chosen, master.config.app, PROVE_WITHIN, self._proven)
 
     def _fail(self, error: Error) -> None:
         self.failure = error
@@ -185,10 +182,10 @@ class Start:
         self._master.loop.soon(self._master.loop.stop)
 
     def _proven(self, outcome: Revision | DeployRefused) -> None:
+        if self._master.stopping:  # told to stop meanwhile, which is no failure
+            return
         if isinstance(outcome, DeployRefused):
             self._fail(outcome)
-            return
-        if self._master.stopping:
             return
         master = self._master
         before = confirmed.read(master.places.confirmed)

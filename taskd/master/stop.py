@@ -53,10 +53,9 @@ class Stop:
             return
         self._forced = True
         for worker in self._master.workers:
-            if worker.state in (WorkerState.RUNNING, WorkerState.CLAIMED):
-                task = worker.running.task if worker.running else 0
-                log.warning("ended by force", task=task, reason=why)
-                self._master.workers.kill(worker, f"the daemon stopped; {why}")
+            if worker.running is not None:
+                log.warning("ended by force", task=worker.running.task, reason=why)
+            self._master.workers.kill(worker, f"the daemon stopped; {why}")
         self._master.after_drain.cut_off()
         self.on_change()
 

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from taskd.master.core import Master
 
 BATCH = 200
-"""Events read for one task at a time."""
+"""Events read for one stream at a time."""
 
 
 class Stream:
-    """One open stream. ``open``: tasks that are not settled; ``stale``: tasks that changed since.
+    """One open stream. ``open``: tasks that are not settled; ``stale``: tasks that changed since
+    (of a ``follow``, only whether there are any counts).
 
     ``after``: number of the last event sent (follow). ``wait`` sends each task once it is settled.
     """
@@ -67,7 +68,7 @@ class Streams:
         for task in set(stream.tasks):
             self._by_task.setdefault(task, []).append(stream)
         self._update(stream)
-        if stream.progress:
+        if stream.progress and stream.open:  # else it has ended already
             self._send_current_progress(stream)
 
     def stop(self, client: Client, id: int) -> None:
@@ -146,9 +147,15 @@ class Streams:
             stream.client.end(stream.id)
 
     def _send_events(self, stream: Stream) -> None:
-        """Every event after ``after``, of all its tasks, in the order of their numbers."""
+        """Every event after ``after``, of all its tasks, in the order of their numbers.
+
+        All of its tasks are read, whichever changed: by the time we hear of one commit the next
+        may be there, and what is sent for one task must not pass over another's event.
+        """
         while stream.stale and not stream.client.wire.is_full:
-            events, unread = self._read(stream)
+            events = self._master.reader.events_of(stream.tasks, stream.after, BATCH)
+            if len(events) < BATCH:
+                stream.stale = set()
             for event in events:
                 stream.client.item(stream.id, _event_item(event))
                 stream.after = event.number
@@ -156,25 +163,6 @@ class Streams:
                     stream.open.discard(event.task)
                 else:
                     stream.open.add(event.task)
-            stream.stale = unread
-
-    def _read(self, stream: Stream) -> tuple[list[Event], set[int]]:
-        """Events that can be sent now, and the tasks that have more behind them.
-
-        Where a task has more than a batch, nothing above its last one read may be sent yet.
-        """
-        found: list[Event] = []
-        bound, unread = None, set()
-        for task in stream.stale:
-            events = self._master.reader.events(task, stream.after, BATCH)
-            found += events
-            if len(events) == BATCH:
-                unread.add(task)
-                bound = min(bound or events[-1].number, events[-1].number)
-        if bound is not None:
-            unread |= {event.task for event in found if event.number > bound}
-            found = [event for event in found if event.number <= bound]
-        return sorted(found, key=lambda event: event.number), unread
 
     def _send_settled(self, stream: Stream) -> None:
         for task in list(stream.stale):

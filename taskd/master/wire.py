@@ -12,6 +12,7 @@ from collections.abc import Callable
 from taskd.errors import ProtocolError
 from taskd.master.loop import READ, WRITE, Loop
 from taskd.protocol import frames
+from taskd.protocol.worker import check
 
 _CHUNK = 262144
 
@@ -133,7 +134,10 @@ class Wire:
             if not data:
                 self._lose()
                 return
-            self.on_data(data)
+            try:
+                self.on_data(data)
+            except ProtocolError:
+                self._lose()
 
     def _lose(self) -> None:
         if not self.is_closed:
@@ -167,6 +171,7 @@ class Messages:
     def pump(self) -> None:
         """Deliver the whole messages that are here."""
         while not self.wire.is_closed and (message := self._decoder.next()) is not None:
+            check(message)
             self.on_message(message)
 
 

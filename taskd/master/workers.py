@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskd import log
+from taskd.errors import ProtocolError
 from taskd.master.ledger import Kind
 from taskd.master.loop import Timer
 from taskd.master.revisions import Revision
@@ -75,6 +76,12 @@ class Worker:
     def take(self, event: WorkerEvent) -> None:
         self.state = after(WORKERS, self.state, event)
 
+    def says(self, event: WorkerEvent) -> None:
+        """As ``take``, for what the worker itself reports. Raises ProtocolError out of order."""
+        if (self.state, event) not in WORKERS:
+            raise ProtocolError(f"a worker that is {self.state.value} says {event.value}")
+        self.take(event)
+
     @property
     def identity(self) -> process.Identity:
         return process.Identity(self.pid, self.start, process.boot_id())
@@ -103,7 +110,7 @@ class Workers:
     def __init__(self, master: Master) -> None:
         self._master = master
         self._all: dict[bytes, Worker] = {}
-        self._strangers: dict[int, tuple[Messages, Timer]] = {}
+        self._strangers: dict[int, tuple[Messages, Timer, int]] = {}
         self._wanted: dict[Revision, int] = {}
         self._probes: dict[bytes, Probe] = {}
         self._fork_paused = False
@@ -130,6 +137,8 @@ class Workers:
     def take_idle(self, revision: Revision) -> Worker | None:
         """An idle worker of ``revision``, now claimed for a task; the most recently used one."""
         for worker in reversed(self._all.values()):
+            if worker.channel is None:
+                continue  # it is on its way out
             if worker.state is WorkerState.IDLE and worker.revision is revision:
                 worker.take(WorkerEvent.CLAIM)
                 return worker
@@ -144,6 +153,10 @@ class Workers:
 
     def _ask(self, revision: Revision) -> None:
         if self._fork_paused or self._master.is_frozen or not self._master.is_serving:
+            return
+        if not self._wanted.get(revision):
+            return  # nor does it need a zygote then
+        if self._wanted.get(revision, 0) <= 0:
             return
         if revision.channel is None or not revision.tasks:
             self._master.revisions.need_zygote(revision)
@@ -234,14 +247,22 @@ class Workers:
             channel.wire.close()
 
         timer = self._master.loop.after(HELLO_WITHIN, expire)
-        self._strangers[fd] = channel, timer
+        self._strangers[fd] = channel, timer, pid
         self._master.ledger.add(fd, Kind.WORKER, name)
         channel.on_message = on_message
         channel.wire.on_lost = forget
         channel.wire.start()
 
     def strangers(self) -> list[Messages]:
-        return [channel for channel, _ in self._strangers.values()]
+        return [channel for channel, _, _ in self._strangers.values()]
+
+    def hear_last_words(self, pid: int, listener: socket.socket) -> None:
+        """That process was reaped: what it said on a connection that nobody has read yet."""
+        with contextlib.suppress(OSError):  # out of descriptors: the death alone must do
+            self.accept(listener)
+        for channel, _, speaker in list(self._strangers.values()):
+            if speaker == pid:
+                channel.wire.drain()
 
     def _introduce(self, channel: Messages, pid: int, message: dict[str, Any]) -> bool:
         """Whether its hello proves who it is: an id that we gave out, from the pid it names."""
@@ -249,24 +270,33 @@ class Workers:
             return False
         if message["role"] == "zygote":
             revision = self._master.revisions.by_zygote(message["id"])
-            if revision is None or revision.pid != pid:
+            if revision is None or revision.pid != pid or revision.channel is not None:
                 return False
             self._master.revisions.greet(revision, channel, message)
             return True
         worker = self._all.get(message["id"])
         if worker is None or worker.channel is not None or worker.pid not in (0, pid):
             return False
-        self._greet(worker, channel, message)
+        try:
+            slot_fd = os.open(self._slot_path(worker), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:  # out of descriptors: it exits, and may be asked for again later
+            log.error("cannot open a worker's slot", worker=worker.id, why=error.strerror)
+            return False
+        self._greet(worker, channel, slot_fd, message)
         return True
 
-    def _greet(self, worker: Worker, channel: Messages, message: dict[str, Any]) -> None:
+    def _slot_path(self, worker: Worker) -> str:
+        return os.path.join(self._master.places.slots, f"{worker.id.hex()}.slot")
+
+    def _greet(
+        self, worker: Worker, channel: Messages, slot_fd: int, message: dict[str, Any]
+    ) -> None:
         """It may connect before its zygote's ``forked`` is read: both say the same."""
         worker.pid, worker.start = message["pid"], message["start"]
         worker.version = message["version"]
         if worker.state is WorkerState.ASKED:
             worker.take(WorkerEvent.FORKED)
-        path = os.path.join(self._master.places.slots, os.path.basename(message["slot"]))
-        worker.slot_fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        worker.slot_fd = slot_fd
         worker.channel = channel
         self._master.ledger.add(worker.slot_fd, Kind.SLOT, worker.slot_name)
         self._master.ledger.add(channel.wire.fd, Kind.WORKER, worker.channel_name)
@@ -306,7 +336,7 @@ class Workers:
         if worker.state is WorkerState.LEAVING:  # retired before it could be told
             self.tell(worker, {"type": "retire"})
             return
-        worker.take(WorkerEvent.IDLE)
+        worker.says(WorkerEvent.IDLE)
         probe = self._probes.get(worker.id)
         if probe is not None:
             probe.on_idle(worker)
@@ -342,6 +372,8 @@ class Workers:
     def bury(self, worker: Worker, status: int | None) -> None:
         """It is dead and its tree gone: settle its attempt from its slot and forget it."""
         log.info("worker gone", worker=worker.id, pid=worker.pid, revision=worker.revision.name)
+        if worker.state is WorkerState.STARTING:
+            self._pause_forks()  # it could not make its slot (disk full): the next one could not
         worker.take(WorkerEvent.DIED)
         if (probe := self._probes.pop(worker.id, None)) is not None:
             probe.on_death(death_in_words(status))

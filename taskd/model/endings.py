@@ -17,6 +17,9 @@ CRASHES = 3
 LONGEST_DELAY = 600.0
 """Seconds: backoff doubles from one second up to this."""
 
+_DOUBLINGS = 10
+"""Enough to reach LONGEST_DELAY; the count itself may be any, also too large for a float."""
+
 
 class Facts(NamedTuple):
     """How the attempt ended.
@@ -48,7 +51,7 @@ class Verdict(NamedTuple):
 
 def backoff(count: int) -> float:
     """Seconds to wait before try number ``count`` + 1."""
-    return float(min(LONGEST_DELAY, 2.0 ** (count - 1)))
+    return float(min(LONGEST_DELAY, 2.0 ** min(count - 1, _DOUBLINGS)))
 
 
 def death_in_words(status: int | None) -> str:
@@ -79,7 +82,8 @@ def judge(facts: Facts, budgets: Budgets, retries_allowed: int, now: float) -> V
         case "held":
             return Verdict(State.HELD, budgets, facts.reason)
         case "sleeping":
-            return Verdict(State.SCHEDULED, budgets, "sleeping", run_at=facts.wake)
+            left = _after_progress(budgets) if facts.progressed else budgets
+            return Verdict(State.SCHEDULED, left, "sleeping", run_at=facts.wake)
         case "yielded":
             return _yielded(facts, budgets, now)
         case "left":
@@ -99,23 +103,33 @@ def _failed(facts: Facts, budgets: Budgets, allowed: int, now: float) -> Verdict
     return Verdict(State.SCHEDULED, left, reason, run_at=now + backoff(used), error=error)
 
 
+def _after_progress(budgets: Budgets) -> Budgets:
+    """It is at another place now: what was counted 'in a row' begins anew."""
+    return budgets._replace(crashes=0, interruptions=0)
+
+
+def _interrupted(facts: Facts, budgets: Budgets) -> Budgets:
+    if facts.progressed:
+        return _after_progress(budgets)
+    return budgets._replace(interruptions=budgets.interruptions + 1)
+
+
 def _left(facts: Facts, budgets: Budgets) -> Verdict:
-    idle = 0 if facts.progressed else budgets.interruptions + 1
     why = facts.asked or facts.reason or "asked to leave"
-    return Verdict(State.QUEUED, budgets._replace(interruptions=idle), f"interrupted: {why}")
+    return Verdict(State.QUEUED, _interrupted(facts, budgets), f"interrupted: {why}")
 
 
 def _yielded(facts: Facts, budgets: Budgets, now: float) -> Verdict:
-    idle = 0 if facts.progressed else budgets.interruptions + 1
-    again = now + backoff(max(1, idle))
+    left = _interrupted(facts, budgets)
+    again = now + backoff(max(1, left.interruptions))
     reason = facts.reason or "asked to be continued later"
-    left = budgets._replace(interruptions=idle)
     return Verdict(State.SCHEDULED, left, reason, run_at=again)
 
 
 def _died(facts: Facts, budgets: Budgets, now: float) -> Verdict:
-    crashes = 1 if facts.progressed else budgets.crashes + 1
-    left = budgets._replace(crashes=crashes)
+    before = _after_progress(budgets) if facts.progressed else budgets
+    crashes = before.crashes + 1
+    left = before._replace(crashes=crashes)
     if crashes >= CRASHES:
         reason = f"died {crashes} times at the same place; the last time {facts.death}"
         return Verdict(State.HELD, left, reason)

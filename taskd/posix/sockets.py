@@ -6,6 +6,8 @@ reached through a descriptor of its directory, as /proc/self/fd/N/NAME.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import socket
 import struct
@@ -14,7 +16,10 @@ from typing import NamedTuple, TypeVar
 
 _ADDRESS_LIMIT = 107
 _SO_PEERGROUPS = 59  # <asm-generic/socket.h>; not in the socket module
+_MOST_GROUPS = 65536  # NGROUPS_MAX, <linux/limits.h>
 _BACKLOG = 1024
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 T = TypeVar("T")
 
@@ -48,6 +53,7 @@ def listen(path: str, mode: int = 0o600) -> socket.socket:
     made = f"{path}.{os.getpid()}.new"
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        _remove(made)  # a start that was killed may have had our pid
         before = os.umask(0o177)
         try:
             _reach(made, sock.bind)
@@ -59,8 +65,14 @@ def listen(path: str, mode: int = 0o600) -> socket.socket:
         os.rename(made, path)
     except OSError:
         sock.close()
+        _remove(made)
         raise
     return sock
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def connect(path: str, timeout: float | None = None) -> socket.socket:
@@ -83,5 +95,10 @@ def peer(sock: socket.socket) -> Peer:
 
 def peer_groups(sock: socket.socket) -> frozenset[int]:
     """The peer's supplementary groups when it connected (SO_PEERGROUPS). Raises OSError."""
-    raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * 65536)
-    return frozenset(struct.unpack(f"{len(raw) // 4}I", raw))
+    groups = (ctypes.c_uint32 * _MOST_GROUPS)()  # Python's own getsockopt gives 1 KiB at most
+    size = ctypes.c_uint32(ctypes.sizeof(groups))
+    at = (socket.SOL_SOCKET, _SO_PEERGROUPS, groups, ctypes.byref(size))
+    if _libc.getsockopt(sock.fileno(), *at) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"getsockopt(SO_PEERGROUPS): {os.strerror(number)}")
+    return frozenset(groups[: size.value // 4])

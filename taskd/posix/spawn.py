@@ -25,10 +25,14 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def memory_file(name: str, content: bytes) -> int:
     """A close-on-exec descriptor of an anonymous file with ``content``, at its beginning."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.lseek(fd, 0, os.SEEK_SET)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 

@@ -64,7 +64,60 @@ Master → worker
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from taskd.errors import ProtocolError
+
 VERSION = 2
 """What this code speaks as a worker; as a master it speaks every one from LOWEST on."""
 
 LOWEST = 1
+
+_NUMBER = (int, float, type(None))
+
+_TO_MASTER: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "hello": {"role": str, "version": int, "id": bytes, "pid": int, "start": int},
+    "identity": {"hash": str},
+    "manifest": {"forks": bool, "warnings": list, "tasks": dict},
+    "broken": {"message": str},
+    "forked": {"worker": bytes, "pid": int, "start": int},
+    "unforked": {"worker": bytes, "message": str},
+    "exited": {"worker": bytes, "pid": int, "status": int},
+    "pong": {},
+    "idle": {"reusable": bool},
+    "progress": {"task": int, "attempt": int, "done": _NUMBER, "total": _NUMBER, "note": str},
+    "waiting": {"task": int, "attempt": int, "message": str},
+    "ended": {"task": int, "attempt": int, "offset": int},
+    "denied": {"task": int, "attempt": int},
+    "planned": {"refused": list, "probe": (str, type(None))},
+}
+"""What the master reads of each message; user code may have got hold of a worker's channel."""
+
+_ENTRY = {"version": int, "queue": str, "retries": int, "on_deploy": str, "params": list,
+          "reads": list}  # fmt: skip
+"""What the master reads of each task in a manifest."""
+
+
+def check(message: Mapping[str, Any]) -> None:
+    """Raises ProtocolError if a message to the master lacks what its type needs.
+
+    A type that is not known here passes: it is a newer worker's, and is ignored.
+    """
+    kind = message.get("type")
+    if not isinstance(kind, str):
+        raise ProtocolError("a message without a type")
+    _check_fields(kind, message, _TO_MASTER.get(kind, {}))
+    if kind == "manifest":
+        for name, entry in message["tasks"].items():
+            if not isinstance(entry, dict):
+                raise ProtocolError(f"manifest: task {name!r} is no map")
+            _check_fields(f"task {name!r}", entry, _ENTRY)
+
+
+def _check_fields(
+    what: str, fields: Mapping[str, Any], needed: Mapping[str, type | tuple[type, ...]]
+) -> None:
+    for name, kind in needed.items():
+        if not isinstance(fields.get(name, _check_fields), kind):
+            raise ProtocolError(f"{what}: {name} is missing or of a wrong type")

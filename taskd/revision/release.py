@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -19,7 +18,18 @@ def resolve(path: str) -> str:
     if not os.path.isdir(real):
         shown = path if real == path else f"{path} (which points to {real})"
         raise DeployRefused(f"there is no release directory at {shown}")
+    if not _is_text(real):
+        raise DeployRefused(f"the release's path {real!r} is not valid UTF-8: rename the directory")
     return real
+
+
+def _is_text(path: str) -> bool:
+    """Whether it can be told to other processes and written down."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def interpreter(release: str, configured: str | None) -> str:
@@ -30,13 +40,17 @@ def interpreter(release: str, configured: str | None) -> str:
     """
     if configured is None:
         own = os.path.join(release, ".venv/bin/python")
-        return own if os.access(own, os.X_OK) else sys.executable
+        return own if _is_program(own) else sys.executable
     path = os.path.join(release, configured)
-    if not os.access(path, os.X_OK):
+    if not _is_program(path):
         raise DeployRefused(
             f"[app] python = {configured!r}: {path} is not there or may not be executed"
         )
     return path
+
+
+def _is_program(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)
 
 
 def _entries(directory: str, prefix: str = "") -> Iterator[str]:
@@ -60,6 +74,8 @@ def fingerprint(release: str) -> str:
     Compiled files and what version control keeps are left out: running a release must not make
     it another one. Walks the whole directory, so it runs in the zygote, never in the master.
     """
+    import hashlib  # 3 ms, and never needed in the master
+
     digest = hashlib.blake2b(digest_size=8)
     for line in _entries(release):
         digest.update(os.fsencode(line) + b"\n")

@@ -265,6 +265,10 @@ class Reader(Protocol):
     def events(self, task: int, after: int, limit: int) -> list[Event]:
         """Its events in order of their numbers."""
 
+    def events_of(self, tasks: Sequence[int], after: int, limit: int) -> list[Event]:
+        """The first events of all these tasks in order of their numbers, as of one moment: no
+        event with a lower number appears later."""
+
     def ready(self, queue: str, limit: int) -> list[Row]:
         """Queued tasks in the order to claim them: higher priority first, then lower id."""
 

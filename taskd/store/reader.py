@@ -9,6 +9,7 @@ be missing.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 import cbor2
@@ -41,6 +42,11 @@ _NEXT_DUE = (
 _EVENTS = (
     "select number, task, at, state, attempt, revision, reason"
     " from events indexed by events_task where task = ? and number > ? order by number limit ?"
+)
+_EVENTS_OF = (
+    "select number, task, at, state, attempt, revision, reason"
+    " from events indexed by events_task"
+    " where task in (select value from json_each(?)) and number > ? order by number limit ?"
 )
 _COUNTS = "select queue, state, tasks from counts where tasks <> 0"
 _GROUPS = (
@@ -91,8 +97,13 @@ class SqliteReader:
     def events(self, task: int, after: int, limit: int) -> list[Event]:
         if not _possible(task):
             return []
-        found = self._fetch(_EVENTS, task, min(after, _LARGEST), limit)
-        return [Event._make((*each[:3], State(each[3]), *each[4:])) for each in found]
+        return _events(self._fetch(_EVENTS, task, min(after, _LARGEST), limit))
+
+    def events_of(self, tasks: Sequence[int], after: int, limit: int) -> list[Event]:
+        if len(tasks) == 1:
+            return self.events(tasks[0], after, limit)
+        which = f"[{','.join(str(task) for task in tasks if _possible(task))}]"
+        return _events(self._fetch(_EVENTS_OF, which, min(after, _LARGEST), limit))
 
     def ready(self, queue: str, limit: int) -> list[Row]:
         return [_row(each) for each in self._fetch(_READY, queue, limit)]
@@ -140,6 +151,10 @@ def _wanted(filter: Filter) -> dict[str, Any]:
     others = {"name": filter.name, "queue": filter.queue, "owner": filter.owner}
     given = {column: value for column, value in others.items() if value is not None}
     return {**state, **given} if few else {**given, **state}
+
+
+def _events(found: list[tuple[Any, ...]]) -> list[Event]:
+    return [Event._make((*each[:3], State(each[3]), *each[4:])) for each in found]
 
 
 def _row(found: tuple[Any, ...]) -> Row:

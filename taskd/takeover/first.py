@@ -24,6 +24,7 @@ from taskd.upgrade import steps
 DEADLINE = 10.0
 """Seconds from the first line to ``confirmed``."""
 
+
 def main() -> int:
     """The exit status of the daemon, once it has served to its end."""
     fd, before = int(sys.argv[1]), sys.argv[2]

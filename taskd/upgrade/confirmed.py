@@ -26,7 +26,7 @@ def read(path: str) -> Confirmed | None:
     import json
 
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
             found = json.load(file)
         return Confirmed(
             release=str(found["release"]),

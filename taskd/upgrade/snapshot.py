@@ -29,6 +29,9 @@ _HEAD = struct.Struct(">8sII")
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
+_DAMAGED = "the snapshot of the master before this one is damaged"
+
+
 class Carried:
     """Collects raw bytes that lie behind the CBOR part."""
 
@@ -55,8 +58,12 @@ class Snapshot:
         self._carried = carried
 
     def get(self, place: list[int]) -> bytes:
+        """The bytes at ``place``. Raises ProtocolError if they are not all there."""
         offset, length = place
-        return self._carried[offset : offset + length]
+        found = self._carried[offset : offset + length]
+        if len(found) != length:
+            raise ProtocolError(_DAMAGED)
+        return found
 
 
 def encode(fields: dict[str, Any], carried: Carried) -> bytes:
@@ -66,10 +73,12 @@ def encode(fields: dict[str, Any], carried: Carried) -> bytes:
 
 def decode(raw: bytes) -> Snapshot:
     """Raises ProtocolError if it is not whole or of a version that this code cannot read."""
+    if len(raw) < _HEAD.size:
+        raise ProtocolError(_DAMAGED)
     magic, length, crc = _HEAD.unpack_from(raw)
     body = raw[_HEAD.size : _HEAD.size + length]
     if magic != MAGIC or len(body) != length or zlib.crc32(body) != crc:
-        raise ProtocolError("the snapshot of the master before this one is damaged")
+        raise ProtocolError(_DAMAGED)
     fields = cbor2.loads(body)
     if fields["version"] not in READABLE:
         raise ProtocolError(

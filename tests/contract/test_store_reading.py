@@ -183,6 +183,22 @@ def test_event_numbers_grow_over_all_tasks_and_are_read_in_pages(bench: Any) -> 
     assert bench.reader.events(first, 1 << 70, 1) == []
 
 
+def test_events_of_several_tasks_come_in_one_order_and_in_pages(bench: Any) -> None:
+    tasks = [bench.submit() for _ in range(3)]
+    for task in (tasks[2], tasks[0], tasks[1]):
+        bench.claim(task)
+    wanted = [tasks[0], tasks[2]]
+    events = sorted(
+        (event for task in wanted for event in bench.reader.events(task, 0, 99)),
+        key=lambda event: event.number,
+    )
+    assert bench.reader.events_of(wanted, 0, 99) == events
+    assert bench.reader.events_of(wanted, 0, 2) == events[:2]
+    assert bench.reader.events_of([*wanted, 999, 1 << 70, -1], events[1].number, 99) == events[2:]
+    assert bench.reader.events_of([tasks[0]], 0, 99) == bench.reader.events(tasks[0], 0, 99)
+    assert bench.reader.events_of(wanted, 1 << 70, 9) == bench.reader.events_of([], 0, 9) == []
+
+
 def test_the_number_of_an_event_is_used_once_also_over_reopening(bench: Any) -> None:
     task = bench.submit()
     last = bench.reader.events(task, 0, 9)[-1].number

@@ -55,8 +55,11 @@ class Daemon:
         self.sections: dict[str, dict[str, Any]] = {k: dict(v) for k, v in sections.items()}
         self.marker = f"TASKD_TEST_MARK={uuid.uuid4().hex}"
         self.process: subprocess.Popen[bytes] | None = None
+        self._last_log = ""
         for folder in ("state", "run", "logs", "releases", "gates"):
             os.mkdir(self.path(folder), 0o755)
+        with open(self.path("effects"), "w", encoding="utf-8"):
+            pass
         self.write_config()
 
     def path(self, *parts: str) -> str:
@@ -186,8 +189,9 @@ class Daemon:
             self.clean_up()
 
     def clean_up(self) -> None:
-        """By force, without a question."""
+        """By force, without a question; the log stays readable for the report."""
         self.kill_everything()
+        self._last_log = self.log()
         shutil.rmtree(self.root, ignore_errors=True)
 
     # ── talking to it ────────────────────────────────────────────────────────────────────────
@@ -220,7 +224,7 @@ class Daemon:
             with open(self.path("log"), encoding="utf-8", errors="replace") as file:
                 return file.read()
         except FileNotFoundError:
-            return ""
+            return self._last_log
 
     def task_log(self, task: int) -> str:
         with open(self.path("logs", f"{task}.log"), encoding="utf-8", errors="replace") as file:
@@ -232,11 +236,8 @@ class Daemon:
 
     def effects(self, task: int | None = None) -> list[Effect]:
         """What was done, in order; of one task or of all."""
-        try:
-            with open(self.path("effects"), encoding="utf-8") as file:
-                lines = [line.split() for line in file if line.endswith("\n")]
-        except FileNotFoundError:
-            return []
+        with open(self.path("effects"), encoding="utf-8") as file:
+            lines = [line.split() for line in file if line.endswith("\n")]
         found = [Effect(int(t), item, int(a), rev, int(pid)) for t, item, a, rev, pid in lines]
         return [effect for effect in found if task in (None, effect.task)]
 

@@ -7,11 +7,21 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from taskd.posix import sockets
 from taskd.protocol import data
-from taskd.protocol.client_side import ClientEvent, ClientSide, End, Item, Refusal, Reply, Welcome
+from taskd.protocol.client_side import (
+    ClientEvent,
+    ClientSide,
+    End,
+    Goodbye,
+    Item,
+    Refusal,
+    Reply,
+    Welcome,
+)
 
 
 class Raw:
@@ -22,8 +32,11 @@ class Raw:
         self.socket.settimeout(within)
         self._side = ClientSide()
         self._waiting: deque[ClientEvent] = deque()
-        self.send(self._side.hello())
+        with suppress(BrokenPipeError):  # who is turned away hears why
+            self.send(self._side.hello())
         welcome = self.event()
+        if isinstance(welcome, Goodbye):
+            raise welcome.error
         assert isinstance(welcome, Welcome), welcome
         self.welcome = welcome
 

@@ -14,7 +14,7 @@ def mark(item):
     name = str(item).replace(" ", "_")
     task, attempt = os.environ["TASKD_TASK_ID"], os.environ["TASKD_ATTEMPT"]
     line = f"{task} {name} {attempt} {os.environ['TASKD_REVISION']} {os.getpid()}\n"
-    fd = os.open(os.environ["TASKD_TEST_EFFECTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    fd = os.open(os.environ["TASKD_TEST_EFFECTS"], os.O_WRONLY | os.O_APPEND)
     try:
         os.write(fd, line.encode())
     finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -215,7 +216,11 @@ class Bench:
 
     def close(self) -> None:
         for revision in self.master.revisions:
-            revision.pid = None  # it is this process, which the master would kill
+            if revision.pid not in (None, os.getpid()):
+                with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                    os.kill(revision.pid, signal.SIGKILL)
+                    os.waitpid(revision.pid, 0)
+            revision.pid = None  # if it was this process: the master would kill it
         for sock in self._open:
             sock.close()
         self.master.close()

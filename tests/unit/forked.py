@@ -10,6 +10,7 @@ import contextlib
 import os
 import pickle
 import signal
+import tempfile
 import traceback
 from collections.abc import Callable
 from typing import TypeVar
@@ -26,15 +27,13 @@ PATIENCE = 30
 
 def in_child(function: Callable[[], T]) -> T:
     """What ``function`` returns in a child of this process. Raises AssertionError if it raised."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(read)
-        _be_child(function, write)
-    os.close(write)
-    with os.fdopen(read, "rb") as file:
+    with tempfile.TemporaryFile() as file:
+        pid = os.fork()
+        if pid == 0:
+            _be_child(function, file.fileno())
+        _, status = os.waitpid(pid, 0)
+        file.seek(0)
         raw = file.read()
-    _, status = os.waitpid(pid, 0)
     assert raw, f"the child ended without an answer; wait status {status}"
     outcome, value = pickle.loads(raw)
     assert outcome == "returned", value

@@ -244,7 +244,7 @@ def test_a_second_reload_joins_for_the_same_release_and_is_refused_for_another(
         with pytest.raises(DeployRefused, match=r"a deploy of .*/slow is under way"):
             third.reply_to(other)
         daemon.open_gate("import")
-        told = [raw.reply_to(id) for raw, id in zip((first, second), ids, strict=True)]
+        told = [raw.reply_to(each) for raw, each in zip((first, second), ids, strict=True)]
     assert [each["revision"] for each in told] == ["slow", "slow"]
     assert which(daemon) == "slow"
 

@@ -1,0 +1,433 @@
+"""What tasks may do to their worker: large data, output, leftovers, and every kind of mischief.
+
+Whatever a task does, it ends in a state that says so, and the tasks after it run as ever.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import pytest
+from support import processes
+from support.daemon import Daemon
+from support.waiting import eventually
+
+import taskd
+
+APP = """
+import ctypes, os, signal, subprocess, sys, threading, time
+from taskd import task
+from side import attempt, gate, mark, until_asked
+
+@task
+def plain(n: int = 0) -> int:
+    mark("plain")
+    return os.getpid()
+
+@task
+def echo(value: bytes) -> bytes:
+    return value
+
+@task(on_deploy="checkpoint")
+def saves_much(ctx, steps: int, size: int, how: str) -> list:
+    def make(n):
+        mark(f"step-{n}")
+        return bytes([n]) * size
+    kept = [ctx.step(f"step-{n}", make, n) for n in range(steps)]
+    ctx.state["large"] = b"s" * size
+    ctx.checkpoint()
+    mark("saved")
+    if attempt() == 1:
+        until_asked(ctx) if how == "deploy" else gate("never")
+        ctx.checkpoint()
+    return [len(part) for part in kept] + [kept[-1][:2], len(ctx.state["large"])]
+
+@task
+def talks(ctx) -> None:
+    print("to stdout")
+    print("to stderr", file=sys.stderr)
+    os.write(1, b"raw\\n")
+    subprocess.run(["sh", "-c", "echo from a program; echo and its errors >&2"], check=True)
+    ctx.log.info("to the %s", "log")
+    print("no newline at the end", end="")
+
+def leave_a_daemon():
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            mark(f"leftover-{os.getpid()}")
+            while True:
+                time.sleep(60)
+        os._exit(0)
+    os.wait()
+
+@task
+def leaves_a_daemon(how: str) -> list:
+    if attempt() > 1:
+        with open(os.environ["TASKD_TEST_EFFECTS"]) as file:
+            pids = [line.split()[1].split("-")[1] for line in file if " leftover-" in line]
+        return [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+    leave_a_daemon()
+    while not left():
+        time.sleep(0.001)
+    mark("here")
+    if how == "killed":
+        gate("never")
+    if how == "raises":
+        raise ValueError("on purpose")
+    return []
+
+def left():
+    with open(os.environ["TASKD_TEST_EFFECTS"]) as file:
+        return " leftover-" in file.read()
+
+@task
+def leaves_a_thread() -> int:
+    threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+    return os.getpid()
+
+@task
+def forks_and_returns() -> str:
+    child = os.fork()
+    mark("child" if child == 0 else "parent")
+    if child:
+        os.waitpid(child, 0)
+    return "from the child" if child == 0 else "from the parent"
+
+@task
+def forks_and_raises() -> str:
+    child = os.fork()
+    if child == 0:
+        raise ValueError("in the child")
+    return f"the child ended {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}"
+
+@task
+async def forks_and_returns_later(ctx) -> str:
+    child = os.fork()
+    if child == 0:
+        return "from the child"
+    return f"the child ended {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}"
+
+@task
+def exits(how: str) -> None:
+    mark("begin")
+    if how == "sys.exit":
+        sys.exit("enough")
+    if how == "KeyboardInterrupt":
+        raise KeyboardInterrupt
+    if how == "segfault":
+        ctypes.string_at(0)
+    if how == "os._exit":
+        os._exit(0)
+    if how == "abort":
+        os.abort()
+    if how == "recursion":
+        exits.fn(how)
+
+@task
+def closes_descriptors(low: int) -> str:
+    mark("begin")
+    os.closerange(low, 4096)
+    return "closed"
+
+@task
+def closes_and_saves(ctx) -> str:
+    mark("begin")
+    if attempt() == 1:
+        os.closerange(3, 4096)
+    ctx.step("saved", int)
+    return "saved"
+
+@task
+def ignores_signals() -> str:
+    for number in set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    return "deaf"
+
+@task
+def signals() -> list:
+    ignored = [n.name for n in signal.Signals if signal.getsignal(n) == signal.SIG_IGN]
+    blocked = [n.name for n in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
+    return [sorted(ignored), blocked]
+
+@task
+def hands_over(ctx) -> list:
+    path = ctx.scratch / "kept"
+    if attempt() == 1:
+        path.write_text("from attempt 1")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [path.read_text(), os.environ["TASKD_SCRATCH"] == str(ctx.scratch), ctx.revision]
+
+@task
+def returns_what_is_not_plain() -> object:
+    return object()
+
+@task
+def becomes_another_program() -> None:
+    mark("begin")
+    os.execv("/bin/sh", ["sh", "-c", "exit 7"])
+"""
+
+
+@pytest.fixture
+def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
+    made = new_daemon(app={"tasks_per_worker": 3}, queues={"default": {"concurrency": 1}})
+    for name in ("r1", "r2"):
+        made.release(name, APP)
+    made.point("r1")
+    return made.start()
+
+
+def all_is_well(daemon: Daemon) -> None:
+    """Other tasks run as ever, on workers that live."""
+    client = daemon.client()
+    for _ in range(4):
+        assert client.submit("plain").result(30) > 0
+
+
+# ── large data ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("size", [60_000, 70_000, 1_000_000])
+def test_large_arguments_and_results_come_through_whole(daemon: Daemon, size: int) -> None:
+    value = os.urandom(size)
+    assert daemon.client().submit("echo", {"value": value}).result(30) == value
+
+
+def test_arguments_above_the_limit_are_refused_in_the_caller(daemon: Daemon) -> None:
+    with pytest.raises(taskd.NotPlainData, match=r"ctx\.scratch|limit"):
+        daemon.client().submit("echo", {"value": b"x" * 1_100_000})
+
+
+@pytest.mark.parametrize("how", ["deploy", "kill", "everything"])
+def test_large_saved_state_is_carried_to_the_next_attempt(daemon: Daemon, how: str) -> None:
+    steps, size = 14, 1_000_000  # 15 of the 16 MiB that a task may save
+    task = daemon.client().submit("saves_much", {"steps": steps, "size": size, "how": how})
+    pid = daemon.reached(task.id, "saved").pid
+    if how == "deploy":
+        daemon.reload("r2")
+    elif how == "kill":
+        os.kill(pid, signal.SIGKILL)
+    else:
+        daemon.kill_everything()
+        daemon.start()
+    last = bytes([steps - 1]) * 2
+    assert task.result(60) == [*([size] * steps), last, size]
+    wanted = [f"step-{n}" for n in range(steps)]
+    assert [i for i in daemon.items(task.id) if i.startswith("step")] == wanted
+    assert os.listdir(daemon.path("state", "slots")) != []
+    assert not [n for n in os.listdir(daemon.path("state", "slots")) if n.endswith(".load")]
+
+
+def test_saving_more_than_the_limit_fails_the_task_and_says_what_to_do(daemon: Daemon) -> None:
+    args = {"steps": 18, "size": 1_000_000, "how": "kill"}
+    with pytest.raises(taskd.TaskFailed, match=r"16.*MiB|scratch"):
+        daemon.client().submit("saves_much", args).result(30)
+    all_is_well(daemon)
+
+
+# ── output ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_stdout_and_stderr_of_a_task_and_its_programs_are_in_its_log(daemon: Daemon) -> None:
+    client = daemon.client()
+    task = client.submit("talks")
+    task.result(30)
+    told = client.log(task.id)
+    text = told["data"].decode()
+    assert told["ended"]
+    for line in ("to stdout", "to stderr", "raw", "from a program", "and its errors", "to the log",
+                 "no newline at the end"):  # fmt: skip
+        assert text.count(line) == 1, text
+    assert "to stdout" not in daemon.log()
+
+
+# ── leftovers ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("how", ["returns", "raises", "killed"])
+def test_a_daemon_that_a_task_left_is_gone_before_its_attempt_is_over(
+    daemon: Daemon, how: str
+) -> None:
+    task = daemon.client().submit("leaves_a_daemon", {"how": how})
+    worker = daemon.reached(task.id, "here").pid
+    (leftover,) = {
+        effect.pid for effect in daemon.effects(task.id) if effect.item.startswith("leftover")
+    }
+    if how == "killed":
+        assert processes.is_alive(leftover)
+        os.kill(worker, signal.SIGKILL)
+        assert task.result(30) == [], "attempt 2 found it gone when it began"
+    info = task.wait(30)
+    assert not processes.is_alive(leftover)
+    assert info.state == {"returns": "succeeded", "raises": "failed", "killed": "succeeded"}[how]
+    all_is_well(daemon)
+
+
+def test_a_daemon_left_by_a_worker_whose_zygote_died_too_is_gone(daemon: Daemon) -> None:
+    task = daemon.client().submit("leaves_a_daemon", {"how": "killed"})
+    worker = daemon.reached(task.id, "here").pid
+    os.kill(daemon.zygotes()["r1"], signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
+    assert task.result(30) == []
+
+
+# ── workers are used again ───────────────────────────────────────────────────────────────────
+
+
+def test_a_worker_is_used_again_up_to_the_configured_number_of_tasks(daemon: Daemon) -> None:
+    client = daemon.client()
+    pids = [client.submit("plain").result(30) for _ in range(7)]
+    assert pids[0] == pids[1] == pids[2] != pids[3]
+    assert pids[3] == pids[4] == pids[5] != pids[6]
+
+
+def test_a_worker_with_a_thread_left_is_not_used_again(daemon: Daemon) -> None:
+    client = daemon.client()
+    first = client.submit("leaves_a_thread").result(30)
+    assert client.submit("plain").result(30) != first
+    eventually(lambda: not processes.is_alive(first), "it ends")
+
+
+def test_a_task_finds_signals_as_a_fresh_process_has_them(daemon: Daemon) -> None:
+    client = daemon.client()
+    fresh = client.submit("signals").result(30)
+    assert fresh[1] == []
+    assert set(fresh[0]) <= {"SIGPIPE", "SIGXFSZ"}, "what Python itself ignores"
+
+
+def test_a_task_that_ignores_every_signal_does_not_keep_its_worker_from_ending(
+    daemon: Daemon,
+) -> None:
+    assert daemon.client().submit("ignores_signals").result(30) == "deaf"
+    all_is_well(daemon)
+
+
+# ── mischief ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_child_that_returns_from_the_task_is_not_a_second_worker(daemon: Daemon) -> None:
+    client = daemon.client()
+    task = client.submit("forks_and_returns")
+    assert task.result(30) == "from the parent"
+    assert sorted(daemon.items(task.id)) == ["child", "parent"]
+    assert client.submit("forks_and_raises").result(30) == "the child ended 1"
+    assert client.submit("forks_and_returns_later").result(30) == "the child ended 0"
+    all_is_well(daemon)
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ("sys.exit", "SystemExit: enough"),
+        ("KeyboardInterrupt", "KeyboardInterrupt"),
+        ("recursion", "RecursionError"),
+    ],
+)
+def test_a_task_that_exits_fails_and_its_worker_lives(daemon: Daemon, how: str, error: str) -> None:
+    with pytest.raises(taskd.TaskFailed, match=error):
+        daemon.client().submit("exits", {"how": how}).result(30)
+    all_is_well(daemon)
+
+
+@pytest.mark.parametrize(
+    ("how", "death"),
+    [
+        ("segfault", "its process was killed by SIGSEGV"),
+        ("abort", "its process was killed by SIGABRT"),
+        ("os._exit", "its process ended by itself with exit status 0"),
+    ],
+)
+def test_a_task_that_ends_its_process_again_and_again_is_held(
+    daemon: Daemon, how: str, death: str
+) -> None:
+    task = daemon.client().submit("exits", {"how": how})
+    info = task.wait(30)
+    assert info.state == "held"
+    assert info.reason == f"died 3 times at the same place; the last time {death}"
+    assert daemon.items(task.id) == ["begin"] * 3
+    all_is_well(daemon)
+
+
+def test_a_task_that_becomes_another_program_has_died(daemon: Daemon) -> None:
+    task = daemon.client().submit("becomes_another_program")
+    info = task.wait(30)
+    assert (info.state, daemon.items(task.id)) == ("held", ["begin"] * 3)
+    assert "exit status 7" in str(info.reason)
+    all_is_well(daemon)
+
+
+@pytest.mark.parametrize("low", [0, 3])
+def test_a_task_that_closes_all_descriptors_ends_in_a_state_that_says_so(
+    daemon: Daemon, low: int
+) -> None:
+    task = daemon.client().submit("closes_descriptors", {"low": low})
+    info = task.wait(30)
+    assert info.state in ("held", "failed")
+    assert info.reason
+    assert daemon.items(task.id) == ["begin"] * info.attempt, "no second copy at any time"
+    all_is_well(daemon)
+
+
+def test_a_task_that_closed_its_slot_continues_on_another_worker(daemon: Daemon) -> None:
+    task = daemon.client().submit("closes_and_saves")
+    assert task.result(30) == "saved"
+    all_is_well(daemon)
+
+
+def test_a_result_that_is_not_plain_data_fails_the_task(daemon: Daemon) -> None:
+    with pytest.raises(taskd.TaskFailed, match="NotPlainData"):
+        daemon.client().submit("returns_what_is_not_plain").result(30)
+    all_is_well(daemon)
+
+
+def test_the_scratch_directory_is_kept_over_attempts(daemon: Daemon) -> None:
+    assert daemon.client().submit("hands_over").result(30) == ["from attempt 1", True, "r1"]
+
+
+# ── commands ─────────────────────────────────────────────────────────────────────────────────
+
+
+def sh(script: str) -> dict[str, list[str]]:
+    return {"argv": ["sh", "-c", script]}
+
+
+def test_a_command_runs_with_its_output_in_the_log_and_fails_by_its_status(
+    daemon: Daemon,
+) -> None:
+    client = daemon.client()
+    good = client.submit("command", sh("echo task $TASKD_TASK_ID attempt $TASKD_ATTEMPT"))
+    assert good.result(30) == 0
+    assert client.log(good.id)["data"].decode() == f"task {good.id} attempt 1\n"
+    with pytest.raises(taskd.TaskFailed, match="exit status 3"):
+        client.submit("command", sh("exit 3")).result(30)
+    with pytest.raises(taskd.TaskFailed, match="program not found: 'no-such-program'"):
+        client.submit("command", {"argv": ["no-such-program"]}).result(30)
+
+
+def test_a_command_runs_on_through_a_deploy_and_is_ended_by_a_cancel(daemon: Daemon) -> None:
+    script = "echo begun > $TASKD_SCRATCH/begun; exec sleep 3600"
+    task = daemon.client().submit("command", sh(script))
+    begun = daemon.path("state", "scratch", str(task.id), "begun")
+    eventually(lambda: os.path.exists(begun), "it has begun")
+    daemon.reload("r2")
+    assert task.status().state == "running"
+    assert task.status().attempt == 1
+    task.cancel()
+    assert task.wait(30).state == "cancelled"
+
+
+def test_a_command_that_asks_to_be_continued_later_is(daemon: Daemon) -> None:
+    argv = [
+        sys.executable,
+        "-c",
+        "import os; exit(75 if os.environ['TASKD_ATTEMPT'] == '1' else 0)",
+    ]
+    task = daemon.client().submit("command", {"argv": argv})
+    assert task.result(30) == 0
+    assert task.status().attempt == 2

@@ -1,0 +1,188 @@
+"""The demo's verdict: each kind of thing that can go wrong is found in doctored records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from taskd.cli.text import Look
+from taskd.demo import judge, summary
+from taskd.demo.judge import Ended, Expected, Line, Row
+from taskd.demo.summary import Figures
+
+MOVED = Expected(
+    task=1,
+    name="hash_files",
+    on_deploy="checkpoint",
+    revisions=("r1", "r2"),
+    items=["file a", "file b", "file c"],
+    steps=["step list", "step report"],
+    result={"bytes": 10},
+    counts_itself=True,
+)
+
+LINES = [
+    Line(1, 1, "r1", 100, "step list"),
+    Line(1, 1, "r1", 100, "file a"),
+    Line(2, 1, "r1", 300, "file x"),
+    Line(1, 2, "r2", 200, "file b"),
+    Line(1, 2, "r2", 200, "file c"),
+    Line(1, 2, "r2", 200, "step report"),
+]
+
+RESULT = {"bytes": 10, "by r1": 1, "by r2": 2}
+WELL = Ended("succeeded", "", RESULT)
+
+FIGURES = Figures(
+    pid=7,
+    pause=0.06,
+    pings=200,
+    longest=0.07,
+    usual=0.001,
+    kept=4,
+    dropped=0,
+    events=54,
+    took=37.2,
+    problems=[],
+)
+
+
+def judged(lines: Sequence[Line] = LINES, ended: Ended = WELL, **changes: Any) -> Row:
+    return judge.judge(MOVED._replace(**changes), lines, ended)
+
+
+def with_line(at: int, **changes: Any) -> list[Line]:
+    return [line._replace(**changes) if n == at else line for n, line in enumerate(LINES)]
+
+
+def test_a_task_that_went_as_it_should_has_no_problem() -> None:
+    row = judged()
+    assert row.problems == []
+    assert (row.ran, row.done, row.repeated, row.is_right) == ({"r1": 1, "r2": 2}, 3, 0, True)
+
+
+def test_an_item_without_a_line_was_lost() -> None:
+    row = judged([line for line in LINES if line.item != "file b"])
+    assert "1 lost: file b" in row.problems
+    assert row.done == 2
+
+
+def test_an_item_with_two_lines_was_repeated() -> None:
+    row = judged([*LINES[:4], LINES[3], *LINES[4:]])
+    assert "1 repeated: file b" in row.problems
+    assert (row.done, row.repeated) == (3, 1)
+
+
+def test_a_step_counts_as_an_item_does() -> None:
+    assert "1 lost: step report" in judged(LINES[:-1]).problems
+    assert "1 repeated: step list" in judged([LINES[0], *LINES]).problems
+    assert judged([LINES[0], *LINES]).repeated == 1
+
+
+def test_a_line_that_nobody_asked_for_is_found() -> None:
+    assert "1 not asked for: file z" in judged(with_line(1, item="file z")).problems
+    assert judge.strangers([MOVED], LINES) == ["1 not asked for: task 2: file x"]
+    assert judge.strangers([MOVED, MOVED._replace(task=2)], LINES) == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param([LINES[0], LINES[3], LINES[1], *LINES[4:]], id="the old attempt goes on"),
+        pytest.param(with_line(4, pid=201), id="one attempt in two processes"),
+        pytest.param(with_line(4, attempt=1, pid=100), id="back to the first"),
+    ],
+)
+def test_two_processes_at_once_are_found_by_the_order_of_lines(lines: list[Line]) -> None:
+    assert any("two processes" in why for why in judged(lines).problems)
+
+
+def test_a_task_that_ran_on_the_wrong_code_is_found() -> None:
+    assert judged(revisions=("r1",)).problems == ["ran on r1 then r2, and should have run on r1"]
+    stayed = [line._replace(revision="r1") for line in LINES]
+    assert "ran on r1, and should have run on r1 then r2" in judged(stayed).problems
+    assert "ran on nothing, and should have run on r1 then r2" in judged([]).problems
+
+
+@pytest.mark.parametrize(
+    ("ended", "problem"),
+    [
+        (Ended("failed", "ValueError: no", None), "it ended as failed: ValueError: no"),
+        (Ended("held", "", None), "it ended as held"),
+        (Ended("succeeded", "", None), "it ended as succeeded"),
+        (
+            Ended("succeeded", "", RESULT | {"bytes": 11}),
+            "bytes is 11 in its result, and should be 10",
+        ),
+        (
+            Ended("succeeded", "", {"by r1": 1, "by r2": 2}),
+            "bytes is None in its result, and should be 10",
+        ),
+        (
+            Ended("succeeded", "", RESULT | {"more": None}),
+            "more is None in its result, and should be None",
+        ),
+        (
+            Ended("succeeded", "", RESULT | {"by r2": 1}),
+            "by r2 is 1 in its result, and should be 2",
+        ),
+    ],
+)
+def test_a_wrong_end_or_result_is_found(ended: Ended, problem: str) -> None:
+    row = judged(ended=ended)
+    assert row.problems == [problem]
+    assert not row.is_right
+
+
+def test_what_a_task_does_not_count_itself_is_not_asked_of_it() -> None:
+    plain = Ended("succeeded", "", {"bytes": 10})
+    assert judged(ended=plain, counts_itself=False).problems == []
+    assert judged(ended=plain).problems != []
+
+
+def test_a_stream_with_a_gap_a_repeat_or_another_order_is_found() -> None:
+    assert judge.missed([1, 2, 5], [1, 2, 5]) == []
+    for seen in ([1, 5], [1, 2, 2, 5], [1, 5, 2], [1, 2, 5, 6]):
+        assert len(judge.missed(seen, [1, 2, 5])) == 1
+
+
+def test_the_tally_is_read_as_it_is_written() -> None:
+    assert judge.parse("1\t2\tr2\t33\tfile a b.py\n") == [Line(1, 2, "r2", 33, "file a b.py")]
+    for damaged in (
+        "1\t2\tr2\t33",
+        "x\t2\tr2\t33\tfile a",
+        "1\t2\tr2\tfile a",
+        "1\t2\tr2\t3\ta\tb",
+    ):
+        with pytest.raises(ValueError, match="line 1 of the tally"):
+            judge.parse(damaged)
+
+
+def test_a_good_summary_ends_with_one_line_and_fits_in_80_columns() -> None:
+    lines = summary.lines([judged()], FIGURES, Look(unicode=True, width=80))
+    assert lines[-1] == "Nothing was lost, repeated or wrong. It took 37 seconds."
+    assert max(map(len, lines)) < 80
+    assert summary.problems([judged()], FIGURES) == []
+
+
+@pytest.mark.parametrize(
+    ("figures", "why"),
+    [
+        (FIGURES._replace(dropped=1), "1 connections dropped"),
+        (FIGURES._replace(pings=0), "no ping was answered during the deploy"),
+        (FIGURES._replace(problems=["a gap"]), "a gap"),
+    ],
+)
+def test_what_belongs_to_no_task_spoils_the_conclusion_too(figures: Figures, why: str) -> None:
+    assert summary.problems([judged()], figures) == [why]
+    lines = summary.lines([judged()], figures, Look())
+    assert lines[-2:] == ["Something was lost, repeated or wrong:", f"  {why}"]
+
+
+def test_a_wrong_row_is_named_in_the_conclusion_and_marked_in_the_table() -> None:
+    row = judged(LINES[:-1], Ended("failed", "", None))
+    lines = summary.lines([row], FIGURES, Look())
+    assert lines[1].endswith("WRONG")
+    assert any(line.strip() == "task 1: 1 lost: step report" for line in lines)

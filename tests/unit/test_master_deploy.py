@@ -1,0 +1,302 @@
+"""Deploys that fail, at whatever point: nothing has changed, and the master serves on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench import Bench, PlayedClient
+from forked import fork, hang, in_child
+from support import processes
+from support.waiting import eventually
+
+from taskd.errors import DeployRefused
+from taskd.master import handoff, revisions
+from taskd.master.revisions import Revision
+from taskd.model.revision import RevisionState
+from taskd.model.task import State
+from taskd.model.upgrade import Phase
+from taskd.protocol.client_side import Reply
+
+
+@pytest.fixture
+def in_bench(tmp_path: Path) -> Callable[[Callable[[Bench], Any]], Any]:
+    """Runs a function with a serving master in a child of the test: it changes signal handlers."""
+
+    def run(function: Callable[[Bench], Any]) -> Any:
+        def under_test() -> Any:
+            bench = Bench(tmp_path)
+            bench.master.catch_signals()
+            bench.master.serve()
+            try:
+                return function(bench)
+            finally:
+                bench.close()
+
+        return in_child(under_test)
+
+    return run
+
+
+def about_to_exec(bench: Bench) -> None:
+    bench.master.deploy.phase = Phase.EXECING
+    bench.master.deploy.target = bench.revision
+
+
+def try_to_exec(bench: Bench) -> str:
+    """The handoff with a Python that is not there: everything is done but the exec itself."""
+    about_to_exec(bench)
+    there, sys.executable = sys.executable, "/does/not/exist"
+    try:
+        handoff.exec_new_image(bench.master)
+    except (OSError, DeployRefused) as error:
+        return str(error)
+    finally:
+        sys.executable = there
+    return "it returned"
+
+
+def serves(bench: Bench) -> bool:
+    client = PlayedClient(bench)
+    client.ask("status")
+    bench.until(lambda: [e for e in client.talk() if isinstance(e, Reply)])
+    return bench.submit() > 0
+
+
+def test_a_failed_exec_leaves_signals_timer_descriptors_and_store_as_they_were(
+    in_bench: Any,
+) -> None:
+    def under_test(bench: Bench) -> dict[str, Any]:
+        bench.submit()
+        bench.fork()
+        before = len(os.listdir("/proc/self/fd"))
+        why = try_to_exec(bench)
+        return {
+            "why": why,
+            "blocked": signal.pthread_sigmask(signal.SIG_BLOCK, []),
+            "timer": signal.getitimer(signal.ITIMER_REAL),
+            "inherited": [
+                e.name for e in bench.master.ledger.entries() if os.get_inheritable(e.fd)
+            ],
+            "leaked": len(os.listdir("/proc/self/fd")) - before,
+            "serves": serves(bench),
+        }
+
+    found = in_bench(under_test)
+    assert "No such file" in found.pop("why")
+    assert found == {
+        "blocked": set(),
+        "timer": (0.0, 0.0),
+        "inherited": [],
+        "leaked": 0,
+        "serves": True,
+    }
+
+
+def test_a_signal_that_was_caught_before_a_failed_exec_is_acted_on_after_it(
+    in_bench: Any,
+) -> None:
+    """It was taken out of the wakeup pipe, where alone it was."""
+
+    def under_test(bench: Bench) -> bool:
+        os.kill(os.getpid(), signal.SIGTERM)
+        try_to_exec(bench)
+        bench.master.deploy.phase = Phase.IDLE
+        bench.until(lambda: bench.master.stopping)
+        return True
+
+    assert in_bench(under_test)
+
+
+def test_an_end_that_could_not_be_recorded_yet_keeps_the_exec_from_losing_it(
+    in_bench: Any,
+) -> None:
+    def under_test(bench: Bench) -> str:
+        bench.master.attempts.unrecorded = 1
+        return try_to_exec(bench)
+
+    assert "could not be recorded" in in_bench(under_test)
+
+
+def test_any_failure_of_the_handoff_refuses_the_deploy(in_bench: Any) -> None:
+    """Also one that nobody thought of: all is undone by then."""
+
+    def under_test(bench: Bench) -> tuple[str, str, bool]:
+        about_to_exec(bench)
+        bench.master.note = "\ud800"  # no text that a snapshot could hold
+        bench.master.deploy._exec()
+        return bench.master.deploy.phase.value, bench.master.note, serves(bench)
+
+    phase, note, still_serves = in_bench(under_test)
+    assert (phase, still_serves) == ("idle", True)
+    assert "the handoff failed before the exec" in note
+
+
+def test_a_frozen_master_claims_nothing_until_it_thaws(bench: Bench) -> None:
+    bench.submit()
+    worker = bench.fork()
+    order = bench.run(worker)
+    bench.end(worker, order)
+    bench.until(lambda: worker.of("noted"))
+    worker.slot.reset()
+    bench.master.is_frozen = True
+    second = bench.submit()
+    worker.send({"type": "idle", "reusable": True})
+    for _ in range(10):
+        bench.turn()
+    row = bench.master.reader.task(second)
+    assert row is not None
+    assert row.state is State.QUEUED
+    bench.master.is_frozen = False
+    bench.master.dispatch.kick()
+    bench.until(lambda: len(worker.of("run")) == 2)
+
+
+def test_arguments_that_find_no_room_put_the_task_off(bench: Bench) -> None:
+    task = bench.submit(text="x" * 100_000)
+    asked = bench.until(lambda: bench.zygote.of("fork"))[0]
+    os.mkdir(os.path.join(bench.master.places.slots, f"{asked['worker'].hex()}.load"))
+    worker = bench.fork()
+    row: Any = bench.until(lambda: (r := bench.master.reader.task(task)) and r.run_at and r)
+    assert row.state is State.SCHEDULED
+    assert "could not be handed to a worker" in row.reason
+    assert not worker.of("run")
+    os.rmdir(os.path.join(bench.master.places.slots, f"{asked['worker'].hex()}.load"))
+    assert bench.until(lambda: worker.of("run"))[0]["attempt"] == 2
+
+
+def test_a_stop_ends_a_deploy_that_is_under_way(bench: Bench) -> None:
+    for phase in (Phase.PROVING, Phase.QUIESCING, Phase.EMPTYING):
+        bench.master.deploy.phase = phase
+        bench.master.is_frozen = phase is not Phase.PROVING
+        bench.master.stop.under_way = False
+        bench.master.stop.begin()
+        assert bench.master.deploy.phase is Phase.IDLE
+        assert bench.master.note == "last deploy refused: the daemon stops"
+
+
+def outcomes(bench: Bench, path: str, within: float = 30.0, **app: Any) -> list[Any]:
+    """What a proof comes to; filled as the loop turns."""
+    found: list[Any] = []
+    settings = bench.master.config.app._replace(**app)
+    bench.master.revisions.prove(path, settings, within, found.append)
+    return found
+
+
+def test_a_release_whose_python_is_not_there_is_refused_once(bench: Bench) -> None:
+    found = outcomes(bench, bench.revision.path, python="missing/python")
+    assert [str(each) for each in found] == [
+        f"r1: cannot start: [app] python = 'missing/python': {bench.revision.path}/missing/python "
+        "is not there or may not be executed"
+    ]
+    assert not bench.master.revisions._proofs
+
+
+def twin(bench: Bench) -> Revision:
+    """A proof's own revision that turns out to be the live one."""
+    started = next(r for r in bench.master.revisions if r is not bench.revision)
+    bench.master.revisions._identified(started, bench.revision.fingerprint or "")
+    return started
+
+
+def test_a_live_revision_that_does_not_answer_is_refused_in_time_and_let_live(
+    bench: Bench,
+) -> None:
+    killed: list[int | None] = []
+    bench.master.kill = killed.append  # type: ignore[method-assign]
+    found = outcomes(bench, bench.revision.path, within=0.3)
+    started = twin(bench)
+    bench.until(lambda: found)
+    assert isinstance(found[0], DeployRefused)
+    assert "its zygote does not answer after" in str(found[0])
+    assert bench.revision.state is RevisionState.CURRENT
+    assert os.getpid() not in killed, "the live one's zygote, played by the test"
+    assert started.pid in killed
+    del bench.master.kill  # type: ignore[method-assign]
+    bench.master.kill(started.pid)
+
+
+def test_a_live_revision_that_answers_is_given_instead(bench: Bench) -> None:
+    found = outcomes(bench, bench.revision.path)
+    twin(bench)
+    bench.until(lambda: bench.zygote.of("ping"))
+    bench.zygote.send({"type": "pong"})
+    bench.until(lambda: found)
+    assert found == [bench.revision]
+
+
+def test_a_target_whose_zygote_dies_during_the_deploy_is_refused(bench: Bench) -> None:
+    new = bench.master.revisions._new("/srv/r2", bench.master.config.app)
+    new.state, new.pid = RevisionState.PROVEN, 1 << 22
+    bench.master.deploy.target, bench.master.deploy.phase = new, Phase.QUIESCING
+    bench.master.is_frozen = True
+    bench.master.revisions.on_death(new, 9)
+    assert bench.master.deploy.phase is Phase.IDLE
+    assert "its zygote died during the deploy" in bench.master.note
+    assert new not in list(bench.master.revisions)
+    assert serves(bench)
+
+
+def test_a_zygote_that_has_closed_its_connection_is_ended(tmp_path: Path) -> None:
+    """It could fork for nobody: a new one takes its place, and its workers are ours."""
+
+    def under_test() -> bool:
+        bench = Bench(tmp_path)
+        bench.master.serve()
+
+        def deaf() -> None:
+            bench.zygote.sock.close()
+            hang()
+
+        pid = bench.revision.pid = fork(deaf)
+        bench.zygote.sock.close()
+        bench.until(lambda: bench.revision.channel is None)
+        bench.until(lambda: not processes.is_alive(pid))
+        bench.close()
+        return True
+
+    assert in_child(under_test)
+
+
+def test_a_zygote_that_dies_is_started_again_only_for_tasks_or_as_the_current_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(
+        revisions.Revisions, "start_zygote", lambda self, revision: started.append(revision.name)
+    )
+    old = bench.master.revisions._new("/srv/r0", bench.master.config.app)
+    old.state, old.pid = RevisionState.DRAINING, None
+    old.tasks = dict(bench.revision.tasks)
+    bench.master.dispatch.kick()
+    for _ in range(5):
+        bench.turn()
+    assert started == []
+
+
+def test_a_start_that_is_told_to_stop_while_the_app_imports_is_no_failure(tmp_path: Path) -> None:
+    import subprocess
+
+    (tmp_path / "r1").mkdir()
+    (tmp_path / "r1" / "app.py").write_text(
+        "import pathlib, signal\n"
+        f"pathlib.Path({str(tmp_path / 'importing')!r}).touch()\n"
+        "signal.pause()\n"
+    )
+    config = tmp_path / "taskd.toml"
+    config.write_text(f'[app]\nrelease = "{tmp_path}/r1"\nmodules = ["app"]\n')
+    names = ("STATE_DIRECTORY", "RUNTIME_DIRECTORY", "LOGS_DIRECTORY")
+    places = {name: str(tmp_path / name) for name in names}
+    command = [sys.executable, "-m", "taskd", "run", "--config", str(config)]
+    with subprocess.Popen(command, env=os.environ | places) as daemon:
+        try:
+            eventually((tmp_path / "importing").exists)
+            daemon.terminate()
+            assert daemon.wait(30) == 0
+        finally:
+            daemon.kill()

@@ -1,0 +1,88 @@
+"""``follow`` and ``wait``: every event once, in order, whatever is committed meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench import Bench, PlayedClient
+
+from taskd.protocol.client_side import End, Item
+from taskd.store.api import Hold
+
+
+def items(client: PlayedClient) -> list[dict[str, Any]]:
+    return [event.fields for event in client.talk() if isinstance(event, Item)]
+
+
+def numbers(client: PlayedClient) -> list[int]:
+    return [item["event"] for item in items(client) if "event" in item]
+
+
+def ended(client: PlayedClient) -> bool:
+    return any(isinstance(event, End) for event in client.talk())
+
+
+def history(bench: Bench, *tasks: int) -> list[int]:
+    found = [e.number for task in tasks for e in bench.master.reader.events(task, 0, 1000)]
+    return sorted(found)
+
+
+def test_following_several_tasks_misses_no_event_that_is_committed_together(bench: Bench) -> None:
+    """Two commits are done before the loop hears of the first: what is read for one task's sake
+    must not pass over what another task's event says."""
+    tasks = [bench.submit() for _ in range(3)]
+    client = PlayedClient(bench)
+    client.ask("follow", tasks=tasks)
+    bench.until(lambda: len(numbers(client)) == 3)
+    writer = bench.master.writer
+    for first, second in ((0, 1), (1, 2), (2, 0)):
+        for index in (first, second, first):
+            change: Any = Hold(tasks[index], "test", 1.0)
+            bench.master.write(change, lambda _: None)
+            assert writer.flush(10)
+            bench.master.write(_retry(tasks[index]), lambda _: None)
+            assert writer.flush(10)
+    bench.until(lambda: len(numbers(client)) >= len(history(bench, *tasks)))
+    assert numbers(client) == history(bench, *tasks)
+
+
+def _retry(task: int) -> Any:
+    from taskd.store.api import Retry
+
+    return Retry(task, None, 2.0)
+
+
+def test_progress_of_a_task_whose_end_is_just_committed_ends_the_stream_alone(
+    bench: Bench,
+) -> None:
+    """The store has the end before the loop hears of it; the stream is over then."""
+    task = bench.submit()
+    worker = bench.fork()
+    order = bench.run(worker)
+    report = {"task": task, "attempt": 1, "done": 1, "total": 2, "note": ""}
+    worker.send({"type": "progress"} | report)
+    bench.until(lambda: bench.master.attempts.get(task).progress)  # type: ignore[union-attr]
+    client = PlayedClient(bench)
+    bench.until(client.talk)
+    bench.end(worker, order)
+    completions = bench.master.writer.completions
+    bench.master.writer.completions = lambda: 0  # type: ignore[method-assign]
+    try:
+        bench.until(lambda: bench.master.reader.task(task).state.value == "succeeded")  # type: ignore[union-attr]
+        client.ask("follow", tasks=[task], progress=True)
+        bench.until(lambda: ended(client))
+    finally:
+        bench.master.writer.completions = completions  # type: ignore[method-assign]
+    completions()
+    assert numbers(client) == history(bench, task)
+
+
+def test_a_wait_gives_each_task_once_it_is_settled(bench: Bench) -> None:
+    tasks = [bench.submit() for _ in range(2)]
+    client = PlayedClient(bench)
+    client.ask("wait", tasks=tasks)
+    bench.until(client.talk)
+    for task in reversed(tasks):
+        bench.master.write(Hold(task, "test", 1.0), lambda _: None)
+    bench.until(lambda: ended(client))
+    assert [item["task"]["id"] for item in items(client)] == tasks[::-1]
