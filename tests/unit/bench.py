@@ -136,6 +136,7 @@ class Bench:
         places = paths.Directories(*(str(root / name) for name in ("state", "run", "logs")))
         paths.ensure(places)
         self.master = Master(config, places)
+        self.master.open_store()
         for name in (WORKER, CONTROL, SUBMIT):
             path = os.path.join(places.runtime, name)
             self.master.adopt_listener(name, sockets.listen(path, 0o600))

@@ -28,9 +28,11 @@ def refusal(table: dict[str, Any]) -> str:
 
 def test_the_least_file_gets_the_documented_defaults() -> None:
     found = Config.from_table(LEAST, "t.toml")
-    assert found.app == ("/srv/app/current", ["app.tasks"], None, "auto", 100, 16)
-    assert found.daemon == (600.0, 60.0, 30.0)
+    reserve = 64 << 20
+    assert found.app == ("/srv/app/current", ["app.tasks"], None, "auto", 100, 16, None, reserve)
+    assert found.daemon == (600.0, 60.0, 30.0, None)
     assert found.access == ([], [])
+    assert found.hooks == (None, None, 300.0)
     assert found.queues == {"default": 8}
 
 
@@ -45,6 +47,8 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         fork = "never"
         tasks_per_worker = 1
         max_revisions = 4
+        probe = "app.health:check"
+        memory_reserve = "256MiB"
         [queues.default]
         concurrency = 3
         [queues.imports]
@@ -54,9 +58,14 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         orphan_grace = 5
         stop_timeout = "1.5min"
         cancel_grace = "250ms"
+        drain_limit = "2h"
         [access]
         admin_groups = ["wheel"]
         submit_groups = ["www-data", "users"]
+        [hooks]
+        before = ["bin/migrate", "--expand", ""]
+        after_drain = "bin/migrate --contract > out"
+        timeout = "1min"
         """
     )
     found = config.load(str(file))
@@ -67,8 +76,15 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         "never",
         1,
         4,
+        "app.health:check",
+        256 << 20,
     )
-    assert found.daemon == (5.0, 90.0, 0.25)
+    assert found.daemon == (5.0, 90.0, 0.25, 7200.0)
+    assert found.hooks == (
+        ["bin/migrate", "--expand", ""],
+        ["/bin/sh", "-c", "bin/migrate --contract > out"],
+        60.0,
+    )
     assert found.access == (["wheel"], ["www-data", "users"])
     assert found.queues == {"default": 3, "imports": 2, "usual": 3}
     assert found.source == str(file)
@@ -121,6 +137,20 @@ def test_a_required_key_that_is_missing_is_named_with_what_is_expected(key: str)
         ("daemon", "stop_timeout", "min"),
         ("daemon", "stop_timeout", "-5s"),
         ("daemon", "cancel_grace", "1.2.3s"),
+        ("daemon", "drain_limit", "never"),
+        ("daemon", "drain_limit", ["none"]),
+        ("app", "memory_reserve", "256MB"),
+        ("app", "memory_reserve", "MiB"),
+        ("app", "memory_reserve", -1),
+        ("app", "memory_reserve", True),
+        ("app", "probe", "app.health"),
+        ("hooks", "before", ""),
+        ("hooks", "before", []),
+        ("hooks", "before", ["", "x"]),
+        ("hooks", "before", ["x", 3]),
+        ("hooks", "before", ["x", "a\0b"]),
+        ("hooks", "after_drain", True),
+        ("hooks", "timeout", "soon"),
         ("access", "admin_groups", "wheel"),
         ("access", "submit_groups", [7]),
     ],
@@ -140,6 +170,21 @@ def test_a_wrong_value_is_named_with_file_key_and_what_was_expected(
 def test_a_duration_may_be_a_text_with_a_unit(text: str, seconds: float) -> None:
     found = Config.from_table(with_key("daemon", "orphan_grace", text), "t")
     assert found.daemon.orphan_grace == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [(0, 0), (4096, 4096), ("512 KiB", 512 << 10), ("1.5GiB", 3 << 29), ("1TiB", 1 << 40)],
+)
+def test_a_size_may_be_a_text_with_a_unit(value: Any, size: int) -> None:
+    assert Config.from_table(with_key("app", "memory_reserve", value), "t").app[-1] == size
+
+
+def test_a_limit_may_be_none_in_words() -> None:
+    daemon = Config.from_table(with_key("daemon", "drain_limit", "none"), "t").daemon
+    assert daemon.drain_limit is None
+    app = Config.from_table(with_key("app", "memory_reserve", "none"), "t").app
+    assert app.memory_reserve is None
 
 
 def test_a_misspelt_key_section_or_queue_key_is_refused_with_the_near_name() -> None:

@@ -92,7 +92,7 @@ def test_a_revision_serves_only_once_it_is_proven() -> None:
     assert before == LIVE | {RevisionState.PROVEN}
 
 
-def test_every_phase_before_the_exec_can_be_refused_and_none_after() -> None:
+def test_every_phase_up_to_the_confirmation_can_be_refused() -> None:
     refusable = {phase for phase, step in PHASES if step is Step.REFUSE}
-    assert refusable == set(Phase) - {Phase.IDLE, Phase.ADOPTING}
+    assert refusable == set(Phase) - {Phase.IDLE}
     assert {PHASES[phase, Step.REFUSE] for phase in refusable} == {Phase.IDLE}
