@@ -89,14 +89,24 @@ class Attempts:
     # ── asking ───────────────────────────────────────────────────────────────────────────────
 
     def ask(self, task: int, kind: str, why: str) -> None:
-        """Ask a running task to "leave" or to be "cancel"-led at its next safe point."""
+        """Ask a running task to "leave" or to be "cancel"-led at its next safe point.
+
+        One whose claim is on its way is asked once it was sent: a worker forgets what it is asked
+        of an attempt that it does not have.
+        """
         running, worker = self._by_task.get(task), self._workers.get(task)
         if running is None or worker is None or running.asked == "cancel":
             return
         running.asked, running.why = kind, why
-        self._tell_wish(running, worker)
+        if running.attempt:
+            self._tell_wish(running, worker)
         if kind == "cancel":
             self.enforce(running, worker)
+
+    def on_sent(self, running: Running, worker: Worker) -> None:
+        """The worker has the task now: tell it what was asked while the claim was on its way."""
+        if running.asked is not None:
+            self._tell_wish(running, worker)
 
     def _tell_wish(self, running: Running, worker: Worker) -> None:
         assert running.asked is not None

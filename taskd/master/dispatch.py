@@ -144,6 +144,7 @@ class Dispatch:
             return
         worker.take(WorkerEvent.SENT)
         self._master.workers.tell(worker, message)
+        self._master.attempts.on_sent(running, worker)
         log.info(
             "running",
             task=row.id,

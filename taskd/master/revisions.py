@@ -22,7 +22,7 @@ from taskd.master.wire import Messages
 from taskd.model.revision import LIVE, REVISIONS, RevisionEvent, RevisionState
 from taskd.model.routing import Held, route
 from taskd.model.table import after
-from taskd.posix import spawn
+from taskd.posix import process, spawn
 from taskd.protocol import boot
 from taskd.revision import release
 from taskd.upgrade import rejected
@@ -190,6 +190,7 @@ class Revisions:
         )
         argv = [revision.python, "-P", "-m", "taskd.zygote"]
         revision.pid = spawn.spawn(argv, boot.encode(orders), spawn.environment())
+        revision.start = process.start_time(revision.pid) or 0  # it is ours: there until reaped
         log.info("zygote started", revision=revision.name, pid=revision.pid)
 
     def _overdue(self, proof: Proof, within: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -111,3 +112,35 @@ def test_a_zygote_killed_again_and_again_comes_back(daemon: Daemon) -> None:
         kill_zygote(daemon)
         assert client.submit("quick", {"n": n}).result(30) == n + 1
         eventually(lambda: "r1" in daemon.zygotes(), "there is a zygote again")
+
+
+def test_a_deploy_goes_through_while_a_new_zygote_of_the_old_revision_starts(
+    new_daemon: Callable[..., Daemon],
+) -> None:
+    """Its Python has not come up: all that is known of it is the pid that was started."""
+    daemon = new_daemon(queues={"work": {"concurrency": 20}})
+    held, python = daemon.path("held"), daemon.path("python")
+    with open(python, "w", encoding="utf-8") as file:
+        file.write(f"#!/bin/sh\nwhile [ -e {held} ]; do sleep 0.01; done\n")
+        file.write(f'exec {sys.executable} "$@"\n')
+    os.chmod(python, 0o755)
+    daemon.sections["app"] = {"python": python}
+    daemon.write_config()
+    daemon.release("r1", APP)
+    daemon.release("r2", APP)
+    daemon.point("r1")
+    daemon.start()
+    client = daemon.client()
+    running = client.submit("count", {"n": 4})
+    daemon.reached(running.id, "1")
+    with open(held, "w", encoding="utf-8"):
+        kill_zygote(daemon)
+    waiting = client.submit("quick", {"n": 1})
+    eventually(lambda: "r1" in daemon.zygotes(), "a new zygote is started, and does not come up")
+    daemon.sections["app"] = {}
+    daemon.write_config()
+    assert daemon.reload("r2")["revision"] == "r2"
+    assert waiting.result(30) == 2
+    os.unlink(held)
+    daemon.open_gate("go")
+    assert running.result(30) == [0, 1, 2, 3]

@@ -15,9 +15,9 @@ def send_letters(ctx: Context, first: int, last: int, pause: float = 0.5) -> int
     """
     names = ctx.step("names", find_names, first, last)  # not run again once its result is kept
     for name in ctx.each("letters", names):  # asking for the next one saves where it is
+        ctx.sleep(pause)  # the task may leave here: behind send() that letter would go twice
         send(name)
         ctx.state["sent"] = ctx.state.get("sent", 0) + 1  # local variables do not survive a move
-        ctx.sleep(pause)
     return int(ctx.state.get("sent", 0))
 
 
