@@ -60,11 +60,17 @@ class Adopted:
         if before is not None and previous == target.path:
             previous = before.previous
         now = confirmed.Confirmed(target.path, previous, target.fingerprint or "", time.time())
-        confirmed.write(places.confirmed, now)
+        try:
+            confirmed.write(places.confirmed, now)
+        except OSError as error:
+            found = confirmed.read(places.confirmed)
+            if found != now:
+                raise
+            log.error("confirmed is in place, but may not survive a power cut", why=str(error))
 
     def serve(self) -> int:
         """Forward: the new revision serves."""
-        steps.reach("disarm")
+        steps.reach("settle in")
         master = self._master
         target, before = master.deploy.target, master.revisions.current
         assert target is not None
@@ -89,8 +95,9 @@ class Adopted:
         return self._run()
 
     def _settle_in(self) -> None:
-        """It is decided: no timer, no snapshot, and nobody's descriptors any more."""
-        image.disarm()
+        """It is decided: no snapshot any more, and nobody's descriptors; and all of the time again
+        until we serve, since a hang from here on is ended by the timer too."""
+        image.arm()
         os.close(self._fd)
         marker.remove(self._master.places.state)
         steps.handed.clear()
@@ -113,6 +120,7 @@ class Adopted:
         notify.tell("READY=1", f"STATUS={master.status_line()}")
         for number in self._wishes:
             os.kill(os.getpid(), number)
+        image.disarm()
         master.loop.run()
         master.close()
         return 0

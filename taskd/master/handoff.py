@@ -28,8 +28,14 @@ WISHES = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 """Signals that are wishes: caught and not yet acted on, they go into the snapshot."""
 
 
+class StoreLostError(BaseException):
+    """What failed was undone, but for the store, which cannot be opened again. Nothing could be
+    accepted or recorded: this ends the daemon, and its next start goes on."""
+
+
 def exec_new_image(master: Master) -> None:
-    """Never returns if all goes well. Raises DeployRefused or OSError with everything undone."""
+    """Never returns if all goes well. Raises whatever failed, with everything undone, or
+    StoreLostError."""
     notify.tell("WATCHDOG=1")
     steps.reach("hold signals")
     image.hold_signals()
@@ -85,5 +91,5 @@ def _undo(master: Master, caught: set[int]) -> None:
         os.kill(os.getpid(), number)  # taken out of the pipe, and not acted on
     try:
         master.writer.start()
-    except StoreError as error:  # nothing can be accepted or recorded: the crash path, at once
-        raise SystemExit(f"taskd: the store cannot be opened again: {error}") from error
+    except StoreError as error:
+        raise StoreLostError(f"the store cannot be opened again: {error}") from error

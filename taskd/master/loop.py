@@ -83,13 +83,13 @@ class Loop:
     def caught_signals(self) -> set[int]:
         """Take the signals that were caught and not yet acted on out of the wakeup pipe.
 
-        They are nowhere else: an exec would lose them.
+        They are nowhere else: an exec would lose them. Those that nobody asked for are left out.
         """
         caught: set[int] = set()
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._awake, 4096):
                 caught.update(data)
-        return caught
+        return caught & self._signals.keys()
 
     def _on_signals(self) -> None:
         for number in self.caught_signals():

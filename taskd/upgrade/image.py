@@ -2,25 +2,53 @@
 
 Same pid, same children, same descriptors. From ``hold_signals`` to the new master's
 ``let_signals_through`` no signal is acted on: caught ones fall back to their default at exec,
-which for a stray SIGHUP would be death. An interval timer ends a new image that hangs: SIGALRM
-alone is left unblocked and at its default.
+which for a stray SIGHUP would be death. SIGALRM alone is left unblocked. In the old image it ends
+a step of the deploy that hangs (``limited``); from ``arm`` on it is at its default and ends the
+process: a new image that hangs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 
 from taskd.upgrade import steps
 
 HANG_LIMIT = 20.0
-"""Seconds the new image has from exec to confirmation before the kernel kills it."""
+"""Seconds the new image has from exec to confirmation before the kernel kills it, and as many again
+until it serves."""
+
+
+class Overdue(Exception):
+    """What ``limited`` allowed is over."""
+
+
+@contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise Overdue in the body, wherever it is, once ``seconds`` have passed. Main thread alone.
+
+    Not within itself, and not once ``arm`` was called. A body that is in a system call that cannot
+    be interrupted (a dead disk) is not ended by it: that is for the service manager's watchdog.
+    """
+    limit = steps.patience(seconds)
+
+    def overdue(*_: object) -> None:
+        raise Overdue(f"not done after {limit:g} s")
+
+    signal.signal(signal.SIGALRM, overdue)
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    try:
+        yield
+    finally:
+        disarm()
 
 
 def hold_signals() -> None:
-    """Block every signal in this thread; no other thread may be running."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    """Block every signal but SIGALRM in this thread; every other thread blocks them all."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {signal.SIGALRM})
 
 
 def let_signals_through() -> None:
@@ -29,9 +57,10 @@ def let_signals_through() -> None:
 
 
 def arm() -> None:
+    """From now on the kernel kills this process, whatever its image, if ``disarm`` does not come."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
-    signal.setitimer(signal.ITIMER_REAL, HANG_LIMIT)
+    signal.setitimer(signal.ITIMER_REAL, steps.patience(HANG_LIMIT))
 
 
 def disarm() -> None:

@@ -3,7 +3,8 @@
 Runs in the old master, in the trial and in the new image, from its first line on: so it imports
 next to nothing. ``reach`` notes the step that begins. Where ``$TASKD_FAULT`` names a file (only
 tests do that), the file's one line "STEP KIND" makes that step fail, once: the file is removed
-first. KIND is exception, exit, hang, kill, stop or segfault.
+first. KIND is exception, exit, hang, kill, stop or segfault. While it asks for a hang, the deadlines
+that would end one are short (``patience``): a test need not wait for as long as a slow disk may.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ NEW = ("first stage", "read the snapshot", "check the descriptors", "load", "che
        "open the store", "confirm")  # fmt: skip
 """In the new image, before the point of no return: a failure goes back to the old image."""
 
-AFTER = ("disarm", "announce", "serve")
+AFTER = ("settle in", "announce", "serve")
 """Behind the point of no return: a failure is a crash, and the next start is the new release."""
 
 ALL = (*OLD, *NEW, *AFTER)
 
-POINT_OF_NO_RETURN = "disarm"
+POINT_OF_NO_RETURN = "settle in"
 """The first step with ``confirmed`` naming the new release."""
 
 TAKEOVER = "taskd.takeover.first"
@@ -64,12 +65,25 @@ def reach(step: str) -> None:
         _fail_if_asked(f"trial: {step}" if here.is_trial else step, _fault_file)
 
 
-def _fail_if_asked(step: str, path: str) -> None:
+def patience(seconds: float) -> float:
+    """``seconds``; much less while a test asks for a hang."""
+    if _fault_file is None or _asked(_fault_file)[1] != "hang":
+        return seconds
+    return min(seconds / 10, 2.0)
+
+
+def _asked(path: str) -> tuple[str, str]:
+    """The step and the kind that the file names."""
     try:
         with open(path, encoding="ascii") as file:
             wanted, _, kind = file.read().strip().rpartition(" ")
-    except FileNotFoundError:
-        return
+    except OSError:  # not there, or no descriptor is left to look
+        return "", ""
+    return wanted, kind
+
+
+def _fail_if_asked(step: str, path: str) -> None:
+    wanted, kind = _asked(path)
     if wanted != step:
         return
     os.unlink(path)
