@@ -52,12 +52,14 @@ class Daemon(NamedTuple):
     ``stop_timeout``: how long a stop waits for the tasks to leave.
     ``cancel_grace``: between asking a cancelled task to leave and killing it.
     ``drain_limit``: how long a revision may drain before its tasks must leave; None: for ever.
+    ``prove_timeout``: how long a release has to import its app.
     """
 
     orphan_grace: float
     stop_timeout: float
     cancel_grace: float
     drain_limit: float | None = None
+    prove_timeout: float = 60.0
 
 
 class Access(NamedTuple):
@@ -261,6 +263,7 @@ RULES: dict[str, dict[str, _Rule]] = {
         "stop_timeout": _Rule(_seconds, _TIME, 60.0),
         "cancel_grace": _Rule(_seconds, _TIME, 30.0),
         "drain_limit": _Rule(_limit, f'{_TIME}, or "none"'),
+        "prove_timeout": _Rule(_seconds, _TIME, 60.0),
     },
     "access": {
         "admin_groups": _Rule(_texts, _NAMES, ()),

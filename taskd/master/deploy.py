@@ -8,7 +8,7 @@ release joins it, for another release is told that one is under way.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 from taskd import config, log
 from taskd.errors import ConfigError, DeployRefused, Error
@@ -24,20 +24,28 @@ from taskd.model.table import after
 from taskd.model.task import OnDeploy
 from taskd.model.upgrade import PHASES, Phase, Step
 from taskd.revision import release
-from taskd.upgrade import steps
+from taskd.upgrade import image, steps
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from taskd.master.clients import Client
     from taskd.master.core import Master
 
-PROVE_WITHIN = 60.0
-"""Seconds a new release has to import its app."""
+STEP_WITHIN = 10.0
+"""Seconds that one of our own steps may keep the daemon from anything else."""
+
+EXEC_WITHIN = 30.0
+"""Seconds for the last one: the store commits and closes, and the snapshot is written."""
 
 QUIESCE_WITHIN = 20.0
 """Seconds that forks and claims under way have to finish."""
 
 EMPTY_WITHIN = 10.0
 """Seconds that the requests under way have to be answered."""
+
+
+_Given = ParamSpec("_Given")
 
 
 class Caller:
@@ -79,6 +87,7 @@ class Deploy:
         self.plan: dict[str, Any] | None = None
         self.hook = ""  # what [hooks] before wrote
         self._under_way: Planning | Trial | hooks.Before | None = None
+        self._is_bounded = False
         self._deadline: Timer | None = None
 
     # ── the request ──────────────────────────────────────────────────────────────────────────
@@ -101,12 +110,13 @@ class Deploy:
         self.callers, self.how, self.plan, self.hook = callers, how, None, ""
         self.path, self.config = path, settings
         log.info("plan" if how.plan_only else "deploy", release=path)
-        try:
-            capacity.check(self._master, settings, path)
-        except DeployRefused as error:
-            self.refuse(error)
-        else:
-            self._master.revisions.prove(path, settings.app, PROVE_WITHIN, self._proven)
+        self.bounded(self._prove)()
+
+    def _prove(self) -> None:
+        steps.reach("prove")
+        capacity.check(self._master, self.config, self.path)
+        within, done = self.config.daemon.prove_timeout, self.bounded(self._proven)
+        self._master.revisions.prove(self.path, self.config.app, within, done)
 
     def _resolve(self, wanted: str | None) -> tuple[config.Config, str]:
         """The configuration as it is now, and the real path to deploy."""
@@ -145,10 +155,10 @@ class Deploy:
         if isinstance(outcome, DeployRefused):
             self.refuse(outcome)
             return
-        steps.reach("plan")
         self.target = outcome
+        steps.reach("plan")
         self._step(Step.PROVEN)
-        self._under_way = Planning(self._master, outcome, self._planned)
+        self._under_way = Planning(self._master, outcome, self.bounded(self._planned))
 
     def _planned(self, outcome: Plan | DeployRefused) -> None:
         if isinstance(outcome, DeployRefused):
@@ -177,7 +187,7 @@ class Deploy:
         steps.reach("try")
         self._step(Step.ACCEPTED)
         try:
-            self._under_way = Trial(self._master, self.target, self._tried)
+            self._under_way = Trial(self._master, self.target, self.bounded(self._tried))
         except OSError as error:
             why = f"{self.target.name}: its Python cannot be started: {error.strerror}"
             self.refuse(DeployRefused(why))
@@ -189,8 +199,8 @@ class Deploy:
         steps.reach("hook")
         self._step(Step.TRIED)
         assert self.target is not None
-        hook = hooks.Before(self._master, self.config.hooks, self.target, self._hooked)
-        self._under_way = hook
+        done = self.bounded(self._hooked)
+        self._under_way = hooks.Before(self._master, self.config.hooks, self.target, done)
 
     def _hooked(self, outcome: hooks.Outcome) -> None:
         assert self.target is not None
@@ -212,8 +222,10 @@ class Deploy:
 
         Called whenever one of either is answered.
         """
-        if self.phase is not Phase.QUIESCING:
-            return
+        if self.phase is Phase.QUIESCING:
+            self.bounded(self._quieted)()
+
+    def _quieted(self) -> None:
         claiming = any(a.attempt == 0 for a in self._master.attempts.all())
         if claiming or self._master.workers.forks_open or self._master.helpers:
             return
@@ -233,18 +245,47 @@ class Deploy:
         self._master.loop.soon(self._exec)
 
     def _exec(self) -> None:
-        if self.phase is not Phase.EXECING:
-            return
-        try:
-            handoff.exec_new_image(self._master)  # returns only by raising
-        except Exception as error:  # the boundary: everything is undone, so we can serve on
-            what = str(error) if isinstance(error, Error | OSError) else repr(error)
-            self.refuse(DeployRefused(f"the handoff failed before the exec: {what}"))
+        if self.phase is Phase.EXECING:
+            exec_new_image = lambda: handoff.exec_new_image(self._master)  # noqa: E731
+            self.bounded(exec_new_image, EXEC_WITHIN)()  # comes back only if it failed, and undone
 
     def on_target_lost(self, revision: Revision) -> None:
         """The zygote of a revision that serves nothing yet has died."""
         if self.phase is not Phase.IDLE and revision is self.target:
             self.refuse(DeployRefused(f"{revision.name}: its zygote died during the deploy"))
+
+    # ── the boundary ─────────────────────────────────────────────────────────────────────────
+
+    def bounded(
+        self, step: Callable[_Given, None], within: float = STEP_WITHIN
+    ) -> Callable[_Given, None]:
+        """The boundary of a deploy's steps: whatever goes wrong in ``step`` refuses the deploy,
+        with the reason, and never ends the daemon; taking too long is one thing that can go wrong.
+        """
+
+        def in_bounds(*args: _Given.args, **kwargs: _Given.kwargs) -> None:
+            if self._is_bounded:
+                step(*args, **kwargs)
+                return
+            self._is_bounded = True
+            try:
+                with image.limited(within):
+                    step(*args, **kwargs)
+            except (Exception, SystemExit) as error:
+                self._failed(error)
+            finally:
+                self._is_bounded = False
+
+        return in_bounds
+
+    def _failed(self, error: BaseException) -> None:
+        refusal = error
+        if not isinstance(refusal, DeployRefused):
+            told = str(error) if isinstance(error, Error) else f"{type(error).__name__}: {error}"
+            log.error("a step of the deploy failed", step=steps.here.step, why=_where(error) + told)
+            refusal = DeployRefused(f"the deploy failed at the step '{steps.here.step}': {told}")
+        if self.phase is not Phase.IDLE:
+            self.refuse(refusal)
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────
 
@@ -253,8 +294,10 @@ class Deploy:
         callers, self.callers = self.callers, []
         was_plan = self.how.plan_only
         self._back_to_idle()
-        if not was_plan:
-            self._master.revisions.remember(self.path, str(error))
+        if was_plan:
+            self._refuse_callers(callers, error)
+            return
+        self._master.revisions.remember(self.path, str(error))
         self._answer_refusal(callers, self.path, error)
 
     def gave_back(self, error: DeployRefused) -> None:
@@ -320,6 +363,9 @@ class Deploy:
     def _answer_refusal(self, callers: list[Caller], path: str, error: Error) -> None:
         log.error("deploy refused", release=path, why=str(error))
         self._master.note = f"last deploy refused: {error}"
+        self._refuse_callers(callers, error)
+
+    def _refuse_callers(self, callers: list[Caller], error: Error) -> None:
         for caller in callers:
             client: Client | None = self._master.clients.get(caller.client)
             if client is not None:
@@ -340,3 +386,11 @@ class Deploy:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def _where(error: BaseException) -> str:
+    """The innermost line that the error came through."""
+    found = error.__traceback__
+    while found is not None and found.tb_next is not None:
+        found = found.tb_next
+    return "" if found is None else f"{found.tb_frame.f_code.co_filename}:{found.tb_lineno}: "

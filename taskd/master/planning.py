@@ -41,7 +41,9 @@ class Planning:
         self._items: list[Item] = []
         self._worker: Worker | None = None
         self._deadline: Timer = master.loop.after(PLAN_WITHIN, self._overdue)
-        master.workers.probe(target, Probe(self._ask, self._answered, self._died))
+        bounded = master.deploy.bounded
+        probe = Probe(bounded(self._ask), bounded(self._answered), bounded(self._died))
+        master.workers.probe(target, probe)
 
     def stop(self) -> None:
         """Nobody wants to know any more."""

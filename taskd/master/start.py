@@ -16,7 +16,6 @@ from taskd import config, log, paths
 from taskd.errors import ConfigError, DeployRefused, Error
 from taskd.master import recovery
 from taskd.master.core import CONTROL, SUBMIT, WORKER, Master
-from taskd.master.deploy import PROVE_WITHIN
 from taskd.master.ledger import Kind
 from taskd.master.revisions import Revision
 from taskd.posix import locks, process, sockets, spawn
@@ -174,7 +173,8 @@ class Start:
         master.catch_signals()
         worker_socket = master.listeners[WORKER]
         master.loop.watch(worker_socket.fileno(), 1, lambda _: master.workers.accept(worker_socket))
-        master.revisions.prove(self._chosen, master.config.app, PROVE_WITHIN, self._proven)
+        within = master.config.daemon.prove_timeout
+        master.revisions.prove(self._chosen, master.config.app, within, self._proven)
 
     def _fail(self, error: Error) -> None:
         self.failure = error

@@ -38,8 +38,9 @@ class Trial:
         self._done: Callable[[DeployRefused | None], None] | None = done
         self._said = bytearray()
         self._pid = 0
+        self._limit = steps.patience(TRY_WITHIN)
         self._start()
-        self._deadline = master.loop.after(TRY_WITHIN, self._overdue)
+        self._deadline = master.loop.after(self._limit, self._overdue)
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -56,7 +57,7 @@ class Trial:
         self._wire = Wire(self._master.loop, ours)
         self._wire.on_data = self._said.extend
         self._wire.start()
-        self._master.helpers[self._pid] = self._ended
+        self._master.helpers[self._pid] = self._master.deploy.bounded(self._ended)
 
     def stop(self) -> None:
         """Nobody wants to know any more; the child is reaped when it has died."""
@@ -73,7 +74,7 @@ class Trial:
             done(error)
 
     def _overdue(self) -> None:
-        why = f"{self._target.name}: its trial was not done after {TRY_WITHIN:.0f} s"
+        why = f"{self._target.name}: its trial was not done after {self._limit:g} s"
         self._finish(DeployRefused(why))
 
     def _ended(self, status: int) -> None:

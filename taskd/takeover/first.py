@@ -1,8 +1,8 @@
 """The first stage of a new image: import the rest, adopt, confirm; or go back where we came from.
 
-Entry: ``python -P -m taskd.takeover.first SNAPSHOT BEFORE [REASON]``. SNAPSHOT is a descriptor,
-BEFORE the Python of the image before this one, REASON (a descriptor) is there when this image is
-that one and the deploy failed.
+Entry: ``python -P -m taskd.takeover.first SNAPSHOT BEFORE [REASON LIMIT]``. SNAPSHOT is a
+descriptor, BEFORE the Python of the image before this one. REASON (a descriptor) is there when this
+image is that one and the deploy failed; LIMIT is then its soft limit on descriptors.
 
 Until ``confirmed`` is written nothing was read, accepted, reaped, dispatched or written: so the
 image before this one can be given the same snapshot and goes on as if nothing had been. That is
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import resource
 import sys
 
 from taskd.upgrade import steps
@@ -28,9 +29,8 @@ DEADLINE = 10.0
 def main() -> int:
     """The exit status of the daemon, once it has served to its end."""
     fd, before = int(sys.argv[1]), sys.argv[2]
-    reason = _read_reason(int(sys.argv[3])) if len(sys.argv) > 3 else None
-    if reason is not None:
-        return _return(fd, reason)
+    if len(sys.argv) > 3:
+        return _return(fd, _read_reason(int(sys.argv[3])), sys.argv[4:])
     decision = _thread.allocate_lock()  # whoever takes it decides: forward or back
     _thread.start_new_thread(_watch, (decision, fd, before))
     try:
@@ -54,11 +54,14 @@ def _decide(decision: _thread.LockType) -> None:
         _wait_for_ever()
 
 
-def _return(fd: int, reason: str) -> int:
+def _return(fd: int, reason: str, limit: list[str]) -> int:
     """We are the old image again. A failure here is a crash: nothing is left to go back to."""
     from taskd.master import adopt
 
-    return adopt.adopt(fd).serve_on(reason)
+    adopted = adopt.adopt(fd)
+    for soft in limit:
+        _limit_descriptors(int(soft))
+    return adopted.serve_on(reason)
 
 
 def _told(error: BaseException) -> str:
@@ -70,10 +73,11 @@ def _watch(decision: _thread.LockType, fd: int, before: str) -> None:
     """In a thread of its own: past the deadline, go back, whatever the main thread is doing."""
     import time
 
-    time.sleep(DEADLINE)
+    limit = steps.patience(DEADLINE)
+    time.sleep(limit)
     if decision.acquire(blocking=False):
         where = steps.here.step
-        _go_back(fd, before, f"at the step '{where}': not done after {DEADLINE:.0f} s")
+        _go_back(fd, before, f"at the step '{where}': not done after {limit:g} s")
 
 
 def _wait_for_ever() -> None:
@@ -83,16 +87,28 @@ def _wait_for_ever() -> None:
 
 
 def _go_back(fd: int, before: str, reason: str) -> None:
-    """Exec the image before this one with the same snapshot and every descriptor it named."""
+    """Exec the image before this one with the same snapshot and every descriptor it named.
+
+    It may have been for want of descriptors: on the way back there are as many as there may be.
+    """
     import signal
 
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    _limit_descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     signal.setitimer(signal.ITIMER_REAL, 2 * DEADLINE)  # that image must not hang either
     told = os.memfd_create("taskd-reason", 0)
     os.write(told, reason.encode(errors="replace")[:4096])
     os.set_inheritable(fd, True)
     for handed in steps.handed:
         os.set_inheritable(handed, True)
-    os.execv(before, [before, "-P", "-m", steps.TAKEOVER, str(fd), before, str(told)])
+    words = [before, "-P", "-m", steps.TAKEOVER, str(fd), before, str(told), str(soft)]
+    os.execv(before, words)
+
+
+def _limit_descriptors(soft: int) -> None:
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (soft, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    )
 
 
 def _read_reason(fd: int) -> str:

@@ -57,7 +57,7 @@ def let_signals_through() -> None:
 
 
 def arm() -> None:
-    """From now on the kernel kills this process, whatever its image, if ``disarm`` does not come."""
+    """From now on the kernel kills this process, whatever its image, unless ``disarm`` comes."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
     signal.setitimer(signal.ITIMER_REAL, steps.patience(HANG_LIMIT))

@@ -3,8 +3,8 @@
 Runs in the old master, in the trial and in the new image, from its first line on: so it imports
 next to nothing. ``reach`` notes the step that begins. Where ``$TASKD_FAULT`` names a file (only
 tests do that), the file's one line "STEP KIND" makes that step fail, once: the file is removed
-first. KIND is exception, exit, hang, kill, stop or segfault. While it asks for a hang, the deadlines
-that would end one are short (``patience``): a test need not wait for as long as a slow disk may.
+first. KIND is exception, exit, hang, kill, stop or segfault. While it asks for a hang, the
+deadlines that would end one are short (``patience``): no slow disk or large app is waited for.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def test_the_least_file_gets_the_documented_defaults() -> None:
     found = Config.from_table(LEAST, "t.toml")
     reserve = 64 << 20
     assert found.app == ("/srv/app/current", ["app.tasks"], None, "auto", 100, 16, None, reserve)
-    assert found.daemon == (600.0, 60.0, 30.0, None)
+    assert found.daemon == (600.0, 60.0, 30.0, None, 60.0)
     assert found.access == ([], [])
     assert found.hooks == (None, None, 300.0)
     assert found.queues == {"default": 8}
@@ -59,6 +59,7 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         stop_timeout = "1.5min"
         cancel_grace = "250ms"
         drain_limit = "2h"
+        prove_timeout = "3min"
         [access]
         admin_groups = ["wheel"]
         submit_groups = ["www-data", "users"]
@@ -79,7 +80,7 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         "app.health:check",
         256 << 20,
     )
-    assert found.daemon == (5.0, 90.0, 0.25, 7200.0)
+    assert found.daemon == (5.0, 90.0, 0.25, 7200.0, 180.0)
     assert found.hooks == (
         ["bin/migrate", "--expand", ""],
         ["/bin/sh", "-c", "bin/migrate --contract > out"],

@@ -132,7 +132,7 @@ def test_any_failure_of_the_handoff_refuses_the_deploy(in_bench: Any) -> None:
 
     phase, note, still_serves = in_bench(under_test)
     assert (phase, still_serves) == ("idle", True)
-    assert "the handoff failed before the exec" in note
+    assert "the deploy failed at the step 'take the snapshot'" in note
 
 
 def test_a_frozen_master_claims_nothing_until_it_thaws(bench: Bench) -> None:
