@@ -17,11 +17,13 @@ _HOME = {
     "Client": "taskd.client.blocking",
     "Context": "taskd.worker.context",
     "Error": "taskd.errors",
+    "FINISHED": "taskd.worker.migrate",
     "Interrupted": "taskd.worker.interrupt",
     "KeyConflict": "taskd.errors",
     "NoDaemon": "taskd.errors",
     "NotPlainData": "taskd.errors",
     "Refused": "taskd.errors",
+    "SavedState": "taskd.worker.migrate",
     "TaskCancelled": "taskd.errors",
     "TaskFailed": "taskd.errors",
     "TaskHeld": "taskd.errors",
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from taskd.worker.context import Context as Context
     from taskd.worker.context import current as current
     from taskd.worker.interrupt import Interrupted as Interrupted
+    from taskd.worker.migrate import FINISHED as FINISHED
+    from taskd.worker.migrate import SavedState as SavedState
 
 
 def __getattr__(name: str) -> Any:

@@ -13,25 +13,25 @@ Invariants
 from __future__ import annotations
 
 import inspect
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from taskd.errors import BadArguments
 from taskd.model.binding import bind
 from taskd.model.task import OnDeploy
 from taskd.model.versions import readable
+from taskd.worker import functions
 
 if TYPE_CHECKING:
     from taskd.client.blocking import Client, TaskHandle
-    from taskd.protocol.saved import Saved
     from taskd.worker.aio import AsyncContext
     from taskd.worker.context import Context
+    from taskd.worker.migrate import SavedState
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Migration = Callable[["Saved"], "Saved"]
-M = TypeVar("M", bound=Callable[..., Any])
+Migration = Callable[["SavedState"], "SavedState | None"]
+M = TypeVar("M", bound=Migration)
 
 COMMAND = "command"
 """The name of the built-in task that runs a program."""
@@ -70,7 +70,7 @@ class Task(Generic[P, R]):
         self.on_deploy: OnDeploy = options.on_deploy
         self.is_async = inspect.iscoroutinefunction(fn)
         self.migrations: dict[int, Migration] = {}
-        self.signature, self.takes_context = _signature(fn, self.name)
+        self.signature, self.takes_context = functions.signature(fn, self.name)
         self.__doc__ = fn.__doc__
         self.__name__ = getattr(fn, "__name__", self.name)
         self.__qualname__ = getattr(fn, "__qualname__", self.name)
@@ -86,31 +86,51 @@ class Task(Generic[P, R]):
     @property
     def place(self) -> str:
         """Where the function stands: file and line."""
-        return place(self.fn)
+        return functions.place(self.fn)
 
     def entry(self) -> dict[str, Any]:
         """This task's entry in the manifest (see ``protocol.worker``)."""
         from taskd.worker.names import names_in
 
-        parameters = self.signature.parameters.values()
-        named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
         return {
             "version": self.version,
             "queue": self.queue,
             "retries": self.retries,
             "on_deploy": self.on_deploy.value,
-            "params": [[p.name, p.default is p.empty] for p in named],
-            "any": len(named) < len(parameters),
+            **self._takes(),
             "reads": readable(self.version, self.migrations),
             "names": names_in(self.fn),
         }
 
+    def _takes(self) -> dict[str, Any]:
+        parameters = self.signature.parameters.values()
+        named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+        return {
+            "params": [[p.name, p.default is p.empty] for p in named],
+            "any": len(named) < len(parameters),
+        }
+
+    def unbound(self, names: Iterable[str]) -> str | None:
+        """Why arguments of these ``names`` do not bind, in words; None if they do."""
+        given = set(names)
+        why = bind(self._takes(), given)
+        if why is None and self.takes_context and "ctx" in given:
+            why = "'ctx' is the task's context and not an argument"
+        return why
+
+    def chain(self, version: int) -> list[Migration] | None:
+        """The migrations from what ``version`` saved to what the function here saves, in order.
+
+        Empty if that is the same version; None if one is missing, or ``version`` is a later one.
+        """
+        if version not in readable(self.version, self.migrations):
+            return None
+        return [self.migrations[number] for number in range(version, self.version)]
+
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """What a call with these would pass, by name. Raises BadArguments if it does not bind."""
         found = self._by_name(args, kwargs)
-        why = bind(self.entry(), found)
-        if why is None and self.takes_context and "ctx" in found:
-            why = "'ctx' is the task's context and not an argument"
+        why = self.unbound(found)
         if why is not None:
             raise BadArguments(f"task '{self.name}': {why}")
         return found
@@ -153,9 +173,20 @@ class Task(Generic[P, R]):
         return Submission(self, key, priority, queue, delay)
 
     def migrate(self, version: int) -> Callable[[M], M]:
-        """Make the decorated function the one that takes state saved by ``version`` to the next.
+        """Make the decorated function the one that takes what ``version`` saved to the next.
 
-        Raises ValueError for a version that this task cannot have had, or that has one already.
+            @import_orders.migrate(1)                       # saved by version 1 → version 2
+            def _(saved):
+                saved.args.setdefault("region", "eu")
+                saved.rename("lines", "rows")
+
+        It gets a ``taskd.SavedState`` of copies, which it changes and may return. It runs when a
+        task that an older version saved begins its next attempt, and in the plan of a deploy, for
+        each such task: it must have no effect but on what it is given. What was saved is replaced
+        only once the task saves again. Where nothing is saved, it may still rewrite the arguments.
+
+        Raises ValueError for a version that this task cannot have had, or that has one already,
+        TypeError for what cannot be a migration.
         """
         _checked_count("version", version, 1)
         if version >= self.version:
@@ -165,11 +196,12 @@ class Task(Generic[P, R]):
             )
 
         def decorate(fn: M) -> M:
+            functions.check_migration(fn)
             earlier = self.migrations.get(version)
-            if earlier is not None and place(earlier) != place(fn):
+            if earlier is not None and functions.place(earlier) != functions.place(fn):
                 raise ValueError(
                     f"task '{self.name}' has two migrations from version {version}: "
-                    f"{place(earlier)} and {place(fn)}"
+                    f"{functions.place(earlier)} and {functions.place(fn)}"
                 )
             self.migrations[version] = fn
             return fn
@@ -287,7 +319,7 @@ def make_task(
     on_deploy: str = "finish",
 ) -> Task[..., Any]:
     """The Task for ``fn``, not registered. Raises TypeError and ValueError as ``task``."""
-    _check_function(fn)
+    functions.check(fn)
     called = fn.__name__ if name is None else name
     if called == "<lambda>":
         raise ValueError("a lambda has no name that others could submit it by: use def")
@@ -338,45 +370,6 @@ def _client() -> Client:
     return _default_client
 
 
-def _signature(fn: Callable[..., Any], name: str) -> tuple[inspect.Signature, bool]:
-    """The signature without ``ctx``, and whether the first parameter is that."""
-    signature = inspect.signature(fn)
-    parameters = list(signature.parameters.values())
-    for each in parameters:
-        _check_parameter(each, name)
-    takes_context = bool(parameters) and parameters[0].name == "ctx"
-    if takes_context and parameters[0].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
-        raise TypeError(f"task '{name}': ctx must be an ordinary first parameter")
-    return signature.replace(parameters=parameters[takes_context:]), takes_context
-
-
-def _check_parameter(parameter: inspect.Parameter, name: str) -> None:
-    """Arguments are kept by name: each must have one that a caller can use."""
-    if parameter.kind is parameter.VAR_POSITIONAL:
-        raise TypeError(
-            f"task '{name}': *{parameter.name} cannot be kept, since arguments are kept by name: "
-            "take a list as one argument instead"
-        )
-    if parameter.kind is parameter.POSITIONAL_ONLY:
-        raise TypeError(
-            f"task '{name}': '{parameter.name}' can only be given by position, and arguments are "
-            "kept by name: remove the '/' from the parameters"
-        )
-
-
-def _check_function(fn: Any) -> None:
-    if not inspect.isfunction(fn):
-        raise TypeError(
-            f"@task needs a plain function, not {type(fn).__name__}: put it below other decorators "
-            "of the function's own, and outside of classes"
-        )
-    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-        raise TypeError(
-            f"@task: {fn.__qualname__} yields, so that calling it would run nothing; a task's "
-            "function returns its result, and a generator is what ctx.each takes"
-        )
-
-
 def _checked_name(what: str, value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{what} must be a str, not {type(value).__name__}")
@@ -394,10 +387,3 @@ def _checked_count(what: str, value: Any, least: int) -> int:
     if value < least:
         raise ValueError(f"{what} must be {least} or more, not {value}")
     return value
-
-
-def place(fn: Callable[..., Any]) -> str:
-    code = getattr(inspect.unwrap(fn), "__code__", None)
-    if code is None:
-        return f"{getattr(fn, '__module__', '?')}.{getattr(fn, '__qualname__', repr(fn))}"
-    return f"{os.path.abspath(code.co_filename)}:{code.co_firstlineno}"

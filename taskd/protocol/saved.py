@@ -11,11 +11,15 @@ Records (kind, and a CBOR map of fields; user values as byte strings in plain-da
     LOOP        path, mark, state?                    a loop's cursor moved, or it is finished
     CHECKPOINT  state                                 ctx.checkpoint()
     PROGRESS    done, total, note
-    END         task, attempt, outcome, progressed, result?, error?, reason?, wake?, snapshot?
+    END         task, attempt, outcome, progressed, version, unfit?, result?, error?, reason?,
+                wake?, snapshot?
     SNAPSHOT    saved, begin, saves, progress         ``saved``: the full state (``Saved.encode``);
                                                       it replaces all that was added up before it.
                                                       The others are the slot's (``slot.layout``)
     PAD         fill                                  brings the next record to a block boundary
+
+``version`` in END is that of what is saved: of the attempt's own code once it has saved something.
+``unfit`` says that this code cannot take what was saved (or submitted), and has not begun.
 
 A *path* names a step or a loop: the names of the loops around it and its own, joined by "/"
 (``rows/parse``). What belongs to a loop's body has the loop's path and "/" in front, and is
@@ -79,7 +83,9 @@ class Mark(NamedTuple):
 
     ``cursor``: what the source resumes from; ``done``: items done; ``total``: of how many, or
     None; ``length`` and ``fingerprint``: of a sequence and of its item at the cursor, to notice
-    that it changed (None for callables); ``finished``: the loop is over and is not entered again.
+    that it changed (None for callables); ``finished``: the loop is over and is not entered again;
+    ``moved``: a migration has set the cursor, or put it under this path: it answers for it that the
+    source fits, whichever kind that is, so that only what is known is checked.
     """
 
     cursor: Any
@@ -88,6 +94,7 @@ class Mark(NamedTuple):
     length: int | None = None
     fingerprint: bytes | None = None
     finished: bool = False
+    moved: bool = False
 
 
 def mark_fields(mark: Mark, cursor: bytes | None = None) -> dict[str, Any]:
@@ -102,6 +109,8 @@ def mark_fields(mark: Mark, cursor: bytes | None = None) -> dict[str, Any]:
         fields["fingerprint"] = mark.fingerprint
     if mark.finished:
         fields["finished"] = True
+    if mark.moved:
+        fields["moved"] = True
     return fields
 
 
@@ -114,6 +123,7 @@ def read_mark(fields: dict[str, Any]) -> Mark:
         fields.get("length"),
         fields.get("fingerprint"),
         fields.get("finished", False),
+        fields.get("moved", False),
     )
 
 

@@ -164,22 +164,20 @@ class SlotWriter:
         """Whether enough was appended that ``snapshot`` pays for itself by giving space back."""
         return self._punches and self._end >= self._ask_at
 
-    def snapshot(self, saved: bytes, saves: int = 0) -> int:
+    def snapshot(self, saved: bytes) -> int:
         """Write the full state, sync it, then give back the space of everything before it.
 
-        ``saved``: ``Saved.encode``'s bytes. ``saves``: how many savings it holds that no record
-        before it does. Returns the record's offset. Raises as ``append``,
+        ``saved``: ``Saved.encode``'s bytes. Returns the record's offset. Raises as ``append``,
         and then asks again only after another SNAPSHOT_AFTER bytes.
         """
         self._ask_at = self._end + SNAPSHOT_AFTER
         pad = layout.pad(self._seed, self._end)
         offset = self._end + len(pad)
-        body = layout.encode_body(Kind.SNAPSHOT, self._full_state(saved, self._saves + saves))
+        body = layout.encode_body(Kind.SNAPSHOT, self._full_state(saved))
         record = pad + layout.frame(self._seed, offset, body)
         self._check_limit(len(record))
         self._make_room(len(record), END_ROOM)
         self._put(record)
-        self._saves += saves
         self.sync()  # before the first byte that it replaces goes
         self._give_back(offset)
         self._ask_at = self._end + max(SNAPSHOT_AFTER, SNAPSHOT_FACTOR * len(saved))
@@ -201,11 +199,11 @@ class SlotWriter:
             os.unlink(os.path.join(self._directory, self.name))
         files.sync_directory(self._directory)
 
-    def _full_state(self, saved: bytes, saves: int) -> dict[str, Any]:
+    def _full_state(self, saved: bytes) -> dict[str, Any]:
         return {
             "saved": saved,
             "begin": self._begin,
-            "saves": saves,
+            "saves": self._saves,
             "progress": self._progress,
         }
 

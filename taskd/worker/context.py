@@ -151,8 +151,8 @@ class Base:
 
     def _write(self, moves: list[Move]) -> None:
         if moves and self._journal.rebase:
-            self._keeper.snapshot(self._journal.rebased(moves), moves)
-            return
+            self._keeper.snapshot(self._journal.saved.encode())
+            self._journal.rebase = False
         for move in moves:
             self._keeper.append(*move)
             self._journal.apply(move)

@@ -48,7 +48,7 @@ class Order(NamedTuple):
 
 
 class Questions(NamedTuple):
-    """The ``plan`` message: a deploy asks; ``path`` is the file with its questions."""
+    """What the plan of a deploy asks (the ``plan`` message); ``path``: the file it stands in."""
 
     path: str
 
@@ -97,7 +97,7 @@ class Control:
         self._channel.send({"type": "idle", "reusable": reusable})
 
     def next_order(self) -> Order | Questions | None:
-        """Wait for a task; None means: go (retired, or the master is lost)."""
+        """Wait for a task, or a plan; None means: go (retired, or the master is lost)."""
         with self._state:
             self._state.wait_for(lambda: self._order or self._retired or self._channel.lost)
             order, self._order = self._order, None
@@ -118,6 +118,7 @@ class Control:
         )
 
     def planned(self, answer: dict[str, Any]) -> None:
+        """Answer what a plan asked."""
         self._channel.send({"type": "planned", **answer})
 
     def wait_until_noted(self) -> bool:

@@ -11,6 +11,7 @@ from itertools import dropwhile
 
 MESSAGE_LIMIT = 8 * 1024
 TRACEBACK_LIMIT = 64 * 1024
+LINE_LIMIT = 500
 """Bytes. Of what is longer, the middle is left out: the causes and the last line say the most."""
 
 _TASKD = os.path.dirname(os.path.dirname(__file__)) + os.sep
@@ -25,6 +26,22 @@ def describe(exception: BaseException) -> dict[str, str]:
         "message": _bounded(_message(exception), MESSAGE_LIMIT),
         "traceback": _bounded(_traceback(exception), TRACEBACK_LIMIT),
     }
+
+
+def summary(exception: BaseException) -> str:
+    """What user code did, in a line: "raised KeyError: 'rows'" or "called sys.exit(3)"."""
+    if isinstance(exception, SystemExit):
+        return one_line(f"called sys.exit({exception.code!r})")
+    message = _message(exception)
+    return one_line(f"raised {type(exception).__qualname__}{': ' if message else ''}{message}")
+
+
+def one_line(text: str, limit: int = LINE_LIMIT) -> str:
+    """``text`` without line breaks, and at most so many bytes of it."""
+    raw = " ".join(text.split()).encode(errors="backslashreplace")
+    if len(raw) <= limit:
+        return raw.decode()
+    return raw[: limit - 4].decode(errors="ignore") + " ..."
 
 
 def _message(exception: BaseException) -> str:

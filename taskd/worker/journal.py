@@ -41,8 +41,9 @@ class Move(NamedTuple):
 class Journal:
     """What one attempt has saved and may save next.
 
-    ``rebase``: what it began with was migrated and is written nowhere yet, so that no record of a
-    single move would mean anything: the first one is a snapshot of everything (``rebased``).
+    ``rebase``: the records of this attempt do not add up on top of what is stored, which an older
+    version has saved; the full state, as it is before the first of them, must be written first.
+    Alone it counts as nothing saved, so that until then what is stored stands.
     """
 
     def __init__(self, saved: Saved, rebase: bool = False) -> None:
@@ -138,13 +139,6 @@ class Journal:
             for loop in self.loops:
                 if loop.path == move.fields["path"]:
                     loop.entry = None
-
-    def rebased(self, moves: list[Move]) -> bytes:
-        """Apply ``moves`` and give the full state that says all of it, in one record."""
-        for move in moves:
-            self.apply(move)
-        self.rebase = False
-        return self.saved.encode()
 
     def loop_move(self, loop: Loop, mark: Mark, raw: bytes) -> list[Move]:
         """The loop is at ``mark``, whose cursor is ``raw``."""

@@ -8,13 +8,10 @@ call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 from taskd.protocol.saved import Kind
-
-if TYPE_CHECKING:
-    from taskd.worker.journal import Move
 
 
 class Wish(NamedTuple):
@@ -54,11 +51,8 @@ class Keeper(Protocol):
     def wants_snapshot(self) -> bool:
         """The records take so much more room than what they add up to that it is time."""
 
-    def snapshot(self, saved: bytes, moves: Sequence[Move] = ()) -> None:
-        """Write the full state, synced; what was written before is no longer needed.
-
-        ``moves``: what it saves that no record before it did (see ``Journal.rebase``).
-        """
+    def snapshot(self, saved: bytes) -> None:
+        """Write the full state; what was written before is no longer needed."""
 
     def progress(self, done: int | None, total: int | None, note: str) -> None:
         """Report progress; cheap, since only the latest counts."""

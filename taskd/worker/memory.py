@@ -8,14 +8,16 @@ can end the attempt before any record as if the process was killed, and ask it t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from cbor2 import dumps, loads
 
 from taskd.protocol.saved import Kind, Saved
-from taskd.worker.journal import Move
 from taskd.worker.keeper import Wish
+
+SAVING = frozenset({Kind.STEP, Kind.LOOP, Kind.CHECKPOINT})
+"""The records that get an attempt on; a snapshot only says again what others have said."""
 
 
 class Killed(BaseException):
@@ -79,10 +81,14 @@ class MemoryKeeper:
         raise Killed
 
     def rebuild(self, base: Saved | None, version: int = 1) -> Saved:
-        """What the next attempt begins with: ``base`` and all records, each from its bytes."""
+        """What the next attempt begins with: ``base`` and all records, each from its bytes.
+
+        Where no record saves anything, ``base`` stands, also if a snapshot was written.
+        """
         saved = Saved(version) if base is None else Saved.decode(base.encode())
-        for record in self.records:
-            saved.apply(record.kind, loads(record.fields))
+        if any(record.kind in SAVING for record in self.records):
+            for record in self.records:
+                saved.apply(record.kind, loads(record.fields))
         return Saved.decode(saved.encode())
 
     def clock(self) -> float:
@@ -104,17 +110,9 @@ class MemoryKeeper:
     def wants_snapshot(self) -> bool:
         return self._snapshot_every is not None and self._since_snapshot >= self._snapshot_every
 
-    def snapshot(self, saved: bytes, moves: Sequence[Move] = ()) -> None:
-        self._check_alive()
-        asked = [(move.kind, move.fields) for move in moves]
-        for each in asked or [(Kind.SNAPSHOT, {"saved": saved})]:
-            if self._before is not None:
-                self._before(*each)
-        self.records.append(Written(Kind.SNAPSHOT, dumps({"saved": saved}), True))
+    def snapshot(self, saved: bytes) -> None:
+        self.append(Kind.SNAPSHOT, {"saved": saved}, True)
         self._since_snapshot = 0
-        for each in asked or [(Kind.SNAPSHOT, {"saved": saved})]:
-            if self._after is not None:
-                self._after(*each)
 
     def progress(self, done: int | None, total: int | None, note: str) -> None:
         self._check_alive()

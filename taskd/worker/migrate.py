@@ -1,113 +1,281 @@
-"""Bringing what an older version of a task saved to the version of the code that is here.
+"""Migrations: what an older version of a task saved, made into what the code here can take.
 
-Runs in workers, and in tests. Migrations are the app's own functions (``@fn.migrate(n)``), each
-from what version n saved to version n + 1. They are given a copy; what was saved stays as it is
-until the task saves again, so that a deploy may be rolled back before that.
+Runs in workers, at the start of an attempt and in the plan of a deploy, and in tests. Nothing is
+written here: ``fit`` gives back what an attempt begins with, or raises ``Unfit`` and says why.
+
+Invariants
+    * A migration gets copies. What was saved is as it was, whatever the migration does.
+    * What it leaves is proven to be plain data within the limits, and is read back from bytes
+      before anything goes on with it.
+    * No exception of a migration, sys.exit included, comes out of here but as ``Unfit``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+import os
+from collections.abc import Mapping
+from copy import deepcopy
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from taskd.errors import Error
-from taskd.model.versions import readable
+from taskd.errors import NotPlainData, ProtocolError
+from taskd.protocol import data
 from taskd.protocol.saved import Mark, Saved
+from taskd.worker.failure import one_line, summary
+from taskd.worker.functions import place
 
 if TYPE_CHECKING:
-    from taskd.tasks import Task
+    from taskd.tasks import Migration, Task
+
+
+class _Cursor(Enum):
+    FINISHED = "finished"
+
+    def __repr__(self) -> str:
+        return "taskd.FINISHED"
+
+
+FINISHED: Final = _Cursor.FINISHED
+"""Stands in ``SavedState.cursors`` for a loop that is over and is not entered again."""
+
+
+class SavedState:
+    """What a task has saved, as a migration sees and changes it; all of it copies.
+
+    ``args``: the task's arguments by name, with those that the caller left out missing. ``steps``:
+    path to result; a named sleep is a step whose result is the time to wake (Unix seconds, float).
+    ``cursors``: path to the cursor from which the loop goes on (an index, for a sequence), or
+    ``taskd.FINISHED``; None is the same as none. ``state``: ``ctx.state``. Each is a dict.
+
+    A path is the name of the step or loop, behind the names of the loops around it: ``rows/parse``
+    is the step ``parse`` of the item at hand in the loop ``rows``. ``rename`` changes names.
+    """
+
+    __slots__ = ("args", "cursors", "state", "steps")
+
+    def __init__(
+        self,
+        args: dict[str, Any],
+        steps: dict[str, Any],
+        cursors: dict[str, Any],
+        state: dict[str, Any],
+    ) -> None:
+        self.args = args
+        self.steps = steps
+        self.cursors = cursors
+        self.state = state
+
+    def rename(self, old: str, new: str) -> None:
+        """Put the step or loop at the path ``old``, and what is below it, at ``new``.
+
+        Nothing happens if nothing is saved there. Raises ValueError if something is at ``new``.
+        """
+        for kept in (self.steps, self.cursors):
+            for path in [each for each in kept if each == old or each.startswith(f"{old}/")]:
+                moved = new + path.removeprefix(old)
+                if moved in self.steps or moved in self.cursors:
+                    raise ValueError(f"cannot rename '{old}' to '{new}': '{moved}' is saved too")
+                kept[moved] = kept.pop(path)
+
+    def __repr__(self) -> str:
+        return (
+            f"SavedState(args={self.args!r}, steps={self.steps!r}, cursors={self.cursors!r}, "
+            f"state={self.state!r})"
+        )
 
 
 class Unfit(Exception):
-    """This code cannot take that state; the text says why."""
+    """The code here cannot take what was submitted and saved; the text says why, in one line."""
 
 
-class Fitted(NamedTuple):
-    """Arguments and state at the code's version. ``migrated``: they are not as they were saved."""
+class Start(NamedTuple):
+    """What an attempt begins with.
 
-    args: dict[str, Any]
+    ``args``: bound to the function's parameters. ``saved``: at the code's version. ``migrations``:
+    how many have run. ``rebase``: what is stored is of another version, so that records of this
+    attempt mean nothing on top of it (see ``Journal.rebase``).
+    """
+
+    args: Mapping[str, Any]
     saved: Saved
-    migrated: bool
+    migrations: int
+    rebase: bool
 
 
 def fit(
-    task: Task[..., Any], args: Mapping[str, Any], saved: Saved | None, version: int | None
-) -> Fitted:
-    """What an attempt of ``task`` begins with.
+    task: Task[..., Any],
+    args: Mapping[str, Any],
+    saved: Saved | None,
+    submitted_at: int | None = None,
+) -> Start:
+    """What an attempt of ``task`` begins with; ``saved`` itself where it needs no migration.
 
-    ``version``: of the task function when the task was submitted, which counts where nothing is
-    saved (None: the code's own). Where nothing is saved and no chain leads here, the arguments are
-    taken as they are. Raises Unfit.
+    ``submitted_at``: the task's version at submission, which counts where nothing is saved; None:
+    the code's own. Raises Unfit.
     """
-    has_state = saved is not None and not saved.empty
-    start = saved if saved is not None else Saved(task.version)
-    given = dict(args) if start.args is None else start.args
-    at = start.version if has_state else version
-    if at is None or at == task.version:
-        start.version = task.version
-        return Fitted(given, start, False)
-    if at in readable(task.version, task.migrations):
-        return _migrated(task, given, start, at)
-    if has_state:
-        raise Unfit(_no_way(task, at))
-    start.version = task.version
-    return Fitted(given, start, False)
+    version = task.version if submitted_at is None else submitted_at
+    stored = Saved(version) if saved is None else saved
+    chain = task.chain(stored.version)
+    if chain is None and not stored.empty:
+        raise Unfit(_no_chain(task, stored.version))
+    begin = stored
+    if chain:
+        begin = _migrated(task, chain, stored, args)
+    elif stored.version != task.version:
+        begin = Saved(task.version)  # nothing is saved, and the arguments are taken as they are
+    bound = args if begin.args is None else begin.args
+    why = task.unbound(bound)
+    if why is not None:
+        raise Unfit(f"its arguments no longer bind: {why}")
+    return Start(bound, begin, len(chain or ()), rebase=stored.version != task.version)
 
 
-def _no_way(task: Task[..., Any], version: int) -> str:
-    what = f"its state was saved by version {version} of '{task.name}', and the code here is"
+def _no_chain(task: Task[..., Any], version: int) -> str:
+    why = f"the state of '{task.name}' was saved by version {version}, this code is version "
     if version > task.version:
-        return f"{what} version {task.version}, which is older"
-    missing = next(n for n in range(task.version - 1, 0, -1) if n not in task.migrations)
-    return f"{what} version {task.version}, with no migration from version {missing}"
+        return f"{why}{task.version}"
+    missing = next(n for n in range(version, task.version) if n not in task.migrations)
+    return (
+        f"{why}{task.version}, and there is no migration from version {missing} to {missing + 1} "
+        f"(@{task.name}.migrate({missing}))"
+    )
 
 
-def _migrated(task: Task[..., Any], args: dict[str, Any], saved: Saved, version: int) -> Fitted:
-    current = Saved.decode(saved.encode())
-    current.args = args
-    for number in range(version, task.version):
-        current.version = number + 1
-        current = _checked(task, number, _run(task, number, current))
-    assert current.args is not None
-    return Fitted(current.args, current, True)
+def _migrated(
+    task: Task[..., Any], chain: list[Migration], stored: Saved, args: Mapping[str, Any]
+) -> Saved:
+    current = Saved(stored.version)
+    current.args = dict(args) if stored.args is None else stored.args
+    current.steps, current.cursors, current.state = stored.steps, stored.cursors, stored.state
+    for migration in chain:
+        current = _step(task, migration, current)
+    return current
 
 
-def _run(task: Task[..., Any], number: int, saved: Saved) -> Saved:
-    """One step of the chain."""
-    function: Callable[[Saved], Saved | None] = task.migrations[number]
+def _step(task: Task[..., Any], migration: Migration, before: Saved) -> Saved:
+    """One link of the chain."""
+    which = _which(task, migration, before.version)
+    given = _view(before)
+    returned = _call(which, migration, given)
     try:
-        returned = function(saved)
-    except Exception as error:
-        raise Unfit(f"{_which(task, number)} raised {type(error).__name__}: {error}") from error
-    except SystemExit as error:
-        raise Unfit(f"{_which(task, number)} called sys.exit({error.code!r})") from error
-    result = saved if returned is None else returned
-    if not isinstance(result, Saved):
-        raise Unfit(
-            f"{_which(task, number)} returned {type(result).__name__}, not what it was given"
-        )
-    result.version = number + 1
-    return result
+        after = _taken(given if returned is None else returned, before)
+        after.version = before.version + 1
+        return Saved.decode(after.encode())
+    except (NotPlainData, ProtocolError, _WrongError) as error:
+        raise Unfit(f"what {which} left cannot be saved: {one_line(str(error))}") from None
 
 
-def _checked(task: Task[..., Any], number: int, saved: Saved) -> Saved:
-    """It is plain data, and what is read back is what was meant."""
+def _which(task: Task[..., Any], migration: Migration, version: int) -> str:
+    name = getattr(migration, "__qualname__", repr(migration)).rpartition(".")[2]
+    return (
+        f"the migration of '{task.name}' from version {version} to {version + 1} "
+        f"({name}, {place(migration)})"
+    )
+
+
+def _call(which: str, migration: Migration, given: SavedState) -> SavedState | None:
+    pid = os.getpid()
     try:
-        for path, mark in list(saved.cursors.items()):
-            if mark is None:
-                del saved.cursors[path]  # "no such loop", as pop(name, None) gives it
-            elif not isinstance(mark, Mark):
-                saved.cursors[path] = Mark(mark, 0)
-        again = Saved.decode(saved.encode())
-    except (Error, TypeError, AttributeError) as error:
-        raise Unfit(f"what {_which(task, number)} gave cannot be saved: {error}") from error
-    if not isinstance(saved.args, dict) or not all(isinstance(key, str) for key in saved.args):
-        raise Unfit(f"{_which(task, number)} left arguments that are not a dict with text keys")
-    return again
+        returned: Any = migration(given)
+    except BaseException as error:  # the boundary to user code: all of it is reported
+        _leave_child(pid)
+        raise Unfit(f"{which} {summary(error)}") from error
+    _leave_child(pid)
+    if returned is None or isinstance(returned, SavedState):
+        return returned
+    raise Unfit(f"{which} returned {type(returned).__name__}: it must return what it was given")
 
 
-def _which(task: Task[..., Any], number: int) -> str:
-    from taskd.tasks import place
+def _leave_child(pid: int) -> None:
+    """A child that the app's code forked must not go on as a second worker."""
+    if os.getpid() != pid:
+        os._exit(0)
 
-    where = place(task.migrations[number])
-    return f"the migration of '{task.name}' from version {number} ({where})"
+
+# ── what the migration sees ──────────────────────────────────────────────────────────────────────
+
+
+def _view(saved: Saved) -> SavedState:
+    cursors = {path: _shown(mark) for path, mark in saved.cursors.items()}
+    args = {} if saved.args is None else saved.args
+    return SavedState(*deepcopy((args, saved.steps, cursors, saved.state)))
+
+
+def _shown(mark: Mark) -> Any:
+    return FINISHED if mark.finished else mark.cursor
+
+
+# ── what it leaves ───────────────────────────────────────────────────────────────────────────────
+
+
+class _WrongError(Exception):
+    """It cannot be saved for a reason other than not being plain data."""
+
+
+def _taken(given: SavedState, before: Saved) -> Saved:
+    """``given`` as a Saved, checked. Raises NotPlainData and _WrongError."""
+    for name in SavedState.__slots__:
+        if type(getattr(given, name)) is not dict:
+            kind = type(getattr(given, name)).__name__
+            raise _WrongError(f"saved.{name} must be a dict, not {kind}")
+    _check_names(given)
+    saved = Saved(before.version)
+    saved.args, saved.steps, saved.state = given.args, given.steps, given.state
+    data.encode(saved.args, "saved.args", data.ARGUMENTS_LIMIT)
+    for path, value in saved.steps.items():
+        data.encode(value, f'saved.steps["{path}"]', data.RESULT_LIMIT)
+    data.encode(saved.state, "saved.state", data.SAVED_LIMIT)
+    saved.cursors = _marks(before.cursors, given.cursors)
+    if saved.size > data.SAVED_LIMIT:
+        raise _WrongError(f"it takes {saved.size:,} bytes; the limit is {data.SAVED_LIMIT:,}")
+    return saved
+
+
+def _check_names(given: SavedState) -> None:
+    for name in given.args:
+        if type(name) is not str:
+            raise _WrongError(f"saved.args has a key {name!r:.100}: arguments go by their names")
+    for kind in ("steps", "cursors"):
+        for path in getattr(given, kind):
+            if type(path) is not str or not all(path.split("/")):
+                raise _WrongError(f"saved.{kind} has a key {path!r:.100}, which is no path")
+    for path, cursor in given.cursors.items():
+        if cursor is not None and path in given.steps:
+            raise _WrongError(f"{path!r} is in saved.steps and in saved.cursors")
+
+
+def _marks(before: Mapping[str, Mark], cursors: Mapping[str, Any]) -> dict[str, Mark]:
+    """A Mark for each cursor: what was known beside it goes with it, under a new path too."""
+    raws = {path: _raw(path, cursor) for path, cursor in cursors.items()}
+    gone: dict[bytes, list[Mark]] = {}
+    for path, mark in before.items():
+        raw = _raw(path, _shown(mark))
+        if raws.get(path) != raw:
+            gone.setdefault(raw, []).append(mark)
+    found: dict[str, Mark] = {}
+    for path, cursor in cursors.items():
+        if cursor is None:
+            continue
+        was = before.get(path)
+        if was is not None and _raw(path, _shown(was)) == raws[path]:
+            found[path] = was
+        else:
+            found[path] = _moved(cursor, gone.get(raws[path], []), was)
+    return found
+
+
+def _moved(cursor: Any, candidates: list[Mark], was: Mark | None) -> Mark:
+    """``candidates``: marks with that cursor that are gone from their paths; ``was``: at this."""
+    if candidates and all(each == candidates[0] for each in candidates):
+        return candidates[0]._replace(moved=True)
+    done, total = (0, None) if was is None else (was.done, was.total)
+    if cursor is FINISHED:
+        return Mark(None, done, total, finished=True)
+    return Mark(cursor, done, total, moved=True)
+
+
+def _raw(path: str, cursor: Any) -> bytes:
+    """Equal for equal cursors, and only for them."""
+    if cursor is FINISHED:
+        return b"finished"  # text would begin with its length: no cursor's encoding is this
+    return data.encode(cursor, f'saved.cursors["{path}"]', data.CURSOR_LIMIT)

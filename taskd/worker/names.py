@@ -1,45 +1,73 @@
 """The names of a task's steps, loops and sleeps, as its function's source has them.
 
 Runs in the zygote, for the manifest: saved state goes by these names, so a deploy warns when they
-change and the task's version does not.
+change and the task's version does not. Nothing of what is read stays in memory (``linecache`` would
+keep it), since every worker inherits that.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
-from collections.abc import Callable, Iterator
+import tokenize
+from collections.abc import Callable
 from typing import Any
 
 _WHERE = {"step": 0, "each": 0, "sleep": 1}
-"""Methods of the context that take a name, and at which position."""
+"""The methods of the context that save under a name, and which argument that is."""
 
 
 def names_in(fn: Callable[..., Any]) -> list[str] | None:
-    """Sorted names, or None where the source cannot be read or a name is not written out."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(fn)))
-    except (OSError, TypeError, SyntaxError):
+    """The names in its calls of ``ctx.step``, ``ctx.each`` and ``ctx.sleep``, sorted.
+
+    None where they cannot be told: its source is not there, or a name is computed. What other
+    functions save on its behalf is not seen.
+    """
+    source = _source(inspect.unwrap(fn))
+    if source is None:
         return None
     found = set()
-    for name in _names(tree):
-        if name is None:
-            return None
-        found.add(name)
+    for node in ast.walk(source):
+        if isinstance(node, ast.Call) and (given := _name_given(node)) is not None:
+            if not isinstance(given, ast.Constant):
+                return None
+            if isinstance(given.value, str):
+                found.add(given.value)
     return sorted(found)
 
 
-def _names(tree: ast.AST) -> Iterator[str | None]:
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-            continue
-        on = node.func.value
-        if not isinstance(on, ast.Name) or on.id != "ctx" or node.func.attr not in _WHERE:
-            continue
-        position = _WHERE[node.func.attr]
-        given = [k.value for k in node.keywords if k.arg == "name"]
-        given += node.args[position : position + 1]
-        if given:
-            value = given[0].value if isinstance(given[0], ast.Constant) else None
-            yield value if isinstance(value, str) else None
+def _name_given(call: ast.Call) -> ast.expr | None:
+    """What stands for the name in a call that saves under one; None if it is no such call."""
+    method = call.func
+    if not isinstance(method, ast.Attribute) or method.attr not in _WHERE:
+        return None
+    if not isinstance(method.value, ast.Name) or method.value.id != "ctx":
+        return None
+    index = _WHERE[method.attr]
+    for number, argument in enumerate(call.args[: index + 1]):
+        if isinstance(argument, ast.Starred) or number == index:
+            return argument
+    for keyword in call.keywords:
+        if keyword.arg in ("name", None):  # None: **something, which may hold it
+            return keyword.value
+    return None
+
+
+def _source(fn: Callable[..., Any]) -> ast.AST | None:
+    """The definition of ``fn`` as it stands in its file, if it does."""
+    code = getattr(fn, "__code__", None)
+    if code is None:
+        return None
+    try:
+        with tokenize.open(code.co_filename) as file:
+            lines = file.readlines()[code.co_firstlineno - 1 :]
+        text = "".join(inspect.getblock(lines))
+        # an indented one must stand in something; dedenting would change its strings
+        body = ast.parse(f"if True:\n{text}" if text[:1].isspace() else text).body
+    except (OSError, ValueError, SyntaxError, tokenize.TokenError):
+        return None
+    found = body[0].body if body and isinstance(body[0], ast.If) else body
+    for node in found[:1]:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == code.co_name:
+            return node
+    return None

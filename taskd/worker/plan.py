@@ -1,77 +1,118 @@
-"""A deploy's questions, answered by a worker of the new revision: could you go on with these?
+"""The plan of a deploy, the worker's side: could this revision go on with each of these tasks?
 
-Runs in the worker's main thread. What is asked about are copies; nothing is saved and no task is
-run, but migrations and the app's probe are user code: a worker that ran some is not used for
-tasks afterwards.
+Runs in the main thread of a worker of the revision that is to be deployed (the ``plan`` message of
+``protocol.worker``). It does what the start of an attempt would do, on copies: migrate what is
+saved, bind the arguments. No task is run and nothing is saved. Migrations and the app's own probe
+are user code: after any of it this process is not used for tasks.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+from inspect import isawaitable
 from typing import Any, NamedTuple
 
 import cbor2
 
-from taskd.errors import Error
-from taskd.model.binding import bind
+from taskd.errors import ProtocolError
 from taskd.protocol import data
 from taskd.protocol.saved import Saved
 from taskd.tasks import registry
+from taskd.worker.failure import LINE_LIMIT, one_line, summary
 from taskd.worker.migrate import Unfit, fit
+
+WHYS_LIMIT = 1024 * 1024
+"""Bytes that all reasons together may take: the answer is one frame."""
 
 
 class Answer(NamedTuple):
-    """The ``planned`` message's fields."""
+    """``fields``: of the ``planned`` message. ``reusable``: no user code has run."""
 
-    checked: int
-    migrated: int
-    refused: list[list[Any]]
-    probe: str | None
-
-    @property
-    def ran_user_code(self) -> bool:
-        return self.migrated > 0 or bool(self.refused) or self.probe is not None
+    fields: dict[str, Any]
+    reusable: bool
 
 
-def answer(path: str) -> tuple[Answer, bool]:
-    """Answer what the file asks, and remove it. The bool: whether user code ran."""
-    with open(path, "rb") as file:
-        asked = cbor2.loads(file.read())
-    os.unlink(path)
-    migrated, refused = 0, []
-    for item in asked["items"]:
-        why, moved = _check(item)
-        migrated += moved
-        if why is not None:
-            refused.append([item["ref"], why])
+class _Verdict(NamedTuple):
+    why: str | None
+    is_migrated: bool
+
+
+def answer(path: str) -> Answer:
+    """Answer what stands in the file at ``path``, which is removed first. Raises nothing."""
+    try:
+        asked = _read(path)
+    except (OSError, cbor2.CBORError) as error:
+        why = f"cannot read what the plan asks in {path}: {error}"
+        return Answer(_fields(0, 0, [], one_line(why)), True)
+    verdicts = [(item["ref"], _judge(item)) for item in asked["items"]]
+    refused = [(ref, verdict.why) for ref, verdict in verdicts if verdict.why is not None]
+    migrated = sum(verdict.is_migrated for _, verdict in verdicts)
     probe = None if asked["probe"] is None else _probe(asked["probe"])
-    made = Answer(len(asked["items"]), migrated, refused, probe)
-    return made, made.ran_user_code or asked["probe"] is not None
+    fields = _fields(len(verdicts), migrated, refused, probe)
+    return Answer(fields, migrated == 0 and asked["probe"] is None)
 
 
-def _check(item: dict[str, Any]) -> tuple[str | None, bool]:
-    """Why this revision cannot go on with it, or None; and whether a migration ran."""
+def _read(path: str) -> Any:
+    with open(path, "rb") as file:
+        raw = file.read()
+    os.unlink(path)
+    return cbor2.loads(raw)
+
+
+def _fields(
+    checked: int, migrated: int, refused: list[tuple[int, str]], probe: str | None
+) -> dict[str, Any]:
+    room = min(LINE_LIMIT, WHYS_LIMIT // max(1, len(refused)))
+    return {
+        "checked": checked,
+        "migrated": migrated,
+        "refused": [[ref, one_line(why, room)] for ref, why in refused],
+        "probe": probe,
+    }
+
+
+def _judge(item: dict[str, Any]) -> _Verdict:
+    """Whether this revision can go on with one item, and whether a migration of it was run."""
     task = registry().get(item["name"])
     if task is None:
-        return f"there is no task {item['name']!r}", False
+        return _Verdict(f"there is no task {item['name']!r}", False)
     try:
         saved = None if item["saved"] is None else Saved.decode(item["saved"])
         args = data.decode(item["args"])
-        fitted = fit(task, args, saved, item["version"])
-    except (Unfit, Error) as error:
-        return str(error), True
-    why = bind(task.entry(), fitted.args)
-    return (None if why is None else f"its arguments do not bind: {why}"), fitted.migrated
+    except ProtocolError as error:
+        return _Verdict(f"what it has saved cannot be read: {error}", False)
+    version = item["version"] if saved is None else saved.version
+    is_migrated = bool(task.chain(version))
+    try:
+        fit(task, args, saved, item["version"])
+    except Unfit as error:
+        return _Verdict(str(error), is_migrated)
+    return _Verdict(None, is_migrated)
 
 
 def _probe(where: str) -> str | None:
-    """Why the app's own probe failed, or None."""
-    module, _, name = where.partition(":")
+    """Why the app's own probe failed, in one line; None if it did not."""
+    pid = os.getpid()
     try:
-        verdict = getattr(importlib.import_module(module), name)()
-    except (Exception, SystemExit) as error:
-        return f"{type(error).__name__}: {error}"
-    if verdict is not None and not verdict:
-        return f"it returned {verdict!r}"
-    return None
+        found = _call(where)
+    except BaseException as error:  # the boundary to user code: all of it is reported
+        found = summary(error)
+    if os.getpid() != pid:
+        os._exit(0)  # a child that the probe forked must not go on as a second worker
+    return found
+
+
+def _call(where: str) -> str | None:
+    module, _, name = where.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    said = found()
+    if isawaitable(said):
+        if hasattr(said, "close"):
+            said.close()  # a coroutine that nobody awaits would complain
+        return "is async: it must be a plain function, which is done when it returns"
+    if said is None or said:
+        return None
+    return one_line(f"returned {said!r}")

@@ -1,5 +1,7 @@
 """A worker: one task at a time in the main thread, a control thread that speaks with the master.
 
+A worker of a revision that is to be deployed may get a plan's questions in place of a task.
+
 Runs in a child of the zygote. Its slot is there before it is announced idle; an attempt's END
 stands in the slot before the master hears of it (and is synced where the master does not); the
 slot is reset only once the master has noted that end. A worker whose master is lost finishes its
@@ -64,9 +66,9 @@ def _serve(boot: Boot, control: Control, slot: SlotWriter) -> None:
     control.idle(reusable)
     while (order := control.next_order()) is not None:
         if isinstance(order, Questions):
-            made, ran_user_code = plan.answer(order.path)
-            control.planned(made._asdict())
-            control.idle(not ran_user_code)
+            answer, reusable = plan.answer(order.path)
+            control.planned(answer)
+            control.idle(reusable)
             continue
         reusable = _attempt(boot, control, slot, order)
         if not control.wait_until_noted():
@@ -101,10 +103,10 @@ def _run(registered: Any, order: Order, keeper: SlotKeeper) -> Ending:
     os.makedirs(order.scratch, mode=0o700, exist_ok=True)
     try:
         kept = None if order.saved is None else Saved.decode(order.saved)
-    except ProtocolError as error:  # of a newer taskd, or damaged: another revision may read it
-        return unfit(None, f"its saved state cannot be read: {error}")
-    args = data.decode(order.args)
-    return run_attempt(registered, args, kept, keeper, order.version)
+        args = data.decode(order.args)
+    except ProtocolError as error:  # of a newer taskd, say: another revision's may read it
+        return unfit(Saved(registered.version), f"what it has saved cannot be read: {error}")
+    return run_attempt(registered, args, kept, keeper, submitted_at=order.version)
 
 
 def _record(slot: SlotWriter, control: Control, order: Order, ending: Ending) -> None:

@@ -14,7 +14,6 @@ from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskd.errors import NotPlainData
-from taskd.model.binding import bind
 from taskd.protocol import data
 from taskd.protocol.saved import Outcome, Saved
 from taskd.worker.aio import AsyncContext
@@ -36,8 +35,9 @@ class Ending(NamedTuple):
     ``result``: in plain-data encoding, if it succeeded. ``error``: {type, message, traceback}, if
     it failed. ``reason``: why it left, is cancelled or held, in words. ``wake``: Unix seconds, if
     it sleeps. ``progressed``: it wrote something new. ``saved``: what the next attempt begins
-    with. ``exception``: what the task raised, for tests. ``unfit``: the code cannot take what is
-    saved; another revision may.
+    with: where nothing new was written, what this one began with, as it was before migrations.
+    ``exception``: what the task raised, for tests. ``unfit``: the code cannot take what was
+    submitted and saved, and has not begun; another revision's may.
     """
 
     outcome: Outcome
@@ -56,47 +56,37 @@ def run_attempt(
     args: Mapping[str, Any],
     saved: Saved | None,
     keeper: Keeper,
-    version: int | None = None,
     *,
+    submitted_at: int | None = None,
     clock: Callable[[], float] = time.time,
     on_item: Callable[[str, Any], None] | None = None,
 ) -> Ending:
     """Run ``task`` from where ``saved`` leaves off (which is this attempt's own from here on).
 
-    ``version``: of the task function when the task was submitted; None: the code's own.
+    ``submitted_at``: the task's version then (None: the code's own). Older state is migrated.
     """
+    before = Saved(task.version) if saved is None else saved
     try:
-        fitted = fit(task, args, saved, version)
+        start = fit(task, args, saved, submitted_at)
     except Unfit as error:
-        return unfit(saved, f"{error}. {REMEDY}")
-    reason = _does_not_bind(task, fitted.args)
-    if reason is not None:
-        return unfit(saved, reason)
-    bound = fitted.args
-    journal = Journal(fitted.saved, rebase=fitted.migrated)
+        return unfit(before, str(error))
+    journal = Journal(start.saved, start.rebase)
     kind: type[Base] = AsyncContext if task.is_async else Context
     context = kind(journal, keeper, clock, on_item)
-    end = _call(task, context, bound)
+    end = _call(task, context, start.args)
     if context.held is not None:
         end = context.held  # also if the task's code caught it: what it did then proves nothing
-    return _finish(task, end, journal, keeper)
+    ending = _finish(task, end, journal, keeper)
+    return ending if ending.progressed else ending._replace(saved=before)
+
+
+def unfit(saved: Saved, why: str) -> Ending:
+    """The code here cannot take what was submitted and saved; nothing of the task has run."""
+    return Ending(Outcome.HELD, saved, reason=f"{why}. {REMEDY}", unfit=True)
 
 
 class _Returned(NamedTuple):
     value: Any
-
-
-def unfit(saved: Saved | None, reason: str) -> Ending:
-    """The code here cannot take what was submitted and saved; nothing of it has run."""
-    start = Saved(0) if saved is None else saved
-    return Ending(Outcome.HELD, start, reason=reason, unfit=True)
-
-
-def _does_not_bind(task: Task[..., Any], args: Mapping[str, Any]) -> str | None:
-    why = bind(task.entry(), args)
-    if why is None and task.takes_context and "ctx" in args:
-        why = "'ctx' cannot be an argument: the task's context has that name"
-    return None if why is None else f"its arguments no longer bind: {why}. {REMEDY}"
 
 
 def _call(

@@ -6,14 +6,13 @@ interruptibly (a wish to leave ends the wait).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from taskd.protocol.saved import Kind
 from taskd.slot.writer import SlotFull, SlotWriter
 from taskd.worker.control import FULL_RETRY, Control, Order
 from taskd.worker.interrupt import Interrupted
-from taskd.worker.journal import Move
 from taskd.worker.keeper import Wish
 
 
@@ -37,8 +36,8 @@ class SlotKeeper:
     def wants_snapshot(self) -> bool:
         return self._slot.wants_snapshot
 
-    def snapshot(self, saved: bytes, moves: Sequence[Move] = ()) -> None:
-        self._patiently(lambda: self._slot.snapshot(saved, len(moves)))
+    def snapshot(self, saved: bytes) -> None:
+        self._patiently(lambda: self._slot.snapshot(saved))
         self._control.saved(durable=True)
 
     def _patiently(self, save: Callable[[], object]) -> None:

@@ -36,6 +36,8 @@ class Numbered:
         """The index to begin at. Raises Held if this is not what ``mark`` was saved for."""
         if mark is None:
             return 0
+        if mark.moved and mark.length is None:
+            return self._set_by_a_migration(mark.cursor)
         if mark.length is None or type(mark.cursor) is not int:
             raise Held(
                 f"loop '{self._name}' was saved with a function as its source and now has a "
@@ -53,6 +55,14 @@ class Numbered:
                 f"where the task continues, is not the one it was. {REMEDY}"
             )
         return mark.cursor
+
+    def _set_by_a_migration(self, cursor: Any) -> int:
+        if type(cursor) is int and 0 <= cursor <= self.length:
+            return cursor
+        raise Held(
+            f"a migration set the cursor of loop '{self._name}' to {cursor!r:.100}: its source is "
+            f"a sequence, whose cursor is an index, from 0 to {self.length}. {REMEDY}"
+        )
 
     def entry(self) -> Mark | None:
         """What to keep before anything of the first item is kept."""
@@ -99,7 +109,7 @@ class Called:
         """The cursor to begin at. Raises Held if this is not what ``mark`` was saved for."""
         if mark is None:
             return None
-        if mark.length is not None:
+        if mark.length is not None and not mark.moved:
             raise Held(
                 f"loop '{self._name}' was saved with a sequence as its source and now has a "
                 f"function. {REMEDY}"
