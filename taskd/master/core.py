@@ -51,6 +51,7 @@ class Master:
         self.ledger = Ledger()
         self.is_serving = False
         self.is_frozen = False
+        self.is_adopting = False  # a new image, before it is decided who serves
         self._committed = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.writer = Writer(lambda: SqliteStore(places.store), self._committed)
         self.helpers: dict[int, Callable[[int], None]] = {}
@@ -88,6 +89,7 @@ class Master:
 
     def write(self, operation: Operation, done: Callable[[Applied | StoreError], None]) -> None:
         """Apply ``operation``; ``done`` is called in the loop once it is on disk (or refused)."""
+        assert not self.is_adopting, "nothing is written before it is decided who serves"
 
         def applied(outcome: Applied | StoreError) -> None:
             done(outcome)
@@ -139,6 +141,7 @@ class Master:
 
     def reap(self) -> None:
         """Look at every child that may have died."""
+        assert not self.is_adopting, "nobody is reaped before it is decided who serves"
         for pid in list(self.helpers):
             dead, status = os.waitpid(pid, os.WNOHANG)
             if dead:

@@ -53,6 +53,7 @@ class Loader:
     def load(self) -> Master:
         """Raises ProtocolError if the snapshot and the descriptors do not fit together."""
         fields = self._taken.fields
+        self.master.is_adopting = True
         self._load_listeners()
         for each in fields["revisions"]:
             self._load_revision(each)
