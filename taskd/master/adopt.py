@@ -120,6 +120,7 @@ class Adopted:
         notify.tell("READY=1", f"STATUS={master.status_line()}")
         for number in self._wishes:
             os.kill(os.getpid(), number)
+        self._master.is_adopting = False
         image.disarm()
         master.loop.run()
         master.close()
