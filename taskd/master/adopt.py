@@ -97,6 +97,7 @@ class Adopted:
     def _settle_in(self) -> None:
         """It is decided: no snapshot any more, and nobody's descriptors; and all of the time again
         until we serve, since a hang from here on is ended by the timer too."""
+        self._master.is_adopting = False
         image.arm()
         os.close(self._fd)
         marker.remove(self._master.places.state)
@@ -120,7 +121,6 @@ class Adopted:
         notify.tell("READY=1", f"STATUS={master.status_line()}")
         for number in self._wishes:
             os.kill(os.getpid(), number)
-        self._master.is_adopting = False
         image.disarm()
         master.loop.run()
         master.close()
