@@ -74,8 +74,8 @@ def _exec(master: Master, wishes: list[int]) -> None:
     try:
         steps.reach("open the descriptors")
         master.ledger.open_for_exec(also=fd)
-        image.arm()
         steps.reach("exec")
+        image.arm()
         image.replace(target.python, fd)
     finally:
         image.disarm()
