@@ -105,10 +105,10 @@ def run(
 def _arguments(
     task: Task[..., Any], args: Mapping[str, Any], saved: Saved | None
 ) -> dict[str, Any]:
-    """As they reach a worker. Those of an older version bind once they are migrated, if at all."""
+    """As they reach a worker. Those that are migrated, or were, need not bind as they are."""
     raw = data.encode(dict(args), "args", data.ARGUMENTS_LIMIT)
-    is_ours = saved is None or saved.version == task.version
-    why = task.unbound(args) if is_ours else None
+    as_given = saved is None or (saved.version == task.version and saved.args is None)
+    why = task.unbound(args) if as_given else None
     if why is not None:
         raise BadArguments(f"task '{task.name}': {why}")
     found: dict[str, Any] = data.decode(raw)

@@ -164,39 +164,6 @@ def test_the_name_of_the_built_in_task_is_taken() -> None:
     assert tasks.registry()["command"].place.count("taskd/worker/command.py") == 1
 
 
-# ── migrations ───────────────────────────────────────────────────────────────────────────────────
-
-
-def test_migrations_are_kept_by_the_version_they_take() -> None:
-    made = example()
-
-    @made.migrate(1)
-    def _(saved: Any) -> Any:
-        return saved
-
-    assert made.migrations == {1: _}
-
-
-def test_two_migrations_from_one_version_are_refused_with_both_places() -> None:
-    made = example()
-
-    @made.migrate(1)
-    def first(saved: Any) -> Any: ...
-
-    with pytest.raises(ValueError, match="two migrations from version 1") as refused:
-
-        @made.migrate(1)
-        def second(saved: Any) -> Any: ...
-
-    assert str(refused.value).count("test_tasks.py:") == 2
-
-
-@pytest.mark.parametrize("version", [0, 2, 3, "1"])
-def test_a_migration_takes_an_earlier_version(version: Any) -> None:
-    with pytest.raises((ValueError, TypeError)):
-        example().migrate(version)
-
-
 # ── the manifest ─────────────────────────────────────────────────────────────────────────────────
 
 

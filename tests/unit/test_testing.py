@@ -8,9 +8,20 @@ from typing import Any
 
 import pytest
 
-from taskd import AsyncContext, BadArguments, Context, NotPlainData, TaskHeld, task, testing
-from taskd.protocol.saved import Saved
+from taskd import (
+    AsyncContext,
+    BadArguments,
+    Context,
+    NotPlainData,
+    SavedState,
+    TaskHeld,
+    task,
+    testing,
+)
+from taskd.protocol.saved import Mark, Saved
+from taskd.tasks import make_task
 from taskd.worker.memory import Killed
+from taskd.worker.source import fingerprint
 
 
 def rows(cursor: int | None, count: int) -> Iterator[tuple[int, int]]:
@@ -227,3 +238,120 @@ def test_a_transaction_around_the_whole_loop_is_shown_to_lose_items() -> None:
 def test_what_is_saved_is_a_state_of_its_own() -> None:
     assert isinstance(WHOLE.saved, Saved)
     assert Saved.decode(WHOLE.saved.encode()) == WHOLE.saved
+
+
+# ── migrations ───────────────────────────────────────────────────────────────────────────────────
+
+
+def add_up_again(ctx: Context, count: int, factor: int) -> int:
+    for row in ctx.each("numbers", rows, count):
+        ctx.state["sum"] = ctx.state.get("sum", 0) + row
+    ctx.sleep(60, "nap")
+    return factor * int(ctx.state["sum"])
+
+
+def newer(migration: Any) -> Any:
+    made = make_task(add_up_again, name="add_up", version=2)
+    made.migrate(1)(migration)
+    return made
+
+
+def to_2(saved: SavedState) -> None:
+    saved.args.setdefault("factor", 10)
+    saved.rename("rows", "numbers")
+
+
+def old(ctx: Context, count: int) -> None:
+    for row in ctx.each("rows", rows, count):
+        ctx.state["sum"] = ctx.state.get("sum", 0) + row
+
+
+@pytest.mark.parametrize("count", range(1, 5))
+def test_what_an_older_version_saved_is_migrated(count: int) -> None:
+    part = testing.run(old, {"count": 5}, interrupt_after=("rows", count))
+    rest = testing.run(newer(to_2), {"count": 5}, resume_from=part.saved)
+    assert rest.result == 100
+    assert part.items["rows"] + rest.items.get("numbers", []) == [0, 1, 2, 3, 4]
+    assert (rest.saved.version, rest.attempts) == (2, 3)
+    assert part.saved.version == 1
+
+
+def test_what_was_saved_stands_until_the_migrated_task_saves() -> None:
+    part = testing.run(old, {"count": 5}, interrupt_after=("rows", 2))
+    killed = testing.run(newer(to_2), {"count": 5}, resume_from=part.saved, kill_at=("numbers", 3))
+    assert (killed.killed, killed.saved) == (True, part.saved)
+    once = testing.run(
+        newer(to_2), {"count": 5}, resume_from=part.saved, interrupt_after=("numbers", 3)
+    )
+    assert once.saved.args == {"count": 5, "factor": 10}
+    assert testing.run(newer(to_2), {"count": 5}, resume_from=once.saved).result == 100
+
+
+def test_arguments_that_were_submitted_to_an_older_version_are_migrated() -> None:
+    run = testing.run(newer(to_2), {"count": 5}, submitted_at=1)
+    assert (run.result, run.attempts) == (100, 2)
+    with pytest.raises(BadArguments, match="missing argument 'factor'"):
+        testing.run(newer(to_2), {"count": 5})
+
+
+def test_a_migration_that_fails_holds_the_task() -> None:
+    def fails(saved: SavedState) -> None:
+        raise KeyError("lines")
+
+    part = testing.run(old, {"count": 5}, interrupt_after=("rows", 2))
+    with pytest.raises(TaskHeld, match=r"from version 1 to 2 \(fails, .*raised KeyError: 'lines'"):
+        testing.run(newer(fails), {"count": 5}, resume_from=part.saved)
+    with pytest.raises(TaskHeld, match="saved by version 2, this code is version 1"):
+        state = Saved(2)
+        state.state["sum"] = 1
+        testing.run(old, {"count": 5}, resume_from=state)
+
+
+# ── a cursor that a migration has set, and the kinds of sources ──────────────────────────────────
+
+
+def resumed(source: Any, mark: Mark, **change: Any) -> list[Any]:
+    """The items that a loop over ``source`` still does after a migration has set its cursor."""
+
+    def job(ctx: Context) -> None:
+        for _ in ctx.each("new", source):
+            pass
+
+    def move(saved: SavedState) -> None:
+        saved.cursors["new"] = change.get("cursor", saved.cursors["old"])
+        del saved.cursors["old"]
+
+    made = make_task(job, name="job", version=2)
+    made.migrate(1)(move)
+    state = Saved(1)
+    state.cursors["old"] = mark
+    return testing.run(made, resume_from=state).items.get("new", [])
+
+
+def numbers(cursor: int | None) -> Iterator[tuple[int, int]]:
+    return rows(cursor, 4)
+
+
+SEQUENCE = Mark(2, 2, 4, 4, fingerprint(2))
+
+
+def test_a_renamed_loop_goes_on_and_a_finished_one_is_not_entered_again() -> None:
+    assert resumed([0, 1, 2, 3], SEQUENCE) == [2, 3]
+    assert resumed(numbers, Mark(2, 2)) == [2, 3]
+    for source in ([0, 1, 2, 3], numbers):
+        assert resumed(source, Mark(None, 4, finished=True)) == []
+
+
+def test_a_renamed_loop_over_a_sequence_still_notices_that_it_changed() -> None:
+    with pytest.raises(TaskHeld, match="the sequence of loop 'new' changed"):
+        resumed([0, 1, 9, 3], SEQUENCE)
+
+
+def test_a_migration_answers_for_the_cursor_that_it_sets_whatever_the_source_was() -> None:
+    assert resumed(numbers, SEQUENCE) == [2, 3]
+    assert resumed([0, 1, 2, 3], Mark("two", 2), cursor=2) == [2, 3]
+    assert resumed([0, 1, 2, 3, 4, 5], SEQUENCE, cursor=3) == [3, 4, 5]
+    assert resumed([0, 1, 2, 3], SEQUENCE, cursor=4) == []
+    for wrong in (5, -1, "two", True):
+        with pytest.raises(TaskHeld, match="a migration set the cursor of loop 'new' to"):
+            resumed([0, 1, 2, 3], SEQUENCE, cursor=wrong)
