@@ -73,7 +73,7 @@ class AsyncContext(Base):
             path = self._journal.reserve("step", name)
             if self._journal.is_kept(path):
                 return self._journal.result(path)
-            self._leave_if_asked()
+            self._leave_between_items()
             try:
                 check_function(name, fn)
                 with self._journal.within(f"step '{name}'"):
@@ -109,7 +109,7 @@ class AsyncContext(Base):
         """As ``Context.sleep``; other asyncio tasks go on meanwhile."""
         with self._call("ctx.sleep"):
             if await self._wait(self._time_to_sleep(seconds, name)):
-                self._leave_if_asked()
+                self._leave_between_items()
 
     async def _wait(self, seconds: float) -> bool:
         """``keeper.wait`` in a thread, which ends at once if this is cancelled."""

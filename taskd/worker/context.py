@@ -6,9 +6,10 @@ in ``aio`` share.
 
 Invariants
     * A step's result is saved, synced, and read back before the task gets it.
-    * A task leaves only inside ``step`` (before it starts), ``checkpoint``, ``sleep`` and where a
-      loop asks for its next item, after that item is saved. A loop does not leave before its
-      first item, so that every attempt can get on.
+    * A task leaves only inside ``checkpoint``, where a loop asks for its next item (after the one
+      before is saved), and, outside of loops, in ``sleep`` and before a ``step``: so that no item's
+      body is left half done, and done again. A loop does not leave before its first item, so that
+      every attempt can get on. A cancelled task leaves in any of these calls.
     * Once it was told to leave, each further such call tells it again.
 """
 
@@ -149,6 +150,13 @@ class Base:
         if wish is not None:
             raise Interrupted(wish.why)
 
+    def _leave_between_items(self) -> None:
+        """A safe point outside of loops. In an item's body it is one for a cancel alone: what the
+        body did so far is not saved, and a task that left here would do it again."""
+        wish = self._keeper.wish()
+        if wish is not None and (wish.kind == "cancel" or not self._journal.loops):
+            raise Interrupted(wish.why)
+
     def _write(self, moves: list[Move]) -> None:
         if moves and self._journal.rebase:
             self._keeper.snapshot(self._journal.saved.encode())
@@ -180,7 +188,7 @@ class Base:
         if not self._journal.is_kept(path):
             raw = data.encode(self._clock() + seconds)
             self._write(self._journal.step(path, raw))
-        self._leave_if_asked()
+        self._leave_between_items()
         wake = self._journal.wake_time(path)
         left = wake - self._clock()
         if left > SHORT_SLEEP:
@@ -234,7 +242,7 @@ class Context(Base):
             path = self._journal.reserve("step", name)
             if self._journal.is_kept(path):
                 return self._journal.result(path)  # type: ignore[no-any-return]
-            self._leave_if_asked()
+            self._leave_between_items()
             try:
                 check_function(name, fn)
                 with self._journal.within(f"step '{name}'"):
@@ -271,14 +279,17 @@ class Context(Base):
             self._checkpoint()
 
     def sleep(self, seconds: float, name: str | None = None) -> None:
-        """Sleep, but leave at once when asked to.
+        """Sleep, but no longer than until the task is asked to leave.
+
+        Outside of loops the task then leaves here; in a loop's body the sleep is cut short, and
+        the task leaves once the item is saved: its body is not run twice.
 
         With a ``name``, and outside of any loop, the time to wake is kept, and a sleep of more
         than a second frees the worker: the task continues at that time in a new attempt.
         """
         with self._call("ctx.sleep"):
             if self._keeper.wait(self._time_to_sleep(seconds, name)):
-                self._leave_if_asked()
+                self._leave_between_items()
 
 
 class Each(Generic[T]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -123,3 +123,40 @@ def test_a_snapshot_is_written_when_it_is_wanted_and_says_the_same() -> None:
     ending = attempt(job, keeper=keeper)
     assert kinds(keeper).count(Kind.SNAPSHOT) > 3
     assert keeper.rebuild(None) == ending.saved
+
+
+def after_its_effect(
+    sleeps: Callable[[Context], None], keeper: MemoryKeeper, kind: str
+) -> tuple[Outcome, list[str], int | None]:
+    """A loop whose item has its effect, is asked to leave, and then calls ``sleeps``."""
+    effects: list[str] = []
+
+    def job(ctx: Context) -> None:
+        for row in ctx.each("rows", rows):
+            effects.append(row)
+            if row == "row 1":
+                keeper.ask(kind)
+            sleeps(ctx)
+
+    ending = attempt(job, keeper=keeper)
+    mark = keeper.rebuild(None).cursors.get("rows")
+    return ending.outcome, effects, None if mark is None else mark.cursor
+
+
+WITHIN_AN_ITEM: dict[str, Callable[[Context], None]] = {
+    "a sleep": lambda ctx: ctx.sleep(3600),
+    "a named sleep": lambda ctx: ctx.sleep(3600, "pause"),
+    "a step": lambda ctx: ctx.step("look", lambda: 1),
+}
+
+
+@pytest.mark.parametrize("where", WITHIN_AN_ITEM)
+def test_an_item_whose_effect_is_done_is_not_left_and_done_again(where: str) -> None:
+    left, effects, cursor = after_its_effect(WITHIN_AN_ITEM[where], MemoryKeeper(), "leave")
+    assert (left, effects, cursor) == (Outcome.LEFT, ["row 0", "row 1"], 2)
+
+
+@pytest.mark.parametrize("where", WITHIN_AN_ITEM)
+def test_a_cancelled_task_leaves_within_an_item(where: str) -> None:
+    left, effects, cursor = after_its_effect(WITHIN_AN_ITEM[where], MemoryKeeper(), "cancel")
+    assert (left, effects, cursor) == (Outcome.CANCELLED, ["row 0", "row 1"], 1)
