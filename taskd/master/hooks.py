@@ -16,6 +16,7 @@ Invariant: no exec while a command of ours runs, since the next image would not 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -119,6 +120,13 @@ class Command:
         self._deadline.cancel()
         self._close()
         if self._pid in self._master.helpers:
+            self._kill()
+
+    def _kill(self) -> None:
+        """Its group first, which needs no descriptor: we may have none left."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
             tree.kill_session(self._pid)
 
     def _finish(self, failure: str | None) -> None:
@@ -135,7 +143,7 @@ class Command:
 
     def _ended(self, status: int) -> None:
         """It was reaped; what it left behind must not hold the pipe, nor outlive it."""
-        tree.kill_session(self._pid)
+        self._kill()
         self._finish(_failure(status))
 
     def _on_ready(self, _: int) -> None:

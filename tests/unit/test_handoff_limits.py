@@ -1,0 +1,140 @@
+"""What the deploy's limits and hooks reckon with, and what of them crosses an exec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench import Bench
+from forked import in_child
+
+from taskd.master import capacity, hooks
+from taskd.master.dump import dump
+from taskd.master.load import Loader
+from taskd.model.revision import RevisionState
+from taskd.model.upgrade import Phase
+from taskd.upgrade import snapshot
+
+OLDER = ("draining_since", "hook", "after_drain")
+"""Fields that a taskd before these features does not write."""
+
+
+def carried(tmp_path: Path, leave_out: tuple[str, ...] = ()) -> tuple[float, str, str | None]:
+    """What a loaded snapshot says of a revision that drains, the hook's output, and what is due."""
+
+    def under_test() -> tuple[float, str, str | None]:
+        master = Bench(tmp_path).master
+        revision = next(iter(master.revisions))
+        revision.state, revision.draining_since = RevisionState.DRAINING, 1234.5
+        master.deploy.target, master.deploy.hook = revision, "said “ö”\n"
+        master.after_drain.previous = "/srv/r0"
+        taken = snapshot.decode(dump(master, [], Phase.ADOPTING))
+        for fields in (taken.fields, taken.fields["deploy"], *taken.fields["revisions"]):
+            for name in leave_out:
+                fields.pop(name, None)
+        loaded = Loader(taken).load()
+        began = next(iter(loaded.revisions)).draining_since
+        return began, loaded.deploy.hook, loaded.after_drain.previous
+
+    found: tuple[float, str, str | None] = in_child(under_test)
+    return found
+
+
+def test_limits_and_hooks_cross_an_exec(tmp_path: Path) -> None:
+    assert carried(tmp_path) == (1234.5, "said “ö”\n", "/srv/r0")
+
+
+def test_a_snapshot_without_them_drains_from_now_and_has_nothing_due(tmp_path: Path) -> None:
+    began, hook, due = carried(tmp_path, OLDER)
+    assert began > 1_600_000_000
+    assert (hook, due) == ("", None)
+
+
+def test_a_limit_is_reckoned_from_the_time_that_was_carried(bench: Bench) -> None:
+    """Long over for one revision, not for the other."""
+    bench.submit()
+    worker = bench.fork()
+    order = bench.run(worker)
+    master = bench.master
+    old = bench.revision
+    new = master.revisions._new(f"{old.path}-new", master.config.app)
+    new.tasks, new.state = dict(old.tasks), RevisionState.PROVEN
+    master.revisions.confirm(new)
+    daemon = master.config.daemon._replace(drain_limit=3600.0)
+    master.config = master.config._replace(daemon=daemon)
+    master.drain_limit.look()
+    for _ in range(5):
+        bench.turn()
+    assert not worker.of("leave")
+    old.draining_since -= 3600.0
+    master.drain_limit.look()
+    asked = bench.until(lambda: worker.of("leave"))[0]
+    assert (asked["task"], asked["attempt"]) == (order["task"], order["attempt"])
+    assert asked["why"] == "r1 has drained for longer than drain_limit (3600 s)"
+
+
+def test_a_revision_that_is_promoted_again_drains_no_more(bench: Bench) -> None:
+    revisions = bench.master.revisions
+    new = revisions._new("/srv/r2", bench.master.config.app)
+    new.state = RevisionState.PROVEN
+    revisions.confirm(new)
+    assert bench.revision.draining_since > 0
+    revisions.confirm(bench.revision)
+    assert bench.revision.draining_since == 0
+    assert new.draining_since > 0
+
+
+@pytest.mark.parametrize(("concurrency", "workers"), [(1, 1), (20, 20), (1_000_000, 32)])
+def test_the_memory_of_a_new_revision_is_a_zygote_and_a_bounded_number_of_workers(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, concurrency: int, workers: int
+) -> None:
+    def like(pid: int | None) -> int:
+        assert pid == bench.revision.pid
+        return 50_000_000
+
+    monkeypatch.setattr(capacity.memory, "alone", like)
+    settings = bench.master.config._replace(queues={"default": concurrency})
+    assert capacity.needed(bench.master, settings) == 50_000_000 + workers * capacity.WORKER
+
+
+def test_a_place_that_is_taken_needs_no_worker_more(bench: Bench) -> None:
+    settings = bench.master.config._replace(queues={"default": 4, "other": 2})
+    bench.submit()
+    bench.run(bench.fork())
+    bench.revision.pid, pid = None, bench.revision.pid
+    assert capacity.needed(bench.master, settings) == 5 * capacity.WORKER
+    bench.revision.pid = pid
+
+
+def free(monkeypatch: pytest.MonkeyPatch, size: int | None) -> None:
+    monkeypatch.setattr(capacity.memory, "available", lambda: size)
+    monkeypatch.setattr(capacity, "needed", lambda *_: 10)
+
+
+@pytest.mark.parametrize(("size", "fits"), [(None, True), (110, True), (109, False)])
+def test_the_reserve_must_be_left_to_the_byte(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, size: int | None, fits: bool
+) -> None:
+    free(monkeypatch, size)
+    app = bench.master.config.app._replace(memory_reserve=100)
+    settings = bench.master.config._replace(app=app)
+
+    def check() -> Any:
+        return capacity.check(bench.master, settings, "/srv/r2")
+
+    if fits:
+        assert check() is None
+    else:
+        with pytest.raises(capacity.DeployRefused, match="memory_reserve"):
+            check()
+
+
+def test_output_is_kept_whole_up_to_its_bound_and_then_its_end() -> None:
+    output = hooks.Output()
+    output.take(b"a" * hooks.OUTPUT)
+    assert output.text() == "a" * hooks.OUTPUT
+    output.take(b"bc\xff")
+    assert output.text() == (
+        "(3 bytes before this were dropped)\n" + "a" * (hooks.OUTPUT - 3) + "bc\ufffd"
+    )
