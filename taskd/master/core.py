@@ -37,6 +37,9 @@ from taskd.store.writer import Writer
 
 CONTROL, SUBMIT, WORKER = "control.sock", "submit.sock", "worker.sock"
 
+STRAYS_AGAIN = 0.5
+"""Seconds between two looks at what died and was not ours, while looking fails."""
+
 CLOSE_WITHIN = 10.0
 """Seconds that the store has to close at the daemon's end."""
 
@@ -162,7 +165,13 @@ class Master:
         """Orphans of orphans that became our children and are dead: only their zombies are left."""
         known = {w.pid for w in self.workers} | {r.pid for r in self.revisions}
         known |= self.helpers.keys()
-        for pid in tree.children():
+        try:
+            found = tree.children()
+        except OSError as error:  # out of descriptors: the zombies can wait
+            log.warning("cannot look for strays", why=error.strerror)
+            self.loop.after(STRAYS_AGAIN, self.reap)
+            return
+        for pid in found:
             if pid not in known:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
