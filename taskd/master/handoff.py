@@ -15,6 +15,7 @@ from taskd.errors import DeployRefused, StoreError
 from taskd.master.dump import dump
 from taskd.model.table import after
 from taskd.model.upgrade import PHASES, Step
+from taskd.posix import limits
 from taskd.systemd import notify
 from taskd.upgrade import image, marker, snapshot, steps
 
@@ -90,6 +91,7 @@ def _undo(master: Master, caught: set[int]) -> None:
     for number in caught:
         os.kill(os.getpid(), number)  # taken out of the pipe, and not acted on
     try:
-        master.writer.start()
+        with limits.every_descriptor():
+            master.writer.start()
     except StoreError as error:
         raise StoreLostError(f"the store cannot be opened again: {error}") from error

@@ -1,0 +1,22 @@
+"""How many descriptors this process may have.
+
+Imported before they run out: importing anything needs one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def every_descriptor() -> Iterator[None]:
+    """In the body, as many descriptors as there may be at most (the hard limit); after it those
+    that are open stay so. For what must not fail for want of one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
