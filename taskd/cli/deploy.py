@@ -198,6 +198,8 @@ def _planned(found: plan.Plan, allow_held: bool) -> int:
 
 
 def _remarked(answer: Answer) -> int:
+    for line in (answer.get("hook") or "").splitlines():
+        _say(f"before: {line}")
     for remark in plan.remarks(answer["plan"]) if answer.get("plan") else []:
         _say(remark)
     return outcome.DONE

@@ -48,6 +48,15 @@ def test_a_deploy_that_holds_tasks_says_which_and_why(run: Run, daemon: Daemon) 
     assert deploys(daemon) == [{"allow_held": True}]
 
 
+def test_what_the_hook_before_wrote_is_shown_beside_the_verdict(run: Run, daemon: Daemon) -> None:
+    daemon.answers["reload"] = lambda fields: ANSWER | {"hook": "added\n\x1b[1mone column\n"}
+    assert run("reload") == (
+        0,
+        LINE,
+        "taskctl: before: added\ntaskctl: before: \\x1b[1mone column\n",
+    )
+
+
 def test_reload_json_is_the_verdict_with_its_plan(run: Run, daemon: Daemon) -> None:
     daemon.answers["reload"] = lambda fields: ANSWER
     status, out, err = run("reload", "--json")
