@@ -6,6 +6,7 @@ old master left is untouched. From then on the way is forward.
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
 import time
@@ -36,6 +37,8 @@ def main(fd: int) -> int:
     _confirm(master)
     image.disarm()
     _go_on(master, taken.fields["wishes"])
+    gc.freeze()  # what is here now stays: ``__main__`` has kept the collector away from it
+    gc.enable()
     master.loop.run()
     master.close()
     return 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
 import socket
 from collections.abc import Iterator
@@ -151,7 +150,7 @@ class Workers:
         coming = self._count(revision, WorkerState.ASKED, WorkerState.STARTING)
         asked = self._count(revision, WorkerState.ASKED)
         for _ in range(min(self._wanted.get(revision, 0) - coming, FORKS_AT_ONCE - asked)):
-            worker = Worker(secrets.token_bytes(16), revision)
+            worker = Worker(os.urandom(16), revision)
             self._all[worker.id] = worker
             revision.channel.send({"type": "fork", "worker": worker.id})
 
