@@ -2,8 +2,8 @@
 
 Runs in a child of the zygote. Its slot is there before it is announced idle; an attempt's END
 stands in the slot before the master hears of it (and is synced where the master does not); the
-slot is reset only once the master has noted that end. A worker whose master is lost finishes its task, leaves END in its slot and
-exits; a task that it had not begun it drops.
+slot is reset only once the master has noted that end. A worker whose master is lost finishes its
+task, leaves END in its slot and exits; a task that it had not begun it drops.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from taskd.errors import ProtocolError
 from taskd.posix import process, tree
 from taskd.protocol import data
 from taskd.protocol.boot import Boot
@@ -42,7 +43,7 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
     control = Control(channel, slot)
     control.greet(worker, who, slot.name)
     control.start()
-    _serve(boot, control, slot)
+    _serve(boot, control, slot, frozenset(tree.children()))
     sys.stdout.flush()
     os._exit(0)
 
@@ -58,11 +59,12 @@ def _fresh_start() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def _serve(boot: Boot, control: Control, slot: SlotWriter) -> None:
+def _serve(boot: Boot, control: Control, slot: SlotWriter, spared: frozenset[int]) -> None:
+    """``spared``: processes that the app started at import (in a worker that was not forked)."""
     reusable = True
     control.idle(reusable)
     while (order := control.next_order()) is not None:
-        reusable = _attempt(boot, control, slot, order)
+        reusable = _attempt(boot, control, slot, order, spared)
         if not control.wait_until_noted():
             slot.sync()
             return  # END stays in the slot for the next master, also over a power cut
@@ -71,7 +73,9 @@ def _serve(boot: Boot, control: Control, slot: SlotWriter) -> None:
     slot.remove()
 
 
-def _attempt(boot: Boot, control: Control, slot: SlotWriter, order: Order) -> bool:
+def _attempt(
+    boot: Boot, control: Control, slot: SlotWriter, order: Order, spared: frozenset[int]
+) -> bool:
     """Run one attempt to its END record. Returns whether this process may run another."""
     registered = registry()[order.name]
     begun = {
@@ -86,14 +90,18 @@ def _attempt(boot: Boot, control: Control, slot: SlotWriter, order: Order) -> bo
     threads = threading.active_count()
     with output.into(order.log), _environment(boot, order):
         ending = _run(registered, order, keeper)
-        left_behind = tree.kill_all()
+        left_behind = tree.kill_all(spared)
     _record(slot, control, order, ending)
     return not left_behind and threading.active_count() <= threads
 
 
 def _run(registered: Any, order: Order, keeper: SlotKeeper) -> Ending:
     os.makedirs(order.scratch, mode=0o700, exist_ok=True)
-    kept = None if order.saved is None else Saved.decode(order.saved)
+    try:
+        kept = None if order.saved is None else Saved.decode(order.saved)
+    except ProtocolError as error:
+        reason = f"its saved state cannot be read: {error}"
+        return Ending(Outcome.HELD, Saved(registered.version), reason=reason)
     args = data.decode(order.args)
     return run_attempt(registered, args, kept, keeper)
 
