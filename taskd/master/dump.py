@@ -46,6 +46,7 @@ def dump(master: Master, wishes: list[int], phase: Phase) -> bytes:
             "callers": [[each.client, each.request] for each in deploy.callers],
         },
         "wishes": wishes,
+        "not_ours": sorted(master.not_ours),
         "note": master.note,
     }
     return snapshot.encode(fields, carried)

@@ -63,6 +63,7 @@ class Loader:
             self._load_client(each)
         self._load_deploy(fields["deploy"])
         self.master.note = fields["note"]
+        self.master.not_ours = frozenset(fields.get("not_ours", ()))
         if self._unclaimed:
             raise ProtocolError(f"descriptors that nobody claims: {', '.join(self._unclaimed)}")
         return self.master

@@ -19,7 +19,7 @@ from taskd.master.core import CONTROL, SUBMIT, WORKER, Master
 from taskd.master.deploy import PROVE_WITHIN
 from taskd.master.ledger import Kind
 from taskd.master.revisions import Revision
-from taskd.posix import locks, process, sockets
+from taskd.posix import locks, process, sockets, tree
 from taskd.revision import release
 from taskd.systemd import notify
 from taskd.upgrade import confirmed
@@ -60,8 +60,10 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     _disown_inherited()
     lock = _lock(places.lock)
     chosen = _choose(places.confirmed, settings, release_path)
+    before = frozenset(tree.children())
     process.become_subreaper()
     master = Master(settings, places)
+    master.not_ours = before
     master.ledger.add(lock, Kind.LOCK, "lock")
     access = settings.access
     submit_mode = 0o666 if access.submit_groups or access.admin_groups else 0o600

@@ -381,9 +381,7 @@ class Workers:
     def _sweep(self, worker: Worker) -> None:
         """Kill what it left behind: its session, and the orphans that became our children."""
         tree.kill_session(worker.pid)
-        spared = {w.pid for w in self._all.values()} - {worker.pid}
-        spared |= {r.pid for r in self._master.revisions if r.pid is not None}
-        tree.kill_all(spared)
+        tree.kill_all(self._master.kept_children() - {worker.pid})
 
     def kill(self, worker: Worker, why: str) -> None:
         """End it by force; its task is shown as interrupted for that reason, never as failed."""
