@@ -286,6 +286,8 @@ class _Wire:
             self._reset()
         news = self._news[asked] = asyncio.Event()
         self._session.ask(asked)
+        if asked.is_over:
+            news.set()
         self._send()
         if self._pump is None or self._pump.done():
             self._pump = asyncio.create_task(self._run(), name="taskd client")

@@ -133,7 +133,8 @@ class Client:
         the command ``[hooks] before`` wrote; ``plan`` tells what becomes of the tasks: {target,
         running: [{task, name, revision, verdict, why}…], waiting: [{name, version, shape,
         count, verdict, why}…], warnings}, a verdict being "finishes", "moves", "continues" or
-        "held". With ``plan`` nothing is changed, and {plan} alone is the answer. A deploy that would hold a task is refused, unless ``allow_held``.
+        "held". With ``plan`` nothing is changed, and {plan} alone is the answer. A deploy that
+        would hold a task is refused, unless ``allow_held``.
 
         Raises DeployRefused with the reason, or Error if the connection is lost before the
         verdict: it is not asked for twice. One that is left before (by Ctrl-C, say) is given up.

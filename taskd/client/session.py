@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from taskd.errors import Error, NoDaemon, ProtocolError
+from taskd.errors import Error, NoDaemon, ProtocolError, Refused
+from taskd.protocol.client import LOWEST
 from taskd.protocol.client_side import (
     ClientSide,
     End,
@@ -22,7 +23,7 @@ from taskd.protocol.client_side import (
     Reply,
     Welcome,
 )
-from taskd.protocol.operations import STREAMS
+from taskd.protocol.operations import STREAMS, needs
 
 NOT_REPEATED = frozenset(("reload", "rollback"))
 """Operations that are not sent again: what became of the first is unknown, and a second rollback
@@ -97,9 +98,12 @@ class Asked:
 class Session:
     """All requests of one client, over one connection after the other.
 
-    After each call, send what ``to_send`` gives. Invariants: ``_waiting`` has the requests that
-    are not over and wanted, in the order of asking; ``_sent`` those of the current connection
-    that are not over, wanted or not, by their ids there.
+    After each call, send what ``to_send`` gives. A request that takes a newer version of the
+    protocol than the first is held back until the daemon has told its own, and those asked after
+    it as well; a daemon that is too old is not asked. Invariants: ``_waiting`` has the requests
+    that are not over and wanted, in the order of asking; ``_sent`` those of the current connection
+    that are not over, wanted or not, by their ids there; ``_held_back`` those that wait for its
+    welcome.
     """
 
     def __init__(self) -> None:
@@ -107,6 +111,7 @@ class Session:
         self._out: list[bytes] = []
         self._waiting: dict[Asked, None] = {}
         self._sent: dict[int, Asked] = {}
+        self._held_back: list[Asked] = []
         self.welcome: Welcome | None = None
 
     @property
@@ -122,16 +127,17 @@ class Session:
 
     def connected(self) -> None:
         """There is a new connection: all that waits goes out."""
-        self._side = ClientSide()
+        self._side, self.welcome = ClientSide(), None
         self._out.append(self._side.hello())
         for asked in self._waiting:
-            self._send(self._side, asked)
+            self._hold_or_send(self._side, asked)
 
     def ask(self, asked: Asked) -> None:
-        """Take in a request; it goes out now or with the next connection."""
+        """Take in a request; it goes out now, with the daemon's welcome or with the next
+        connection. It is over at once if the daemon is known to be too old for it."""
         self._waiting[asked] = None
         if self._side is not None:
-            self._send(self._side, asked)
+            self._hold_or_send(self._side, asked)
 
     def drop(self, asked: Asked) -> None:
         """Nobody waits for it any more; an open stream is stopped."""
@@ -143,6 +149,7 @@ class Session:
         """The connection is gone; those that are over because of it."""
         self._side = None
         self._sent.clear()
+        self._held_back.clear()
         self._out.clear()
         over = []
         for asked in list(self._waiting):
@@ -171,6 +178,7 @@ class Session:
                 return self.fail(event.error)
             if isinstance(event, Welcome):
                 self.welcome = event
+                news |= dict.fromkeys(self._send_held_back(side))
             elif event.id in self._sent:  # else the answer to a stop
                 news[self._deliver(self._sent[event.id], event)] = None
         return list(news)
@@ -193,6 +201,23 @@ class Session:
             self._finish(asked)
         elif asked not in self._waiting:
             self._stop(asked)  # dropped before it was open
+
+    def _hold_or_send(self, side: ClientSide, asked: Asked) -> None:
+        version, what = needs(asked.op, asked.fields)
+        if self.welcome is None and (self._held_back or version > LOWEST):
+            self._held_back.append(asked)
+        elif self.welcome is not None and version > self.welcome.version:
+            self._finish(asked, _too_old(self.welcome.taskd, what))
+        else:
+            self._send(side, asked)
+
+    def _send_held_back(self, side: ClientSide) -> list[Asked]:
+        """The daemon has told its version; gives those that are over because it is too old."""
+        held, self._held_back = self._held_back, []
+        wanted = [asked for asked in held if asked in self._waiting]
+        for asked in wanted:
+            self._hold_or_send(side, asked)
+        return [asked for asked in wanted if asked.is_over]
 
     def _send(self, side: ClientSide, asked: Asked) -> None:
         asked.number, data = side.request(asked.op, asked.fields)
@@ -286,6 +311,13 @@ def still_running(tasks: Sequence[int]) -> TimeoutError:
     shown = ", ".join(map(str, tasks[:10]))
     more = f" and {len(tasks) - 10} more" if len(tasks) > 10 else ""
     return TimeoutError(f"not ended in time, and going on: task {shown}{more}")
+
+
+def _too_old(taskd: str, what: str) -> Refused:
+    return Refused(
+        f"the daemon that runs is taskd {taskd}, which has no {what}; nothing was asked of it. "
+        "Restart it with the taskd of this client first"
+    )
 
 
 def _unknown_outcome(op: str) -> Error:

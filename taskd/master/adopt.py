@@ -7,6 +7,7 @@ is forward.
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
 import time
@@ -122,6 +123,8 @@ class Adopted:
         for number in self._wishes:
             os.kill(os.getpid(), number)
         image.disarm()
+        gc.freeze()  # what is here now stays: ``takeover.first`` kept the collector away from it
+        gc.enable()
         master.loop.run()
         master.close()
         return 0

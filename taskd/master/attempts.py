@@ -199,7 +199,7 @@ class Attempts:
         """It says that it never began this attempt."""
         running = worker.running
         if running is not None and (message["task"], message["attempt"]) == _attempt(running):
-            facts = Facts(None, False, asked="its worker never began it")
+            facts = Facts("unbegun", False, reason="its worker never began it")
             self.settle(running, facts, lambda _: None)
 
     def on_death(self, worker: Worker, status: int | None) -> None:
@@ -240,7 +240,7 @@ class Attempts:
         begin = content.begin
         if begin is None or (begin["task"], begin["attempt"]) != _attempt(running):
             why = asked or "its worker was gone before it began"
-            self.settle(running, Facts(None, False, asked=why), done)
+            self.settle(running, Facts("unbegun", False, reason=why), done)
         elif content.damage is not None:
             reason = f"its slot is damaged: {content.damage}"
             self.settle(running, Facts("held", False, reason=reason), done)

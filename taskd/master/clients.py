@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from taskd.master.core import Master
 
 MAX_CLIENTS = 2000
-"""Connections at a time; more wait in the backlog."""
+"""Connections at a time, and half of the descriptors at most; more wait in the backlog."""
 
 
 class Client:
@@ -191,8 +191,8 @@ class Clients:
         self._accept(listener, is_control=False)
 
     def _accept(self, listener: socket.socket, is_control: bool) -> None:
-        if len(self._all) >= MAX_CLIENTS:
-            raise OSError(errno.EMFILE, f"{MAX_CLIENTS} clients are connected; others wait")
+        if len(self._all) >= most_clients():
+            raise OSError(errno.EMFILE, f"{len(self._all)} clients are connected; others wait")
         if self.is_paused:
             return
         with contextlib.suppress(BlockingIOError):
@@ -245,6 +245,14 @@ def _send_away(sock: socket.socket, error: NotAllowed) -> None:
     with sock, contextlib.suppress(OSError):
         sock.setblocking(False)
         sock.send(protocol.farewell(error))
+
+
+def most_clients() -> int:
+    """So many that workers, slots and files find descriptors however many clients connect."""
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CLIENTS if soft == resource.RLIM_INFINITY else min(MAX_CLIENTS, soft // 2)
 
 
 def may_use(sock: socket.socket, peer: sockets.Peer, groups: list[str]) -> bool:

@@ -55,6 +55,8 @@ class Master:
         self.is_serving = False
         self.is_frozen = False
         self.is_adopting = False  # a new image, before it is decided who serves
+        self.not_ours: frozenset[int] = frozenset()  # children that we had before we began
+        self._has_orphans = False  # a zygote died: what it kept an eye on may be among our children
         self._committed = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.writer = Writer(lambda: SqliteStore(places.store), self._committed)
         self.helpers: dict[int, Callable[[int], None]] = {}
@@ -157,15 +159,19 @@ class Master:
                     if dead:
                         self.workers.hear_last_words(dead, self.listeners[WORKER])
                         self.revisions.on_death(revision, status)
+                        self._has_orphans = True
         self.workers.reap_ours()
         self._reap_strays()
         self.stop.on_change()
 
     def _reap_strays(self) -> None:
-        """Orphans of orphans that became our children and are dead: only their zombies are left."""
-        known = {w.pid for w in self.workers} | {r.pid for r in self.revisions}
-        known |= self.helpers.keys()
+        """Whatever became our child without being a worker: reaped; killed if a zygote has died,
+        which kept its workers' leftovers (and the app's own processes) until then."""
+        known = self.kept_children()
         try:
+            if self._has_orphans:
+                self._has_orphans = tree.strike(known)
+                return
             found = tree.children()
         except OSError as error:  # out of descriptors: the zombies can wait
             log.warning("cannot look for strays", why=error.strerror)
@@ -175,6 +181,11 @@ class Master:
             if pid not in known:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
+
+    def kept_children(self) -> set[int]:
+        """Children that are no leftovers: workers, zygotes, helpers, and what was there before us."""
+        pids = {w.pid for w in self.workers} | {r.pid for r in self.revisions if r.pid is not None}
+        return pids | self.not_ours | self.helpers.keys()
 
     def kill(self, pid: int | None) -> None:
         if pid is not None:

@@ -132,7 +132,7 @@ class Dispatch:
     def _start(self, row: Row, running: Running, worker: Worker) -> None:
         """The claim is committed: send the task, unless its worker died meanwhile."""
         if worker.state is not WorkerState.CLAIMED:
-            facts = Facts(None, False, asked="its worker was gone before it began")
+            facts = Facts("unbegun", False, reason="its worker was gone before it began")
             self._master.attempts.settle(running, facts, _nothing)
             return
         try:

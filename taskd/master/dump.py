@@ -48,6 +48,7 @@ def dump(master: Master, wishes: list[int], phase: Phase) -> bytes:
             "hook": carried.put(deploy.hook.encode()),
         },
         "wishes": wishes,
+        "not_ours": sorted(master.not_ours),
         "note": master.note,
         "after_drain": master.after_drain.previous,
         "rejected": [list(each) for each in master.revisions.rejected],

@@ -69,6 +69,7 @@ class Loader:
         self.master.note = fields["note"]
         self.master.after_drain.previous = fields.get("after_drain")
         self.master.revisions.rejected = [Rejected(*each) for each in fields.get("rejected", [])]
+        self.master.not_ours = frozenset(fields.get("not_ours", ()))
         if self._unclaimed:
             raise ProtocolError(f"descriptors that nobody claims: {', '.join(self._unclaimed)}")
         return self.master

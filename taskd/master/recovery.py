@@ -140,7 +140,7 @@ def _settle(master: Master, running: Running, slot: str, death: str, asked: str 
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         why = asked or "its worker was gone before it began"
-        master.attempts.settle(running, Facts(None, False, asked=why), recorded)
+        master.attempts.settle(running, Facts("unbegun", False, reason=why), recorded)
         return
     try:
         master.attempts.end_from_slot(running, fd, death, asked, recorded)

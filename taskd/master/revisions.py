@@ -8,7 +8,6 @@ children and a new zygote is started when one is needed again.
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -177,7 +176,7 @@ class Revisions:
         """Raises OSError or DeployRefused if its Python cannot be started."""
         dirs = self._master.places
         revision.python = release.interpreter(revision.path, revision.app.python)
-        revision.zygote_id = secrets.token_bytes(16)
+        revision.zygote_id = os.urandom(16)
         orders = boot.Boot(
             id=revision.zygote_id,
             socket=dirs.worker_socket,

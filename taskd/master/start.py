@@ -18,7 +18,7 @@ from taskd.master import recovery
 from taskd.master.core import CONTROL, SUBMIT, WORKER, Master
 from taskd.master.ledger import Kind
 from taskd.master.revisions import Revision
-from taskd.posix import locks, process, sockets, spawn
+from taskd.posix import locks, process, sockets, spawn, tree
 from taskd.revision import release
 from taskd.systemd import notify
 from taskd.upgrade import confirmed, marker, rejected
@@ -63,8 +63,10 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     chosen = _choose(places.confirmed, settings, release_path)
     _hand_over_to(release.interpreter(chosen, settings.app.python), path, release_path)
     lock = _lock(places.lock)
+    before = frozenset(tree.children())
     process.become_subreaper()
     master = Master(settings, places)
+    master.not_ours = before
     master.open_store()
     master.revisions.rejected = rejected.read(places.state)
     master.after_drain.remember()

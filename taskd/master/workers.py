@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -164,14 +163,14 @@ class Workers:
         coming = self._count(revision, WorkerState.ASKED, WorkerState.STARTING)
         asked = self._count(revision, WorkerState.ASKED)
         for _ in range(min(self._wanted.get(revision, 0) - coming, FORKS_AT_ONCE - asked)):
-            worker = Worker(secrets.token_bytes(16), revision)
+            worker = Worker(os.urandom(16), revision)
             self._all[worker.id] = worker
             revision.channel.send({"type": "fork", "worker": worker.id})
 
     def probe(self, revision: Revision, probe: Probe) -> None:
         """Boot one worker of a revision that is proven and not yet live."""
         assert revision.channel is not None, "a proven revision has a zygote"
-        worker = Worker(secrets.token_bytes(16), revision)
+        worker = Worker(os.urandom(16), revision)
         self._all[worker.id] = worker
         self._probes[worker.id] = probe
         revision.channel.send({"type": "fork", "worker": worker.id})
@@ -421,10 +420,7 @@ class Workers:
     def _sweep(self, worker: Worker) -> None:
         """Kill what it left behind: its session, and the orphans that became our children."""
         tree.kill_session(worker.pid)
-        spared = {w.pid for w in self._all.values()} - {worker.pid}
-        spared |= {r.pid for r in self._master.revisions if r.pid is not None}
-        spared |= self._master.helpers.keys()
-        tree.kill_all(spared)
+        tree.kill_all(self._master.kept_children() - {worker.pid})
 
     def kill(self, worker: Worker, why: str) -> None:
         """End it by force; its task is shown as interrupted for that reason, never as failed."""

@@ -25,8 +25,8 @@ class Facts(NamedTuple):
     """How the attempt ended.
 
     ``outcome``: of its END record ("succeeded", "failed", "left", "cancelled", "sleeping",
-    "held", "yielded"), "unfit" if that revision cannot take its state and another one can, or
-    None if it died without one. ``progressed``: it saved something new.
+    "held", "yielded"), "unfit" if that revision cannot take its state and another one can,
+    "unbegun" if none of the task's code has run in it, or None if it died without one. ``progressed``: it saved something new.
     ``asked``: why we ended it ourselves, or None. ``death``: how the process ended, in words.
     """
 
@@ -77,7 +77,7 @@ def judge(facts: Facts, budgets: Budgets, retries_allowed: int, now: float) -> V
             return _failed(facts, budgets, retries_allowed, now)
         case "cancelled":
             return Verdict(State.CANCELLED, budgets, facts.reason)
-        case "unfit":
+        case "unfit" | "unbegun":
             return Verdict(State.QUEUED, budgets, facts.reason)
         case "held":
             return Verdict(State.HELD, budgets, facts.reason)

@@ -6,17 +6,11 @@ Used in every process of the daemon. Nothing here knows what the files hold.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 
 _KEEP_SIZE = 0x01  # linux/falloc.h
 _PUNCH_HOLE = 0x02
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_fallocate = getattr(_libc, "fallocate64", None) or _libc.fallocate  # 64-bit offsets everywhere
-_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-_fallocate.restype = ctypes.c_int
 
 _CANNOT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
 
@@ -25,13 +19,15 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def _allocate(fd: int, mode: int, offset: int, length: int) -> bool:
-    while _fallocate(fd, mode, offset, length) != 0:
-        number = ctypes.get_errno()
-        if number == errno.EINTR:
+    from taskd.posix import libc
+
+    while libc.fallocate(fd, mode, offset, length) != 0:
+        error = libc.error("fallocate")
+        if error.errno == errno.EINTR:
             continue
-        if number in _CANNOT:
+        if error.errno in _CANNOT:
             return False
-        raise OSError(number, os.strerror(number))
+        raise error
     return True
 
 

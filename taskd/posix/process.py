@@ -6,13 +6,11 @@ processes never share one. Source: proc(5), field 22 of /proc/PID/stat.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from typing import NamedTuple
 
 _PR_SET_CHILD_SUBREAPER = 36
 _ENDED = ("Z", "X")
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Identity(NamedTuple):
@@ -75,6 +73,7 @@ def is_zombie(pid: int) -> bool:
 
 def become_subreaper() -> None:
     """Make this process the parent of its orphaned descendants (prctl(2), survives exec)."""
-    if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(number)}")
+    from taskd.posix import libc
+
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise libc.error("prctl(PR_SET_CHILD_SUBREAPER)")

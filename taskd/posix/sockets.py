@@ -7,7 +7,6 @@ reached through a descriptor of its directory, as /proc/self/fd/N/NAME.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import socket
 import struct
@@ -18,8 +17,6 @@ _ADDRESS_LIMIT = 107
 _SO_PEERGROUPS = 59  # <asm-generic/socket.h>; not in the socket module
 _MOST_GROUPS = 65536  # NGROUPS_MAX, <linux/limits.h>
 _BACKLOG = 1024
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 T = TypeVar("T")
 
@@ -95,10 +92,13 @@ def peer(sock: socket.socket) -> Peer:
 
 def peer_groups(sock: socket.socket) -> frozenset[int]:
     """The peer's supplementary groups when it connected (SO_PEERGROUPS). Raises OSError."""
+    import ctypes
+
+    from taskd.posix import libc
+
     groups = (ctypes.c_uint32 * _MOST_GROUPS)()  # Python's own getsockopt gives 1 KiB at most
     size = ctypes.c_uint32(ctypes.sizeof(groups))
     at = (socket.SOL_SOCKET, _SO_PEERGROUPS, groups, ctypes.byref(size))
-    if _libc.getsockopt(sock.fileno(), *at) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"getsockopt(SO_PEERGROUPS): {os.strerror(number)}")
+    if libc.getsockopt(sock.fileno(), *at) != 0:
+        raise libc.error("getsockopt(SO_PEERGROUPS)")
     return frozenset(groups[: size.value // 4])

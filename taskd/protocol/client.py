@@ -1,4 +1,8 @@
-"""The protocol of ``control.sock`` and ``submit.sock``: version 1, its specification and both ends.
+"""The protocol of ``control.sock`` and ``submit.sock``: version 2, its specification and both ends.
+
+Version 2 added ``rollback``, ``drain``, and ``plan`` and ``allow_held`` in ``reload``. A client
+sends them only once the daemon's hello says 2 or more: an older daemon would do a deploy where it
+is asked for its plan. Replies only ever get more fields, in every version.
 
 Pure. ``ServerSide``, here, runs in the master; ``client_side.ClientSide`` is the other end.
 
@@ -10,11 +14,11 @@ Unknown fields are ignored; an optional field that is null counts as absent.
 Who the peer is, its socket says (SO_PEERCRED), never a message.
 
 Hello
-    The client sends ``{"hello": {"low": 1, "high": 1}}``: the versions it speaks. The daemon
-    answers ``{"hello": {"version": 1, "taskd": "0.1.0", "uid": 1000, "control": false}}`` with
-    the one version for this connection, or ``{"error": …}`` and closes. A first frame that is
-    not a hello closes the connection. The client may send requests without waiting for the
-    answer.
+    The client sends ``{"hello": {"low": 1, "high": 2}}``: the versions it speaks. The daemon
+    answers ``{"hello": {"version": 2, "taskd": "0.2.0", "uid": 1000, "control": false}}`` with
+    the highest that both speak, or ``{"error": …}`` and closes. A first frame that is not a hello
+    closes the connection. The client may send requests without waiting for the answer, but for
+    those that take more than the first version.
 
 Requests and replies
     The client sends ``{"id": n, "op": "show", …}`` with n growing by one from 1; it may send
@@ -65,8 +69,8 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               memory: bytes or null, holds: [{task, name}…] (at most 10)}…], rejected: [{revision,
               path, reason, at}…] (the latest last)}
     reload    release?, plan? (false), allow_held? (false) → {revision, previous, pause: seconds,
-              plan: PLAN}; control.sock only; the reply comes from the new master. With ``plan``
-              nothing is changed: → {plan: PLAN}
+              plan: PLAN, hook: text}; control.sock only; the reply comes from the new master.
+              With ``plan`` nothing is changed: → {plan: PLAN}
     rollback  plan?, allow_held? → as reload, of the release that was confirmed before this one
     drain     revision, how? ("finish", "checkpoint" or "now") → {running, asked}: what keeps that
               draining revision alive; "checkpoint" asks its tasks to leave at their next safe
@@ -98,7 +102,7 @@ from taskd.protocol import frames
 from taskd.protocol.operations import MAX_BATCH as MAX_BATCH
 from taskd.protocol.operations import OPERATIONS, STREAMS, check
 
-VERSION = 1
+VERSION = 2
 """The newest version this code speaks; it also speaks every one from LOWEST on."""
 
 LOWEST = 1
@@ -265,11 +269,21 @@ class ServerSide:
     it has its reply among them.
     """
 
-    __slots__ = ("_calls", "_decoder", "_held", "_held_bytes", "_next", "_phase", "_turn")
+    __slots__ = (
+        "_calls",
+        "_decoder",
+        "_held",
+        "_held_bytes",
+        "_next",
+        "_phase",
+        "_turn",
+        "_version",
+    )
 
     def __init__(self) -> None:
         self._decoder = frames.Decoder()
         self._phase = Phase.NEW
+        self._version = VERSION
         self._next = 1
         self._turn = 1
         self._held: dict[int, bytes] = {}
@@ -307,7 +321,7 @@ class ServerSide:
         """The answer to Hello: who the peer is to the daemon, and the daemon's own version."""
         self._move(Step.WELCOME)
         return frames.encode(
-            {"hello": {"version": VERSION, "taskd": taskd, "uid": uid, "control": control}}
+            {"hello": {"version": self._version, "taskd": taskd, "uid": uid, "control": control}}
         )
 
     def reply(self, id: int, ok: dict[str, Any]) -> bytes:
@@ -384,7 +398,8 @@ class ServerSide:
         if high < LOWEST or low > VERSION:
             return Farewell(farewell(_no_common_version(low, high)))
         self._move(Step.HELLO)
-        return Hello(min(high, VERSION))
+        self._version = min(high, VERSION)
+        return Hello(self._version)
 
     def _ask(self, message: dict[str, Any]) -> Request | Answer:
         self._move(Step.REQUEST)

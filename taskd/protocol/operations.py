@@ -32,7 +32,8 @@ class Field(NamedTuple):
     """One field: its type and bounds.
 
     ``low`` and ``high`` bound a number's value and anything else's length. ``each`` tells what
-    the items of a list are, or what a map holds. ``among``: the texts that are allowed.
+    the items of a list are, or what a map holds. ``among``: the texts that are allowed. ``since``:
+    the version of the protocol that brought it.
     """
 
     kind: type
@@ -41,6 +42,7 @@ class Field(NamedTuple):
     required: bool = False
     each: Any = None
     among: frozenset[str] | None = None
+    since: int = 1
 
 
 Fields = dict[str, Field]
@@ -62,7 +64,7 @@ _NEW_TASK: Fields = {
     ),
 }
 
-_DEPLOY: Fields = {"plan": Field(bool), "allow_held": Field(bool)}
+_DEPLOY: Fields = {"plan": Field(bool, since=2), "allow_held": Field(bool, since=2)}
 
 OPERATIONS: dict[str, Fields] = {
     "submit": {"tasks": Field(list, 1, MAX_BATCH, required=True, each=_NEW_TASK)},
@@ -96,6 +98,20 @@ OPERATIONS: dict[str, Fields] = {
 
 STREAMS = frozenset(("follow", "wait"))
 """Operations that answer with a stream."""
+
+SINCE = {"rollback": 2, "drain": 2}
+"""The version of the protocol that brought an operation, where it is not the first."""
+
+
+def needs(op: str, fields: dict[str, Any]) -> tuple[int, str]:
+    """The version of the protocol that a request takes, and what of it does, in words.
+
+    A daemon that does not know a field does the rest of the request: where the field asks for less
+    than that, it must not be sent.
+    """
+    found = [(SINCE.get(op, 1), op)]
+    found += [(OPERATIONS[op][name].since, f"{op} with {name}") for name in fields]
+    return max(found, key=lambda each: each[0])
 
 
 def check(op: str, message: dict[str, Any]) -> dict[str, Any]:

@@ -180,7 +180,16 @@ class Control:
         os.eventfd_write(self._wake, 1)
 
     def _run(self) -> None:
+        """Whatever ends this thread (user code may have closed its descriptors) is the loss of the
+        master: the task goes on, and nobody waits for an answer that cannot come."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._speak()
+        finally:
+            self._channel.lost = True
+            self.wake()
+
+    def _speak(self) -> None:
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         poll.register(self._channel, select.POLLIN)

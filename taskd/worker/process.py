@@ -45,7 +45,7 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
     control = Control(channel, slot)
     control.greet(worker, who, slot.name)
     control.start()
-    _serve(boot, control, slot)
+    _serve(boot, control, slot, frozenset(tree.children()))
     sys.stdout.flush()
     os._exit(0)
 
@@ -61,7 +61,8 @@ def _fresh_start() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def _serve(boot: Boot, control: Control, slot: SlotWriter) -> None:
+def _serve(boot: Boot, control: Control, slot: SlotWriter, spared: frozenset[int]) -> None:
+    """``spared``: processes that the app started at import (in a worker that was not forked)."""
     reusable = True
     control.idle(reusable)
     while (order := control.next_order()) is not None:
@@ -70,7 +71,7 @@ def _serve(boot: Boot, control: Control, slot: SlotWriter) -> None:
             control.planned(answer)
             control.idle(reusable)
             continue
-        reusable = _attempt(boot, control, slot, order)
+        reusable = _attempt(boot, control, slot, order, spared)
         if not control.wait_until_noted():
             slot.sync()
             return  # END stays in the slot for the next master, also over a power cut
@@ -79,7 +80,9 @@ def _serve(boot: Boot, control: Control, slot: SlotWriter) -> None:
     slot.remove()
 
 
-def _attempt(boot: Boot, control: Control, slot: SlotWriter, order: Order) -> bool:
+def _attempt(
+    boot: Boot, control: Control, slot: SlotWriter, order: Order, spared: frozenset[int]
+) -> bool:
     """Run one attempt to its END record. Returns whether this process may run another."""
     registered = registry()[order.name]
     begun = {
@@ -94,7 +97,7 @@ def _attempt(boot: Boot, control: Control, slot: SlotWriter, order: Order) -> bo
     threads = threading.active_count()
     with output.into(order.log), _environment(boot, order):
         ending = _run(registered, order, keeper)
-        left_behind = tree.kill_all()
+        left_behind = tree.kill_all(spared)
     _record(slot, control, order, ending)
     return not left_behind and threading.active_count() <= threads
 

@@ -55,6 +55,7 @@ class Daemon:
         self.sections: dict[str, dict[str, Any]] = {k: dict(v) for k, v in sections.items()}
         self.marker = f"TASKD_TEST_MARK={uuid.uuid4().hex}"
         self.process: subprocess.Popen[bytes] | None = None
+        self.runtime = self.path("run")
         self._last_log = ""
         for folder in ("state", "run", "logs", "releases", "gates"):
             os.mkdir(self.path(folder), 0o755)
@@ -106,7 +107,7 @@ class Daemon:
         name, value = self.marker.split("=")
         return clean | {
             "STATE_DIRECTORY": self.path("state"),
-            "RUNTIME_DIRECTORY": self.path("run"),
+            "RUNTIME_DIRECTORY": self.runtime,
             "LOGS_DIRECTORY": self.path("logs"),
             "TASKD_TEST_EFFECTS": self.path("effects"),
             "TASKD_TEST_GATES": self.path("gates"),
@@ -198,11 +199,11 @@ class Daemon:
 
     @property
     def control(self) -> str:
-        return self.path("run", "control.sock")
+        return os.path.join(self.runtime, "control.sock")
 
     @property
     def submit_socket(self) -> str:
-        return self.path("run", "submit.sock")
+        return os.path.join(self.runtime, "submit.sock")
 
     def client(self, timeout: float = 30.0) -> taskd.Client:
         return taskd.Client(self.control, timeout=timeout)

@@ -25,6 +25,7 @@ from cli_daemon import (
     task,
 )
 
+import taskd
 from taskd.cli import taskctl
 from taskd.errors import KeyConflict, Refused
 from taskd.protocol import data
@@ -273,7 +274,7 @@ def test_wrong_usage_is_2(run: Run) -> None:
 
 def test_help_and_version_need_no_daemon(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKD_SOCKET", "/none")
-    assert run("--version")[:2] == (0, "taskctl 0.1.0\n")
+    assert run("--version")[:2] == (0, f"taskctl {taskd.__version__}\n")
     assert all(verb in run("--help")[1] for verb in taskctl.VERBS)
     for verb in taskctl.VERBS:
         status, out, _ = run(verb, "--help")

@@ -24,8 +24,8 @@ from taskd.protocol.client import (
 )
 from taskd.protocol.client_side import ClientSide, End, Goodbye, Item, Refusal, Reply, Welcome
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "client-1.hex"
-HELLO = {"hello": {"low": 1, "high": 1}}
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+HELLO = {"hello": {"low": 1, "high": client.VERSION}}
 
 
 def sent(raw: bytes) -> list[dict[str, Any]]:
@@ -41,8 +41,8 @@ def sent(raw: bytes) -> list[dict[str, Any]]:
 def opened() -> ServerSide:
     side = ServerSide()
     side.feed(frames.encode(HELLO))
-    assert side.next() == Hello(1)
-    side.welcome(1000, False, "0.1.0")
+    assert side.next() == Hello(client.VERSION)
+    side.welcome(1000, False, "0.2.0")
     return side
 
 
@@ -55,20 +55,44 @@ def asked(side: ServerSide, *requests: dict[str, Any]) -> list[Any]:
 def test_hello_agrees_on_a_version_and_tells_who_the_peer_is() -> None:
     side = ServerSide()
     side.feed(frames.encode({"hello": {"low": 1, "high": 7}, "new": "field"}))
-    assert side.next() == Hello(1)
-    assert sent(side.welcome(1000, True, "0.1.0")) == [
-        {"hello": {"version": 1, "taskd": "0.1.0", "uid": 1000, "control": True}}
+    assert side.next() == Hello(2)
+    assert sent(side.welcome(1000, True, "0.2.0")) == [
+        {"hello": {"version": 2, "taskd": "0.2.0", "uid": 1000, "control": True}}
     ]
+
+
+def test_a_client_of_the_version_before_is_answered_in_that_version() -> None:
+    side = ServerSide()
+    side.feed(frames.encode({"hello": {"low": 1, "high": 1}}))
+    assert side.next() == Hello(1)
+    assert sent(side.welcome(1000, True, "0.2.0"))[0]["hello"]["version"] == 1
 
 
 def test_a_client_without_a_common_version_is_told_so() -> None:
     side = ServerSide()
-    side.feed(frames.encode({"hello": {"low": 2, "high": 3}}))
+    side.feed(frames.encode({"hello": {"low": 3, "high": 4}}))
     event = side.next()
     assert isinstance(event, Farewell)
     [message] = sent(event.data)
     assert message["error"]["code"] == "protocol"
-    assert "versions 2 to 3" in message["error"]["message"]
+    assert "versions 3 to 4" in message["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("op", "fields", "version"),
+    [
+        ("reload", {"release": "/srv/app/r2"}, 1),
+        ("reload", {"plan": True}, 2),
+        ("reload", {"release": "/srv/app/r2", "allow_held": True}, 2),
+        ("rollback", {}, 2),
+        ("drain", {"revision": "r1"}, 2),
+        ("submit", {"tasks": []}, 1),
+    ],
+)
+def test_a_request_takes_the_version_of_its_newest_part(
+    op: str, fields: dict[str, Any], version: int
+) -> None:
+    assert operations.needs(op, fields)[0] == version
 
 
 @pytest.mark.parametrize(
@@ -129,7 +153,7 @@ def test_a_second_hello_breaks_the_protocol() -> None:
 def test_a_request_before_the_welcome_was_made_is_held_to_the_order() -> None:
     side = ServerSide()
     side.feed(frames.encode(HELLO) + frames.encode({"id": 1, "op": "status"}))
-    assert side.next() == Hello(1)
+    assert side.next() == Hello(client.VERSION)
     side.welcome(1000, False, "0.1.0")
     assert side.next() == Request(1, "status", {})
 
@@ -331,7 +355,7 @@ def test_a_handoff_before_the_hello_keeps_its_first_bytes() -> None:
     assert before.next() is None
     after = ServerSide.restore(before.export(), before.rest)
     after.feed(hello[9:])
-    assert after.next() == Hello(1)
+    assert after.next() == Hello(client.VERSION)
 
 
 TASK = {"submission": b"s" * 16, "name": "a", "args": b"\xa0"}
@@ -411,9 +435,9 @@ class Pair:
     def __init__(self) -> None:
         self.client, self.server = ClientSide(), ServerSide()
         self.server.feed(self.client.hello())
-        assert self.server.next() == Hello(1)
+        assert self.server.next() == Hello(client.VERSION)
         self.client.feed(self.server.welcome(1000, True, "0.1.0"))
-        assert self.client.next() == Welcome(1, "0.1.0", 1000, True)
+        assert self.client.next() == Welcome(client.VERSION, "0.1.0", 1000, True)
 
     def ask(self, op: str, **fields: Any) -> int:
         number, raw = self.client.request(op, fields)
@@ -589,6 +613,15 @@ ASKS: list[tuple[str, dict[str, Any]]] = [
     ("reload", {"release": "/srv/app/r2"}),
     ("stop", {"stream": 6}),
 ]
+"""All that version 1 can ask."""
+
+SINCE_2: list[tuple[str, dict[str, Any]]] = [
+    ("reload", {"plan": True, "allow_held": True}),
+    ("rollback", {"plan": True}),
+    ("drain", {"revision": "r1", "how": "checkpoint"}),
+]
+
+ASKED = {1: ASKS, 2: ASKS + SINCE_2}
 
 
 def conversation() -> list[tuple[str, bytes]]:
@@ -596,12 +629,12 @@ def conversation() -> list[tuple[str, bytes]]:
     person, daemon = ClientSide(), ServerSide()
     said = [(">", person.hello())]
     daemon.feed(said[0][1])
-    assert daemon.next() == Hello(1)
-    answer = daemon.welcome(1000, True, "0.1.0")
+    assert daemon.next() == Hello(2)
+    answer = daemon.welcome(1000, True, "0.2.0")
     said.append(("<", answer))
     person.feed(answer)
-    assert person.next() == Welcome(1, "0.1.0", 1000, True)
-    for op, fields in ASKS:
+    assert person.next() == Welcome(2, "0.2.0", 1000, True)
+    for op, fields in ASKED[2]:
         number, request = person.request(op, fields)
         daemon.feed(request)
         assert daemon.next() == Request(number, op, fields)
@@ -617,19 +650,20 @@ def conversation() -> list[tuple[str, bytes]]:
     return [*said, ("<", client.farewell(ProtocolError("broken")))]
 
 
-def recorded() -> list[tuple[str, bytes]]:
-    lines = [line.split() for line in GOLDEN.read_text().splitlines()]
+def recorded(version: int) -> list[tuple[str, bytes]]:
+    lines = [line.split() for line in (GOLDEN / f"client-{version}.hex").read_text().splitlines()]
     return [(who, bytes.fromhex(raw)) for who, raw in lines]
 
 
 def test_frames_are_written_as_they_were_recorded() -> None:
-    assert conversation() == recorded()
+    assert conversation() == recorded(2)
 
 
-def test_recorded_frames_of_a_client_are_still_understood() -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_recorded_frames_of_a_client_are_still_understood(version: int) -> None:
     side = ServerSide()
     found: list[Any] = []
-    for who, raw in recorded():
+    for who, raw in recorded(version):
         if who == ">":
             side.feed(raw)
             event = side.next()
@@ -638,23 +672,26 @@ def test_recorded_frames_of_a_client_are_still_understood() -> None:
                 side.welcome(1000, True, "0.1.0")
             elif isinstance(event, Request):
                 side.reply(event.id, {})
-    assert found == [Hello(1)] + [Request(n, *each) for n, each in enumerate(ASKS, 1)]
+    requests = [Request(n, *each) for n, each in enumerate(ASKED[version], 1)]
+    assert found == [Hello(version), *requests]
 
 
-def test_recorded_frames_of_a_daemon_are_still_understood() -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_recorded_frames_of_a_daemon_are_still_understood(version: int) -> None:
     side = ClientSide()
     for op, fields in ASKS[:-1]:
         side.request(op, fields)
-    events = []
-    for who, raw in recorded():
+    events: list[Any] = []
+    for who, raw in recorded(version):
         if who == "<":
             if len(events) == 7:  # the stream is open: now it can be stopped
-                side.request(*ASKS[-1])
+                for each in ASKED[version][len(ASKS) - 1 :]:
+                    side.request(*each)
             side.feed(raw)
             events.append(side.next())
     kinds = [type(event).__name__ for event in events]
     assert kinds == [
         *["Welcome", "Reply", "Refusal"],
-        *["Reply"] * 10,
+        *["Reply"] * (len(ASKED[version]) - 2),
         *["Item", "End", "Goodbye"],
     ]

@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 from taskd.client.session import Asked, Patience, Reached, Session
 from taskd.errors import Error, NoDaemon, ProtocolError, Refused
 from taskd.protocol import frames
-from taskd.protocol.client import Hello, Request, ServerSide, farewell
+from taskd.protocol.client import VERSION, Hello, Request, ServerSide, farewell
 
 
 class Line:
     """A session's connection to a daemon's end; ``requests`` are those that arrived on it."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, version: int = VERSION) -> None:
         self.session = session
         self.server = ServerSide()
+        self.version = version
         self.requests: list[Request] = []
         session.connected()
         self.carry()
@@ -29,7 +30,10 @@ class Line:
         new = []
         while (event := self.server.next()) is not None:
             if isinstance(event, Hello):
-                self.session.receive(self.server.welcome(0, True, "0.1.0"))
+                hello = {"version": self.version, "taskd": f"0.{self.version}.0", "uid": 0}
+                self.server.welcome(0, True, "")
+                self.told = self.session.receive(frames.encode({"hello": hello}))
+                self.server.feed(self.session.to_send())
             elif isinstance(event, Request):
                 new.append(event)
         self.requests += new
@@ -81,6 +85,70 @@ def test_a_reload_that_never_went_out_is_sent_with_the_next_connection() -> None
     session.ask(Asked("reload", {}))
     assert session.lost() == []
     assert [each.op for each in Line(session).requests] == ["reload"]
+
+
+@pytest.mark.parametrize(
+    ("op", "fields"),
+    [
+        ("reload", {"plan": True}),
+        ("reload", {"release": "/srv/r2", "allow_held": True}),
+        ("rollback", {}),
+        ("drain", {"revision": "r1"}),
+    ],
+)
+def test_a_daemon_that_would_misunderstand_a_request_is_never_sent_it(
+    op: str, fields: dict[str, Any]
+) -> None:
+    session = Session()
+    too_new = Asked(op, fields)
+    session.ask(too_new)
+    session.ask(Asked("status", {}))
+    line = Line(session, version=1)
+    assert line.told == [too_new]
+    assert isinstance(too_new.error, Refused)
+    assert f"taskd 0.1.0, which has no {op}" in str(too_new.error)
+    assert [each.op for each in line.requests] == ["status"]
+    again = Asked(op, fields)
+    session.ask(again)
+    assert again.is_over
+    assert line.carry() == []
+
+
+def test_a_request_of_a_newer_version_goes_out_once_the_daemon_has_told_its_own() -> None:
+    session = Session()
+    for op in ("status", "rollback", "revisions"):
+        session.ask(Asked(op, {}))
+    session.connected()
+    before = session.to_send()
+    server = ServerSide()
+    server.feed(before)
+    assert server.next() == Hello(VERSION)
+    welcome = server.welcome(0, True, "0.2.0")
+    assert [event.op for event in iter(server.next, None)] == ["status"]
+    assert session.receive(welcome) == []
+    server.feed(session.to_send())
+    assert [event.op for event in iter(server.next, None)] == ["rollback", "revisions"]
+
+
+def test_what_was_held_back_and_dropped_is_not_sent() -> None:
+    session = Session()
+    rollback = Asked("rollback", {})
+    session.ask(rollback)
+    session.connected()
+    session.drop(rollback)
+    server = ServerSide()
+    server.feed(session.to_send())
+    server.next()
+    session.receive(server.welcome(0, True, "0.2.0"))
+    assert session.to_send() == b""
+
+
+def test_a_daemon_that_is_newer_after_a_restart_is_asked_what_the_old_one_was_not() -> None:
+    session = Session()
+    Line(session, version=1)
+    session.lost()
+    session.ask(Asked("rollback", {}))
+    assert [each.op for each in Line(session, version=2).requests] == ["rollback"]
 
 
 CUTS = st.lists(st.integers(0, 400), max_size=8)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from bench import Bench, PlayedClient
+import resource
 
+import pytest
+from bench import Bench, PlayedClient
+from forked import in_child
+
+from taskd.master import clients
+from taskd.master.clients import MAX_CLIENTS, most_clients
 from taskd.master.core import SUBMIT
 from taskd.protocol.client_side import Refusal, Reply
 
@@ -46,3 +52,30 @@ def test_a_client_that_does_not_read_its_replies_is_not_read_either(bench: Bench
     held = sum(len(each.side.rest) for each in bench.master.clients)
     assert held < 1_000_000
     assert sent < len(flood)
+
+
+def test_clients_leave_half_of_the_descriptors_to_the_workers() -> None:
+    def under_test() -> list[int]:
+        found = []
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for limit in (64, 1024, 4000):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            found.append(most_clients())
+        return found
+
+    assert in_child(under_test) == [32, 512, MAX_CLIENTS]
+
+
+def test_a_client_above_the_limit_waits_until_another_leaves(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "MAX_CLIENTS", 1)
+    first = PlayedClient(bench)
+    bench.until(first.talk)
+    second = PlayedClient(bench)
+    second.ask("show", task=7)
+    for _ in range(5):
+        bench.turn()
+        assert not second.talk()
+    first.sock.close()
+    bench.until(lambda: [e for e in second.talk() if isinstance(e, Refusal)])

@@ -298,3 +298,38 @@ def test_a_start_that_is_told_to_stop_while_the_app_imports_is_no_failure(tmp_pa
             assert daemon.wait(30) == 0
         finally:
             daemon.kill()
+
+
+def test_what_a_dead_zygote_leaves_to_us_is_killed_and_what_was_there_before_us_is_not(
+    tmp_path: Path,
+) -> None:
+    def under_test() -> tuple[bool, bool]:
+        before = fork(hang)
+        bench = Bench(tmp_path)
+        bench.master.not_ours = frozenset({before})
+        bench.master.serve()
+        read, write = os.pipe()
+
+        def zygote() -> None:
+            def leftover() -> None:
+                os.setsid()
+                os.write(write, str(os.getpid()).encode())
+                hang()
+
+            fork(leftover)
+            hang()
+
+        pid = bench.revision.pid = fork(zygote)
+        left = int(os.read(read, 20))
+        os.kill(pid, signal.SIGKILL)
+
+        def reaped() -> bool:
+            bench.master.reap()
+            return processes.state_and_parent(left) is None
+
+        bench.until(reaped)
+        result = bench.revision.pid is None, processes.is_alive(before)
+        bench.close()
+        return result
+
+    assert in_child(under_test) == (True, True)

@@ -1,0 +1,186 @@
+"""The control thread: what the master says reaches the task, and its loss reaches whoever waits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forked import in_child
+from support.waiting import eventually
+
+from taskd.posix import process
+from taskd.protocol import frames
+from taskd.slot.writer import SlotWriter
+from taskd.worker.channel import Channel
+from taskd.worker.control import Control, Order
+from taskd.worker.keeper import Wish
+
+RUN = {
+    "type": "run",
+    "task": 7,
+    "attempt": 2,
+    "name": "work",
+    "args": b"args",
+    "saved": None,
+    "log": "/log",
+    "scratch": "/scratch",
+    "at": 1.5,
+}
+
+
+class Talk:
+    """A worker's control, and the master's end of its channel, played by the test."""
+
+    def __init__(self, folder: Path) -> None:
+        ours, self.master = socket.socketpair()
+        self.master.settimeout(20)
+        self.slot = SlotWriter.create(str(folder), b"w" * 16, process.identity(), "r1")
+        self.control = Control(Channel(ours), self.slot)
+        self.control.start()
+        self._decoder = frames.Decoder()
+
+    def say(self, **message: Any) -> None:
+        self.master.sendall(frames.encode(message))
+
+    def hear(self) -> dict[str, Any]:
+        while (message := self._decoder.next()) is None:
+            data = self.master.recv(65536)
+            assert data, "it hung up"
+            self._decoder.feed(data)
+        return message
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Iterator[Talk]:
+    made = Talk(tmp_path)
+    yield made
+    made.master.close()
+
+
+def begun(talk: Talk) -> Order:
+    talk.control.idle(True)
+    assert talk.hear() == {"type": "idle", "reusable": True}
+    talk.say(**RUN)
+    order = talk.control.next_order()
+    assert order is not None
+    return order
+
+
+def test_an_order_is_what_the_master_sent(talk: Talk) -> None:
+    assert begun(talk) == Order(7, 2, "work", b"args", None, "/log", "/scratch", 1.5)
+
+
+def test_large_arguments_come_in_a_file_that_is_removed(talk: Talk, tmp_path: Path) -> None:
+    import cbor2
+
+    path = tmp_path / "x.load"
+    path.write_bytes(cbor2.dumps({"args": b"a" * 99, "saved": b"s"}))
+    talk.say(**RUN | {"args": b"", "load": str(path)})
+    order = talk.control.next_order()
+    assert order is not None
+    assert (order.args, order.saved, path.exists()) == (b"a" * 99, b"s", False)
+
+
+@pytest.mark.parametrize("kind", ["leave", "cancel"])
+def test_a_wish_ends_a_wait_at_once(talk: Talk, kind: str) -> None:
+    begun(talk)
+    assert talk.control.wish() is None
+    talk.say(type=kind, task=7, attempt=2, why="so")
+    assert talk.control.wait(20)
+    assert talk.control.wish() == Wish(kind, "so")
+
+
+def test_a_cancel_goes_before_a_leave_and_a_leave_never_before_a_cancel(talk: Talk) -> None:
+    begun(talk)
+    for kind, why in (("leave", "first"), ("cancel", "second"), ("leave", "third")):
+        talk.say(type=kind, task=7, attempt=2, why=why)
+    talk.say(type="noted", task=7, attempt=2, answer="recorded")
+    assert talk.control.wait_until_noted()
+    assert talk.control.wish() == Wish("cancel", "second")
+
+
+def test_a_wish_for_another_attempt_is_not_this_ones(talk: Talk) -> None:
+    begun(talk)
+    for task, attempt in ((7, 1), (8, 2)):
+        talk.say(type="cancel", task=task, attempt=attempt, why="late")
+        talk.say(type="noted", task=task, attempt=attempt, answer="recorded")
+    talk.say(type="leave", task=7, attempt=2, why="mine")
+    assert talk.control.wait(20)
+    assert talk.control.wish() == Wish("leave", "mine")
+
+
+def test_a_wish_does_not_outlive_its_attempt(talk: Talk) -> None:
+    begun(talk)
+    talk.say(type="cancel", task=7, attempt=2, why="so")
+    talk.say(type="noted", task=7, attempt=2, answer="recorded")
+    assert talk.control.wait_until_noted()
+    talk.control.idle(True)
+    assert talk.control.wish() is None
+
+
+def test_what_is_not_known_here_is_ignored(talk: Talk) -> None:
+    talk.say(type="of tomorrow", task=7)
+    assert begun(talk).task == 7
+
+
+def test_a_retired_worker_gets_no_order(talk: Talk) -> None:
+    talk.say(type="retire")
+    assert talk.control.next_order() is None
+
+
+def test_an_order_that_was_not_begun_when_the_master_is_lost_is_dropped(talk: Talk) -> None:
+    talk.say(**RUN)
+    talk.master.close()
+    eventually(lambda: talk.control._channel.lost)
+    assert talk.control.next_order() is None
+
+
+def test_whoever_waits_for_a_master_that_is_lost_is_told(talk: Talk) -> None:
+    order = begun(talk)
+    talk.control.ended(order, 4096)
+    assert talk.hear()["offset"] == 4096
+    talk.master.close()
+    assert not talk.control.wait_until_noted()
+
+
+def test_the_last_progress_goes_out_before_the_end(talk: Talk) -> None:
+    order = begun(talk)
+    for done in range(1, 200):
+        report = {"task": 7, "attempt": 2, "done": done, "total": 199, "note": ""}
+        talk.control.progress(report)
+    talk.control.ended(order, 1)
+    seen = []
+    while (message := talk.hear())["type"] != "ended":
+        seen.append(message["done"])
+    assert seen[-1] == 199
+    assert seen == sorted(seen)
+
+
+def test_a_loss_in_the_middle_of_a_task_is_no_wish(talk: Talk) -> None:
+    """A worker whose master died finishes what it does."""
+    begun(talk)
+    talk.master.close()
+    eventually(lambda: talk.control._channel.lost)
+    assert not talk.control.wait(0)
+    assert talk.control.wish() is None
+
+
+def test_a_task_that_closes_all_descriptors_leaves_nobody_waiting(tmp_path: Path) -> None:
+    """Its channel and the control thread's eventfd are gone with them."""
+
+    def under_test() -> bool:
+        before = set(os.listdir("/proc/self/fd"))
+        talk = Talk(tmp_path)
+        begun(talk)
+        for name in set(os.listdir("/proc/self/fd")) - before - {str(talk.master.fileno())}:
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself
+                os.close(int(name))
+        talk.say(type="leave", task=7, attempt=2, why="never heard")
+        return talk.control.wait_until_noted()
+
+    assert in_child(under_test) is False
