@@ -11,6 +11,7 @@ import gc
 import os
 import stat
 import time
+from collections.abc import Callable
 
 from taskd import log
 from taskd.errors import DeployRefused, ProtocolError
@@ -85,8 +86,9 @@ class Adopted:
         steps.reach("serve")
         return self._run()
 
-    def serve_on(self, reason: str) -> int:
+    def serve_on(self, reason: str, once_serving: Callable[[], None]) -> int:
         """We are the image that was there before: the deploy failed, and nothing has changed."""
+        self._master.loop.soon(once_serving)
         self._settle_in()
         master = self._master
         target = master.deploy.target

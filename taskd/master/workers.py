@@ -25,7 +25,7 @@ from taskd.model.endings import death_in_words
 from taskd.model.revision import LIVE
 from taskd.model.table import after
 from taskd.model.worker import WORKERS, WorkerEvent, WorkerState
-from taskd.posix import process, sockets, tree
+from taskd.posix import limits, process, sockets, tree
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
@@ -418,7 +418,14 @@ class Workers:
             self.bury(worker, status)
 
     def _sweep(self, worker: Worker) -> None:
-        """Kill what it left behind: its session, and the orphans that became our children."""
+        """Kill what it left behind: its session, and the orphans that became our children.
+
+        Not looking, for want of a descriptor, is no way out: what is left would overlap.
+        """
+        with limits.every_descriptor():
+            self._kill_leftovers(worker)
+
+    def _kill_leftovers(self, worker: Worker) -> None:
         tree.kill_session(worker.pid)
         tree.kill_all(self._master.kept_children() - {worker.pid})
 

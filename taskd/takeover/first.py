@@ -34,7 +34,7 @@ def main() -> int:
     if len(sys.argv) > 3:
         return _return(fd, _read_reason(int(sys.argv[3])), sys.argv[4:])
     decision = _thread.allocate_lock()  # whoever takes it decides: forward or back
-    _thread.start_new_thread(_watch, (decision, fd, before))
+    _thread.start_new_thread(_watch, (decision, fd, before, steps.patience(DEADLINE)))
     try:
         steps.reach("first stage")
         from taskd.master import adopt
@@ -60,10 +60,11 @@ def _return(fd: int, reason: str, limit: list[str]) -> int:
     """We are the old image again. A failure here is a crash: nothing is left to go back to."""
     from taskd.master import adopt
 
-    adopted = adopt.adopt(fd)
-    for soft in limit:
-        _limit_descriptors(int(soft))
-    return adopted.serve_on(reason)
+    def once_serving() -> None:
+        for soft in limit:
+            _limit_descriptors(int(soft))
+
+    return adopt.adopt(fd).serve_on(reason, once_serving)
 
 
 def _told(error: BaseException) -> str:
@@ -71,11 +72,10 @@ def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _watch(decision: _thread.LockType, fd: int, before: str) -> None:
+def _watch(decision: _thread.LockType, fd: int, before: str, limit: float) -> None:
     """In a thread of its own: past the deadline, go back, whatever the main thread is doing."""
     import time
 
-    limit = steps.patience(DEADLINE)
     time.sleep(limit)
     if decision.acquire(blocking=False):
         where = steps.here.step
