@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from taskd import log
 from taskd.master import hooks
+from taskd.master.loop import Timer
 from taskd.model.revision import RevisionState
 from taskd.model.upgrade import Phase
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from taskd.master.core import Master
     from taskd.master.revisions import Revision
     from taskd.master.running import Running
+
+
+AGAIN = 10.0
+"""Seconds until a command that could not be started is tried again."""
 
 
 class AfterDrain:
@@ -32,6 +37,7 @@ class AfterDrain:
         self._master = master
         self._path = os.path.join(master.places.state, "after-drain")
         self._command: hooks.Command | None = None
+        self._again: Timer | None = None
         self.previous: str | None = None
         self.then: Callable[[], None] | None = None
 
@@ -69,7 +75,7 @@ class AfterDrain:
 
     def look(self) -> None:
         """Something changed: run it if it is due and its time has come."""
-        if self.previous is None or self.is_running or not self._is_time():
+        if self.previous is None or self.is_running or self._again or not self._is_time():
             return
         current = self._master.revisions.current
         words = self._master.config.hooks.after_drain
@@ -104,8 +110,13 @@ class AfterDrain:
 
         try:
             self._command = hooks.Command(self._master, words, current, previous, within, over)
-        except OSError as error:
-            over(hooks.Outcome(f"it cannot be started: {error.strerror}", ""))
+        except OSError as error:  # of descriptors, processes or memory: that passes
+            log.warning("after_drain cannot be started yet", why=error.strerror)
+            self._again = self._master.loop.after(AGAIN, self._look_again)
+
+    def _look_again(self) -> None:
+        self._again = None
+        self.look()
 
     def _over(self, target: Revision, outcome: hooks.Outcome) -> None:
         hooks.report("after_drain", target, outcome)

@@ -38,16 +38,16 @@ def add(known: Iterable[Rejected], path: str, reason: str, at: float) -> list[Re
 
 def write(state: str, rejected: Iterable[Rejected]) -> None:
     """What cannot be written is forgotten at the next start; that is logged."""
-    import json
-
     path = _path(state)
     try:
+        import json  # in here: out of descriptors, this fails too
+
         with open(f"{path}.new", "w", encoding="utf-8") as file:
             json.dump([each._asdict() for each in rejected], file, indent=1)
             file.write("\n")
         os.rename(f"{path}.new", path)
-    except OSError as error:
-        log.warning("what was refused will not be known after a restart", why=error.strerror)
+    except (OSError, ImportError) as error:
+        log.warning("what was refused will not be known after a restart", why=str(error))
         with contextlib.suppress(OSError):
             os.unlink(f"{path}.new")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from bench import Bench
 from forked import in_child
 
-from taskd.master import capacity, hooks
+from taskd.master import after_drain, capacity, hooks
 from taskd.master.dump import dump
 from taskd.master.load import Loader
 from taskd.model.revision import RevisionState
@@ -128,6 +130,32 @@ def test_the_reserve_must_be_left_to_the_byte(
     else:
         with pytest.raises(capacity.DeployRefused, match="memory_reserve"):
             check()
+
+
+def test_an_after_drain_that_cannot_be_started_is_tried_again_and_stays_due(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of descriptors, say: nobody would run it later."""
+    real, tries = hooks.Command, []
+
+    def start(*args: Any) -> hooks.Command:
+        tries.append(args)
+        if len(tries) < 3:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(*args)
+
+    monkeypatch.setattr(after_drain, "AGAIN", 0.01)
+    monkeypatch.setattr(hooks, "Command", start)
+    master = bench.master
+    settings = master.config.hooks._replace(after_drain=["true"])
+    master.config = master.config._replace(hooks=settings)
+    master.after_drain.promise("/srv/r0")
+    master.dispatch.kick()
+    due = os.path.join(master.places.state, "after-drain")
+    bench.until(lambda: len(tries) == 2)
+    assert os.path.exists(due)
+    bench.until(lambda: master.reap() or not os.path.exists(due))
+    assert (len(tries), master.note) == (3, "after_drain of r1 is done")
 
 
 def test_output_is_kept_whole_up_to_its_bound_and_then_its_end() -> None:
