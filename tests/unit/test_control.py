@@ -17,7 +17,7 @@ from taskd.posix import process
 from taskd.protocol import frames
 from taskd.slot.writer import SlotWriter
 from taskd.worker.channel import Channel
-from taskd.worker.control import Control, Order
+from taskd.worker.control import Control, Order, Questions
 from taskd.worker.keeper import Wish
 
 RUN = {
@@ -72,7 +72,23 @@ def begun(talk: Talk) -> Order:
 
 
 def test_an_order_is_what_the_master_sent(talk: Talk) -> None:
-    assert begun(talk) == Order(7, 2, "work", b"args", None, "/log", "/scratch", 1.5)
+    assert begun(talk) == Order(7, 2, "work", b"args", None, "/log", "/scratch", 1.5, None)
+
+
+def test_an_order_names_the_version_of_what_is_saved_or_submitted(talk: Talk) -> None:
+    """A master of the first protocol does not: see the test above."""
+    talk.say(**RUN | {"version": 3})
+    order = talk.control.next_order()
+    assert isinstance(order, Order)
+    assert order.version == 3
+
+
+def test_a_plan_is_handed_over_like_a_task_and_answered(talk: Talk) -> None:
+    talk.say(type="plan", path="/a/b.plan")
+    assert talk.control.next_order() == Questions("/a/b.plan")
+    talk.control.planned({"checked": 1, "migrated": 0, "refused": [], "probe": None})
+    told = {"checked": 1, "migrated": 0, "refused": [], "probe": None}
+    assert talk.hear() == {"type": "planned", **told}
 
 
 def test_large_arguments_come_in_a_file_that_is_removed(talk: Talk, tmp_path: Path) -> None:

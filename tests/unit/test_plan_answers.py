@@ -214,7 +214,8 @@ def served(directory: Path, path: str) -> list[dict[str, Any]]:
             slot = SlotWriter.create(str(directory), b"w" * 16, process.identity(), "r2")
             control = Control(Channel(theirs), slot)
             control.start()
-            worker._serve(Boot(b"", "", "", "r2", [], "auto", "", ""), control, slot)
+            boot = Boot(b"", "", "", "r2", [], "auto", "", "")
+            worker._serve(boot, control, slot, frozenset())
 
         fork(be_worker)
         theirs.close()
