@@ -183,7 +183,7 @@ class Master:
                     os.waitpid(pid, os.WNOHANG)
 
     def kept_children(self) -> set[int]:
-        """Children that are no leftovers: workers, zygotes, helpers, and what was there before us."""
+        """Children that are no leftovers: workers, zygotes, helpers, and those from before us."""
         pids = {w.pid for w in self.workers} | {r.pid for r in self.revisions if r.pid is not None}
         return pids | self.not_ours | self.helpers.keys()
 

@@ -26,7 +26,8 @@ class Facts(NamedTuple):
 
     ``outcome``: of its END record ("succeeded", "failed", "left", "cancelled", "sleeping",
     "held", "yielded"), "unfit" if that revision cannot take its state and another one can,
-    "unbegun" if none of the task's code has run in it, or None if it died without one. ``progressed``: it saved something new.
+    "unbegun" if none of the task's code has run in it, or None if it died without one.
+    ``progressed``: it saved something new.
     ``asked``: why we ended it ourselves, or None. ``death``: how the process ended, in words.
     """
 

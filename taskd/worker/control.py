@@ -44,7 +44,7 @@ class Order(NamedTuple):
     log: str
     scratch: str
     at: float
-    version: int | None
+    version: int | None = None
 
 
 class Questions(NamedTuple):
