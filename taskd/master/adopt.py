@@ -27,8 +27,11 @@ from taskd.upgrade.snapshot import Snapshot
 _STANDARD = {0, 1, 2}
 
 
-def adopt(fd: int) -> Adopted:
-    """The master that the snapshot in ``fd`` describes, whole and idle. Raises whatever fails."""
+def adopt(fd: int, gave_back: bool = False) -> Adopted:
+    """The master that the snapshot in ``fd`` describes, whole and idle. Raises whatever fails.
+
+    ``gave_back``: as it was before the deploy that failed.
+    """
     steps.reach("read the snapshot")
     taken = snapshot.read(fd)
     steps.reach("check the descriptors")
@@ -36,7 +39,7 @@ def adopt(fd: int) -> Adopted:
     _close_on_exec(handed)
     check_kinds(handed)
     steps.reach("load")
-    master = load.Loader(taken).load()
+    master = load.Loader(taken, gave_back).load()
     steps.reach("check the children")
     check_children(master)
     steps.reach("open the store")

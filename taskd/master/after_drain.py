@@ -21,7 +21,7 @@ from taskd.model.upgrade import Phase
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
-    from taskd.master.revisions import Revision
+    from taskd.master.revision import Revision
     from taskd.master.running import Running
 
 

@@ -27,8 +27,8 @@ from taskd.store.api import Answer, Applied, Settle
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
-    from taskd.master.revisions import Revision
-    from taskd.master.workers import Worker
+    from taskd.master.revision import Revision
+    from taskd.master.worker import Worker
 
 STORE_RETRY = 1.0
 """Seconds until an end that could not be committed (a full disk) is tried again."""

@@ -16,7 +16,7 @@ from taskd.posix import memory
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
-    from taskd.master.revisions import Revision
+    from taskd.master.revision import Revision
 
 SHOWN = 5
 """Tasks named for each revision."""

@@ -15,7 +15,7 @@ from taskd.errors import ConfigError, DeployRefused, Error
 from taskd.master import capacity, handoff, hooks
 from taskd.master.loop import Timer
 from taskd.master.planning import Planning
-from taskd.master.revisions import Revision
+from taskd.master.revision import Revision
 from taskd.master.trying import Trial
 from taskd.model.plan import PINNED, Plan
 from taskd.model.revision import LIVE

@@ -17,9 +17,9 @@ import cbor2
 from taskd import log
 from taskd.errors import StoreError
 from taskd.master.loop import Timer
-from taskd.master.revisions import Revision
+from taskd.master.revision import Revision
 from taskd.master.running import Running
-from taskd.master.workers import Worker
+from taskd.master.worker import Worker
 from taskd.model.endings import Facts
 from taskd.model.routing import Held, route
 from taskd.model.task import State

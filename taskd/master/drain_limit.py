@@ -23,8 +23,8 @@ from taskd.model.worker import WorkerState
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
-    from taskd.master.revisions import Revision
-    from taskd.master.workers import Worker
+    from taskd.master.revision import Revision
+    from taskd.master.worker import Worker
 
 LONGEST_WAIT = 3600.0
 """Seconds after which the clock is looked at again: it may have been set."""

@@ -17,10 +17,10 @@ from taskd.upgrade.snapshot import Carried
 if TYPE_CHECKING:
     from taskd.master.clients import Client
     from taskd.master.core import Master
-    from taskd.master.revisions import Revision
+    from taskd.master.revision import Revision
     from taskd.master.streams import Stream
     from taskd.master.wire import Messages
-    from taskd.master.workers import Worker
+    from taskd.master.worker import Worker
 
 
 def dump(master: Master, wishes: list[int], phase: Phase) -> bytes:
@@ -32,6 +32,7 @@ def dump(master: Master, wishes: list[int], phase: Phase) -> bytes:
         "pid": os.getpid(),
         "config": deploy.config.table,
         "config_source": deploy.config.source,
+        "config_before": master.config.table,  # for the way back: it was not refused
         "places": list(master.places),
         "ledger": [[entry.fd, entry.kind.value, entry.name] for entry in master.ledger.entries()],
         "revisions": [_revision(each, carried) for each in master.revisions],

@@ -29,7 +29,7 @@ from taskd.posix import spawn, tree
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
-    from taskd.master.revisions import Revision
+    from taskd.master.revision import Revision
 
 OUTPUT = 64 * 1024
 """Bytes of a command's output that are kept: the last ones."""

@@ -18,10 +18,10 @@ from taskd.master.clients import Client
 from taskd.master.core import Master
 from taskd.master.deploy import Caller
 from taskd.master.ledger import Entry, Kind
-from taskd.master.revisions import Revision
+from taskd.master.revision import Revision
 from taskd.master.running import Running
 from taskd.master.wire import Messages, Wire
-from taskd.master.workers import Worker
+from taskd.master.worker import Worker
 from taskd.model.revision import RevisionState
 from taskd.model.upgrade import Phase
 from taskd.model.worker import WorkerState
@@ -43,11 +43,13 @@ def entries(taken: Snapshot) -> list[Entry]:
 class Loader:
     """Builds the new master; every descriptor of the ledger is claimed by its name, once."""
 
-    def __init__(self, taken: Snapshot) -> None:
+    def __init__(self, taken: Snapshot, gave_back: bool = False) -> None:
+        """``gave_back``: we wrote the snapshot ourselves, and the deploy has failed."""
         fields = taken.fields
         self._taken = taken
         self._unclaimed = {entry.name: entry for entry in entries(taken)}
-        config = Config.from_table(fields["config"], fields["config_source"])
+        table = fields.get("config_before", fields["config"]) if gave_back else fields["config"]
+        config = Config.from_table(table, fields["config_source"])
         self.master = Master(config, Directories(*fields["places"]))
 
     def load(self) -> Master:

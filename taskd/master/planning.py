@@ -15,14 +15,15 @@ import cbor2
 
 from taskd.errors import DeployRefused
 from taskd.master.loop import Timer
-from taskd.master.workers import Probe, Worker
+from taskd.master.worker import Worker
+from taskd.master.workers import Probe
 from taskd.model.binding import bind
 from taskd.model.plan import Item, Plan, judge
 from taskd.model.worker import WorkerEvent
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
-    from taskd.master.revisions import Revision
+    from taskd.master.revision import Revision
     from taskd.master.running import Running
 
 PLAN_WITHIN = 60.0

@@ -37,7 +37,7 @@ from taskd.upgrade import confirmed
 if TYPE_CHECKING:
     from taskd.master.clients import Client
     from taskd.master.core import Master
-    from taskd.master.revisions import Revision
+    from taskd.master.revision import Revision
 
 Handler = Callable[["Master", "Client", Request], None]
 

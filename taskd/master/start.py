@@ -17,7 +17,7 @@ from taskd.errors import ConfigError, DeployRefused, Error
 from taskd.master import recovery
 from taskd.master.core import CONTROL, SUBMIT, WORKER, Master
 from taskd.master.ledger import Kind
-from taskd.master.revisions import Revision
+from taskd.master.revision import Revision
 from taskd.posix import locks, process, sockets, spawn, tree
 from taskd.revision import release
 from taskd.systemd import notify

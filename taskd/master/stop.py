@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from taskd import log
-from taskd.master.revisions import Revision
+from taskd.master.revision import Revision
 from taskd.model.worker import WorkerState
 from taskd.systemd import notify
 

@@ -21,7 +21,7 @@ from taskd.upgrade import steps
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
-    from taskd.master.revisions import Revision
+    from taskd.master.revision import Revision
 
 TRY_WITHIN = 30.0
 """Seconds that the new image's code has to adopt the copy."""

@@ -15,16 +15,14 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskd import log
-from taskd.errors import ProtocolError
 from taskd.master.ledger import Kind
 from taskd.master.loop import Timer
-from taskd.master.revisions import Revision
-from taskd.master.running import Running
+from taskd.master.revision import Revision
 from taskd.master.wire import Messages, Wire
+from taskd.master.worker import Worker
 from taskd.model.endings import death_in_words
 from taskd.model.revision import LIVE
-from taskd.model.table import after
-from taskd.model.worker import WORKERS, WorkerEvent, WorkerState
+from taskd.model.worker import WorkerEvent, WorkerState
 from taskd.posix import limits, process, sockets, tree
 
 if TYPE_CHECKING:
@@ -38,60 +36,6 @@ FORK_PAUSE = 1.0
 
 HELLO_WITHIN = 10.0
 """Seconds that a fresh connection has to say who it is."""
-
-
-class Worker:
-    """One worker; ``running`` is its task, from the claim until its end is recorded."""
-
-    __slots__ = (
-        "asked_to_leave",
-        "channel",
-        "id",
-        "is_ours",
-        "pid",
-        "revision",
-        "running",
-        "served",
-        "slot_fd",
-        "start",
-        "state",
-        "version",
-    )
-
-    def __init__(self, worker_id: bytes, revision: Revision) -> None:
-        self.id = worker_id
-        self.revision = revision
-        self.state = WorkerState.ASKED
-        self.pid = 0
-        self.start = 0
-        self.channel: Messages | None = None
-        self.slot_fd = -1
-        self.running: Running | None = None
-        self.served = 0
-        self.version = 1  # of the worker protocol that it speaks
-        self.is_ours = False  # its zygote died: we are its parent
-        self.asked_to_leave: str | None = None  # why we end its task, if we do
-
-    def take(self, event: WorkerEvent) -> None:
-        self.state = after(WORKERS, self.state, event)
-
-    def says(self, event: WorkerEvent) -> None:
-        """As ``take``, for what the worker itself reports. Raises ProtocolError out of order."""
-        if (self.state, event) not in WORKERS:
-            raise ProtocolError(f"a worker that is {self.state.value} says {event.value}")
-        self.take(event)
-
-    @property
-    def identity(self) -> process.Identity:
-        return process.Identity(self.pid, self.start, process.boot_id())
-
-    @property
-    def channel_name(self) -> str:
-        return f"worker:{self.id.hex()}"
-
-    @property
-    def slot_name(self) -> str:
-        return f"slot:{self.id.hex()}"
 
 
 class Probe(NamedTuple):

@@ -13,6 +13,8 @@ Unknown fields are ignored; an optional field that is null counts as absent.
 
 Who the peer is, its socket says (SO_PEERCRED), never a message.
 
+Longer than 400 lines because the specification stands in it, beside the daemon's end of it.
+
 Hello
     The client sends ``{"hello": {"low": 1, "high": 2}}``: the versions it speaks. The daemon
     answers ``{"hello": {"version": 2, "taskd": "0.2.0", "uid": 1000, "control": false}}`` with

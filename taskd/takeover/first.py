@@ -64,7 +64,7 @@ def _return(fd: int, reason: str, limit: list[str]) -> int:
         for soft in limit:
             _limit_descriptors(int(soft))
 
-    return adopt.adopt(fd).serve_on(reason, once_serving)
+    return adopt.adopt(fd, gave_back=True).serve_on(reason, once_serving)
 
 
 def _told(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from taskd import paths
 from taskd.config import Config
 from taskd.master.core import CONTROL, SUBMIT, WORKER, Master
 from taskd.master.ledger import Kind
-from taskd.master.revisions import Revision
+from taskd.master.revision import Revision
 from taskd.master.wire import Messages, Wire
 from taskd.model.revision import RevisionEvent
 from taskd.posix import process, sockets

@@ -17,7 +17,7 @@ from support.waiting import eventually
 
 from taskd.errors import DeployRefused
 from taskd.master import handoff, revisions
-from taskd.master.revisions import Revision
+from taskd.master.revision import Revision
 from taskd.model.revision import RevisionState
 from taskd.model.task import State
 from taskd.model.upgrade import Phase

@@ -1,0 +1,68 @@
+"""One revision, as the master holds it in memory. ``revisions`` owns them all."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from taskd.config import App
+from taskd.master.wire import Messages
+from taskd.model.revision import REVISIONS, RevisionEvent, RevisionState
+from taskd.model.table import after
+
+
+class Revision:
+    """One release that the master knows.
+
+    ``name``: the release directory's base name. ``key``: its real path and fingerprint; the
+    fingerprint is None until the zygote has told it. ``app``: the configuration it was deployed
+    with, which its zygote is started with for as long as it lives. ``python``: the release's, as it
+    was when the zygote was started; ``since``: Unix seconds; ``draining_since``: likewise, while
+    it drains, else 0. ``tasks``: the manifest's.
+    ``number``: grows with every start, so that the newest live revision can be told.
+    """
+
+    __slots__ = (
+        "app",
+        "channel",
+        "draining_since",
+        "fingerprint",
+        "forks",
+        "name",
+        "number",
+        "path",
+        "pid",
+        "python",
+        "since",
+        "start",
+        "state",
+        "tasks",
+        "zygote_id",
+        "zygote_retired",
+    )
+
+    def __init__(self, path: str, number: int, app: App) -> None:
+        self.path = path
+        self.app = app
+        self.name = os.path.basename(path)
+        self.number = number
+        self.state = RevisionState.STARTING
+        self.fingerprint: str | None = None
+        self.tasks: dict[str, Any] = {}
+        self.forks = True
+        self.zygote_id = b""
+        self.pid: int | None = None
+        self.start = 0
+        self.python = ""
+        self.since = time.time()
+        self.draining_since = 0.0
+        self.channel: Messages | None = None
+        self.zygote_retired = False
+
+    def take(self, event: RevisionEvent) -> None:
+        self.state = after(REVISIONS, self.state, event)
+
+    @property
+    def ledger_name(self) -> str:
+        return f"zygote:{self.number}"

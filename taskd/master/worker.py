@@ -1,0 +1,65 @@
+"""One worker, as the master holds it in memory. ``workers`` owns them all."""
+
+from __future__ import annotations
+
+from taskd.errors import ProtocolError
+from taskd.master.revision import Revision
+from taskd.master.running import Running
+from taskd.master.wire import Messages
+from taskd.model.table import after
+from taskd.model.worker import WORKERS, WorkerEvent, WorkerState
+from taskd.posix import process
+
+
+class Worker:
+    """One worker; ``running`` is its task, from the claim until its end is recorded."""
+
+    __slots__ = (
+        "asked_to_leave",
+        "channel",
+        "id",
+        "is_ours",
+        "pid",
+        "revision",
+        "running",
+        "served",
+        "slot_fd",
+        "start",
+        "state",
+        "version",
+    )
+
+    def __init__(self, worker_id: bytes, revision: Revision) -> None:
+        self.id = worker_id
+        self.revision = revision
+        self.state = WorkerState.ASKED
+        self.pid = 0
+        self.start = 0
+        self.channel: Messages | None = None
+        self.slot_fd = -1
+        self.running: Running | None = None
+        self.served = 0
+        self.version = 1  # of the worker protocol that it speaks
+        self.is_ours = False  # its zygote died: we are its parent
+        self.asked_to_leave: str | None = None  # why we end its task, if we do
+
+    def take(self, event: WorkerEvent) -> None:
+        self.state = after(WORKERS, self.state, event)
+
+    def says(self, event: WorkerEvent) -> None:
+        """As ``take``, for what the worker itself reports. Raises ProtocolError out of order."""
+        if (self.state, event) not in WORKERS:
+            raise ProtocolError(f"a worker that is {self.state.value} says {event.value}")
+        self.take(event)
+
+    @property
+    def identity(self) -> process.Identity:
+        return process.Identity(self.pid, self.start, process.boot_id())
+
+    @property
+    def channel_name(self) -> str:
+        return f"worker:{self.id.hex()}"
+
+    @property
+    def slot_name(self) -> str:
+        return f"slot:{self.id.hex()}"
