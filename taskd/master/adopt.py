@@ -89,10 +89,13 @@ class Adopted:
         steps.reach("serve")
         return self._run()
 
-    def serve_on(self, reason: str, once_serving: Callable[[], None]) -> int:
-        """We are the image that was there before: the deploy failed, and nothing has changed."""
-        self._master.loop.soon(once_serving)
+    def serve_on(self, reason: str, settled: Callable[[], None]) -> int:
+        """We are the image that was there before: the deploy failed, and nothing has changed.
+
+        ``settled`` is called before anybody is told.
+        """
         self._settle_in()
+        settled()
         master = self._master
         target = master.deploy.target
         name = target.name if target is not None else "the new revision"

@@ -120,9 +120,12 @@ class Deploy:
 
     def _resolve(self, wanted: str | None) -> tuple[config.Config, str]:
         """The configuration as it is now, and the real path to deploy."""
-        settings = config.load(self._master.config.source)
-        path = release.resolve(wanted or settings.app.release)
-        release.interpreter(path, settings.app.python)
+        try:
+            settings = config.load(self._master.config.source)
+            path = release.resolve(wanted or settings.app.release)
+            release.interpreter(path, settings.app.python)
+        except OSError as error:  # out of descriptors, say: even an import fails then
+            raise DeployRefused(f"cannot look at the release: {error}") from error
         return settings, path
 
     def _join(self, path: str, callers: list[Caller], how: How) -> None:

@@ -83,5 +83,8 @@ class Trial:
         if os.waitstatus_to_exitcode(status) == 0:
             self._finish(None)
             return
-        told = self._said.decode(errors="replace").strip() or death_in_words(status)
+        told = (
+            self._said.decode(errors="replace").strip()
+            or f"without a word: {death_in_words(status)}"
+        )
         self._finish(DeployRefused(f"{self._target.name}: its trial failed {told}"))

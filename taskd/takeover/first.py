@@ -60,11 +60,11 @@ def _return(fd: int, reason: str, limit: list[str]) -> int:
     """We are the old image again. A failure here is a crash: nothing is left to go back to."""
     from taskd.master import adopt
 
-    def once_serving() -> None:
+    def settled() -> None:
         for soft in limit:
             _limit_descriptors(int(soft))
 
-    return adopt.adopt(fd, gave_back=True).serve_on(reason, once_serving)
+    return adopt.adopt(fd, gave_back=True).serve_on(reason, settled)
 
 
 def _told(error: BaseException) -> str:
