@@ -1,4 +1,7 @@
-"""What every store must do with each operation, from submit to wake."""
+"""What every store must do with each operation, from submit to wake.
+
+Longer than 400 lines because each operation is held to all of its promises in one place.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``Client`` over a real socket, against a small daemon that can drop connections anywhere."""
+"""``Client`` over a real socket, against a small daemon that can drop connections anywhere.
+
+Longer than 400 lines because one daemon fixture carries every way a connection can be lost.
+"""
 
 from __future__ import annotations
 

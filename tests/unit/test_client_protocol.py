@@ -1,4 +1,7 @@
-"""The daemon's end of the client protocol, and both ends against each other."""
+"""The daemon's end of the client protocol, and both ends against each other.
+
+Longer than 400 lines because both ends are held to one specification, side by side.
+"""
 
 from __future__ import annotations
 
