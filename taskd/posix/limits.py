@@ -19,4 +19,5 @@ def every_descriptor() -> Iterator[None]:
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard):  # else somebody set another
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
