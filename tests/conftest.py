@@ -41,8 +41,8 @@ def new_daemon(compiled: None, request: pytest.FixtureRequest) -> Iterator[Calla
     """Makes daemons; at the test's end each is stopped and has left no process behind."""
     made = request.node.stash[DAEMONS] = []
 
-    def make(**sections: Any) -> Daemon:
-        made.append(Daemon(**sections))
+    def make(*arguments: Any, kind: type[Daemon] = Daemon, **sections: Any) -> Daemon:
+        made.append(kind(*arguments, **sections))
         return made[-1]
 
     yield make

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
+import taskd
 from taskd import config, log
 from taskd.errors import ConfigError, DeployRefused, Error
 from taskd.master import capacity, handoff, hooks
@@ -23,6 +24,7 @@ from taskd.model.routing import can_run
 from taskd.model.table import after
 from taskd.model.task import OnDeploy
 from taskd.model.upgrade import PHASES, Phase, Step
+from taskd.model.versions import is_older
 from taskd.revision import release
 from taskd.upgrade import image, steps
 
@@ -81,6 +83,7 @@ class Deploy:
         self.callers: list[Caller] = []
         self.target: Revision | None = None
         self.path = ""
+        self.python = ""  # what the new image will run on
         self.config = master.config
         self.paused_at = 0.0
         self.how = PLAINLY
@@ -175,7 +178,9 @@ class Deploy:
         elif outcome.held and not self.how.allow_held:
             self.refuse(DeployRefused(outcome.why_held()))
         else:
-            self._try()
+            assert self.target is not None
+            self._step(Step.ACCEPTED)
+            self._try(self.target.python)
 
     def _stop_at_the_plan(self) -> None:
         callers, self.callers = self.callers, []
@@ -185,25 +190,45 @@ class Deploy:
             if (client := self._master.clients.get(caller.client)) is not None:
                 client.reply(caller.request, reply)
 
-    def _try(self) -> None:
+    def _try(self, python: str) -> None:
         assert self.target is not None
         steps.reach("try")
-        self._step(Step.ACCEPTED)
+        self.python = python
         try:
-            self._under_way = Trial(self._master, self.target, self.bounded(self._tried))
+            self._under_way = Trial(self._master, self.target, python, self.bounded(self._tried))
         except OSError as error:
-            why = f"{self.target.name}: its Python cannot be started: {error.strerror}"
+            why = f"{self.target.name}: {python} cannot be started: {error.strerror}"
             self.refuse(DeployRefused(why))
 
     def _tried(self, error: DeployRefused | None) -> None:
+        assert self.target is not None
+        if error is not None and self._is_tried_with_an_older_taskd():
+            self._warn(
+                f"{self.target.name} brings taskd {self.target.taskd}, which is too old to take "
+                f"over: the daemon goes on with the taskd of {release.launcher()}"
+            )
+            self._try(release.launcher())
+            return
         if error is not None:
             self.refuse(error)
             return
         steps.reach("hook")
         self._step(Step.TRIED)
-        assert self.target is not None
         done = self.bounded(self._hooked)
         self._under_way = hooks.Before(self._master, self.config.hooks, self.target, done)
+
+    def _is_tried_with_an_older_taskd(self) -> bool:
+        """An old taskd must not keep its release from being deployed: the app's code runs on it
+        all the same, and the daemon need not."""
+        assert self.target is not None
+        is_own = self.python == self.target.python != release.launcher()
+        return is_own and is_older(self.target.taskd, taskd.__version__)
+
+    def _warn(self, warning: str) -> None:
+        """Log it, and tell whoever gets the plan."""
+        assert self.target is not None and self.plan is not None
+        log.warning(warning, revision=self.target.name)
+        self.plan["warnings"].append(warning)
 
     def _hooked(self, outcome: hooks.Outcome) -> None:
         assert self.target is not None

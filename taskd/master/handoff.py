@@ -77,7 +77,7 @@ def _exec(master: Master, wishes: list[int]) -> None:
         master.ledger.open_for_exec(also=fd)
         steps.reach("exec")
         image.arm()
-        image.replace(target.python, fd)
+        image.replace(master.deploy.python, fd)
     finally:
         image.disarm()
         os.close(fd)

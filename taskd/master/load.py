@@ -103,6 +103,7 @@ class Loader:
                      "start"):  # fmt: skip
             setattr(revision, name, fields[name])
         revision.python = fields.get("python", sys.executable)
+        revision.taskd = fields.get("taskd", "")
         revision.since = fields.get("since", 0.0)
         began = time.time() if revision.state is RevisionState.DRAINING else 0.0
         revision.draining_since = fields.get("draining_since", began)

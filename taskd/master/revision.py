@@ -19,7 +19,7 @@ class Revision:
     fingerprint is None until the zygote has told it. ``app``: the configuration it was deployed
     with, which its zygote is started with for as long as it lives. ``python``: the release's, as it
     was when the zygote was started; ``since``: Unix seconds; ``draining_since``: likewise, while
-    it drains, else 0. ``tasks``: the manifest's.
+    it drains, else 0. ``tasks``, ``taskd`` (its version there): the manifest's.
     ``number``: grows with every start, so that the newest live revision can be told.
     """
 
@@ -37,6 +37,7 @@ class Revision:
         "since",
         "start",
         "state",
+        "taskd",
         "tasks",
         "zygote_id",
         "zygote_retired",
@@ -55,6 +56,7 @@ class Revision:
         self.pid: int | None = None
         self.start = 0
         self.python = ""
+        self.taskd = ""
         self.since = time.time()
         self.draining_since = 0.0
         self.channel: Messages | None = None

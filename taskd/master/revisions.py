@@ -244,6 +244,7 @@ class Revisions:
 
     def _manifested(self, revision: Revision, message: dict[str, Any]) -> None:
         revision.tasks = message["tasks"]
+        revision.taskd = str(message.get("taskd", ""))
         revision.forks = message["forks"]
         for warning in message["warnings"]:
             log.warning(warning, revision=revision.name)

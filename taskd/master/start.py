@@ -21,10 +21,18 @@ from taskd.master.revision import Revision
 from taskd.posix import locks, process, sockets, spawn, tree
 from taskd.revision import release
 from taskd.systemd import notify
-from taskd.upgrade import confirmed, marker, rejected
+from taskd.upgrade import confirmed, marker, rejected, steps
 
 _HANDED_OVER = "TASKD_HANDED_OVER"
 """Set for the daemon of a release by the launcher that hands over to it."""
+
+_TOO_OLD = 75
+_PROBE = f"""
+import taskd.master.start
+from importlib.util import find_spec
+raise SystemExit(0 if find_spec({steps.TAKEOVER!r}.rpartition('.')[0]) else {_TOO_OLD})
+"""
+"""Asks a release's Python whether its taskd can be the daemon, as after a deploy."""
 
 
 def main(
@@ -84,13 +92,17 @@ def _hand_over_to(python: str, config_path: str, release_path: str | None) -> No
     """Go on with the taskd of the release, if the release has a Python of its own.
 
     So a start runs the very daemon that the last deploy left, and ``taskd run`` in the unit is
-    a launcher that never needs to change. Returns if we are that one already. Raises
-    DeployRefused if that Python has no taskd.
+    a launcher that never needs to change. Returns if we are that one already, or if that one could
+    not have taken over in a deploy. Raises DeployRefused if that Python has no taskd.
     """
+    os.environ.setdefault(spawn.LAUNCHER, sys.executable)
     if python == sys.executable or os.environ.pop(_HANDED_OVER, None) == python:
         return
-    probe = [python, "-P", "-c", "import taskd.master.start"]
+    probe = [python, "-P", "-c", _PROBE]
     status = os.waitpid(spawn.spawn(probe, b"", spawn.environment()), 0)[1]
+    if os.waitstatus_to_exitcode(status) == _TOO_OLD:
+        log.warning("the release's taskd is too old to take over from this one", python=python)
+        return
     if status != 0:
         raise DeployRefused(
             f"{python}, the Python of the release, cannot import taskd (see above): install taskd "

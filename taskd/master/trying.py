@@ -31,10 +31,16 @@ class Trial:
     """One trial under way; ``done`` is called exactly once, unless ``stop`` comes before."""
 
     def __init__(
-        self, master: Master, target: Revision, done: Callable[[DeployRefused | None], None]
+        self,
+        master: Master,
+        target: Revision,
+        python: str,
+        done: Callable[[DeployRefused | None], None],
     ) -> None:
+        """``python``: what the new image will run on. Raises OSError if it cannot be started."""
         self._master = master
         self._target = target
+        self._python = python
         self._done: Callable[[DeployRefused | None], None] | None = done
         self._said = bytearray()
         self._pid = 0
@@ -45,7 +51,7 @@ class Trial:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         try:
-            argv = [self._target.python, "-P", "-m", steps.TRIAL]
+            argv = [self._python, "-P", "-m", steps.TRIAL]
             raw = dump(self._master, [], Phase.ADOPTING)
             env = spawn.environment()
             self._pid = spawn.spawn(argv, raw, env, stdout=theirs.fileno())

@@ -11,9 +11,13 @@ import os
 import signal
 from collections.abc import Mapping
 
+LAUNCHER = "TASKD_LAUNCHER"
+"""Names, over every exec, the Python that `taskd run` was started with (see ``revision.release``).
+"""
+
 _OURS_ALONE = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS",
-               "LISTEN_FDNAMES")  # fmt: skip
-"""Variables that systemd means for the master and for nobody below it."""
+               "LISTEN_FDNAMES", LAUNCHER)  # fmt: skip
+"""Variables that systemd, or we, mean for the master and for nobody below it."""
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from taskd.errors import DeployRefused
+from taskd.posix import spawn
 
 _NOT_CONTENT = {"__pycache__", ".git"}
 """Directories whose content changes without the release changing."""
@@ -36,17 +37,26 @@ def interpreter(release: str, configured: str | None) -> str:
     """The Python to run the release with. Raises DeployRefused if the configured one is missing.
 
     ``configured`` is ``[app] python``: absolute, or relative to the release. Without it, the
-    release's own ``.venv/bin/python`` if there is one, else the one that runs the daemon.
+    release's own ``.venv/bin/python`` if there is one, else the one of `taskd run`.
     """
     if configured is None:
         own = os.path.join(release, ".venv/bin/python")
-        return own if _is_program(own) else sys.executable
+        return own if _is_program(own) else launcher()
     path = os.path.join(release, configured)
     if not _is_program(path):
         raise DeployRefused(
             f"[app] python = {configured!r}: {path} is not there or may not be executed"
         )
     return path
+
+
+def launcher() -> str:
+    """The Python that `taskd run` was started with, whichever release's runs the daemon by now.
+
+    So a release without a Python of its own has the same one after a deploy, a rollback and a
+    restart.
+    """
+    return os.environ.get(spawn.LAUNCHER, sys.executable)
 
 
 def _is_program(path: str) -> bool:

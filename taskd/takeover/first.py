@@ -2,7 +2,8 @@
 
 Entry: ``python -P -m taskd.takeover.first SNAPSHOT BEFORE [REASON LIMIT]``. SNAPSHOT is a
 descriptor, BEFORE the Python of the image before this one. REASON (a descriptor) is there when this
-image is that one and the deploy failed; LIMIT is then its soft limit on descriptors.
+image is that one and the deploy failed; LIMIT is then its soft limit on descriptors. Images of
+different versions call each other by these words: further ones may follow, and are ignored here.
 
 Until ``confirmed`` is written nothing was read, accepted, reaped, dispatched or written: so the
 image before this one can be given the same snapshot and goes on as if nothing had been. That is
@@ -32,7 +33,7 @@ def main() -> int:
     gc.disable()  # nothing of what adopting makes is garbage; looking is a tenth of the pause
     fd, before = int(sys.argv[1]), sys.argv[2]
     if len(sys.argv) > 3:
-        return _return(fd, _read_reason(int(sys.argv[3])), sys.argv[4:])
+        return _return(fd, _read_reason(int(sys.argv[3])), sys.argv[4:5])
     decision = _thread.allocate_lock()  # whoever takes it decides: forward or back
     _thread.start_new_thread(_watch, (decision, fd, before, steps.patience(DEADLINE)))
     try:

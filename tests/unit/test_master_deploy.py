@@ -51,7 +51,7 @@ def about_to_exec(bench: Bench) -> None:
 def try_to_exec(bench: Bench) -> str:
     """The handoff with a Python that is not there: everything is done but the exec itself."""
     about_to_exec(bench)
-    bench.revision.python = "/does/not/exist"
+    bench.master.deploy.python = "/does/not/exist"
     try:
         handoff.exec_new_image(bench.master)
     except (OSError, DeployRefused) as error:
