@@ -237,6 +237,7 @@ class Deploy:
             return
         self._under_way, self.hook = None, outcome.output
         steps.reach("quiesce")
+        release.resolve(self.path)  # still there? The next start will need it
         self._step(Step.HOOKED)
         self._within(QUIESCE_WITHIN, "the workers being started did not come up in time")
         self._master.is_frozen = True

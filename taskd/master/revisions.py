@@ -19,6 +19,7 @@ from taskd.master.ledger import Kind
 from taskd.master.loop import Timer
 from taskd.master.revision import Revision
 from taskd.master.wire import Messages
+from taskd.model.endings import death_in_words
 from taskd.model.revision import LIVE, RevisionEvent, RevisionState
 from taskd.model.routing import Held, route
 from taskd.posix import process, spawn
@@ -276,8 +277,7 @@ class Revisions:
         revision.pid = None
         revision.zygote_retired = False
         if revision.state in (RevisionState.STARTING, RevisionState.PROVEN):
-            why = f"{revision.name}: its process ended while the app was importing"
-            self._settle(revision, DeployRefused(f"{why} (wait status {status})"))
+            self._settle(revision, DeployRefused(_early_end(revision, status)))
             self._master.deploy.on_target_lost(revision)
         else:
             self._settle_ping(revision)
@@ -353,3 +353,14 @@ class Revisions:
                 revision.take(RevisionEvent.EMPTY)
             if revision.state is RevisionState.GONE and revision.pid is None:
                 self._all.remove(revision)
+
+
+def _early_end(revision: Revision, status: int) -> str:
+    """Why a zygote died before its manifest came."""
+    if revision.fingerprint is not None:  # it has spoken
+        what = "its process ended while the app was importing"
+    else:
+        what = (
+            f"{revision.python} ended before it came to the app; can it import taskd? (see the log)"
+        )
+    return f"{revision.name}: {what}: {death_in_words(status)}"
