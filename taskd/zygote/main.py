@@ -96,8 +96,7 @@ class Zygote:
             os._exit(1)
         self._nursery = Nursery()  # knows from here on which children are the app's own
         self._forks, warnings = app.may_fork(self._config.fork)
-        import psutil  # noqa: F401  (before the freeze: every worker shares it)
-
+        _import_what_workers_need()
         gc.collect()
         gc.freeze()  # the collector never writes to these pages again: they stay shared
         self._channel.send(
@@ -194,6 +193,17 @@ class Zygote:
             run_worker(self._config, worker)
         except BaseException:
             _report_and_die()
+
+
+def _import_what_workers_need() -> None:
+    """Before the freeze, so that every worker shares it; and all of taskd, since its files may be
+    replaced (``pip install -U``) before the next fork: a worker must not be of two versions."""
+    import psutil  # noqa: F401
+
+    import taskd.posix.libc
+    import taskd.protocol.notplain
+    import taskd.protocol.tags
+    import taskd.worker.process  # noqa: F401
 
 
 def _report_and_die() -> NoReturn:

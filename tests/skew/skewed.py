@@ -13,6 +13,9 @@ TASKCTL = "import sys; from taskd.cli.taskctl import main; sys.exit(main())"
 
 APP = """
 import os
+from datetime import date
+from decimal import Decimal
+from uuid import UUID
 import taskd
 from taskd import task
 from side import gate, mark, until_asked
@@ -51,6 +54,17 @@ def travels(ctx, n):
 @task
 def which():
     return ["REVISION", taskd.__version__]
+
+@task
+async def alongside(ctx):
+    await ctx.step("a", str, "a")
+    async for i in ctx.each("items", [1, 2]):
+        await ctx.sleep(0.001)
+    return {"plain": {Decimal("1.5"), 2}, "at": date(2026, 11, 22), "id": UUID(int=7)}
+
+@task
+def returns_an_object():
+    return object()
 
 @task
 def fails():
