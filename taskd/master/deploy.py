@@ -203,6 +203,7 @@ class Deploy:
     def _tried(self, error: DeployRefused | None) -> None:
         assert self.target is not None
         if error is not None and self._is_tried_with_an_older_taskd():
+            log.info("not the daemon's next taskd", why=str(error))
             self._warn(
                 f"{self.target.name} brings taskd {self.target.taskd}, which is too old to take "
                 f"over: the daemon goes on with the taskd of {release.launcher()}"

@@ -99,7 +99,12 @@ class Skewed(Daemon):
         """Each Python finds its own taskd, never the one under test by the tests' own path."""
         found = super().environment()
         found.pop("PYTHONPATH", None)
-        return found
+        return found | {"TASKD_FAULT": self.path("fault")}
+
+    def let_fail(self, step: str) -> None:
+        """The next time that an image of this daemon comes to the step, it fails there."""
+        with open(self.path("fault"), "w", encoding="utf-8") as file:
+            file.write(f"{step} exception")
 
     def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
         command = [self.python.program, "-P", "-m", "taskd", "run"]
@@ -136,9 +141,14 @@ class Skewed(Daemon):
     def taskctl(
         self, *words: str, python: Python | None = None
     ) -> subprocess.CompletedProcess[str]:
-        program = (python or self.python).program
+        return self.run_python(TASKCTL, "--socket", self.control, *words, python=python)
+
+    def run_python(
+        self, script: str, *words: str, python: Python | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a script with a Python's taskd; its own is the daemon's."""
         return subprocess.run(
-            [program, "-P", "-c", TASKCTL, "--socket", self.control, *words],
+            [(python or self.python).program, "-P", "-c", script, *words],
             env=self.environment() | {"COLUMNS": "200"},
             cwd=self.root,
             capture_output=True,
