@@ -1,7 +1,9 @@
 """The tables of the SQLite store, version ``api.SCHEMA``, and how a file comes to have them.
 
 Runs in the master. This module is the only definition of the format on disk; ``user_version``
-carries its version and ``application_id`` says that the file is ours.
+carries its version and ``application_id`` says that the file is ours. A later taskd may add tables,
+and columns that may be null, without a new version: whoever does not know them leaves them alone,
+so that a rollback finds a store that it can use. A new version says that it could not.
 
 * ``tasks``: one row a task, small: what is claimed, settled and listed. What only some states
   have (reason, error, progress) stands at the row's end, where a long one spills over into pages

@@ -70,6 +70,10 @@ def returns_an_object():
 def fails():
     raise ValueError("as it should")
 
+@task
+def always_dies():
+    os._exit(9)
+
 @task(retries=0)
 def dies(ctx):
     if ctx.attempt == 1:
