@@ -182,7 +182,7 @@ def _instead(value: Any) -> str:
         return "dataclasses.asdict(value)"
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):
         return "tuple(value) or value._asdict()"
-    names = {f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__}
+    names = {f"{base.__module__.partition('.')[0]}.{base.__qualname__}" for base in kind.__mro__}
     for name, instead in _BASES:
         if name in names:
             return instead

@@ -20,7 +20,9 @@ import _thread
 import gc
 import os
 import resource
+import signal
 import sys
+import time
 
 from taskd.upgrade import steps
 
@@ -75,8 +77,6 @@ def _told(error: BaseException) -> str:
 
 def _watch(decision: _thread.LockType, fd: int, before: str, limit: float) -> None:
     """In a thread of its own: past the deadline, go back, whatever the main thread is doing."""
-    import time
-
     time.sleep(limit)
     if decision.acquire(blocking=False):
         where = steps.here.step
@@ -94,8 +94,6 @@ def _go_back(fd: int, before: str, reason: str) -> None:
 
     It may have been for want of descriptors: on the way back there are as many as there may be.
     """
-    import signal
-
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     _limit_descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     signal.setitimer(signal.ITIMER_REAL, 2 * DEADLINE)  # that image must not hang either

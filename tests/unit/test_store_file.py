@@ -339,4 +339,5 @@ def test_the_work_of_a_claim_does_not_grow_with_the_backlog(
     grow(20)
     before = calls()
     grow(3000)
-    assert calls() == before
+    # Some steps more or less are the page at which an index node splits; SQLite's versions differ.
+    assert all(now <= then + 10 for now, then in zip(calls(), before, strict=True))
