@@ -166,12 +166,19 @@ def check_kinds(handed: list[Entry]) -> None:
             raise ProtocolError(f"descriptor {entry.fd} is not a {entry.kind.value}: {entry.name}")
 
 
-def check_children(master: Master) -> None:
-    """The processes that the snapshot means are there, and not others of the same pid."""
+def check_children(master: Master, may_have_gone: bool = False) -> None:
+    """The processes that the snapshot means are there, and not others of the same pid.
+
+    ``may_have_gone``: the master that they belong to is not held still (a trial), and may have
+    reaped one meanwhile.
+    """
     for revision in master.revisions:
         if revision.pid is None or not revision.start:
             continue
-        if process.start_time(revision.pid) != revision.start:
+        found = process.start_time(revision.pid)
+        if found is None and may_have_gone:
+            continue
+        if found != revision.start:
             raise ProtocolError(f"pid {revision.pid} is not the zygote of {revision.name}")
 
 

@@ -139,7 +139,7 @@ class Master:
 
     def catch_signals(self) -> None:
         self.loop.on_signal(signal.SIGCHLD, self.reap)
-        self.loop.on_signal(signal.SIGHUP, lambda: self.deploy.begin(None, None))
+        self.loop.on_signal(signal.SIGHUP, self.deploy.wish)
         self.loop.on_signal(signal.SIGTERM, self.stop.begin)
         self.loop.on_signal(signal.SIGINT, self.stop.begin)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)

@@ -70,7 +70,7 @@ class How(NamedTuple):
 
 PLAINLY = How()
 
-GIVE_UP = frozenset({Phase.PROVING, Phase.PLANNING, Phase.TRYING, Phase.HOOKING, Phase.QUIESCING})
+GIVE_UP = frozenset(Phase) - {Phase.IDLE, Phase.ADOPTING}
 """Phases in which a deploy is given up when nobody waits for it any more."""
 
 
@@ -91,9 +91,17 @@ class Deploy:
         self.hook = ""  # what [hooks] before wrote
         self._under_way: Planning | Trial | hooks.Before | None = None
         self._is_bounded = False
+        self.is_wished = False  # SIGHUP came meanwhile: one more is due
         self._deadline: Timer | None = None
 
     # ── the request ──────────────────────────────────────────────────────────────────────────
+
+    def wish(self) -> None:
+        """SIGHUP: deploy what ``[app] release`` points to; after the one under way, if there is
+        one, since it may be another release by now."""
+        self.is_wished = self.phase is not Phase.IDLE
+        if not self.is_wished:
+            self.begin(None, None)
 
     def begin(self, wanted: str | None, caller: Caller | None, how: How = PLAINLY) -> None:
         """Deploy the release at ``wanted`` (None: what ``[app] release`` points to now)."""
@@ -275,6 +283,10 @@ class Deploy:
         self._master.loop.soon(self._exec)
 
     def _exec(self) -> None:
+        for caller in list(self.callers):  # none is read any more, but one that left is noticed
+            client = self._master.clients.get(caller.client)
+            if client is not None and client.wire.is_hung_up:
+                self.on_gone(caller.client)
         if self.phase is Phase.EXECING:
             exec_new_image = lambda: handoff.exec_new_image(self._master)  # noqa: E731
             self.bounded(exec_new_image, EXEC_WITHIN)()  # comes back only if it failed, and undone
@@ -351,6 +363,8 @@ class Deploy:
             self._master.clients.pause(False)
             self._master.dispatch.wake_due()
             self._master.dispatch.kick()
+        if self.is_wished:
+            self._master.loop.soon(self.wish)
 
     def confirmed(self, previous: str | None) -> None:
         """In the new master: the deploy is done; tell whoever waits, and let the old drain."""

@@ -44,6 +44,8 @@ def exec_new_image(master: Master) -> None:
     try:
         _quieten(master)
         caught = master.loop.caught_signals()
+        if master.deploy.is_wished:
+            caught.add(signal.SIGHUP)
         _exec(master, [s for s in WISHES if s in caught])
     except BaseException:
         _undo(master, caught)

@@ -54,6 +54,16 @@ class Wire:
     def is_closed(self) -> bool:
         return self._sock.fileno() < 0
 
+    @property
+    def is_hung_up(self) -> bool:
+        """The peer has gone, and had sent nothing more before; also while nothing is read."""
+        try:
+            return not self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def start(self) -> None:
         """Begin to read, and to send what was carried here."""
         self._watch()

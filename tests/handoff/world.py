@@ -236,7 +236,9 @@ class World:
         eventually(self._is_quiet, "one revision, its zygote and idle workers are left")
         if self.quiet is None:
             self.quiet = self._own_descriptors()
-        eventually(lambda: self._own_descriptors() == self.quiet, "the descriptors are as before")
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: self._own_descriptors() == self.quiet)
+        assert self._own_descriptors() == self.quiet, "the descriptors are as before"
         assert not os.path.exists(daemon.path("state", "handoff"))
         assert not os.path.exists(daemon.fault), "the step was reached"
         assert blocked_signals(daemon.pid) == 0
