@@ -6,9 +6,16 @@ import os
 
 
 def tell(*lines: str) -> None:
-    """Send these lines ("READY=1", "STATUS=…") in one message; nothing if nobody listens."""
+    """Send these lines ("READY=1", "STATUS=…") in one message; nothing if nobody listens.
+
+    Never raises: that the service manager cannot be told (no descriptor is free, say) must not
+    stop the service, least of all in the middle of a handoff.
+    """
     if "NOTIFY_SOCKET" not in os.environ:
         return
-    from sdnotify import SystemdNotifier
+    try:
+        from sdnotify import SystemdNotifier
 
-    SystemdNotifier().notify("\n".join(lines))
+        SystemdNotifier().notify("\n".join(lines))
+    except (OSError, ImportError):
+        return
