@@ -8,12 +8,13 @@ release joins it, for another release is told that one is under way.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import taskd
 from taskd import config, log
 from taskd.errors import ConfigError, DeployRefused, Error
 from taskd.master import capacity, handoff, hooks
+from taskd.master.boundary import Boundary
 from taskd.master.loop import Timer
 from taskd.master.planning import Planning
 from taskd.master.revision import Revision
@@ -26,16 +27,11 @@ from taskd.model.task import OnDeploy
 from taskd.model.upgrade import PHASES, Phase, Step
 from taskd.model.versions import is_older
 from taskd.revision import release
-from taskd.upgrade import image, steps
+from taskd.upgrade import steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from taskd.master.clients import Client
     from taskd.master.core import Master
-
-STEP_WITHIN = 10.0
-"""Seconds that one of our own steps may keep the daemon from anything else."""
 
 EXEC_WITHIN = 30.0
 """Seconds for the last one: the store commits and closes, and the snapshot is written."""
@@ -45,9 +41,6 @@ QUIESCE_WITHIN = 20.0
 
 EMPTY_WITHIN = 10.0
 """Seconds that the requests under way have to be answered."""
-
-
-_Given = ParamSpec("_Given")
 
 
 class Caller:
@@ -90,7 +83,7 @@ class Deploy:
         self.plan: dict[str, Any] | None = None
         self.hook = ""  # what [hooks] before wrote
         self._under_way: Planning | Trial | hooks.Before | None = None
-        self._is_bounded = False
+        self.bounded = Boundary(self._refuse_if_under_way).around
         self.is_wished = False  # SIGHUP came meanwhile: one more is due
         self._deadline: Timer | None = None
 
@@ -296,39 +289,6 @@ class Deploy:
         if self.phase is not Phase.IDLE and revision is self.target:
             self.refuse(DeployRefused(f"{revision.name}: its zygote died during the deploy"))
 
-    # ── the boundary ─────────────────────────────────────────────────────────────────────────
-
-    def bounded(
-        self, step: Callable[_Given, None], within: float = STEP_WITHIN
-    ) -> Callable[_Given, None]:
-        """The boundary of a deploy's steps: whatever goes wrong in ``step`` refuses the deploy,
-        with the reason, and never ends the daemon; taking too long is one thing that can go wrong.
-        """
-
-        def in_bounds(*args: _Given.args, **kwargs: _Given.kwargs) -> None:
-            if self._is_bounded:
-                step(*args, **kwargs)
-                return
-            self._is_bounded = True
-            try:
-                with image.limited(within):
-                    step(*args, **kwargs)
-            except (Exception, SystemExit) as error:
-                self._failed(error)
-            finally:
-                self._is_bounded = False
-
-        return in_bounds
-
-    def _failed(self, error: BaseException) -> None:
-        refusal = error
-        if not isinstance(refusal, DeployRefused):
-            told = str(error) if isinstance(error, Error) else f"{type(error).__name__}: {error}"
-            log.error("a step of the deploy failed", step=steps.here.step, why=_where(error) + told)
-            refusal = DeployRefused(f"the deploy failed at the step '{steps.here.step}': {told}")
-        if self.phase is not Phase.IDLE:
-            self.refuse(refusal)
-
     # ── the end ──────────────────────────────────────────────────────────────────────────────
 
     def refuse(self, error: DeployRefused) -> None:
@@ -341,6 +301,10 @@ class Deploy:
             return
         self._master.revisions.remember(self.path, str(error))
         self._answer_refusal(callers, self.path, error)
+
+    def _refuse_if_under_way(self, error: DeployRefused) -> None:
+        if self.phase is not Phase.IDLE:  # else what failed came after a refusal
+            self.refuse(error)
 
     def gave_back(self, error: DeployRefused) -> None:
         """In the old image again: the new one could not adopt. Like any refusal, and thawed."""
@@ -430,11 +394,3 @@ class Deploy:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-
-
-def _where(error: BaseException) -> str:
-    """The innermost line that the error came through."""
-    found = error.__traceback__
-    while found is not None and found.tb_next is not None:
-        found = found.tb_next
-    return "" if found is None else f"{found.tb_frame.f_code.co_filename}:{found.tb_lineno}: "

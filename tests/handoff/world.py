@@ -50,7 +50,7 @@ def quick(n: int) -> int:
     return n + 1
 """
 
-ROOM = "16m"
+ROOM = "64m"
 """Of the state directory's file system."""
 
 ENOUGH = 1024
