@@ -85,6 +85,25 @@ def test_tasks_of_old_workers_finish_there_or_go_on_with_the_new_ones(daemon: Sk
     assert daemon.pid_is_still(pid)
 
 
+@pytest.mark.parametrize("how", ["checkpoint", "now"])
+def test_an_old_revision_is_drained_before_its_task_ends(daemon: Skewed, how: str) -> None:
+    with daemon.client() as client:
+        task = client.submit("stays", {"n": 3})
+        daemon.reached(task.id, "0")
+        daemon.reload("r2")
+        assert client.drain("r1", how)["asked"] == 1
+        daemon.open_gate("go")
+        assert task.result(30) == [3, "r2", NEW]
+    eventually(lambda: set(daemon.zygotes()) == {"r2"}, "r1 has drained")
+
+
+def test_an_old_zygote_that_is_killed_is_started_again(daemon: Skewed) -> None:
+    before = daemon.zygotes()["r1"]
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: daemon.zygotes().get("r1", before) != before, "another zygote of r1")
+    assert daemon.which() == ["r1", OLD]
+
+
 def test_tasks_go_back_to_an_older_taskd_with_what_they_have_saved(daemon: Skewed) -> None:
     daemon.reload("r2")
     with daemon.client() as client:
