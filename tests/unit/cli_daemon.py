@@ -94,7 +94,8 @@ class Daemon:
         self._listener.listen()
         self._heard = threading.Condition()
         self._connections: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepts = threading.Thread(target=self._accept, daemon=True)
+        self._accepts.start()
 
     def add(self, *tasks: dict[str, Any]) -> None:
         self.tasks |= {each["id"]: each for each in tasks}
@@ -131,7 +132,11 @@ class Daemon:
         return self._connections[-1].recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
 
     def close(self) -> None:
+        """Its threads end: a blocking call would outlive a descriptor that is only closed."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepts.join(30)
         self._listener.close()
+        self.hang_up()
         for connection in self._connections:
             connection.close()
 
