@@ -125,11 +125,13 @@ def load(path: str) -> Config:
     import tomllib  # only here: a master that execs itself carries the parsed table over
 
     try:
+        if not os.path.isfile(path) and os.path.exists(path):
+            raise ConfigError(f"the configuration {path} is not a file")
         with open(path, "rb") as file:
             table = tomllib.load(file)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML or UTF-8, or beyond what Python reads
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     return Config.from_table(table, path)
 

@@ -213,42 +213,82 @@ class Attempts:
         self.end_from_slot(
             running,
             worker.slot_fd,
+            path,
             death_in_words(status),
             worker.asked_to_leave,
-            lambda _: _unlink(path),
         )
 
     def end_from_slot(
-        self,
-        running: Running,
-        slot_fd: int,
-        death: str,
-        asked: str | None,
-        done: Callable[[str], None],
+        self, running: Running, slot_fd: int, path: str, death: str, asked: str | None
     ) -> None:
         """Settle an attempt whose process is dead by what stands in its slot.
 
-        ``asked``: why we ended it, if we did. ``done`` is called once it is committed.
+        ``asked``: why we ended it, if we did. The slot at ``path`` is removed once that is
+        committed; one that is damaged is set aside, and nothing that can be read of it is lost.
         """
+        done = lambda _: _unlink(path)  # noqa: E731
         try:
             content = slot_reader.read(slot_fd)
-        except (Error, OSError) as error:
-            reason = f"its slot cannot be read: {error}"
-            self.settle(running, Facts("held", False, reason=reason), done)
+        except Error as error:
+            self._hold_damaged(running, None, path, f"its slot cannot be read: {error}")
+            return
+        except OSError as error:
+            self._read_again(running, slot_fd, path, death, asked, error)
             return
         running.progress = content.progress or running.progress
         begin = content.begin
-        if begin is None or (begin["task"], begin["attempt"]) != _attempt(running):
+        if content.damage is not None:
+            self._hold_damaged(running, content, path, f"its slot is damaged: {content.damage}")
+        elif begin is None or (begin["task"], begin["attempt"]) != _attempt(running):
             why = asked or "its worker was gone before it began"
             self.settle(running, Facts("unbegun", False, reason=why), done)
-        elif content.damage is not None:
-            reason = f"its slot is damaged: {content.damage}"
-            self.settle(running, Facts("held", False, reason=reason), done)
         elif content.end is not None:
             kept = content.snapshot if content.end.get("snapshot") is not None else None
             self._end(running, None, content.end, kept, done)
         else:
             self._end_of_a_crash(running, content, death, asked, done)
+
+    def _hold_damaged(
+        self, running: Running, content: slot_reader.Content | None, path: str, what: str
+    ) -> None:
+        """Held, with what stands before the damage, and with the slot kept to be looked at."""
+        aside = os.path.join(os.path.dirname(path), f"{running.task}-{running.attempt}.damaged")
+        kept = None
+        if content is not None and content.saves and _is_of(running, content):
+            with contextlib.suppress(Error, KeyError, TypeError):
+                kept = self._add_up(running.task, content)
+        facts = Facts("held", kept is not None, reason=f"{what}. It is kept as {aside}")
+        self.settle(
+            running,
+            facts,
+            lambda _: _set_aside(path, aside),
+            None,
+            None if kept is None else kept.encode(),
+            None if kept is None else kept.version,
+        )
+
+    def _read_again(
+        self,
+        running: Running,
+        slot_fd: int,
+        path: str,
+        death: str,
+        asked: str | None,
+        error: OSError,
+    ) -> None:
+        """The disk could not give it just now: that says nothing about the slot."""
+        log.error("cannot read a slot", task=running.task, why=str(error))
+        fd = os.dup(slot_fd)
+        self.unrecorded += 1
+
+        def again() -> None:
+            self.unrecorded -= 1
+            try:
+                self.end_from_slot(running, fd, path, death, asked)
+            finally:
+                os.close(fd)
+
+        self._master.loop.after(STORE_RETRY, again)
 
     def _end_of_a_crash(
         self,
@@ -376,6 +416,16 @@ def _read_end(slot_fd: int, offset: int, running: Running) -> tuple[dict[str, An
 
 def _attempt(running: Running) -> tuple[int, int]:
     return running.task, running.attempt
+
+
+def _is_of(running: Running, content: slot_reader.Content) -> bool:
+    begin = content.begin
+    return begin is not None and (begin["task"], begin["attempt"]) == _attempt(running)
+
+
+def _set_aside(path: str, aside: str) -> None:
+    with contextlib.suppress(OSError):
+        os.rename(path, aside)
 
 
 def _unlink(path: str) -> None:

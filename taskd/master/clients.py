@@ -122,6 +122,9 @@ class Client:
             requests.HANDLERS[request.op](self._clients.master, self, request)
         except Refused as error:
             self._answer(request, error)
+        except Exception as error:  # the boundary: one request must not end the daemon
+            log.error("a request failed", op=request.op, why=f"{type(error).__name__}: {error}")
+            self._answer(request, Refused(str(error) or type(error).__name__))
 
     def written(self, request: protocol.Request, outcome: dict[str, Any] | Refused) -> None:
         """A write is on disk (or refused): answer it, and go on with what waited for it."""

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 EXEC_WITHIN = 30.0
 """Seconds for the last one: the store commits and closes, and the snapshot is written."""
 
+LOOK_WITHIN = 60.0
+"""Seconds to look at the release's files once more, before it is too late."""
+
 QUIESCE_WITHIN = 20.0
 """Seconds that forks and claims under way have to finish."""
 
@@ -128,7 +131,7 @@ class Deploy:
             settings = config.load(self._master.config.source)
             path = release.resolve(wanted or settings.app.release)
             release.interpreter(path, settings.app.python)
-        except OSError as error:  # out of descriptors, say: even an import fails then
+        except (OSError, ValueError) as error:  # out of descriptors, say, or a path with a NUL
             raise DeployRefused(f"cannot look at the release: {error}") from error
         return settings, path
 
@@ -238,8 +241,18 @@ class Deploy:
             self.refuse(DeployRefused(hooks.told("before", self.target, outcome)))
             return
         self._under_way, self.hook = None, outcome.output
-        steps.reach("quiesce")
         release.resolve(self.path)  # still there? The next start will need it
+        self._within(LOOK_WITHIN, "its files could not be looked at again in time")
+        may_change = bool(self.config.hooks.before)
+        self._master.revisions.recheck(self.target, may_change, self.bounded(self._rechecked))
+
+    def _rechecked(self, error: DeployRefused | None) -> None:
+        if self.phase is not Phase.HOOKING:
+            return
+        if error is not None:
+            self.refuse(error)
+            return
+        steps.reach("quiesce")
         self._step(Step.HOOKED)
         self._within(QUIESCE_WITHIN, "the workers being started did not come up in time")
         self._master.is_frozen = True
@@ -355,9 +368,13 @@ class Deploy:
     def _let_old_ones_leave(self, target: Revision) -> None:
         """Idle old workers go; tasks that move at a checkpoint are asked to."""
         self._master.workers.retire_idle(keep=target)
+        rows = (self.plan or {}).get("running", [])
+        stay = {row["task"] for row in rows if row["verdict"] != "moves"}
         for worker in self._master.workers:
             running = worker.running
             if running is None or worker.revision is target or running.attempt == 0:
+                continue
+            if running.task in stay:  # the new revision did not accept its state
                 continue
             if running.on_deploy != OnDeploy.CHECKPOINT.value:
                 continue

@@ -69,6 +69,7 @@ def _revision(revision: Revision, carried: Carried) -> dict[str, Any]:
         "zygote_id": revision.zygote_id,
         "zygote_retired": revision.zygote_retired,
         "python": revision.python,
+        "version": revision.version,
         "taskd": revision.taskd,
         "since": revision.since,
         "draining_since": revision.draining_since,

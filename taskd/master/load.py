@@ -102,6 +102,7 @@ class Loader:
         for name in ("fingerprint", "tasks", "forks", "zygote_id", "zygote_retired", "pid",
                      "start"):  # fmt: skip
             setattr(revision, name, fields[name])
+        revision.version = fields.get("version", 1)
         revision.python = fields.get("python", sys.executable)
         revision.taskd = fields.get("taskd", "")
         revision.since = fields.get("since", 0.0)

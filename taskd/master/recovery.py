@@ -132,18 +132,14 @@ def _end_when_over(master: Master, running: Running, slot: str, who: Identity) -
 def _settle(master: Master, running: Running, slot: str, death: str, asked: str | None) -> None:
     path = os.path.join(master.places.slots, slot)
 
-    def recorded(_: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         why = asked or "its worker was gone before it began"
-        master.attempts.settle(running, Facts("unbegun", False, reason=why), recorded)
+        master.attempts.settle(running, Facts("unbegun", False, reason=why), lambda _: None)
         return
     try:
-        master.attempts.end_from_slot(running, fd, death, asked, recorded)
+        master.attempts.end_from_slot(running, fd, path, death, asked)
     finally:
         os.close(fd)
 

@@ -182,12 +182,17 @@ def status(master: Master, client: Client, request: Request) -> None:
             "release": current.path,
             "confirmed": current.path,
             "link": master.config.app.release,
-            "symlink": os.path.realpath(master.config.app.release),
+            "symlink": _shown(os.path.realpath(master.config.app.release)),
             "states": states,
             "queues": queues,
             "note": master.note,
         },
     )
+
+
+def _shown(path: str) -> str:
+    """A path as a message can carry it: what is not valid text in it is escaped."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def revisions(master: Master, client: Client, request: Request) -> None:

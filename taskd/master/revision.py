@@ -39,6 +39,7 @@ class Revision:
         "state",
         "taskd",
         "tasks",
+        "version",
         "zygote_id",
         "zygote_retired",
     )
@@ -55,6 +56,7 @@ class Revision:
         self.zygote_id = b""
         self.pid: int | None = None
         self.start = 0
+        self.version = 1  # of the worker protocol that its zygote speaks
         self.python = ""
         self.taskd = ""
         self.since = time.time()

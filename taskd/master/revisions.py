@@ -35,6 +35,10 @@ RESPAWN_DELAY = 1.0
 """Seconds before a zygote that died is started again, if it died young."""
 
 
+RECHECKS = 2
+"""Worker protocol version from which a zygote tells the release's identity when asked."""
+
+
 class Proof:
     """Somebody waits for a revision's zygote to prove itself (or a ping to come back)."""
 
@@ -56,6 +60,7 @@ class Revisions:
         self._all: list[Revision] = []
         self._proofs: list[Proof] = []
         self._numbers = 0
+        self._recheck: tuple[Revision, bool, Callable[[DeployRefused | None], None]] | None = None
         self.current: Revision | None = None
         self.rejected: list[Rejected] = []
 
@@ -190,6 +195,7 @@ class Revisions:
         """Its hello came, from the right pid with the right id."""
         revision.channel = channel
         revision.start = message["start"]
+        revision.version = message["version"]
         self._master.ledger.add(channel.wire.fd, Kind.ZYGOTE, revision.ledger_name)
         self.listen(revision)
 
@@ -216,6 +222,9 @@ class Revisions:
 
     def _identified(self, revision: Revision, fingerprint: str) -> None:
         """The same path and files as a live revision: that one is meant, not a second one."""
+        if self._recheck is not None and self._recheck[0] is revision:
+            self._rechecked(revision, fingerprint)
+            return
         if revision.fingerprint not in (None, fingerprint):
             why = "the files of a live release have changed; its new workers run what is there now"
             log.warning(why, revision=revision.name)
@@ -236,6 +245,36 @@ class Revisions:
                 proof.revision = twin
         self.reject(revision)
         self._ping(twin)
+
+    def recheck(
+        self, revision: Revision, may_change: bool, done: Callable[[DeployRefused | None], None]
+    ) -> None:
+        """Look at the release's files once more, since a start will need them as they are.
+
+        ``may_change``: a hook of the app's own has run in it, and may have written there. ``done``
+        is called with None, or with why not; never if the zygote is lost (a deadline sees to that).
+        """
+        self._recheck = None
+        if revision.version < RECHECKS or revision.channel is None:
+            done(None)
+            return
+        self._recheck = revision, may_change, done
+        revision.channel.send({"type": "identify"})
+
+    def _rechecked(self, revision: Revision, fingerprint: str) -> None:
+        assert self._recheck is not None
+        _, may_change, done = self._recheck
+        self._recheck = None
+        if fingerprint and (may_change or fingerprint == revision.fingerprint):
+            revision.fingerprint = fingerprint
+            done(None)
+            return
+        what = "changed" if fingerprint else "could not be read any more"
+        why = (
+            f"the files of {revision.path} {what} while it was being deployed. A release must be "
+            "whole before it is deployed, and stay as it is: build it elsewhere and move it there"
+        )
+        done(DeployRefused(why))
 
     def _ping(self, revision: Revision) -> None:
         if revision.channel is not None:

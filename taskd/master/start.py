@@ -21,7 +21,7 @@ from taskd.master.revision import Revision
 from taskd.posix import locks, process, sockets, spawn, tree
 from taskd.revision import release
 from taskd.systemd import notify
-from taskd.upgrade import confirmed, marker, rejected, steps
+from taskd.upgrade import confirmed, image, marker, rejected, steps
 
 _HANDED_OVER = "TASKD_HANDED_OVER"
 """Set for the daemon of a release by the launcher that hands over to it."""
@@ -65,6 +65,7 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
         )
     settings = config.load(path)
     settings = settings._replace(source=os.path.abspath(settings.source))
+    _open_standard()
     places = paths.directories(os.environ, os.getuid())
     paths.ensure(places)
     _disown_inherited()
@@ -96,7 +97,7 @@ def _hand_over_to(python: str, config_path: str, release_path: str | None) -> No
     not have taken over in a deploy. Raises DeployRefused if that Python has no taskd.
     """
     os.environ.setdefault(spawn.LAUNCHER, sys.executable)
-    if python == sys.executable or os.environ.pop(_HANDED_OVER, None) == python:
+    if python == release.settled(sys.executable) or os.environ.pop(_HANDED_OVER, None) == python:
         return
     probe = [python, "-P", "-c", _PROBE]
     status = os.waitpid(spawn.spawn(probe, b"", spawn.environment()), 0)[1]
@@ -111,6 +112,14 @@ def _hand_over_to(python: str, config_path: str, release_path: str | None) -> No
     words = [python, "-P", "-m", "taskd", "run", "--config", os.path.abspath(config_path)]
     words += ["--release", os.path.abspath(release_path)] if release_path else []
     os.execve(python, words, os.environ | {_HANDED_OVER: python})
+
+
+def _open_standard() -> None:
+    """Have something on descriptors 0 to 2, if the caller closed them: else the next files that we
+    open would be what our children take for their input and output."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def _disown_inherited() -> None:
@@ -185,6 +194,7 @@ class Start:
     def run(self) -> None:
         master = self._master
         master.catch_signals()
+        image.let_signals_through()  # whatever the caller had blocked
         worker_socket = master.listeners[WORKER]
         master.loop.watch(worker_socket.fileno(), 1, lambda _: master.workers.accept(worker_socket))
         within = master.config.daemon.prove_timeout

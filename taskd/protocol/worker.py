@@ -32,6 +32,7 @@ Master → zygote
     fork       worker: bytes16
     noted      worker: the exit is recorded, forget it
     ping       {}
+    identify   {}: say ``identity`` again, as the files are now (empty: not readable); version 2
     retire     {}: exit once the last worker is gone
 
 Worker → master

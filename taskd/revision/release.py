@@ -41,13 +41,20 @@ def interpreter(release: str, configured: str | None) -> str:
     """
     if configured is None:
         own = os.path.join(release, ".venv/bin/python")
-        return own if _is_program(own) else launcher()
+        return settled(own) if _is_program(own) else launcher()
     path = os.path.join(release, configured)
     if not _is_program(path):
         raise DeployRefused(
             f"[app] python = {configured!r}: {path} is not there or may not be executed"
         )
-    return path
+    return settled(path)
+
+
+def settled(program: str) -> str:
+    """The same program by its directory's real path: a symlink on the way to it may be switched to
+    another release. The name itself stays, since a virtual environment's Python is a symlink."""
+    directory, name = os.path.split(program)
+    return os.path.join(os.path.realpath(directory), name)
 
 
 def launcher() -> str:
@@ -56,7 +63,7 @@ def launcher() -> str:
     So a release without a Python of its own has the same one after a deploy, a rollback and a
     restart.
     """
-    return os.environ.get(spawn.LAUNCHER, sys.executable)
+    return settled(os.environ.get(spawn.LAUNCHER, sys.executable))
 
 
 def _is_program(path: str) -> bool:

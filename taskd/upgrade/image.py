@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Iterator
 
+from taskd.revision import release
 from taskd.upgrade import steps
 
 HANG_LIMIT = 20.0
@@ -69,5 +70,5 @@ def disarm() -> None:
 
 def replace(python: str, snapshot: int) -> None:
     """Become the image that ``python`` starts. Returns only by raising OSError."""
-    words = [python, "-P", "-m", steps.TAKEOVER, str(snapshot), sys.executable]
+    words = [python, "-P", "-m", steps.TAKEOVER, str(snapshot), release.settled(sys.executable)]
     os.execv(python, words)

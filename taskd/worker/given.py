@@ -8,6 +8,9 @@ from __future__ import annotations
 from inspect import isawaitable
 from typing import Any
 
+LARGEST = 2**63 - 1
+"""The largest count that a record can carry."""
+
 
 def check_function(name: str, fn: Any) -> None:
     """Raise TypeError unless ``fn`` is something that a step can call."""
@@ -29,8 +32,8 @@ def check_not_async(name: str, value: Any) -> None:
 
 
 def check_count(what: str, value: Any) -> None:
-    if value is not None and (type(value) is not int or value < 0):
-        raise TypeError(f"{what} must be a whole number from 0 on, or None, not {value!r}")
+    if value is not None and (type(value) is not int or not 0 <= value <= LARGEST):
+        raise TypeError(f"{what} must be a whole number from 0 to {LARGEST}, or None: {value!r}")
 
 
 def check_seconds(seconds: Any) -> None:

@@ -32,8 +32,24 @@ def load(boot: Boot) -> Broken | None:
         import taskd.worker.command  # noqa: F401  (registers the built-in task)
     except BaseException as error:  # the app may even call sys.exit: whatever it is, it is told
         lines = traceback.format_exception_only(error)
-        return Broken(lines[-1].strip(), "".join(traceback.format_exception(error)))
+        return Broken(
+            _told(lines[-1].strip(), MESSAGE),
+            _told("".join(traceback.format_exception(error)), ALL),
+        )
     return None
+
+
+MESSAGE = 2_000
+"""Characters of an app's last line that are told."""
+
+ALL = 100_000
+"""Characters of its traceback, the end of it."""
+
+
+def _told(text: str, most: int) -> str:
+    """As a message can carry it: of bounded length, and valid text whatever the app raised."""
+    cut = text if len(text) <= most else "… " + text[-most:]
+    return cut.encode(errors="replace").decode()
 
 
 def native_threads() -> int:

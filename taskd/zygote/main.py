@@ -145,10 +145,20 @@ class Zygote:
                     self._nursery.forget(message["worker"])
                 case "ping":
                     self._channel.send({"type": "pong"})
+                case "identify":
+                    self._identify()
                 case "retire":
                     self._retiring = True
                 case _:
                     pass  # a newer master may say more than we know
+
+    def _identify(self) -> None:
+        """What the release's files are now; empty if they cannot be read."""
+        try:
+            found = release.fingerprint(self._config.release)
+        except OSError:
+            found = ""
+        self._channel.send({"type": "identity", "hash": found})
 
     def _tell_deaths(self) -> None:
         for death in self._nursery.bury():
