@@ -7,8 +7,6 @@ it is committed is the worker told ``noted``, or a dead worker's slot file remov
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from taskd import log
 from taskd.errors import Error, ProtocolError, StoreError
 from taskd.master.running import Running
-from taskd.model.endings import Facts, death_in_words, judge
+from taskd.model.endings import Facts, judge
 from taskd.model.routing import Held, route
 from taskd.model.task import SETTLED, State
 from taskd.model.worker import WorkerEvent, WorkerState
-from taskd.protocol.saved import Kind, Saved
+from taskd.protocol.saved import Kind
 from taskd.slot import reader as slot_reader
 from taskd.store.api import Answer, Applied, Settle
 
@@ -80,6 +78,10 @@ class Attempts:
         worker = self._workers.pop(running.task, None)
         if worker is not None and worker.running is running:
             worker.running = None
+
+    def disown(self, task: int) -> None:
+        """Its worker is dead: nobody can be told anything about it any more."""
+        self._workers.pop(task, None)
 
     def takers(self, task: int) -> list[Revision]:
         """The live revisions, but for those that said they cannot take this task's state."""
@@ -158,14 +160,14 @@ class Attempts:
             worker.served += 1
             self._note(worker, running.task, running.attempt, answer)
 
-        self._end(running, worker, end, kept, noted)
+        self.end_by_record(running, worker, end, kept, noted)
 
     def _note(self, worker: Worker, task: int, attempt: int, answer: str) -> None:
         self._master.workers.tell(
             worker, {"type": "noted", "task": task, "attempt": attempt, "answer": answer}
         )
 
-    def _end(
+    def end_by_record(
         self,
         running: Running,
         worker: Worker | None,
@@ -201,138 +203,6 @@ class Attempts:
         if running is not None and (message["task"], message["attempt"]) == _attempt(running):
             facts = Facts("unbegun", False, reason="its worker never began it")
             self.settle(running, facts, lambda _: None)
-
-    def on_death(self, worker: Worker, status: int | None) -> None:
-        """The worker is dead and its tree gone: what its slot says is what counts."""
-        path = os.path.join(self._master.places.slots, f"{worker.id.hex()}.slot")
-        running = worker.running
-        if running is None or running.attempt == 0 or worker.slot_fd < 0:
-            _unlink(path)  # a claim on its way finds the worker dead when it is committed
-            return
-        self._workers.pop(running.task, None)
-        self.end_from_slot(
-            running,
-            worker.slot_fd,
-            path,
-            death_in_words(status),
-            worker.asked_to_leave,
-        )
-
-    def end_from_slot(
-        self, running: Running, slot_fd: int, path: str, death: str, asked: str | None
-    ) -> None:
-        """Settle an attempt whose process is dead by what stands in its slot.
-
-        ``asked``: why we ended it, if we did. The slot at ``path`` is removed once that is
-        committed; one that is damaged is set aside, and nothing that can be read of it is lost.
-        """
-        done = lambda _: _unlink(path)  # noqa: E731
-        try:
-            content = slot_reader.read(slot_fd)
-        except Error as error:
-            self._hold_damaged(running, None, path, f"its slot cannot be read: {error}")
-            return
-        except OSError as error:
-            self._read_again(running, slot_fd, path, death, asked, error)
-            return
-        running.progress = content.progress or running.progress
-        begin = content.begin
-        if content.damage is not None:
-            self._hold_damaged(running, content, path, f"its slot is damaged: {content.damage}")
-        elif begin is None or (begin["task"], begin["attempt"]) != _attempt(running):
-            why = asked or "its worker was gone before it began"
-            self.settle(running, Facts("unbegun", False, reason=why), done)
-        elif content.end is not None:
-            kept = content.snapshot if content.end.get("snapshot") is not None else None
-            self._end(running, None, content.end, kept, done)
-        else:
-            self._end_of_a_crash(running, content, death, asked, done)
-
-    def _hold_damaged(
-        self, running: Running, content: slot_reader.Content | None, path: str, what: str
-    ) -> None:
-        """Held, with what stands before the damage, and with the slot kept to be looked at."""
-        aside = os.path.join(os.path.dirname(path), f"{running.task}-{running.attempt}.damaged")
-        kept = None
-        if content is not None and content.saves and _is_of(running, content):
-            with contextlib.suppress(Error, KeyError, TypeError):
-                kept = self._add_up(running.task, content)
-        facts = Facts("held", kept is not None, reason=f"{what}. It is kept as {aside}")
-        self.settle(
-            running,
-            facts,
-            lambda _: _set_aside(path, aside),
-            None,
-            None if kept is None else kept.encode(),
-            None if kept is None else kept.version,
-        )
-
-    def _read_again(
-        self,
-        running: Running,
-        slot_fd: int,
-        path: str,
-        death: str,
-        asked: str | None,
-        error: OSError,
-    ) -> None:
-        """The disk could not give it just now: that says nothing about the slot."""
-        log.error("cannot read a slot", task=running.task, why=str(error))
-        fd = os.dup(slot_fd)
-        self.unrecorded += 1
-
-        def again() -> None:
-            self.unrecorded -= 1
-            try:
-                self.end_from_slot(running, fd, path, death, asked)
-            finally:
-                os.close(fd)
-
-        self._master.loop.after(STORE_RETRY, again)
-
-    def _end_of_a_crash(
-        self,
-        running: Running,
-        content: slot_reader.Content,
-        death: str,
-        asked: str | None,
-        done: Callable[[str], None],
-    ) -> None:
-        facts = Facts(None, content.saves > 0, asked=asked, death=death)
-        if not facts.progressed:
-            self.settle(running, facts, done)
-            return
-        try:
-            kept = self._add_up(running.task, content)
-        except (Error, KeyError, TypeError) as error:
-            reason = f"what it saved cannot be added up: {error}"
-            self.settle(running, Facts("held", False, reason=reason), done)
-            return
-        self.settle(running, facts, done, None, kept.encode(), kept.version)
-
-    def _add_up(self, task: int, content: slot_reader.Content) -> Saved:
-        """What the store had, and every record that the attempt has added."""
-        assert content.begin is not None
-        base = content.snapshot
-        if base is None:
-            base = self._master.reader.saved(task)
-        kept = Saved(content.begin["version"]) if base is None else Saved.decode(base)
-        for record in content.records:
-            kept.apply(record.kind, record.fields)
-        return kept
-
-    def saved_so_far(self, running: Running) -> Saved | None:
-        """What a running attempt has saved up to now, added up; None: nothing yet."""
-        worker = self._workers.get(running.task)
-        if worker is not None and worker.slot_fd >= 0:
-            with contextlib.suppress(Error, OSError):
-                content = slot_reader.read(worker.slot_fd)
-                begin = content.begin
-                ours = begin is not None and (begin["task"], begin["attempt"]) == _attempt(running)
-                if ours and content.saves:
-                    return self._add_up(running.task, content)
-        stored = self._master.reader.saved(running.task)
-        return None if stored is None else Saved.decode(stored)
 
     # ── the one write ────────────────────────────────────────────────────────────────────────
 
@@ -416,18 +286,3 @@ def _read_end(slot_fd: int, offset: int, running: Running) -> tuple[dict[str, An
 
 def _attempt(running: Running) -> tuple[int, int]:
     return running.task, running.attempt
-
-
-def _is_of(running: Running, content: slot_reader.Content) -> bool:
-    begin = content.begin
-    return begin is not None and (begin["task"], begin["attempt"]) == _attempt(running)
-
-
-def _set_aside(path: str, aside: str) -> None:
-    with contextlib.suppress(OSError):
-        os.rename(path, aside)
-
-
-def _unlink(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)

@@ -25,6 +25,7 @@ from taskd.master.drain_limit import DrainLimit
 from taskd.master.ledger import Kind, Ledger
 from taskd.master.loop import READ, Loop
 from taskd.master.revisions import Revisions
+from taskd.master.salvage import Salvage
 from taskd.master.stop import Stop
 from taskd.master.streams import Streams
 from taskd.master.workers import Workers
@@ -64,6 +65,7 @@ class Master:
         self.revisions = Revisions(self)
         self.workers = Workers(self)
         self.attempts = Attempts(self)
+        self.salvage = Salvage(self)
         self.streams = Streams(self)
         self.dispatch = Dispatch(self)
         self.clients = Clients(self)

@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import taskd
 from taskd import config, log
 from taskd.errors import ConfigError, DeployRefused, Error
-from taskd.master import capacity, handoff, hooks
+from taskd.master import capacity, handoff, hooks, leaving
 from taskd.master.boundary import Boundary
 from taskd.master.loop import Timer
 from taskd.master.planning import Planning
 from taskd.master.revision import Revision
 from taskd.master.trying import Trial
-from taskd.model.plan import PINNED, Plan
+from taskd.model.plan import Plan
 from taskd.model.revision import LIVE
-from taskd.model.routing import can_run
 from taskd.model.table import after
-from taskd.model.task import OnDeploy
 from taskd.model.upgrade import PHASES, Phase, Step
 from taskd.model.versions import is_older
 from taskd.revision import release
@@ -363,27 +361,7 @@ class Deploy:
             if client is not None:
                 client.reply(caller.request, reply)
         target, self.target = self.target, None
-        self._let_old_ones_leave(target)
-
-    def _let_old_ones_leave(self, target: Revision) -> None:
-        """Idle old workers go; tasks that move at a checkpoint are asked to."""
-        self._master.workers.retire_idle(keep=target)
-        rows = (self.plan or {}).get("running", [])
-        stay = {row["task"] for row in rows if row["verdict"] != "moves"}
-        for worker in self._master.workers:
-            running = worker.running
-            if running is None or worker.revision is target or running.attempt == 0:
-                continue
-            if running.task in stay:  # the new revision did not accept its state
-                continue
-            if running.on_deploy != OnDeploy.CHECKPOINT.value:
-                continue
-            row = self._master.reader.task(running.task)
-            if row is None or row.budgets.interruptions >= PINNED:
-                continue
-            saved_by = worker.revision.tasks[running.name]["version"]
-            if can_run(target.tasks, running.name, saved_by) is None:
-                self._master.attempts.ask(running.task, "leave", f"deploy of {target.name}")
+        leaving.let_old_ones_leave(self._master, target, self.plan)
 
     def _answer_refusal(self, callers: list[Caller], path: str, error: Error) -> None:
         log.error("deploy refused", release=path, why=str(error))

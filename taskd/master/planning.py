@@ -120,7 +120,7 @@ class Planning:
         worker = self._master.attempts.worker_of(running.task)
         row = self._master.reader.task(running.task)
         assert row is not None, f"task {running.task} runs and is not in the store"
-        saved = self._master.attempts.saved_so_far(running)
+        saved = self._master.salvage.saved_so_far(running)
         version = row.version if row.saved_version is None else row.saved_version
         if saved is not None:
             version = saved.version

@@ -139,7 +139,7 @@ def _settle(master: Master, running: Running, slot: str, death: str, asked: str 
         master.attempts.settle(running, Facts("unbegun", False, reason=why), lambda _: None)
         return
     try:
-        master.attempts.end_from_slot(running, fd, path, death, asked)
+        master.salvage.end_from_slot(running, fd, path, death, asked)
     finally:
         os.close(fd)
 

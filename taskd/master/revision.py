@@ -1,12 +1,18 @@
-"""One revision, as the master holds it in memory. ``revisions`` owns them all."""
+"""One revision, as the master holds it in memory, and who waits for its proof.
+
+``revisions`` owns them all.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from taskd.config import App
+from taskd.errors import DeployRefused
+from taskd.master.loop import Timer
 from taskd.master.wire import Messages
 from taskd.model.revision import REVISIONS, RevisionEvent, RevisionState
 from taskd.model.table import after
@@ -70,3 +76,16 @@ class Revision:
     @property
     def ledger_name(self) -> str:
         return f"zygote:{self.number}"
+
+
+class Proof:
+    """Somebody waits for a revision's zygote to prove itself (or a ping to come back)."""
+
+    __slots__ = ("deadline", "done", "revision")
+
+    def __init__(
+        self, revision: Revision, done: Callable[[Revision | DeployRefused], None]
+    ) -> None:
+        self.revision = revision  # changes if it turns out to be a live one
+        self.done = done
+        self.deadline: Timer | None = None

@@ -16,8 +16,7 @@ from taskd import log
 from taskd.config import App
 from taskd.errors import DeployRefused
 from taskd.master.ledger import Kind
-from taskd.master.loop import Timer
-from taskd.master.revision import Revision
+from taskd.master.revision import Proof, Revision
 from taskd.master.wire import Messages
 from taskd.model.endings import death_in_words
 from taskd.model.revision import LIVE, RevisionEvent, RevisionState
@@ -37,19 +36,6 @@ RESPAWN_DELAY = 1.0
 
 RECHECKS = 2
 """Worker protocol version from which a zygote tells the release's identity when asked."""
-
-
-class Proof:
-    """Somebody waits for a revision's zygote to prove itself (or a ping to come back)."""
-
-    __slots__ = ("deadline", "done", "revision")
-
-    def __init__(
-        self, revision: Revision, done: Callable[[Revision | DeployRefused], None]
-    ) -> None:
-        self.revision = revision  # changes if it turns out to be a live one
-        self.done = done
-        self.deadline: Timer | None = None
 
 
 class Revisions:

@@ -323,7 +323,7 @@ class Workers:
         if worker.channel is not None:
             worker.channel.wire.close()
             self._on_lost(worker)
-        self._master.attempts.on_death(worker, status)
+        self._master.salvage.on_death(worker, status)
         if worker.slot_fd >= 0:
             self._master.ledger.drop(worker.slot_name)
             os.close(worker.slot_fd)

@@ -1,0 +1,38 @@
+"""After a deploy: idle workers of older revisions go, and tasks that move are asked to leave."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from taskd.model.plan import PINNED
+from taskd.model.routing import can_run
+from taskd.model.task import OnDeploy
+
+if TYPE_CHECKING:
+    from taskd.master.core import Master
+    from taskd.master.revision import Revision
+    from taskd.master.running import Running
+
+
+def let_old_ones_leave(master: Master, target: Revision, plan: dict[str, Any] | None) -> None:
+    """``plan``: what the new revision answered for each task that ran then; one whose state it did
+    not accept is left where it is."""
+    master.workers.retire_idle(keep=target)
+    rows = (plan or {}).get("running", [])
+    stay = {row["task"] for row in rows if row["verdict"] != "moves"}
+    for worker in master.workers:
+        running = worker.running
+        if running is None or worker.revision is target or running.attempt == 0:
+            continue
+        if running.task not in stay and _moves(master, running, worker.revision, target):
+            master.attempts.ask(running.task, "leave", f"deploy of {target.name}")
+
+
+def _moves(master: Master, running: Running, source: Revision, target: Revision) -> bool:
+    if running.on_deploy != OnDeploy.CHECKPOINT.value:
+        return False
+    row = master.reader.task(running.task)
+    if row is None or row.budgets.interruptions >= PINNED:
+        return False
+    saved_by = source.tasks[running.name]["version"]
+    return can_run(target.tasks, running.name, saved_by) is None
