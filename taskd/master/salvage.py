@@ -65,10 +65,9 @@ class Salvage:
             self._read_again(running, slot_fd, path, death, asked, error)
             return
         running.progress = content.progress or running.progress
-        begin = content.begin
         if content.damage is not None:
             self._hold_damaged(running, content, path, f"its slot is damaged: {content.damage}")
-        elif begin is None or (begin["task"], begin["attempt"]) != (running.task, running.attempt):
+        elif not _is_of(running, content):
             why = asked or "its worker was gone before it began"
             self._master.attempts.settle(running, Facts("unbegun", False, reason=why), done)
         elif content.end is not None:
@@ -156,12 +155,7 @@ class Salvage:
         if worker is not None and worker.slot_fd >= 0:
             with contextlib.suppress(Error, OSError):
                 content = slot_reader.read(worker.slot_fd)
-                begin = content.begin
-                ours = begin is not None and (begin["task"], begin["attempt"]) == (
-                    running.task,
-                    running.attempt,
-                )
-                if ours and content.saves:
+                if _is_of(running, content) and content.saves:
                     return self._add_up(running.task, content)
         stored = self._master.reader.saved(running.task)
         return None if stored is None else Saved.decode(stored)
