@@ -67,6 +67,20 @@ def test_a_total_is_passed_on_and_checked() -> None:
             outcome(lambda ctx, wrong=wrong: ctx.each("rows", rows, total=wrong), name="job")
 
 
+LARGEST = 2**63 - 1
+
+
+def test_a_count_that_no_record_can_carry_is_a_type_error_in_the_task() -> None:
+    most = MemoryKeeper()
+    attempt(lambda ctx: ctx.progress(LARGEST, LARGEST), keeper=most, name="job")
+    assert most.reports == [(LARGEST, LARGEST, "")]
+    for counts in ((LARGEST + 1,), (1, LARGEST + 1), (2**70, 2**70)):
+        with pytest.raises(TypeError, match=f"must be a whole number from 0 to {LARGEST}"):
+            outcome(lambda ctx, counts=counts: ctx.progress(*counts), name="job")
+    with pytest.raises(TypeError, match=f"total must be a whole number from 0 to {LARGEST}"):
+        outcome(lambda ctx: list(ctx.each("rows", rows, total=LARGEST + 1)), name="job")
+
+
 def test_the_tasks_own_progress_goes_before_that_of_its_loops() -> None:
     keeper = MemoryKeeper()
 

@@ -115,6 +115,46 @@ def test_a_release_whose_migration_does_not_work_is_refused_with_a_sentence(
     assert running.result(30) == ["new", 5]
 
 
+LOOPS = """
+from taskd import task
+from side import gate, mark
+
+@task(on_deploy="checkpoint", version=VERSION)
+def job(ctx, count: int):
+    for n in ctx.each("lines", range(count)):
+        mark(n)
+        if n == 1:
+            gate("go")
+    return "REVISION"
+"""
+
+CANNOT = """
+@job.migrate(1)
+def to_2(saved):
+    raise ValueError("cannot")
+"""
+
+
+def test_a_task_whose_migration_raises_stays_where_it_is_if_the_deploy_is_wanted_all_the_same(
+    new_daemon: Callable[..., Daemon],
+) -> None:
+    daemon = new_daemon()
+    daemon.release("r1", LOOPS.replace("REVISION", "r1").replace("VERSION", "1"))
+    daemon.release("r2", LOOPS.replace("REVISION", "r2").replace("VERSION", "2") + CANNOT)
+    daemon.point("r1")
+    client = daemon.start().client()
+    running = client.submit("job", {"count": 100})
+    daemon.reached(running.id, "1")
+    with pytest.raises(DeployRefused, match="raised ValueError: cannot"):
+        daemon.reload("r2")
+    assert client.reload(allow_held=True)["revision"] == "r2"
+    daemon.open_gate("go")
+    assert running.result(30) == "r1"
+    assert {(e.revision, e.attempt) for e in daemon.effects(running.id)} == {("r1", 1)}
+    assert len(daemon.items(running.id)) == 100
+    eventually(lambda: [r["revision"] for r in client.revisions()] == ["r2"], "r1 has drained")
+
+
 def test_going_back_before_the_new_code_has_saved_is_exact(daemon: Daemon) -> None:
     """On r2 it is ended before its first save, and goes on with r1 as if never moved."""
     client = daemon.client()

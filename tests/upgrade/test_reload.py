@@ -165,8 +165,15 @@ def test_an_app_with_threads_at_import_gets_workers_that_are_spawned(daemon: Dae
         ("import nowhere_to_be_found", "No module named 'nowhere_to_be_found'"),
         ("def broken(:", "SyntaxError"),
         ("raise SystemExit('not today')", "SystemExit: not today"),
-        ("import os; os._exit(9)", "its process ended while the app was importing"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "its process ended"),
+        (
+            "import os; os._exit(9)",
+            "its process ended while the app was importing: "
+            "its process ended by itself with exit status 9",
+        ),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            "while the app was importing: its process was killed by SIGKILL",
+        ),
     ],
 )
 def test_a_release_that_does_not_import_leaves_the_old_one_serving(
