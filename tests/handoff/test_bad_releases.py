@@ -115,6 +115,12 @@ BAD = {
 }  # fmt: skip
 
 
+_LESS = "-dac_override,-dac_read_search"
+
+WITHOUT = f"--inh-caps={_LESS} --ambient-caps={_LESS} --bounding-set={_LESS}"
+"""Root without the right to read everything; a container may hand rights down in any set."""
+
+
 @pytest.fixture
 def daemon(compiled: None, request: pytest.FixtureRequest) -> Iterator[FaultyDaemon]:
     made = FaultyDaemon(queues={"one": {"concurrency": 1}}, daemon={"prove_timeout": 1.0})
@@ -122,7 +128,7 @@ def daemon(compiled: None, request: pytest.FixtureRequest) -> Iterator[FaultyDae
     made.release("r1", GOOD.replace("REVISION", "r1"))
     made.point("r1")
     if os.getuid() == 0:
-        python("setpriv --bounding-set=-dac_override,-dac_read_search " + sys.executable)(made, "")
+        python(f"setpriv {WITHOUT} {sys.executable}")(made, "")
     made.write_config()
     try:
         yield made.start()
