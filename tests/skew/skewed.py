@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import Any
+from typing import Any, ClassVar
 
 from pythons import Python
 from support.daemon import Daemon
@@ -87,6 +87,8 @@ class Skewed(Daemon):
 
     A release's Python is its own ``.venv``.
     """
+
+    usual_app: ClassVar[dict[str, Any]] = {}  # the version before knows nothing else
 
     def __init__(self, python: Python, **sections: Any) -> None:
         self.python = python

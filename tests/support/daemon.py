@@ -49,6 +49,9 @@ class Daemon:
     ``sections``: what taskd.toml holds besides the release and Python, by section.
     """
 
+    usual_app: Mapping[str, Any] = {"memory_reserve": "none"}
+    """What else stands under [app]: how much memory others use is not what is tested."""
+
     def __init__(self, **sections: Mapping[str, Any]) -> None:
         self.root = tempfile.mkdtemp(prefix="taskd-test-")
         os.chmod(self.root, 0o755)  # other users reach submit.sock through it
@@ -71,6 +74,7 @@ class Daemon:
     def write_config(self) -> None:
         """taskd.toml as ``sections`` say it now."""
         app = {"release": self.path("current"), "python": sys.executable, "modules": ["app"]}
+        app |= self.usual_app
         table = {**self.sections, "app": app | self.sections.get("app", {})}
         lines = []
         for section, values in table.items():
