@@ -9,12 +9,17 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.daemon import LOG_SHOWN, Daemon
 
 import taskd
 
 DAEMONS = pytest.StashKey[list[Daemon]]()
 FAILED = pytest.StashKey[bool]()
+
+# How long an example takes says something about the machine, nothing about the code.
+settings.register_profile("taskd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("taskd")
 
 
 @pytest.hookimpl(wrapper=True)
