@@ -26,6 +26,12 @@ def _value(value: Any) -> str:
     return text if text.isprintable() and text and " " not in text else repr(text)
 
 
+def lines(text: str) -> None:
+    """What belongs to the line before: a traceback, say."""
+    for line in text.rstrip().splitlines():
+        _line("  ", line, {})
+
+
 def info(text: str, **fields: Any) -> None:
     _line("", text, fields)
 

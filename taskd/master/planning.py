@@ -19,7 +19,9 @@ from taskd.master.worker import Worker
 from taskd.master.workers import Probe
 from taskd.model.binding import bind
 from taskd.model.plan import Item, Plan, judge
+from taskd.model.task import State
 from taskd.model.worker import WorkerEvent
+from taskd.store.api import Filter
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
@@ -163,4 +165,18 @@ class Planning:
         others = [(r.name, r.tasks) for r in self._master.revisions.live() if r is not self._target]
         before = current.tasks if current is not self._target else {}
         target = (self._target.name, self._target.tasks)
-        self._finish(judge(self._items, refused, target, others, before))
+        # What is held already waits for an operator as it is: no deploy changes that.
+        mine = [
+            ref for ref, item in enumerate(self._items) if not self._is_held(ref, item, refused)
+        ]
+        items = [self._items[ref] for ref in mine]
+        why = {new: refused[ref] for new, ref in enumerate(mine) if ref in refused}
+        self._finish(judge(items, why, target, others, before))
+
+    def _is_held(self, ref: int, item: Item, refused: dict[int, str]) -> bool:
+        """Whether all that waits under this name, and is refused, is held already."""
+        if ref not in refused or item.task is not None:
+            return False
+        ready = (State.QUEUED, State.SCHEDULED)
+        wanted = [Filter(state=state, name=item.name, limit=1) for state in ready]
+        return not any(self._master.reader.tasks(each) for each in wanted)

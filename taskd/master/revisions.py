@@ -199,6 +199,7 @@ class Revisions:
                 self._manifested(revision, message)
             case "broken":
                 log.error("app does not import", revision=revision.name, why=message["message"])
+                log.lines(str(message.get("traceback", "")))
                 why = f"{revision.name} does not import: {message['message']}"
                 self._settle(revision, DeployRefused(why))
             case "pong":

@@ -85,8 +85,22 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     control_mode = 0o666 if access.admin_groups else 0o600
     for name, mode in ((WORKER, 0o600), (CONTROL, control_mode), (SUBMIT, submit_mode)):
         where = os.path.join(places.runtime, name)
+        _check_unused(where)
         master.adopt_listener(name, sockets.listen(where, mode))
     return master, chosen
+
+
+def _check_unused(path: str) -> None:
+    """A daemon on another state directory may use the same runtime directory: its sockets are not
+    ours to replace. One that is dead does not answer. Raises ConfigError."""
+    try:
+        sockets.connect(path, timeout=1.0).close()
+    except OSError:
+        return
+    raise ConfigError(
+        f"another daemon listens on {path}: give this one a runtime directory of its own "
+        "($RUNTIME_DIRECTORY, or another $XDG_RUNTIME_DIR)"
+    )
 
 
 def _hand_over_to(python: str, config_path: str, release_path: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -18,12 +19,20 @@ def into(path: str) -> Iterator[None]:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
+        _by_line()
         yield
     finally:
         _flush()
         for fd, original in zip((1, 2), before, strict=True):
             os.dup2(original, fd)
             os.close(original)
+
+
+def _by_line() -> None:
+    """A printed line is in the log: who follows it sees it, and a kill does not lose it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
 
 
 def _flush() -> None:

@@ -33,10 +33,19 @@ def load(boot: Boot) -> Broken | None:
     except BaseException as error:  # the app may even call sys.exit: whatever it is, it is told
         lines = traceback.format_exception_only(error)
         return Broken(
-            _told(lines[-1].strip(), MESSAGE),
+            _told(lines[-1].strip(), MESSAGE) + _where(error),
             _told("".join(traceback.format_exception(error)), ALL),
         )
     return None
+
+
+def _where(error: BaseException) -> str:
+    """The file and line that the error came from."""
+    if isinstance(error, SyntaxError):
+        return _told(f" ({error.filename}, line {error.lineno})", MESSAGE)
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in frames if not f.filename.startswith("<frozen") and f.filename != __file__]
+    return _told(f" ({ours[-1].filename}, line {ours[-1].lineno})", MESSAGE) if ours else ""
 
 
 MESSAGE = 2_000
