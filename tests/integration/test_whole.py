@@ -101,7 +101,9 @@ def test_a_deploy_on_the_command_line_exits_with_its_verdict(daemon: Daemon) -> 
     daemon.point("bad")
     bad = taskctl(daemon, "reload")
     assert bad.returncode == 1
-    assert bad.stderr.strip().endswith("ModuleNotFoundError: No module named 'nowhere_to_be_found'")
+    last_line = "ModuleNotFoundError: No module named 'nowhere_to_be_found'"
+    where = f"({daemon.path('releases', 'bad')}/app.py, line 1)"
+    assert bad.stderr == f"taskctl: bad does not import: {last_line} {where}\n"
     assert json.loads(taskctl(daemon, "status", "--json").stdout)["revision"] == "r2"
 
 
