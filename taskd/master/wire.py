@@ -125,6 +125,10 @@ class Wire:
             return
         except OSError:
             data = b""
+        self._deliver(data)
+
+    def _deliver(self, data: bytes) -> None:
+        """What was read; nothing is the end of the stream."""
         if not data:
             self._lose()
             return
@@ -136,18 +140,11 @@ class Wire:
     def drain(self) -> None:
         """The peer is dead: take all that it has sent, to the end of the stream."""
         while not self.is_closed:
-            before = self._sock
             try:
-                data = before.recv(_CHUNK)
+                data = self._sock.recv(_CHUNK)
             except OSError:
                 data = b""
-            if not data:
-                self._lose()
-                return
-            try:
-                self.on_data(data)
-            except ProtocolError:
-                self._lose()
+            self._deliver(data)
 
     def _lose(self) -> None:
         if not self.is_closed:
