@@ -133,7 +133,24 @@ def load(path: str) -> Config:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # of TOML or UTF-8, or beyond what Python reads
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    return Config.from_table(table, path)
+    config = Config.from_table(table, path)
+    _check_groups(config)
+    return config
+
+
+def _check_groups(config: Config) -> None:
+    """A group that is not there would keep out those that are meant, without a word."""
+    import grp
+
+    for key, names in config.access._asdict().items():
+        for name in names:
+            try:
+                grp.getgrnam(name)
+            except KeyError:
+                raise ConfigError(
+                    f"{config.source}: access.{key}: there is no group {name!r} on this machine: "
+                    f"make it with `groupadd {name}`, or take it out"
+                ) from None
 
 
 class _WrongError(Exception):

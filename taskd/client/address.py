@@ -3,7 +3,8 @@
 In order: the one that is named (``--socket``, ``Client(socket=…)``), else $TASKD_SOCKET, else the
 user's own runtime directory if there is one (also when its daemon is down: a user who runs one
 means that one), else the system's. A name is a socket, or a directory of them: there control.sock
-if one may connect to it, else submit.sock.
+if one may use it, else submit.sock. Whether one may, the file's mode tells or, where others may
+connect to it, the daemon in place of its hello.
 """
 
 from __future__ import annotations
@@ -49,19 +50,51 @@ def candidates(where: str) -> list[str]:
     return [where]
 
 
-def connect(socket: str | None, timeout: float | None) -> sockets.socket:
-    """A connection to the daemon, ``timeout`` seconds set on it.
+class Address:
+    """Where one client connects.
 
-    Raises NoDaemon naming each socket that was tried, why it failed, and what to do.
+    Invariant: ``_closed`` has those sockets whose daemon said that our user may not use them.
     """
-    where = place(socket)
-    tried: list[tuple[str, OSError]] = []
-    for path in candidates(where):
-        try:
-            return connect_socket(path, timeout)
-        except OSError as error:
-            tried.append((path, error))
-    raise NoDaemon(_explanation(where, tried))
+
+    __slots__ = ("_closed", "_last", "_socket")
+
+    def __init__(self, socket: str | None) -> None:
+        """``socket``: as named by the user, or None."""
+        self._socket = socket
+        self._closed: set[str] = set()
+        self._last = ""
+
+    def connect(self, timeout: float | None) -> sockets.socket:
+        """A connection to the daemon, ``timeout`` seconds set on it.
+
+        Raises NoDaemon naming each socket that was tried, why it failed, and what to do.
+        """
+        where = place(self._socket)
+        tried: list[tuple[str, OSError]] = []
+        for path in self._open(where):
+            try:
+                connection = connect_socket(path, timeout)
+                self._last = path
+                return connection
+            except OSError as error:
+                tried.append((path, error))
+        raise NoDaemon(_explanation(where, tried))
+
+    def turned_away(self) -> bool:
+        """The daemon said that we may not use the socket of the last connection: whether there
+        is another one to try."""
+        self._closed.add(self._last)
+        return bool(set(candidates(place(self._socket))) - self._closed)
+
+    def _open(self, where: str) -> list[str]:
+        """What is left to try; all of it where nothing is, so that the daemon says it again."""
+        paths = candidates(where)
+        return [path for path in paths if path not in self._closed] or paths
+
+
+def connect(socket: str | None, timeout: float | None) -> sockets.socket:
+    """One connection, as ``Address`` makes them."""
+    return Address(socket).connect(timeout)
 
 
 def _explanation(where: str, tried: list[tuple[str, OSError]]) -> str:

@@ -15,7 +15,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from taskd.client import address, asks
+from taskd.client import asks
+from taskd.client.address import Address
 from taskd.client.aio_handle import AsyncTaskHandle
 from taskd.client.records import task_info
 from taskd.client.session import (
@@ -27,7 +28,7 @@ from taskd.client.session import (
     no_answer,
     still_running,
 )
-from taskd.errors import Error, Refused
+from taskd.errors import Error, NotAllowed, Refused
 from taskd.protocol.operations import MAX_WATCHED
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ class _Wire:
     """
 
     def __init__(self, socket: str | None, patience: Patience) -> None:
-        self._socket = socket
+        self._address = Address(socket)
         self._patience = patience
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._reset()
@@ -328,7 +329,7 @@ class _Wire:
     async def _connect(self) -> asyncio.StreamReader:
         while True:
             try:
-                sock = await asyncio.to_thread(address.connect, self._socket, self._timeout)
+                sock = await asyncio.to_thread(self._address.connect, self._timeout)
                 break
             except Error as error:
                 await self._pause(error)
@@ -348,9 +349,18 @@ class _Wire:
         await asyncio.sleep(self._patience.pause(trouble, time.monotonic()))
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
-        """Until the connection is lost. Raises ProtocolError if the daemon broke the protocol."""
+        """Until the connection is lost, or is of no use to our user and another one may be.
+
+        Raises ProtocolError if the daemon broke the protocol, NotAllowed if it wants none of us.
+        """
         while data := await _chunk(reader):
-            news = self._session.receive(data)
+            try:
+                news = self._session.receive(data)
+            except NotAllowed:
+                if not self._address.turned_away():
+                    raise
+                self._session.turned_away()
+                return
             if news:
                 self._patience.heard()
             self._tell(news)

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from taskd.client import address
+from taskd.client.address import Address
 from taskd.client.session import Asked, Patience, Session, connection_lost, no_answer, still_running
-from taskd.errors import Error, ProtocolError
+from taskd.errors import Error, NotAllowed, ProtocolError
 
 if TYPE_CHECKING:
     from socket import socket as Socket  # noqa: N812
@@ -31,7 +31,7 @@ class Link:
     """
 
     def __init__(self, socket: str | None, patience: Patience) -> None:
-        self._socket = socket
+        self._address = Address(socket)
         self._patience = patience
         self._session = Session()
         self._sock: Socket | None = None
@@ -99,7 +99,7 @@ class Link:
             trouble, self._trouble = self._trouble, None
             self._pause(trouble, deadline, late)
         try:
-            self._sock = address.connect(self._socket, self._patience.limit)
+            self._sock = self._address.connect(self._patience.limit)
         except Error as error:
             self._pause(error, deadline, late)
             return
@@ -148,9 +148,19 @@ class Link:
         except ProtocolError as error:
             self._session.fail(error)
             self.close()
+        except NotAllowed as error:
+            self._turned_away(error)
         except BaseException:
             self.close()  # a message may be taken off the connection and not delivered
             raise
+
+    def _turned_away(self, error: NotAllowed) -> None:
+        """This socket is not for our user; go on with the next one, if there is one."""
+        if self._address.turned_away():
+            self._session.turned_away()
+        else:
+            self._session.fail(error)
+        self.close()
 
     def _lose(self) -> None:
         self.close()

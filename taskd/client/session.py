@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from taskd.errors import Error, NoDaemon, ProtocolError, Refused
+from taskd.errors import Error, NoDaemon, NotAllowed, ProtocolError, Refused
 from taskd.protocol.client import LOWEST
 from taskd.protocol.client_side import (
     ClientSide,
@@ -160,6 +160,12 @@ class Session:
             asked.number = asked.ok = None
         return over
 
+    def turned_away(self) -> None:
+        """The connection is of no use to our user, and nothing that went out was taken."""
+        for asked in self._waiting:
+            asked.number = None
+        self.lost()
+
     def fail(self, error: Error) -> list[Asked]:
         """Nothing will be answered; all that waited is over."""
         over = [self._finish(asked, error) for asked in list(self._waiting)]
@@ -167,7 +173,11 @@ class Session:
         return over
 
     def receive(self, data: bytes) -> list[Asked]:
-        """What came; those requests that have news. Raises ProtocolError if it is broken."""
+        """What came; those requests that have news.
+
+        Raises ProtocolError if it is broken, NotAllowed if the daemon has turned us away in place
+        of its hello (see ``turned_away``).
+        """
         side = self._side
         if side is None:
             return []
@@ -175,6 +185,8 @@ class Session:
         news: dict[Asked, None] = {}
         while (event := side.next()) is not None:
             if isinstance(event, Goodbye):
+                if self.welcome is None and isinstance(event.error, NotAllowed):
+                    raise event.error
                 return self.fail(event.error)
             if isinstance(event, Welcome):
                 self.welcome = event

@@ -10,15 +10,18 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import taskd
 from taskd import log
+from taskd.config import Access
 from taskd.errors import NotAllowed, ProtocolError, Refused
 from taskd.master import requests
 from taskd.master.ledger import Kind
 from taskd.master.wire import Wire
+from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET
 from taskd.posix import sockets
 from taskd.protocol import client as protocol
 
@@ -27,6 +30,17 @@ if TYPE_CHECKING:
 
 MAX_CLIENTS = 2000
 """Connections at a time, and half of the descriptors at most; more wait in the backlog."""
+
+
+def socket_mode(name: str, access: Access) -> int:
+    """The mode of the socket file ``name``: others may connect to it only if some of them may use
+    it. Who may, is decided once they have connected, by their groups; a mode has only one group.
+    """
+    groups = {
+        CONTROL_SOCKET: access.admin_groups,
+        SUBMIT_SOCKET: access.admin_groups + access.submit_groups,
+    }
+    return 0o666 if groups.get(name) else 0o600
 
 
 class Client:
@@ -216,6 +230,17 @@ class Clients:
         side = protocol.ServerSide()
         self.add(Client(self, self._numbers, wire, side, peer.uid, is_control))
         wire.start()
+
+    def open_sockets(self) -> None:
+        """Give the sockets the modes that [access] asks for now: a deploy may have changed it."""
+        for name in self.master.listeners:
+            path = os.path.join(self.master.places.runtime, name)
+            mode = socket_mode(name, self.master.config.access)
+            try:
+                if stat.S_IMODE(os.lstat(path).st_mode) != mode:
+                    os.chmod(path, mode)
+            except OSError as error:
+                log.error("cannot set who may connect", socket=path, why=error.strerror)
 
     def add(self, client: Client) -> None:
         self._numbers = max(self._numbers, client.number)

@@ -200,6 +200,7 @@ class Master:
         """Everything is in place: read, accept, reap, dispatch."""
         self.is_serving = True
         self.is_frozen = False
+        self.clients.open_sockets()
         self.hear()
         self.reap()
         self.dispatch.wake_due()

@@ -185,7 +185,7 @@ def status(master: Master, client: Client, request: Request) -> None:
             "symlink": _shown(os.path.realpath(master.config.app.release)),
             "states": states,
             "queues": queues,
-            "note": master.note,
+            "note": master.note if client.owner is None else "",
         },
     )
 
@@ -203,17 +203,20 @@ def revisions(master: Master, client: Client, request: Request) -> None:
         if not isinstance(home, Held):
             waiting[home.number] = waiting.get(home.number, 0) + group.waiting
     found = [
-        _revision(master, r, waiting.get(r.number, 0))
+        _revision(master, client, r, waiting.get(r.number, 0))
         for r in sorted(master.revisions, key=lambda r: -r.number)
         if r.state in LIVE
     ]
-    rejected = [each._asdict() for each in master.revisions.rejected]
+    # Why a release was refused may name anybody's tasks.
+    known = master.revisions.rejected if client.owner is None else []
+    rejected = [each._asdict() for each in known]
     client.reply(request.id, {"revisions": found, "rejected": rejected})
 
 
-def _revision(master: Master, r: Revision, waiting: int) -> dict[str, Any]:
+def _revision(master: Master, client: Client, r: Revision, waiting: int) -> dict[str, Any]:
     workers = master.workers.of(r)
     busy = [worker.running for worker in workers if worker.running is not None]
+    shown = [running for running in busy if client.owner in (None, running.owner)]
     pids = [worker.pid for worker in workers if worker.pid] + ([r.pid] if r.pid else [])
     return {
         "revision": r.name,
@@ -225,7 +228,7 @@ def _revision(master: Master, r: Revision, waiting: int) -> dict[str, Any]:
         "waiting": waiting,
         "age": max(0.0, time.time() - r.since),
         "memory": memory.of(pids),
-        "holds": [{"task": running.task, "name": running.name} for running in busy[:HOLDS]],
+        "holds": [{"task": running.task, "name": running.name} for running in shown[:HOLDS]],
     }
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from taskd import config, log, paths
 from taskd.errors import ConfigError, DeployRefused, Error
 from taskd.master import recovery
+from taskd.master.clients import socket_mode
 from taskd.master.core import CONTROL, SUBMIT, WORKER, Master
 from taskd.master.ledger import Kind
 from taskd.master.revision import Revision
@@ -80,12 +81,10 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     master.revisions.rejected = rejected.read(places.state)
     master.after_drain.remember()
     master.ledger.add(lock, Kind.LOCK, "lock")
-    access = settings.access
-    submit_mode = 0o666 if access.submit_groups or access.admin_groups else 0o600
-    control_mode = 0o666 if access.admin_groups else 0o600
-    for name, mode in ((WORKER, 0o600), (CONTROL, control_mode), (SUBMIT, submit_mode)):
+    for name in (WORKER, CONTROL, SUBMIT):
         where = os.path.join(places.runtime, name)
         _check_unused(where)
+        mode = socket_mode(name, settings.access)
         master.adopt_listener(name, sockets.listen(where, mode))
     return master, chosen
 

@@ -167,7 +167,12 @@ class Workers:
         with contextlib.suppress(BlockingIOError):
             while True:
                 sock, _ = listener.accept()
-                self.meet(Messages(Wire(self._master.loop, sock)), sockets.peer(sock).pid)
+                peer = sockets.peer(sock)
+                if peer.uid != os.getuid():  # whatever became of the socket's mode
+                    log.warning("another user on worker.sock turned away", uid=peer.uid)
+                    sock.close()
+                    continue
+                self.meet(Messages(Wire(self._master.loop, sock)), peer.pid)
 
     def meet(self, channel: Messages, pid: int) -> None:
         """A connection that has not said who it is yet."""

@@ -90,7 +90,9 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
 
 Limits
     A frame is at most frames.LIMIT bytes, nested at most data.DEPTH deep. On submit.sock a peer
-    sees and changes its own tasks alone; another's id answers like one that does not exist.
+    sees and changes its own tasks alone; another's id answers like one that does not exist. What
+    could name others' tasks is left out there: ``holds`` has the peer's own, ``rejected`` is empty
+    and ``note`` too. Of others it sees how many there are, in ``status`` and ``revisions``.
 """
 
 from __future__ import annotations

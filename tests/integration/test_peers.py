@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import grp
 import os
-import pickle
 import socket
 import stat
 import struct
 import threading
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from support.daemon import Daemon
 from support.raw import Raw
+from support.users import OTHER, STRANGER, as_user
 from support.waiting import eventually
 
 import taskd
@@ -37,9 +36,6 @@ def echo(text: str) -> str:
     return text
 """
 
-STRANGER, OTHER = 54321, 54322
-"""Users that are not in any file: the kernel does not mind."""
-
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 
 HELLO = frames.encode({"hello": {"low": 1, "high": 1}})
@@ -58,32 +54,6 @@ def daemon(new_daemon: Callable[..., Daemon], group: str) -> Daemon:
     made.release("r2", APP)
     made.point("r1")
     return made.start()
-
-
-def as_user(uid: int, groups: list[int], act: Callable[[], Any]) -> Any:
-    """What ``act`` gives (or raises) in a process of that user."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups(groups)
-            os.setgid(uid)
-            os.setuid(uid)
-            answer = pickle.dumps((True, act()))
-        except taskd.Error as error:
-            answer = pickle.dumps((False, error))
-        except BaseException:
-            answer = pickle.dumps((False, AssertionError(traceback.format_exc())))
-        with os.fdopen(write, "wb") as pipe:
-            pipe.write(answer)
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        good, value = pickle.loads(pipe.read())
-    os.waitpid(child, 0)
-    if good:
-        return value
-    raise value
 
 
 # ── who may do what ──────────────────────────────────────────────────────────────────────────

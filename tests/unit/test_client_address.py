@@ -32,10 +32,16 @@ def own(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> pathlib.Path
     return tmp_path / "run" / "taskd"
 
 
+def make(own: pathlib.Path) -> None:
+    """As the daemon makes it: its mode does not come from the umask."""
+    own.mkdir(parents=True)
+    own.chmod(0o755)
+
+
 def test_a_named_socket_goes_before_everything(
     own: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own.mkdir(parents=True)
+    make(own)
     monkeypatch.setenv("TASKD_SOCKET", "/of/the/environment")
     assert address.place("/named") == "/named"
     assert address.place(None) == "/of/the/environment"
@@ -44,19 +50,19 @@ def test_a_named_socket_goes_before_everything(
 def test_an_empty_variable_counts_as_none(
     own: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own.mkdir(parents=True)
+    make(own)
     monkeypatch.setenv("TASKD_SOCKET", "")
     assert address.place(None) == str(own)
 
 
 def test_the_users_own_daemon_is_meant_also_when_it_is_down(own: pathlib.Path) -> None:
     assert address.place(None) == paths.SYSTEM_RUNTIME_DIR
-    own.mkdir(parents=True)
+    make(own)
     assert address.place(None) == str(own)
 
 
 def test_a_directory_that_others_may_write_to_is_not_trusted(own: pathlib.Path) -> None:
-    own.mkdir(parents=True)
+    make(own)
     own.chmod(0o777)
     assert address.place(None) == paths.SYSTEM_RUNTIME_DIR
 
@@ -90,7 +96,7 @@ def test_a_path_too_long_for_an_address_is_reached(
 
 
 def test_each_socket_that_was_tried_is_named_with_its_reason(own: pathlib.Path) -> None:
-    own.mkdir(parents=True)
+    make(own)
     listen(str(own / "submit.sock")).close()
     with pytest.raises(NoDaemon) as caught:
         address.connect(None, 5)

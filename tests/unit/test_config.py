@@ -61,8 +61,8 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         drain_limit = "2h"
         prove_timeout = "3min"
         [access]
-        admin_groups = ["wheel"]
-        submit_groups = ["www-data", "users"]
+        admin_groups = ["root"]
+        submit_groups = ["daemon", "bin"]
         [hooks]
         before = ["bin/migrate", "--expand", ""]
         after_drain = "bin/migrate --contract > out"
@@ -86,9 +86,21 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         ["/bin/sh", "-c", "bin/migrate --contract > out"],
         60.0,
     )
-    assert found.access == (["wheel"], ["www-data", "users"])
+    assert found.access == (["root"], ["daemon", "bin"])
     assert found.queues == {"default": 3, "imports": 2, "usual": 3}
     assert found.source == str(file)
+
+
+@pytest.mark.parametrize("key", ["admin_groups", "submit_groups"])
+def test_a_group_that_is_not_on_the_machine_is_named(tmp_path: Path, key: str) -> None:
+    file = tmp_path / "taskd.toml"
+    app = '[app]\nrelease = "/srv/app/current"\nmodules = ["app"]\n'
+    file.write_text(f'{app}[access]\n{key} = ["root", "no-such-group"]\n')
+    with pytest.raises(ConfigError) as caught:
+        config.load(str(file))
+    assert str(caught.value).startswith(
+        f"{file}: access.{key}: there is no group 'no-such-group' on this machine: make it with"
+    )
 
 
 def test_a_queue_that_the_file_does_not_name_has_the_concurrency_of_default() -> None:
