@@ -24,6 +24,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST = 10 * 365 * 86400.0
 _SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _LARGEST = 1 << 60
+_SMALLEST_LOG = 64 << 10
 
 
 class App(NamedTuple):
@@ -77,6 +78,12 @@ class Hooks(NamedTuple):
     timeout: float
 
 
+class Logs(NamedTuple):
+    """``[logs]``: bytes of room that the log of one task may take; None: without a limit."""
+
+    max_size: int | None
+
+
 class Config(NamedTuple):
     """A checked ``taskd.toml``. ``queues``: name to concurrency; ``default`` is always there."""
 
@@ -84,6 +91,7 @@ class Config(NamedTuple):
     daemon: Daemon
     access: Access
     hooks: Hooks
+    logs: Logs
     queues: dict[str, int]
     source: str
     table: dict[str, Any]
@@ -102,6 +110,7 @@ class Config(NamedTuple):
             daemon=Daemon(**sections["daemon"]),
             access=Access(**sections["access"]),
             hooks=Hooks(**sections["hooks"]),
+            logs=Logs(**sections["logs"]),
             queues=_queues(table.get("queues", {}), source),
             source=source,
             table=table,
@@ -244,6 +253,13 @@ def _memory(value: Any) -> int | None:
     return value
 
 
+def _log_size(value: Any) -> int | None:
+    size = _memory(value)
+    if size is not None and size < _SMALLEST_LOG:
+        raise _WrongError
+    return size
+
+
 def _command(value: Any) -> list[str]:
     """The words to run; a text is a line for the shell."""
     if isinstance(value, str):
@@ -292,6 +308,9 @@ RULES: dict[str, dict[str, _Rule]] = {
         "before": _Rule(_command, _COMMAND),
         "after_drain": _Rule(_command, _COMMAND),
         "timeout": _Rule(_seconds, _TIME, 300.0),
+    },
+    "logs": {
+        "max_size": _Rule(_log_size, f"{_SIZE}, of at least 64KiB", 64 << 20),
     },
 }
 """Every section and key but ``[queues.NAME]``, whose names are the user's."""

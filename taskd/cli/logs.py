@@ -32,7 +32,10 @@ def _logs(client: Client, args: Namespace) -> None:
         part = client.log(args.id, offset)
         sys.stdout.buffer.write(part["data"])
         sys.stdout.buffer.flush()
-        offset += len(part["data"])
+        gone = part["offset"] - offset - len(part["data"])
+        if gone and args.follow:
+            print(f"taskctl: {gone} bytes were cut out before they were read", file=sys.stderr)
+        offset = part["offset"]
         if part["data"] and offset < part["size"]:
             continue
         if part["ended"] or not args.follow:

@@ -162,7 +162,11 @@ class Client:
         return self._do(asks.retry(task))
 
     def log(self, task: int, offset: int = 0, limit: int | None = None) -> dict[str, Any]:
-        """A part of its output: {data, offset, size, ended}; ``offset`` is where it ends."""
+        """A part of its output: {data, offset, size, ended}; ``offset`` is where it ends.
+
+        Continue there: where a log that grew too long has lost its middle, the data comes from
+        behind it.
+        """
         return self._do(asks.log(task, offset, limit))
 
     def wait(self, tasks: Iterable[int], timeout: float | None = None) -> list[TaskInfo]:

@@ -162,6 +162,7 @@ class Dispatch:
             "name": row.name,
             "version": row.version if row.saved_version is None else row.saved_version,
             "log": places.task_log(row.id),
+            "log_limit": self._master.config.logs.max_size,
             "scratch": places.task_scratch(row.id),
             "at": time.time(),
         }

@@ -28,7 +28,7 @@ from taskd.model.binding import bind
 from taskd.model.revision import LIVE
 from taskd.model.routing import Held, route
 from taskd.model.task import SETTLED, OnDeploy, State
-from taskd.posix import memory
+from taskd.posix import growing, memory
 from taskd.protocol import data
 from taskd.protocol.client import Request
 from taskd.store.api import Applied, Cancel, Filter, Operation, Retry, Row, Submit, SubmitAll
@@ -239,14 +239,16 @@ def log(master: Master, client: Client, request: Request) -> None:
     try:
         fd = os.open(master.places.task_log(task), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:  # it has not run yet
-        chunk, size = b"", 0
+        start, chunk, size = offset, b"", 0
     else:
-        try:
-            chunk, size = os.pread(fd, limit, offset), os.fstat(fd).st_size
-        finally:
-            os.close(fd)
-    ended = row.state in SETTLED
-    client.reply(request.id, {"data": chunk, "offset": offset, "size": size, "ended": ended})
+        with open(fd, "rb", buffering=0):
+            if request.fields.get("skips"):
+                start, chunk = growing.read(fd, offset, limit)
+            else:
+                start, chunk = offset, os.pread(fd, limit, offset)
+            size = os.fstat(fd).st_size
+    end, ended = start + len(chunk), row.state in SETTLED
+    client.reply(request.id, {"data": chunk, "offset": end, "size": size, "ended": ended})
 
 
 # ── watching ─────────────────────────────────────────────────────────────────────────────────

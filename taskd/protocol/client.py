@@ -62,9 +62,10 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     wait      tasks: [id…] → stream of {"task": TASK}, one as each is settled; end {}
     follow    tasks: [id…], after? (0), progress? (false) → stream as above; end {} once every
               one is settled and its events are sent
-    log       task, offset? (0), limit? → {data: bytes, offset, size, ended}: what stands in the
-              log from ``offset`` on, where the data ends up, the file's size, and whether the
-              task is settled
+    log       task, offset? (0), limit?, skips? → {data: bytes, offset, size, ended}: what stands
+              in the log from ``offset`` on, where the data ends (and the next request begins), the
+              file's size, and whether the task is settled. ``skips``: where the log's middle was
+              cut out, go on behind it; without, that is read as zeros
     cancel    task → {state, was}; the wish is on disk before the reply
     retry     task → {state}
     revisions → {revisions: [{revision, path, hash, state, workers, running, waiting, age: seconds,

@@ -83,6 +83,7 @@ OPERATIONS: dict[str, Fields] = {
         "task": _TASK_ID,
         "offset": Field(int, 0, _ID_MAX),
         "limit": Field(int, 1, 1024 * 1024),
+        "skips": Field(bool),
     },
     "cancel": {"task": _TASK_ID},
     "retry": {"task": _TASK_ID},

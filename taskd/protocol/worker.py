@@ -50,6 +50,7 @@ Master → worker
     run        task, attempt, name, args: bytes, saved: bytes or null, load: path or null (args
                and saved stand in that file instead, being large), log: path, scratch: path,
                revision, environment: {…}, options: {…}
+               log_limit: bytes of room that the log may take; null or missing: without a limit
                version: of the task function that saved ``saved``, or, where nothing is saved,
                the one at submission (a migration may rewrite the arguments)
     plan       path: answer for each item in that file whether this revision can take it. The file

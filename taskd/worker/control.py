@@ -45,6 +45,7 @@ class Order(NamedTuple):
     scratch: str
     at: float
     version: int | None = None
+    log_limit: int | None = None
 
 
 class Questions(NamedTuple):
@@ -284,6 +285,7 @@ def _order(message: dict[str, Any]) -> Order:
         scratch=message["scratch"],
         at=message["at"],
         version=message.get("version"),
+        log_limit=message.get("log_limit"),
     )
 
 

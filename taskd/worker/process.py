@@ -28,6 +28,7 @@ from taskd.tasks import registry
 from taskd.worker import output, plan
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control, Order, Questions
+from taskd.worker.loglimit import LogLimit
 from taskd.worker.run import Ending, run_attempt, unfit
 from taskd.worker.slotkeeper import SlotKeeper
 
@@ -45,7 +46,9 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
     control = Control(channel, slot)
     control.greet(worker, who, slot.name)
     control.start()
-    _serve(boot, control, slot, frozenset(tree.children()))
+    limit = LogLimit()
+    limit.start()
+    _serve(boot, control, slot, limit, frozenset(tree.children()))
     sys.stdout.flush()
     os._exit(0)
 
@@ -61,7 +64,9 @@ def _fresh_start() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def _serve(boot: Boot, control: Control, slot: SlotWriter, spared: frozenset[int]) -> None:
+def _serve(
+    boot: Boot, control: Control, slot: SlotWriter, limit: LogLimit, spared: frozenset[int]
+) -> None:
     """``spared``: processes that the app started at import (in a worker that was not forked)."""
     reusable = True
     control.idle(reusable)
@@ -71,7 +76,7 @@ def _serve(boot: Boot, control: Control, slot: SlotWriter, spared: frozenset[int
             control.planned(answer)
             control.idle(reusable)
             continue
-        reusable = _attempt(boot, control, slot, order, spared)
+        reusable = _attempt(boot, control, slot, limit, order, spared)
         if not control.wait_until_noted():
             slot.sync()
             return  # END stays in the slot for the next master, also over a power cut
@@ -81,7 +86,12 @@ def _serve(boot: Boot, control: Control, slot: SlotWriter, spared: frozenset[int
 
 
 def _attempt(
-    boot: Boot, control: Control, slot: SlotWriter, order: Order, spared: frozenset[int]
+    boot: Boot,
+    control: Control,
+    slot: SlotWriter,
+    limit: LogLimit,
+    order: Order,
+    spared: frozenset[int],
 ) -> bool:
     """Run one attempt to its END record. Returns whether this process may run another."""
     registered = registry()[order.name]
@@ -95,7 +105,7 @@ def _attempt(
     keeper = SlotKeeper(control, slot, order, boot.revision)
     control.insist(lambda: slot.append(Kind.BEGIN, begun))
     threads = threading.active_count()
-    with output.into(order.log), _environment(boot, order):
+    with limit.on(order.log, order.log_limit), output.into(order.log), _environment(boot, order):
         ending = _run(registered, order, keeper)
         left_behind = tree.kill_all(spared)
     _record(slot, control, order, ending)

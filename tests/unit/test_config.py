@@ -31,6 +31,7 @@ def test_the_least_file_gets_the_documented_defaults() -> None:
     reserve = 64 << 20
     assert found.app == ("/srv/app/current", ["app.tasks"], None, "auto", 100, 16, None, reserve)
     assert found.daemon == (600.0, 60.0, 30.0, None, 60.0)
+    assert found.logs == (64 << 20,)
     assert found.access == ([], [])
     assert found.hooks == (None, None, 300.0)
     assert found.queues == {"default": 8}
@@ -67,6 +68,8 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         before = ["bin/migrate", "--expand", ""]
         after_drain = "bin/migrate --contract > out"
         timeout = "1min"
+        [logs]
+        max_size = "1MiB"
         """
     )
     found = config.load(str(file))
@@ -86,6 +89,7 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         ["/bin/sh", "-c", "bin/migrate --contract > out"],
         60.0,
     )
+    assert found.logs == (1 << 20,)
     assert found.access == (["root"], ["daemon", "bin"])
     assert found.queues == {"default": 3, "imports": 2, "usual": 3}
     assert found.source == str(file)
@@ -108,6 +112,13 @@ def test_a_queue_that_the_file_does_not_name_has_the_concurrency_of_default() ->
     three = LEAST | {"queues": {"default": {"concurrency": 3}, "big": {"concurrency": 1}}}
     found = Config.from_table(three, "t")
     assert (found.concurrency("other"), found.concurrency("big")) == (3, 1)
+
+
+def test_a_log_has_a_limit_unless_the_file_says_that_it_has_none() -> None:
+    assert Config.from_table(LEAST, "t").logs.max_size == 64 << 20
+    assert Config.from_table(LEAST | {"logs": {"max_size": "none"}}, "t").logs.max_size is None
+    with pytest.raises(ConfigError, match=r"logs.max_size: expected .* of at least 64KiB"):
+        Config.from_table(LEAST | {"logs": {"max_size": 1000}}, "t")
 
 
 def test_the_table_makes_the_same_config_again() -> None:
