@@ -71,7 +71,7 @@ def encode(value: Any, what: str = "value", limit: int | None = None) -> bytes:
     room = MOST_ITEMS if limit is None else limit  # an item takes a byte or more
     try:
         raw = dumps(value) if _is_simple(value) else _dump_walked(value, room)
-        if len(raw) > INT_BYTES and any(mark in raw for mark in _LARGE_INT_MARKS):
+        if INT_BYTES < len(raw) <= room and any(mark in raw for mark in _LARGE_INT_MARKS):
             _check_slowly(value, what, room)
     except (CBOREncodeError, ValueError, _NotFittingError):
         _check_slowly(value, what, room)

@@ -1,6 +1,9 @@
 """What is kept of an exception that ended a task: {type, message, traceback}, all text, bounded.
 
 Runs in workers and in tests. The traceback shows the task's code; taskd's own frames are left out.
+
+Invariant: nothing escapes from here. An exception is the app's own object: its ``__str__``, its
+class's name and what it is chained to are code that may raise whatever it likes.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ _ASYNCIO = os.path.dirname(os.__file__) + os.sep + "asyncio" + os.sep
 def describe(exception: BaseException) -> dict[str, str]:
     """The error of a failed task, as it is stored and shown."""
     return {
-        "type": type(exception).__qualname__,
+        "type": _bounded(_name(exception), LINE_LIMIT),
         "message": _bounded(_message(exception), MESSAGE_LIMIT),
         "traceback": _bounded(_traceback(exception), TRACEBACK_LIMIT),
     }
@@ -31,14 +34,14 @@ def describe(exception: BaseException) -> dict[str, str]:
 def summary(exception: BaseException) -> str:
     """What user code did, in a line: "raised KeyError: 'rows'" or "called sys.exit(3)"."""
     if isinstance(exception, SystemExit):
-        return one_line(f"called sys.exit({exception.code!r})")
+        return one_line(f"called sys.exit({_shown(exception.code)})")
     message = _message(exception)
-    return one_line(f"raised {type(exception).__qualname__}{': ' if message else ''}{message}")
+    return one_line(f"raised {_name(exception)}{': ' if message else ''}{message}")
 
 
 def one_line(text: str, limit: int = LINE_LIMIT) -> str:
     """``text`` without line breaks, and at most so many bytes of it."""
-    raw = " ".join(text.split()).encode(errors="backslashreplace")
+    raw = " ".join(_plain(text).split()).encode(errors="backslashreplace")
     if len(raw) <= limit:
         return raw.decode()
     return raw[: limit - 4].decode(errors="ignore") + " ..."
@@ -46,11 +49,30 @@ def one_line(text: str, limit: int = LINE_LIMIT) -> str:
 
 def _message(exception: BaseException) -> str:
     if isinstance(exception, SystemExit):
-        return f"the task's code called sys.exit({exception.code!r})"
+        return f"the task's code called sys.exit({_shown(exception.code)})"
     try:
-        return str(exception)
-    except Exception as error:
-        return f"(its text is not known: __str__ raised {type(error).__name__})"
+        return _plain(str(exception))
+    except BaseException as error:
+        return f"(its text is not known: __str__ raised {_name(error)})"
+
+
+def _shown(value: object) -> str:
+    try:
+        return _plain(repr(value))
+    except BaseException as error:
+        return f"(an object whose __repr__ raised {_name(error)})"
+
+
+def _name(exception: BaseException) -> str:
+    try:
+        return _plain(type(exception).__qualname__)
+    except BaseException:
+        return "(a class without a name)"
+
+
+def _plain(text: str) -> str:
+    """``text`` as no subclass of str, whose methods could do anything."""
+    return str.__str__(text)
 
 
 def _traceback(exception: BaseException) -> str:
@@ -58,8 +80,8 @@ def _traceback(exception: BaseException) -> str:
         found = traceback.TracebackException.from_exception(exception)
         _trim(found, set())
         return "".join(found.format())
-    except Exception as error:
-        return f"(the traceback could not be written: {type(error).__name__}: {error})"
+    except BaseException as error:
+        return f"(the traceback could not be written: {_name(error)})"
 
 
 def _trim(found: traceback.TracebackException, seen: set[int]) -> None:

@@ -98,7 +98,9 @@ def _call(
     try:
         with running(context):
             if task.is_async:
-                return _Returned(asyncio.run(_awaited(task, first, args, pid)))
+                ends: list[_Returned | BaseException] = []
+                asyncio.run(_awaited(task, first, args, pid, ends))
+                return ends[0]
             value = task.fn(*first, **args)
             _leave_child(pid)
             return _Returned(value)
@@ -108,16 +110,27 @@ def _call(
 
 
 async def _awaited(
-    task: Task[..., Any], first: tuple[Any, ...], args: Mapping[str, Any], pid: int
-) -> Any:
-    """Look for a child before the event loop is closed: its epoll belongs to the parent as well."""
+    task: Task[..., Any],
+    first: tuple[Any, ...],
+    args: Mapping[str, Any],
+    pid: int,
+    ends: list[_Returned | BaseException],
+) -> None:
+    """Look for a child before the event loop is closed: its epoll belongs to the parent as well.
+
+    How it ended goes past asyncio, into ``ends``: asyncio writes what it is given into texts, and
+    trips over what has none. A cancellation is its own business.
+    """
     try:
         value = await task.fn(*first, **args)
     except BaseException as exception:
         _leave_child(pid, exception)
-        raise
-    _leave_child(pid)
-    return value
+        if isinstance(exception, asyncio.CancelledError):
+            raise
+        ends.append(exception)
+    else:
+        _leave_child(pid)
+        ends.append(_Returned(value))
 
 
 def _leave_child(pid: int, exception: BaseException | None = None) -> None:
