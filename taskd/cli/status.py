@@ -63,6 +63,7 @@ def _heading(status: Mapping[str, Any]) -> list[str]:
         lines.append(f"a start would use another release: {text.clean(confirmed)}")
     if status.get("note"):
         lines.append(text.clean(str(status["note"])))
+    lines += [text.clean(f"problem: {each}") for each in status.get("problems", ())]
     return lines
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from taskd import log
 from taskd.errors import Error, ProtocolError, StoreError
 from taskd.master.running import Running
+from taskd.master.trouble import PASSING, in_words
 from taskd.model.endings import Facts, judge
 from taskd.model.routing import Held, route
 from taskd.model.task import SETTLED, State
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 STORE_RETRY = 1.0
 """Seconds until an end that could not be committed (a full disk) is tried again."""
+
+UNRECORDED = "it has ended, and that cannot be recorded yet"
 
 
 class Attempts:
@@ -175,11 +178,8 @@ class Attempts:
         kept: bytes | None,
         done: Callable[[str], None],
     ) -> None:
-        outcome = end["outcome"]
-        if end.get("unfit") and worker is not None and self._has_another_taker(running, worker):
-            outcome = "unfit"
         facts = Facts(
-            outcome=outcome,
+            outcome=end["outcome"],
             progressed=end["progressed"],
             asked=running.why if end["outcome"] == "left" else None,
             reason=end.get("reason"),
@@ -187,7 +187,14 @@ class Attempts:
             error=end.get("error"),
         )
         version = end.get("version") if kept is not None else None
-        self.settle(running, facts, done, end.get("result"), kept, version)
+
+        def settle() -> None:
+            found = facts
+            if end.get("unfit") and worker is not None and self._has_another_taker(running, worker):
+                found = facts._replace(outcome="unfit")
+            self.settle(running, found, done, end.get("result"), kept, version)
+
+        self._insist(running, settle)
 
     def _has_another_taker(self, running: Running, worker: Worker) -> bool:
         """Its revision cannot take the state after all: is there a live one that can?"""
@@ -215,13 +222,33 @@ class Attempts:
         kept: bytes | None = None,
         kept_version: int | None = None,
     ) -> None:
-        """Commit the end of an attempt; then free its place and call ``done`` with the answer."""
+        """Commit the end of an attempt; then free its place and call ``done`` with the answer.
+
+        Raises nothing for want of something that passes: until the store has the end, it stays in
+        the slot, and is tried again.
+        """
+
+        def commit() -> None:
+            operation = self._operation(running, facts, result, kept, kept_version)
+            self._commit(operation, running, done, commit)
+
+        self._insist(running, commit)
+
+    def _operation(
+        self,
+        running: Running,
+        facts: Facts,
+        result: bytes | None,
+        kept: bytes | None,
+        kept_version: int | None,
+    ) -> Settle:
+        """Judged anew by each try. Raises StoreError."""
         row = self._master.reader.task(running.task)
         assert row is not None, f"task {running.task} is running and not in the store"
         now = time.time()
         verdict = judge(facts, row.budgets, row.retries_allowed, now)
         succeeded = verdict.state is State.SUCCEEDED
-        operation = Settle(
+        return Settle(
             task=running.task,
             attempt=running.attempt,
             state=verdict.state,
@@ -235,18 +262,17 @@ class Attempts:
             run_at=verdict.run_at,
             progress=running.progress,
         )
-        self._commit(operation, running, done)
 
-    def _commit(self, operation: Settle, running: Running, done: Callable[[str], None]) -> None:
-        def again() -> None:
-            self.unrecorded -= 1
-            self._commit(operation, running, done)
-
+    def _commit(
+        self,
+        operation: Settle,
+        running: Running,
+        done: Callable[[str], None],
+        again: Callable[[], None],
+    ) -> None:
         def committed(outcome: Applied | StoreError) -> None:
             if isinstance(outcome, StoreError):
-                log.error("cannot record an end", task=running.task, why=str(outcome))
-                self.unrecorded += 1
-                self._master.loop.after(STORE_RETRY, again)
+                self.try_later(running, again, outcome)
                 return
             log.info(
                 operation.state.value,
@@ -262,6 +288,26 @@ class Attempts:
             self._master.dispatch.kick()
 
         self._master.write(operation, committed)
+
+    def _insist(self, running: Running, action: Callable[[], None]) -> None:
+        """Now, or as soon as the store can be read."""
+        try:
+            action()
+        except PASSING as error:
+            self.try_later(running, action, error)
+
+    def try_later(self, running: Running, action: Callable[[], None], error: BaseException) -> None:
+        """The attempt is over, and that is not recorded: the task shows it, and ``action``, which
+        may raise what passes, is called again after a while."""
+        running.waiting = f"{UNRECORDED}: {in_words(error)}"
+        self._master.loop.troubles.tell(UNRECORDED, error)
+        self.unrecorded += 1
+
+        def again() -> None:
+            self.unrecorded -= 1
+            self._insist(running, action)
+
+        self._master.loop.after(STORE_RETRY, again)
 
 
 def _read_end(slot_fd: int, offset: int, running: Running) -> tuple[dict[str, Any], bytes | None]:

@@ -41,6 +41,9 @@ CONTROL, SUBMIT, WORKER = "control.sock", "submit.sock", "worker.sock"
 STRAYS_AGAIN = 0.5
 """Seconds between two looks at what died and was not ours, while looking fails."""
 
+UNWRITABLE = "nothing new is accepted or started"
+"""What does not go on while the store cannot commit."""
+
 CLOSE_WITHIN = 10.0
 """Seconds that the store has to close at the daemon's end."""
 
@@ -99,11 +102,18 @@ class Master:
         assert not self.is_adopting, "nothing is written before it is decided who serves"
 
         def applied(outcome: Applied | StoreError) -> None:
+            self._judge_store(outcome)
             done(outcome)
             if isinstance(outcome, Applied):
                 self.streams.on_applied(outcome)
 
         self.writer.submit(operation, applied)
+
+    def _judge_store(self, outcome: Applied | StoreError) -> None:
+        if isinstance(outcome, StoreError):
+            self.loop.troubles.tell(UNWRITABLE, outcome)
+        else:
+            self.loop.troubles.over(UNWRITABLE)
 
     def _on_committed(self) -> None:
         self.writer.completions()
@@ -122,20 +132,11 @@ class Master:
             SUBMIT: self.clients.accept_submit,
         }
         for name, accept in watched.items():
-            self._watch_listener(self.listeners[name], accept)
+            self._listen(self.listeners[name], accept)
 
-    def _watch_listener(
-        self, listener: socket.socket, accept: Callable[[socket.socket], None]
-    ) -> None:
-        def on_ready(_: int) -> None:
-            try:
-                accept(listener)
-            except OSError as error:  # EMFILE and the like: leave them in the backlog for a while
-                log.warning("cannot accept", why=error.strerror)
-                self.loop.watch(listener.fileno(), 0, on_ready)
-                self.loop.after(0.5, lambda: self.loop.watch(listener.fileno(), READ, on_ready))
-
-        self.loop.watch(listener.fileno(), READ, on_ready)
+    def _listen(self, listener: socket.socket, accept: Callable[[socket.socket], None]) -> None:
+        """Out of descriptors, connections are left in the backlog for a while (see ``loop``)."""
+        self.loop.watch(listener.fileno(), READ, lambda _: accept(listener))
 
     # ── processes and signals ────────────────────────────────────────────────────────────────
 

@@ -1,12 +1,13 @@
 """Dispatch: which waiting task goes to which worker, and when to look again.
 
 Level-triggered: ``kick`` says that something changed; each look starts from the store and the
-workers as they are now. A few ready tasks are read per queue, never the backlog. The claim
-(worker and attempt) is committed before the task is sent.
+workers as they are now, and is repeated while the store cannot be read. A few ready tasks are read
+per queue, never the backlog. The claim (worker and attempt) is committed before the task is sent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import Counter
@@ -16,9 +17,10 @@ import cbor2
 
 from taskd import log
 from taskd.errors import StoreError
-from taskd.master.loop import Timer
+from taskd.master.loop import AGAIN, Look, Timer
 from taskd.master.revision import Revision
 from taskd.master.running import Running
+from taskd.master.trouble import PASSING
 from taskd.master.worker import Worker
 from taskd.model.endings import Facts
 from taskd.model.routing import Held, route
@@ -44,17 +46,13 @@ class Dispatch:
 
     def __init__(self, master: Master) -> None:
         self._master = master
-        self._kicked = False
         self._due: Timer | None = None
-
-    def kick(self) -> None:
+        self.kick = Look(master.loop, "no waiting task is started", self._look).ask
         """Something changed: a task, a worker, a place in a queue."""
-        if not self._kicked:
-            self._kicked = True
-            self._master.loop.soon(self._look)
+        self.wake_due = Look(master.loop, "no scheduled task is queued", self._wake_due).ask
+        """Move what is due to ``queued``, and set the timer for the next."""
 
     def _look(self) -> None:
-        self._kicked = False
         if not self._master.is_serving or self._master.is_frozen:
             return
         self._master.after_drain.look()
@@ -80,7 +78,7 @@ class Dispatch:
             if worker is None:
                 wanted[revision] += 1
             else:
-                self._claim(row, worker)
+                self._try_to_claim(row, worker)
 
     def _ready(self, queue: str, count: int) -> list[Row]:
         """The first ``count`` ready tasks whose claim is not on its way already."""
@@ -99,7 +97,18 @@ class Dispatch:
 
     # ── claiming ─────────────────────────────────────────────────────────────────────────────
 
+    def _try_to_claim(self, row: Row, worker: Worker) -> None:
+        """A task that cannot be handed over just now must not keep others from it."""
+        try:
+            self._claim(row, worker)
+        except PASSING as error:
+            worker.take(WorkerEvent.UNCLAIM)
+            self._master.loop.troubles.tell("a task cannot be handed to its worker", error)
+            self._master.loop.after(AGAIN, self.kick)
+
     def _claim(self, row: Row, worker: Worker) -> None:
+        """Raises what passes, with nothing done."""
+        message = self._message(row, worker)
         entry = worker.revision.tasks[row.name]
         on_deploy = row.on_deploy.value if row.on_deploy else entry["on_deploy"]
         running = Running(row.id, row.queue, row.name, row.owner, on_deploy)
@@ -108,63 +117,64 @@ class Dispatch:
         claim = Claim(row.id, owner, worker.revision.name, time.time())
 
         def claimed(outcome: Applied | StoreError) -> None:
-            self._claimed(row, running, worker, outcome)
+            self._claimed(message, running, worker, outcome)
             self._master.deploy.on_fork_answered()
 
         self._master.write(claim, claimed)
 
     def _claimed(
-        self, row: Row, running: Running, worker: Worker, outcome: Applied | StoreError
+        self,
+        message: dict[str, Any],
+        running: Running,
+        worker: Worker,
+        outcome: Applied | StoreError,
     ) -> None:
         if isinstance(outcome, Applied) and outcome.result is not None:
             running.attempt = outcome.result
-            self._start(row, running, worker)
+            self._start(message, running, worker)
             return
-        self._unclaim(running, worker)
+        self._unclaim(message, running, worker)
         if isinstance(outcome, StoreError):
             self._master.loop.after(1.0, self.kick)
 
-    def _unclaim(self, running: Running, worker: Worker) -> None:
+    def _unclaim(self, message: dict[str, Any], running: Running, worker: Worker) -> None:
+        if "load" in message:
+            with contextlib.suppress(OSError):  # the next start removes it
+                os.unlink(message["load"])
         self._master.attempts.release(running)
         if worker.state is WorkerState.CLAIMED:
             worker.take(WorkerEvent.UNCLAIM)
 
-    def _start(self, row: Row, running: Running, worker: Worker) -> None:
+    def _start(self, message: dict[str, Any], running: Running, worker: Worker) -> None:
         """The claim is committed: send the task, unless its worker died meanwhile."""
         if worker.state is not WorkerState.CLAIMED:
             facts = Facts("unbegun", False, reason="its worker was gone before it began")
             self._master.attempts.settle(running, facts, _nothing)
             return
-        try:
-            message = self._run_message(row, running, worker)
-        except (StoreError, OSError) as error:  # no room for the file with its arguments
-            worker.take(WorkerEvent.UNCLAIM)
-            why = f"could not be handed to a worker: {error}"
-            self._master.attempts.settle(running, Facts("yielded", False, reason=why), _nothing)
-            return
         worker.take(WorkerEvent.SENT)
-        self._master.workers.tell(worker, message)
+        now = {"attempt": running.attempt, "at": time.time()}
+        self._master.workers.tell(worker, message | now)
         self._master.attempts.on_sent(running, worker)
         log.info(
             "running",
-            task=row.id,
+            task=running.task,
             attempt=running.attempt,
             worker=worker.id,
             revision=worker.revision.name,
         )
 
-    def _run_message(self, row: Row, running: Running, worker: Worker) -> dict[str, Any]:
+    def _message(self, row: Row, worker: Worker) -> dict[str, Any]:
+        """What the worker will be told, all but the attempt. Raises StoreError, and OSError where
+        there is no room for the file with its arguments: nothing is claimed then."""
         places = self._master.places
         message: dict[str, Any] = {
             "type": "run",
             "task": row.id,
-            "attempt": running.attempt,
             "name": row.name,
             "version": row.version if row.saved_version is None else row.saved_version,
             "log": places.task_log(row.id),
             "log_limit": self._master.config.logs.max_size,
             "scratch": places.task_scratch(row.id),
-            "at": time.time(),
         }
         args, saved = self._master.reader.args(row.id), self._master.reader.saved(row.id)
         if len(args) + len(saved or b"") <= INLINE:
@@ -181,8 +191,7 @@ class Dispatch:
         if run_at is not None:
             self.wake_due()
 
-    def wake_due(self) -> None:
-        """Move what is due to ``queued`` and set the timer for the next."""
+    def _wake_due(self) -> None:
         if self._due is not None:
             self._due.cancel()
             self._due = None

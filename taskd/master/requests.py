@@ -186,6 +186,7 @@ def status(master: Master, client: Client, request: Request) -> None:
             "states": states,
             "queues": queues,
             "note": master.note if client.owner is None else "",
+            "problems": master.loop.troubles.sentences() if client.owner is None else [],
         },
     )
 

@@ -16,6 +16,7 @@ from taskd import log
 from taskd.config import App
 from taskd.errors import DeployRefused
 from taskd.master.ledger import Kind
+from taskd.master.loop import Look
 from taskd.master.revision import Proof, Revision
 from taskd.master.wire import Messages
 from taskd.model.endings import death_in_words
@@ -49,6 +50,8 @@ class Revisions:
         self._recheck: tuple[Revision, bool, Callable[[DeployRefused | None], None]] | None = None
         self.current: Revision | None = None
         self.rejected: list[Rejected] = []
+        self.tidy = Look(master.loop, "no old revision is retired", self._tidy).ask
+        """Retire the zygotes that nothing needs, and forget the revisions that are gone."""
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────
 
@@ -359,8 +362,7 @@ class Revisions:
             return True
         return any(proof.revision is revision for proof in self._proofs)
 
-    def tidy(self) -> None:
-        """Retire the zygotes that nothing needs, and forget the revisions that are gone."""
+    def _tidy(self) -> None:
         for revision in list(self._all):
             if self._master.workers.any_of(revision) or self._is_wanted(revision):
                 continue

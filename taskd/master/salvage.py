@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from taskd import log
-from taskd.errors import Error
-from taskd.master.attempts import STORE_RETRY
+from taskd.errors import Error, StoreError
 from taskd.master.running import Running
+from taskd.master.trouble import PASSING
 from taskd.model.endings import Facts, death_in_words
 from taskd.protocol.saved import Saved
 from taskd.slot import reader as slot_reader
@@ -54,15 +54,37 @@ class Salvage:
 
         ``asked``: why we ended it, if we did. The slot at ``path`` is removed once that is
         committed; one that is damaged is set aside, and nothing that can be read of it is lost.
+        What cannot be read just now says nothing about the slot: it is tried again.
         """
+        try:
+            self._end_from_slot(running, slot_fd, path, death, asked)
+        except PASSING as error:
+            log.error("cannot read what it left", task=running.task, why=str(error))
+            self._master.attempts.try_later(
+                running, lambda: self._again(running, path, death, asked), error
+            )
+
+    def _again(self, running: Running, path: str, death: str, asked: str | None) -> None:
+        """From the file: its descriptor may be closed by now. Raises what passes."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            why = f"its slot {path} could not be read, and then it was gone"
+            self._master.attempts.settle(running, Facts("held", False, reason=why), lambda _: None)
+            return
+        try:
+            self._end_from_slot(running, fd, path, death, asked)
+        finally:
+            os.close(fd)
+
+    def _end_from_slot(
+        self, running: Running, slot_fd: int, path: str, death: str, asked: str | None
+    ) -> None:
         done = lambda _: _unlink(path)  # noqa: E731
         try:
             content = slot_reader.read(slot_fd)
         except Error as error:
             self._hold_damaged(running, None, path, f"its slot cannot be read: {error}")
-            return
-        except OSError as error:
-            self._read_again(running, slot_fd, path, death, asked, error)
             return
         running.progress = content.progress or running.progress
         if content.damage is not None:
@@ -83,8 +105,12 @@ class Salvage:
         aside = os.path.join(os.path.dirname(path), f"{running.task}-{running.attempt}.damaged")
         kept = None
         if content is not None and content.saves and _is_of(running, content):
-            with contextlib.suppress(Error, KeyError, TypeError):
+            try:
                 kept = self._add_up(running.task, content)
+            except StoreError:
+                raise  # of the store, not of the slot: that passes
+            except (Error, KeyError, TypeError) as error:
+                what = f"{what}; nor can what stands before it be added up: {error}"
         facts = Facts("held", kept is not None, reason=f"{what}. It is kept as {aside}")
         self._master.attempts.settle(
             running,
@@ -94,29 +120,6 @@ class Salvage:
             None if kept is None else kept.encode(),
             None if kept is None else kept.version,
         )
-
-    def _read_again(
-        self,
-        running: Running,
-        slot_fd: int,
-        path: str,
-        death: str,
-        asked: str | None,
-        error: OSError,
-    ) -> None:
-        """The disk could not give it just now: that says nothing about the slot."""
-        log.error("cannot read a slot", task=running.task, why=str(error))
-        fd = os.dup(slot_fd)
-        self._master.attempts.unrecorded += 1
-
-        def again() -> None:
-            self._master.attempts.unrecorded -= 1
-            try:
-                self.end_from_slot(running, fd, path, death, asked)
-            finally:
-                os.close(fd)
-
-        self._master.loop.after(STORE_RETRY, again)
 
     def _end_of_a_crash(
         self,
@@ -132,6 +135,8 @@ class Salvage:
             return
         try:
             kept = self._add_up(running.task, content)
+        except StoreError:
+            raise
         except (Error, KeyError, TypeError) as error:
             reason = f"what it saved cannot be added up: {error}"
             self._master.attempts.settle(running, Facts("held", False, reason=reason), done)
@@ -175,5 +180,6 @@ def _set_aside(path: str, aside: str) -> None:
 
 
 def _unlink(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    """Its content is in the store: where it cannot be removed, the next start does it."""
+    with contextlib.suppress(OSError):
         os.unlink(path)

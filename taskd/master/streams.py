@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from taskd.master.loop import AGAIN
 from taskd.master.running import Running
 from taskd.master.taskview import view
+from taskd.master.trouble import PASSING
 from taskd.model.task import SETTLED
 from taskd.store.api import Applied, Event, Row, Submitted
 
@@ -24,12 +26,23 @@ BATCH = 200
 
 class Stream:
     """One open stream. ``open``: tasks that are not settled; ``stale``: tasks that changed since
-    (of a ``follow``, only whether there are any counts).
+    (of a ``follow``, only whether there are any counts). ``late``: the store could not be read, and
+    a timer brings it up to date.
 
     ``after``: number of the last event sent (follow). ``wait`` sends each task once it is settled.
     """
 
-    __slots__ = ("after", "client", "id", "is_follow", "open", "progress", "stale", "tasks")
+    __slots__ = (
+        "after",
+        "client",
+        "id",
+        "is_follow",
+        "late",
+        "open",
+        "progress",
+        "stale",
+        "tasks",
+    )
 
     def __init__(self, client: Client, id: int, tasks: list[int], is_follow: bool) -> None:
         self.client = client
@@ -40,6 +53,7 @@ class Stream:
         self.stale: set[int] = set(tasks)
         self.after = 0
         self.progress = False
+        self.late = False
 
 
 class Streams:
@@ -138,6 +152,21 @@ class Streams:
     # ── sending ──────────────────────────────────────────────────────────────────────────────
 
     def _update(self, stream: Stream) -> None:
+        """Bring it up to date; again later, while the store cannot be read."""
+        try:
+            self._send(stream)
+        except PASSING as error:
+            self._master.loop.troubles.tell("a client waits for what happened", error)
+            if not stream.late:
+                stream.late = True
+                self._master.loop.after(AGAIN, lambda: self._update_late(stream))
+
+    def _update_late(self, stream: Stream) -> None:
+        stream.late = False
+        if stream in self.of(stream.client):  # else it has been closed meanwhile
+            self._update(stream)
+
+    def _send(self, stream: Stream) -> None:
         if stream.is_follow:
             self._send_events(stream)
         else:
@@ -168,11 +197,11 @@ class Streams:
         for task in list(stream.stale):
             if stream.client.wire.is_full:
                 return
-            stream.stale.discard(task)
             row = self._master.reader.task(task)
             if row is not None and row.state in SETTLED and task in stream.open:
                 stream.client.item(stream.id, {"task": view(self._master, row)})
                 stream.open.discard(task)
+            stream.stale.discard(task)
 
     def _send_current_progress(self, stream: Stream) -> None:
         for task in stream.tasks:

@@ -10,7 +10,8 @@ import socket
 from collections.abc import Callable
 
 from taskd.errors import ProtocolError
-from taskd.master.loop import READ, WRITE, Loop
+from taskd.master.loop import AGAIN, READ, SHORT, WRITE, Loop
+from taskd.master.trouble import PASSING
 from taskd.protocol import frames
 from taskd.protocol.worker import check
 
@@ -131,11 +132,21 @@ class Wire:
         """What was read; nothing is the end of the stream."""
         if not data:
             self._lose()
-            return
+        else:
+            self._hear(lambda: self.on_data(data))
+
+    def _hear(self, take: Callable[[], None]) -> None:
         try:
-            self.on_data(data)
+            take()
         except ProtocolError:
             self._lose()  # it loses its own connection and nothing else
+
+    def put_off(self, error: BaseException, action: Callable[[], None]) -> None:
+        """``action`` failed for something that passes: again after a while, and read nothing until
+        then."""
+        self._loop.troubles.tell(SHORT, error)
+        self.pause(True)
+        self._loop.after(AGAIN, lambda: self._hear(action))
 
     def drain(self) -> None:
         """The peer is dead: take all that it has sent, to the end of the stream."""
@@ -153,20 +164,26 @@ class Wire:
 
 
 class Messages:
-    """A Wire that speaks whole messages: the master's end of a zygote's or worker's channel."""
+    """A Wire that speaks whole messages: the master's end of a zygote's or worker's channel.
 
-    __slots__ = ("_decoder", "on_message", "wire")
+    A message whose handler fails for something that passes is handled again after a while, and
+    nothing that came behind it before that.
+    """
+
+    __slots__ = ("_decoder", "_put_off", "on_message", "wire")
 
     def __init__(self, wire: Wire, unread: bytes = b"") -> None:
         self.wire = wire
         self._decoder = frames.Decoder()
         self._decoder.feed(unread)
+        self._put_off: dict[str, object] | None = None
         self.on_message: Callable[[dict[str, object]], None] = _ignore_message
         wire.on_data = self._feed
 
     @property
     def unread(self) -> bytes:
-        return self._decoder.rest
+        first = b"" if self._put_off is None else frames.encode(self._put_off)
+        return first + self._decoder.rest
 
     def send(self, message: dict[str, object]) -> None:
         self.wire.send(frames.encode(message))
@@ -177,9 +194,26 @@ class Messages:
 
     def pump(self) -> None:
         """Deliver the whole messages that are here."""
-        while not self.wire.is_closed and (message := self._decoder.next()) is not None:
-            check(message)
+        while not self.wire.is_closed and (message := self._next()) is not None:
+            self._deliver(message)
+
+    def _next(self) -> dict[str, object] | None:
+        return None if self._put_off is not None else self._decoder.next()
+
+    def _deliver(self, message: dict[str, object]) -> None:
+        check(message)
+        try:
             self.on_message(message)
+        except PASSING as error:
+            self._put_off = message
+            self.wire.put_off(error, self._again)
+
+    def _again(self) -> None:
+        message, self._put_off = self._put_off, None
+        if message is not None and not self.wire.is_closed:
+            self.wire.pause(False)
+            self._deliver(message)
+            self.pump()
 
 
 def _ignore(_: bytes) -> None: ...

@@ -155,17 +155,28 @@ def test_a_frozen_master_claims_nothing_until_it_thaws(bench: Bench) -> None:
     bench.until(lambda: len(worker.of("run")) == 2)
 
 
-def test_arguments_that_find_no_room_put_the_task_off(bench: Bench) -> None:
+def test_a_task_whose_arguments_find_no_room_waits_unclaimed_and_keeps_nobody_waiting(
+    bench: Bench,
+) -> None:
     task = bench.submit(text="x" * 100_000)
     asked = bench.until(lambda: bench.zygote.of("fork"))[0]
-    os.mkdir(os.path.join(bench.master.places.slots, f"{asked['worker'].hex()}.load"))
+    obstacle = os.path.join(bench.master.places.slots, f"{asked['worker'].hex()}.load")
+    os.mkdir(obstacle)
     worker = bench.fork()
-    row: Any = bench.until(lambda: (r := bench.master.reader.task(task)) and r.run_at and r)
-    assert row.state is State.SCHEDULED
-    assert "could not be handed to a worker" in row.reason
-    assert not worker.of("run")
-    os.rmdir(os.path.join(bench.master.places.slots, f"{asked['worker'].hex()}.load"))
-    assert bench.until(lambda: worker.of("run"))[0]["attempt"] == 2
+    troubles = bench.master.loop.troubles
+    bench.until(lambda: troubles.sentences())
+    assert "a task cannot be handed to its worker: Is a directory" in troubles.sentences()[0]
+    other = bench.submit()
+    order = bench.run(worker)
+    assert order["task"] == other
+    row: Any = bench.master.reader.task(task)
+    assert (row.state, row.attempt) == (State.QUEUED, 0)
+    os.rmdir(obstacle)
+    bench.end(worker, order)
+    bench.until(lambda: worker.of("noted"))
+    worker.send({"type": "idle", "reusable": True})
+    order = bench.until(lambda: worker.of("run")[1:])[0]
+    assert (order["task"], order["attempt"]) == (task, 1)
 
 
 def test_a_stop_ends_a_deploy_that_is_under_way(bench: Bench) -> None:
@@ -236,7 +247,7 @@ def test_a_target_whose_zygote_dies_during_the_deploy_is_refused(bench: Bench) -
     bench.master.revisions.on_death(new, 9)
     assert bench.master.deploy.phase is Phase.IDLE
     assert "its zygote died during the deploy" in bench.master.note
-    assert new not in list(bench.master.revisions)
+    bench.until(lambda: new not in list(bench.master.revisions))
     assert serves(bench)
 
 
