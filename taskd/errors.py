@@ -63,6 +63,12 @@ class NotAllowed(Refused):
     code = "not-allowed"
 
 
+class Busy(Refused):
+    """The peer, its user or all together want more than there is room for; later it may fit."""
+
+    code = "busy"
+
+
 class DeployRefused(Refused):
     """The new revision did not prove itself; the old one serves on."""
 
@@ -114,6 +120,7 @@ REFUSALS: dict[str, type[Refused]] = {
         KeyConflict,
         NotPlainData,
         NotAllowed,
+        Busy,
         DeployRefused,
         StoreError,
     )

@@ -28,7 +28,7 @@ from taskd.client.session import (
     no_answer,
     still_running,
 )
-from taskd.errors import Error, NotAllowed, Refused
+from taskd.errors import Busy, Error, NotAllowed, Refused
 from taskd.protocol.operations import MAX_WATCHED
 
 if TYPE_CHECKING:
@@ -225,8 +225,9 @@ class _Wire:
     """The one connection, made again when it is lost, as long as anything waits for it.
 
     Invariants: ``_pump`` is the only reader and the only one that connects; ``_writer`` is None
-    while there is no connection, ``_trouble`` then says why, if a try has failed; ``_news`` has an
-    event for each request that somebody awaits.
+    while there is no connection, ``_trouble`` then says why, if a try has failed; ``_why_lost`` is
+    why the daemon ended the last one, if it said so; ``_news`` has an event for each request that
+    somebody awaits.
     """
 
     def __init__(self, socket: str | None, patience: Patience) -> None:
@@ -241,6 +242,7 @@ class _Wire:
         self._pump: asyncio.Task[None] | None = None
         self._news: dict[Asked, asyncio.Event] = {}
         self._trouble: Error | None = None
+        self._why_lost: Error | None = None
 
     async def run(self, asked: Asked, within: float | None) -> dict[str, Any]:
         """The ``ok`` of a request. Raises its refusal, or NoDaemon after ``within`` seconds."""
@@ -319,7 +321,7 @@ class _Wire:
                     self._hang_up()
                 if self._session.has_work:
                     self._patience.lost()
-                    await self._pause(connection_lost())
+                    await self._pause(self._why_lost or connection_lost())
         except Error as error:
             self._tell(self._session.fail(error))
         except Exception as error:  # a bug of ours; whoever waits must not wait for ever
@@ -333,10 +335,13 @@ class _Wire:
                 break
             except Error as error:
                 await self._pause(error)
-        reader, self._writer = await asyncio.open_unix_connection(sock=sock)
         self._trouble = None
         self._patience.connected()
         self._session.connected()
+        # A writer that finds the connection closed drops what the daemon may have said before.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            await asyncio.to_thread(sock.sendall, self._session.to_send())
+        reader, self._writer = await asyncio.open_unix_connection(sock=sock)
         self._send()
         return reader
 
@@ -353,12 +358,17 @@ class _Wire:
 
         Raises ProtocolError if the daemon broke the protocol, NotAllowed if it wants none of us.
         """
+        self._why_lost = None
         while data := await _chunk(reader):
             try:
                 news = self._session.receive(data)
             except NotAllowed:
                 if not self._address.turned_away():
                     raise
+                self._session.turned_away()
+                return
+            except Busy as error:
+                self._why_lost = error
                 self._session.turned_away()
                 return
             if news:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskd.client.address import Address
 from taskd.client.session import Asked, Patience, Session, connection_lost, no_answer, still_running
-from taskd.errors import Error, NotAllowed, ProtocolError
+from taskd.errors import Busy, Error, NotAllowed, ProtocolError
 
 if TYPE_CHECKING:
     from socket import socket as Socket  # noqa: N812
@@ -122,6 +122,8 @@ class Link:
         try:
             self._sock.settimeout(self._patience.limit)
             self._sock.sendall(self._session.to_send())
+        except (BrokenPipeError, ConnectionResetError):
+            return True  # it hung up; perhaps it said why
         except OSError:
             self._lose()
             return False
@@ -150,6 +152,9 @@ class Link:
             self.close()
         except NotAllowed as error:
             self._turned_away(error)
+        except Busy as error:
+            self._session.turned_away()
+            self._lose(error)
         except BaseException:
             self.close()  # a message may be taken off the connection and not delivered
             raise
@@ -162,10 +167,10 @@ class Link:
             self._session.fail(error)
         self.close()
 
-    def _lose(self) -> None:
+    def _lose(self, why: Error | None = None) -> None:
         self.close()
         self._patience.lost()
-        self._trouble = connection_lost()
+        self._trouble = why or connection_lost()
 
 
 def _left(deadline: float | None) -> float | None:

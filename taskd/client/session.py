@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from taskd.errors import Error, NoDaemon, NotAllowed, ProtocolError, Refused
+from taskd.errors import Busy, Error, NoDaemon, NotAllowed, ProtocolError, Refused
 from taskd.protocol.client import LOWEST
 from taskd.protocol.client_side import (
     ClientSide,
@@ -175,8 +175,8 @@ class Session:
     def receive(self, data: bytes) -> list[Asked]:
         """What came; those requests that have news.
 
-        Raises ProtocolError if it is broken, NotAllowed if the daemon has turned us away in place
-        of its hello (see ``turned_away``).
+        Raises ProtocolError if it is broken. In place of a hello the daemon may have turned us
+        away (see ``turned_away``): NotAllowed, or Busy, and then it may be tried again.
         """
         side = self._side
         if side is None:
@@ -185,7 +185,7 @@ class Session:
         news: dict[Asked, None] = {}
         while (event := side.next()) is not None:
             if isinstance(event, Goodbye):
-                if self.welcome is None and isinstance(event.error, NotAllowed):
+                if self.welcome is None and isinstance(event.error, NotAllowed | Busy):
                     raise event.error
                 return self.fail(event.error)
             if isinstance(event, Welcome):

@@ -7,7 +7,6 @@ together (they are applied in order), anything else waits for the writes before 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import stat
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import taskd
 from taskd import log
 from taskd.config import Access
-from taskd.errors import NotAllowed, ProtocolError, Refused
+from taskd.errors import Busy, Error, NotAllowed, ProtocolError, Refused
 from taskd.master import requests
+from taskd.master.bounds import MANY, TURN, Bounds, Seldom
 from taskd.master.ledger import Kind
 from taskd.master.wire import Wire
 from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET
@@ -27,9 +27,6 @@ from taskd.protocol import client as protocol
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
-
-MAX_CLIENTS = 2000
-"""Connections at a time, and half of the descriptors at most; more wait in the backlog."""
 
 
 def socket_mode(name: str, access: Access) -> int:
@@ -49,7 +46,17 @@ class Client:
     ``is_control``: it came by control.sock and may do everything; ``uid`` owns what it submits.
     """
 
-    __slots__ = ("_blocked", "_clients", "_writes", "is_control", "number", "side", "uid", "wire")
+    __slots__ = (
+        "_blocked",
+        "_clients",
+        "_goes_on",
+        "_writes",
+        "is_control",
+        "number",
+        "side",
+        "uid",
+        "wire",
+    )
 
     def __init__(
         self,
@@ -68,6 +75,7 @@ class Client:
         self.is_control = is_control
         self._writes = 0
         self._blocked: protocol.Request | None = None
+        self._goes_on = False  # its next turn will come
         wire.on_data = self._on_data
         wire.on_lost = lambda: clients.forget(self)
         wire.on_drained = self._on_drained
@@ -82,6 +90,16 @@ class Client:
         return None if self.is_control else self.uid
 
     @property
+    def held(self) -> int:
+        """Bytes that wait for the peer: to send the rest, or to read."""
+        return self.side.held + self.wire.waiting
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it is not read, for whatever reason of ours."""
+        return self._holds_back or self._goes_on or self.side.is_full
+
+    @property
     def in_flight(self) -> int:
         """Requests that are being carried out; not streams, nor who waits for a deploy."""
         return self._writes + (self._blocked is not None)
@@ -93,14 +111,27 @@ class Client:
         self.pump()
 
     def pump(self) -> None:
-        """Carry out what has come, as far as the order of effects allows."""
+        """Carry out what has come, as far as its turn and the order of effects allow."""
+        room, moved = TURN, False
         try:
-            while (event := self._next()) is not None:
+            while room > 0 and (event := self._next()) is not None:
                 self._take(event)
+                moved = True
+                room -= _cost(event)
         except ProtocolError as error:
-            self.wire.send(protocol.farewell(error))
-            self.close()
-        self.wire.pause(self._holds_back or self.side.is_full)
+            self.say_goodbye(error)
+        if room <= 0 and not self._goes_on:
+            self._goes_on = True
+            self._clients.master.loop.soon(self._next_turn)
+        self.wire.pause(self.is_paused)
+        owes = not self.is_paused and (self.side.is_new or self.side.unread > 0)
+        self._clients.bounds.owes(self, owes, moved)
+        self._clients.bounds.weigh(self)
+
+    def _next_turn(self) -> None:
+        """The others had theirs."""
+        self._goes_on = False
+        self.pump()
 
     @property
     def _holds_back(self) -> bool:
@@ -121,7 +152,7 @@ class Client:
             case protocol.Hello():
                 self.wire.send(self.side.welcome(self.uid, self.is_control, taskd.__version__))
             case protocol.Answer(data):
-                self.wire.send(data)
+                self._send(data)
             case protocol.Farewell(data):
                 self.wire.send(data)
                 self.close()
@@ -157,19 +188,29 @@ class Client:
 
     def reply(self, id: int, ok: dict[str, Any]) -> None:
         if not self.wire.is_closed:
-            self.wire.send(self.side.reply(id, ok))
+            self._send(self.side.reply(id, ok))
 
     def refuse(self, id: int, error: Refused) -> None:
         if not self.wire.is_closed:
-            self.wire.send(self.side.refuse(id, error))
+            self._send(self.side.refuse(id, error))
 
     def item(self, id: int, fields: dict[str, Any]) -> None:
         if not self.wire.is_closed:
-            self.wire.send(self.side.item(id, fields))
+            self._send(self.side.item(id, fields))
 
     def end(self, id: int) -> None:
         if not self.wire.is_closed:
-            self.wire.send(self.side.end(id, {}))
+            self._send(self.side.end(id, {}))
+
+    def say_goodbye(self, error: Error) -> None:
+        """Tell the reason, as far as the peer reads it, and close."""
+        self.wire.send(protocol.farewell(error))
+        self.close()
+
+    def _send(self, data: bytes) -> None:
+        self.wire.send(data)
+        if self.wire.waiting:
+            self._clients.bounds.weigh(self)
 
     def _on_drained(self) -> None:
         self._clients.master.streams.resume(self)
@@ -188,6 +229,9 @@ class Clients:
         self._all: dict[int, Client] = {}
         self._numbers = 0
         self.is_paused = False
+        self.bounds = Bounds(master.loop)
+        self._not_allowed = Seldom("not allowed")
+        self._no_room = Seldom("no room for a client")
 
     def __iter__(self) -> Iterator[Client]:
         return iter(list(self._all.values()))
@@ -208,8 +252,6 @@ class Clients:
         self._accept(listener, is_control=False)
 
     def _accept(self, listener: socket.socket, is_control: bool) -> None:
-        if len(self._all) >= most_clients():
-            raise OSError(errno.EMFILE, f"{len(self._all)} clients are connected; others wait")
         if self.is_paused:
             return
         with contextlib.suppress(BlockingIOError):
@@ -222,14 +264,22 @@ class Clients:
         groups = access.admin_groups if is_control else access.admin_groups + access.submit_groups
         if not may_use(sock, peer, groups):
             name = "control.sock" if is_control else "submit.sock"
-            log.warning("not allowed", uid=peer.uid, socket=name)
+            self._not_allowed.warn(uid=peer.uid, socket=name)
             _send_away(sock, NotAllowed(f"user {peer.uid} may not use {name} (see [access])"))
+            return
+        try:
+            self.bounds.check_room(peer.uid)
+        except Busy as error:
+            self._no_room.warn(why=str(error))
+            _send_away(sock, error)
             return
         self._numbers += 1
         wire = Wire(self.master.loop, sock)
         side = protocol.ServerSide()
-        self.add(Client(self, self._numbers, wire, side, peer.uid, is_control))
+        client = Client(self, self._numbers, wire, side, peer.uid, is_control)
+        self.add(client)
         wire.start()
+        self.bounds.owes(client, True, False)
 
     def open_sockets(self) -> None:
         """Give the sockets the modes that [access] asks for now: a deploy may have changed it."""
@@ -245,11 +295,13 @@ class Clients:
     def add(self, client: Client) -> None:
         self._numbers = max(self._numbers, client.number)
         self._all[client.number] = client
+        self.bounds.add(client)
         self.master.ledger.add(client.wire.fd, Kind.CLIENT, client.ledger_name)
 
     def forget(self, client: Client) -> None:
         """Its connection is closed."""
         self._all.pop(client.number, None)
+        self.bounds.drop(client)
         self.master.ledger.drop(client.ledger_name)
         self.master.streams.forget(client)
         self.master.deploy.on_gone(client.number)
@@ -268,19 +320,17 @@ class Clients:
             client.pump()
 
 
-def _send_away(sock: socket.socket, error: NotAllowed) -> None:
+def _send_away(sock: socket.socket, error: Refused) -> None:
     """Say why, as far as the socket takes it at once, and close."""
     with sock, contextlib.suppress(OSError):
         sock.setblocking(False)
         sock.send(protocol.farewell(error))
 
 
-def most_clients() -> int:
-    """So many that workers, slots and files find descriptors however many clients connect."""
-    import resource
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_CLIENTS if soft == resource.RLIM_INFINITY else min(MAX_CLIENTS, soft // 2)
+def _cost(event: protocol.ServerEvent) -> int:
+    """How much of its turn a request takes: one that names many tasks reads them all."""
+    tasks = event.fields.get("tasks", ()) if isinstance(event, protocol.Request) else ()
+    return 1 + len(tasks) // MANY
 
 
 def may_use(sock: socket.socket, peer: sockets.Peer, groups: list[str]) -> bool:

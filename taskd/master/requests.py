@@ -255,16 +255,22 @@ def log(master: Master, client: Client, request: Request) -> None:
 # ── watching ─────────────────────────────────────────────────────────────────────────────────
 
 
+def _watched(master: Master, client: Client, tasks: list[int]) -> list[Row]:
+    """The rows to watch. Raises UnknownTask, Busy."""
+    master.clients.bounds.check_stream(client.uid, len(tasks))
+    return [visible(master, client, task) for task in tasks]
+
+
 def follow(master: Master, client: Client, request: Request) -> None:
     fields = request.fields
-    rows = [visible(master, client, task) for task in fields["tasks"]]
+    rows = _watched(master, client, fields["tasks"])
     client.reply(request.id, {})
     after = fields.get("after") or 0
     master.streams.follow(client, request.id, rows, after, bool(fields.get("progress")))
 
 
 def wait(master: Master, client: Client, request: Request) -> None:
-    rows = [visible(master, client, task) for task in request.fields["tasks"]]
+    rows = _watched(master, client, request.fields["tasks"])
     client.reply(request.id, {})
     master.streams.wait(client, request.id, rows)
 

@@ -7,6 +7,7 @@ number. So there is nothing to carry over an exec but the number.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from taskd.master.loop import AGAIN
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 BATCH = 200
 """Events read for one stream at a time."""
+
+AT_ONCE = 64
+"""Streams that are brought up to date in one go; with more, others have their turn in between."""
 
 
 class Stream:
@@ -61,8 +65,9 @@ class Streams:
 
     def __init__(self, master: Master) -> None:
         self._master = master
-        self._by_task: dict[int, list[Stream]] = {}
+        self._by_task: dict[int, dict[Stream, None]] = {}
         self._by_client: dict[int, dict[int, Stream]] = {}
+        self._late: dict[Stream, bool] = {}  # to be brought up to date; whether with progress
 
     # ── opening and closing ──────────────────────────────────────────────────────────────────
 
@@ -78,12 +83,16 @@ class Streams:
         # The rows were read before any event is: an event read later can only say newer things.
         settled = {row.id for row in rows if row.state in SETTLED}
         stream.open = set(stream.tasks) - (settled if stream.is_follow else set())
-        self._by_client.setdefault(stream.client.number, {})[stream.id] = stream
-        for task in set(stream.tasks):
-            self._by_task.setdefault(task, []).append(stream)
+        self._enter(stream)
         self._update(stream)
         if stream.progress and stream.open:  # else it has ended already
             self._send_current_progress(stream)
+
+    def _enter(self, stream: Stream) -> None:
+        self._by_client.setdefault(stream.client.number, {})[stream.id] = stream
+        for task in set(stream.tasks):
+            self._by_task.setdefault(task, {})[stream] = None
+        self._master.clients.bounds.opened(stream.client.uid, len(stream.tasks))
 
     def stop(self, client: Client, id: int) -> None:
         stream = self._by_client.get(client.number, {}).get(id)
@@ -91,17 +100,20 @@ class Streams:
             self._close(stream)
 
     def _close(self, stream: Stream) -> None:
-        self._by_client.get(stream.client.number, {}).pop(stream.id, None)
+        if self._by_client.get(stream.client.number, {}).pop(stream.id, None) is None:
+            return
+        self._late.pop(stream, None)
         for task in set(stream.tasks):
-            left = [s for s in self._by_task.get(task, []) if s is not stream]
-            if left:
-                self._by_task[task] = left
-            else:
-                self._by_task.pop(task, None)
+            streams = self._by_task[task]
+            del streams[stream]
+            if not streams:
+                del self._by_task[task]
+        self._master.clients.bounds.closed(stream.client.uid, len(stream.tasks))
 
     def forget(self, client: Client) -> None:
-        for stream in list(self._by_client.pop(client.number, {}).values()):
+        for stream in self.of(client):
             self._close(stream)
+        self._by_client.pop(client.number, None)
 
     def of(self, client: Client) -> list[Stream]:
         return list(self._by_client.get(client.number, {}).values())
@@ -111,9 +123,7 @@ class Streams:
         stream = Stream(client, fields["id"], fields["tasks"], fields["is_follow"])
         stream.after, stream.progress = fields["after"], fields["progress"]
         stream.open = set(fields["open"])
-        self._by_client.setdefault(client.number, {})[stream.id] = stream
-        for task in set(stream.tasks):
-            self._by_task.setdefault(task, []).append(stream)
+        self._enter(stream)
 
     # ── what happened ────────────────────────────────────────────────────────────────────────
 
@@ -128,16 +138,17 @@ class Streams:
                 self._mark(each.task if isinstance(each, Submitted) else each)
 
     def _mark(self, task: int) -> None:
-        for stream in list(self._by_task.get(task, ())):
+        streams = list(self._by_task.get(task, ()))
+        for stream in streams:
             stream.stale.add(task)
-            self._update(stream)
+        self._bring_on(streams)
 
     def on_everything(self) -> None:
         """After an exec: anything may have changed."""
-        for streams in list(self._by_client.values()):
-            for stream in list(streams.values()):
-                stream.stale = set(stream.tasks)
-                self._update(stream)
+        everything = [s for streams in self._by_client.values() for s in streams.values()]
+        for stream in everything:
+            stream.stale = set(stream.tasks)
+        self._bring_on(everything)
 
     def resume(self, client: Client) -> None:
         """The client has read what was waiting for it."""
@@ -145,9 +156,38 @@ class Streams:
             self._update(stream)
 
     def on_progress(self, running: Running) -> None:
-        for stream in self._by_task.get(running.task, ()):
-            if stream.progress and not stream.client.wire.is_full:
+        streams = [s for s in self._by_task.get(running.task, ()) if s.progress]
+        if len(streams) > AT_ONCE:
+            self._bring_on_later(streams, with_progress=True)
+            return
+        for stream in streams:
+            if not stream.client.wire.is_full:
                 self._send_progress(stream, running)
+
+    def _bring_on(self, streams: list[Stream]) -> None:
+        if len(streams) > AT_ONCE:
+            self._bring_on_later(streams, with_progress=False)
+            return
+        for stream in streams:
+            self._update(stream)
+
+    def _bring_on_later(self, streams: list[Stream], with_progress: bool) -> None:
+        """Too many for one go. Each waits once, however much happens meanwhile."""
+        if not self._late:
+            self._master.loop.soon(self._bring_on_some)
+        for stream in streams:
+            self._late[stream] = with_progress or self._late.get(stream, False)
+
+    def _bring_on_some(self) -> None:
+        for stream in list(islice(self._late, AT_ONCE)):
+            with_progress = self._late.pop(stream, None)
+            if with_progress is None:
+                continue  # it was closed on the way
+            self._update(stream)
+            if with_progress and stream.open and not stream.client.wire.is_full:
+                self._send_current_progress(stream)
+        if self._late:
+            self._master.loop.soon(self._bring_on_some)
 
     # ── sending ──────────────────────────────────────────────────────────────────────────────
 

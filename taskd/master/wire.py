@@ -48,6 +48,11 @@ class Wire:
         return bytes(self._out)
 
     @property
+    def waiting(self) -> int:
+        """How many bytes ``unsent`` has."""
+        return len(self._out)
+
+    @property
     def is_full(self) -> bool:
         return len(self._out) > OUT_BOUND
 

@@ -32,6 +32,8 @@ Requests and replies
     An operation that the daemon does not know is refused; a field of a wrong type or out of its
     bounds (see ``operations``), like any other breach, ends the connection, after a last
     ``{"error": {"code": "protocol", "message": "…"}}`` that belongs to no request.
+    A peer that takes too much is told ``busy``: of a request that is refused; or, in such a last
+    error, of the connection, in place of the hello if there is no room for it at all.
 
 Streams
     ``follow`` and ``wait`` answer ``ok`` at once, in order, and then send ``{"id": n, "item":
@@ -316,6 +318,21 @@ class ServerSide:
     def is_full(self) -> bool:
         """Whether so much waits for replies that nothing more is to be read."""
         return self.pending >= MAX_PENDING or self._held_bytes > HELD_BOUND
+
+    @property
+    def unread(self) -> int:
+        """How many bytes ``rest`` has."""
+        return self._decoder.size
+
+    @property
+    def held(self) -> int:
+        """Bytes that this side keeps: what came and is not taken, and replies that wait."""
+        return self._decoder.size + self._held_bytes
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the peer has yet to say hello."""
+        return self._phase is Phase.NEW
 
     @property
     def calls(self) -> Mapping[int, Call]:

@@ -81,6 +81,11 @@ class Decoder:
         return _decode(bytes(self._buffer[begin : self._start]))
 
     @property
+    def size(self) -> int:
+        """How many bytes ``rest`` has."""
+        return len(self._buffer) - self._start
+
+    @property
     def rest(self) -> bytes:
         return bytes(self._buffer[self._start :])
 

@@ -86,3 +86,23 @@ def test_a_wait_gives_each_task_once_it_is_settled(bench: Bench) -> None:
         bench.master.write(Hold(task, "test", 1.0), lambda _: None)
     bench.until(lambda: ended(client))
     assert [item["task"]["id"] for item in items(client)] == tasks[::-1]
+
+
+def test_with_many_streams_on_a_task_others_are_answered_in_between(bench: Bench) -> None:
+    """One commit that concerns thousands of streams is told to them in many turns."""
+    task = bench.submit()
+    followers = [PlayedClient(bench) for _ in range(4)]
+    for client in followers:
+        for _ in range(200):
+            client.ask("follow", tasks=[task])
+    bench.until(lambda: all(len(numbers(client)) == 200 for client in followers))
+    modest = PlayedClient(bench)
+    bench.until(modest.talk)
+    bench.master.write(Hold(task, "test", 1.0), lambda _: None)
+    assert bench.master.writer.flush(10)
+    modest.ask("status")
+    bench.until(lambda: len(modest.talk()) == 2)
+    streams = bench.master.streams
+    assert sum(len(streams.of(each)) for each in bench.master.clients) > 400, "still to be told"
+    bench.until(lambda: all(sum(isinstance(e, End) for e in c.talk()) == 200 for c in followers))
+    assert all(len(numbers(client)) == 400 for client in followers)
