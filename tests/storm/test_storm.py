@@ -1,0 +1,69 @@
+"""Short storms, whole: a real daemon, real clients, every fault, and the checker's verdict.
+
+Two seeds that are always the same and a random one, which the report shows: `python -m
+contrib.storm --seed SEED` repeats it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+MINUTES = 0.5
+
+LEAST = {
+    "kill master": 3,
+    "kill worker": 30,
+    "kill zygote: done": 1,
+    "stop ": 5,
+    "deploy: ": 3,
+    "bad release": 2,
+    "cancel: ": 5,
+    "cut connections": 5,
+    "kill client": 1,
+    "fill disk: done": 2,
+}
+"""What each storm must have done at least, by a part of the kind's name."""
+
+MORE = ["cancel=20", "fill disk=5", "deploy=15", "deploy of a bad release=5"]
+"""Kinds that would be too rare in so short a storm."""
+
+
+def storm(seed: str, folder: Path) -> tuple[dict[str, Any], str]:
+    report = folder / "report.json"
+    words = ["--seed", seed, "--minutes", str(MINUTES), "--report", os.fspath(report)]
+    for rate in MORE:
+        words += ["--rate", rate]
+    ran = subprocess.run(
+        [sys.executable, "-m", "contrib.storm", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert report.exists(), ran.stdout
+    return json.loads(report.read_text()), ran.stdout
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "a random one"])
+@pytest.mark.usefixtures("compiled")
+def test_nothing_is_lost_in_a_storm(seed: str, tmp_path: Path) -> None:
+    seed = seed if seed.isdigit() else str(random.randrange(2**32))
+    report, said = storm(seed, tmp_path)
+    print(said)
+    assert report["violations"] == []
+    for part, least in LEAST.items():
+        if part == "fill disk" and os.geteuid() != 0:
+            continue  # no file system of its own
+        assert sum(n for kind, n in report["done"].items() if part in kind) >= least, part
+    assert report["figures"]["tasks succeeded"] >= 40
+    assert report["figures"]["attempts cut off"] >= 10
