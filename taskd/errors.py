@@ -81,6 +81,10 @@ class StoreError(Refused):
     code = "store"
 
 
+class StoreDamaged(StoreError):
+    """What stands in the store's file is not what was written there: waiting does not help."""
+
+
 class TaskFailed(Error):
     """The task ended by an exception of its own, its retries used up."""
 

@@ -28,6 +28,7 @@ from taskd.master.revisions import Revisions
 from taskd.master.salvage import Salvage
 from taskd.master.stop import Stop
 from taskd.master.streams import Streams
+from taskd.master.trouble import UNWRITABLE
 from taskd.master.workers import Workers
 from taskd.paths import Directories
 from taskd.posix import tree
@@ -40,9 +41,6 @@ CONTROL, SUBMIT, WORKER = "control.sock", "submit.sock", "worker.sock"
 
 STRAYS_AGAIN = 0.5
 """Seconds between two looks at what died and was not ours, while looking fails."""
-
-UNWRITABLE = "nothing new is accepted or started"
-"""What does not go on while the store cannot commit."""
 
 CLOSE_WITHIN = 10.0
 """Seconds that the store has to close at the daemon's end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from taskd.master.trouble import NO_WORKER, UNWRITABLE
 from taskd.model.task import State
 from taskd.store.api import Row
 
@@ -22,12 +23,22 @@ def shown(row: Row) -> str:
     return row.state.value
 
 
+def _why_it_waits(master: Master) -> str | None:
+    """What keeps every waiting task from being started just now, if anything does."""
+    for what in (UNWRITABLE, NO_WORKER):
+        if (why := master.loop.troubles.why(what)) is not None:
+            return f"waits: {what}: {why}"
+    return None
+
+
 def view(master: Master, row: Row, with_result: bool = True) -> dict[str, Any]:
     running = master.attempts.get(row.id)
     progress, reason = row.progress, row.reason
     if running is not None and row.state is State.RUNNING:
         progress = running.progress or progress
         reason = running.waiting or running.why or reason
+    if row.state is State.QUEUED:
+        reason = _why_it_waits(master) or reason
     succeeded = row.state is State.SUCCEEDED
     return {
         "id": row.id,

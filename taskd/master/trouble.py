@@ -17,6 +17,10 @@ PASSING = (OSError, StoreError, ImportError, MemoryError)
 """Errors that are no fault of the code that meets them; waiting helps, or somebody who makes room.
 (An import fails, too, when no descriptor is left.)"""
 
+UNWRITABLE = "nothing new is accepted or started"
+NO_WORKER = "no worker can be started"
+"""What a trouble is called while the store cannot commit, and while workers do not come up."""
+
 LASTS = 5.0
 """Seconds that a trouble is shown after it was told; retries are closer together than this."""
 

@@ -26,6 +26,7 @@ class Worker:
         "slot_fd",
         "start",
         "state",
+        "unready",
         "version",
     )
 
@@ -42,6 +43,7 @@ class Worker:
         self.version = 1  # of the worker protocol that it speaks
         self.is_ours = False  # its zygote died: we are its parent
         self.asked_to_leave: str | None = None  # why we end its task, if we do
+        self.unready: str | None = None  # why it could not begin, as it said itself
 
     def take(self, event: WorkerEvent) -> None:
         self.state = after(WORKERS, self.state, event)

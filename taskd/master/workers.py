@@ -18,11 +18,13 @@ from taskd import log
 from taskd.master.ledger import Kind
 from taskd.master.loop import Timer
 from taskd.master.revision import Revision
+from taskd.master.trouble import NO_WORKER
 from taskd.master.wire import Messages, Wire
 from taskd.master.worker import Worker
 from taskd.model.endings import death_in_words
 from taskd.model.revision import LIVE
 from taskd.model.worker import WorkerEvent, WorkerState
+from taskd.paths import WORKER_SOCKET
 from taskd.posix import limits, process, sockets, tree
 
 if TYPE_CHECKING:
@@ -140,11 +142,10 @@ class Workers:
                 self._master.stop.on_change()
                 self._ask(revision)
             case "unforked" if worker is not None:
-                log.warning(message["message"], revision=revision.name)
                 del self._all[worker.id]
                 if (probe := self._probes.pop(worker.id, None)) is not None:
                     probe.on_death(message["message"])
-                self._pause_forks()
+                self._put_off_forks(message["message"])
                 self._master.deploy.on_fork_answered()
             case "exited":
                 if worker is not None:
@@ -152,7 +153,9 @@ class Workers:
                 if revision.channel is not None:
                     revision.channel.send({"type": "noted", "worker": message["worker"]})
 
-    def _pause_forks(self) -> None:
+    def _put_off_forks(self, why: str) -> None:
+        """What the last one lacked (room on the disk, processes) the next one would lack too."""
+        self._master.loop.troubles.tell(NO_WORKER, why)
         self._fork_paused = True
         self._master.loop.after(FORK_PAUSE, self._resume_forks)
 
@@ -214,6 +217,8 @@ class Workers:
 
     def _introduce(self, channel: Messages, pid: int, message: dict[str, Any]) -> bool:
         """Whether its hello proves who it is: an id that we gave out, from the pid it names."""
+        if message.get("type") == "unready":
+            return self._note_unready(channel, pid, message)
         if message.get("type") != "hello" or message.get("pid") != pid:
             return False
         if message["role"] == "zygote":
@@ -232,6 +237,14 @@ class Workers:
             return False
         self._greet(worker, channel, slot_fd, message)
         return True
+
+    def _note_unready(self, channel: Messages, pid: int, message: dict[str, Any]) -> bool:
+        """A worker that could not begin says why; its death follows."""
+        worker = self._all.get(message["worker"])
+        if worker is not None and worker.pid in (0, pid):
+            worker.unready = message["message"]
+        channel.wire.close()
+        return worker is not None
 
     def _slot_path(self, worker: Worker) -> str:
         return os.path.join(self._master.places.slots, f"{worker.id.hex()}.slot")
@@ -285,6 +298,7 @@ class Workers:
             self.tell(worker, {"type": "retire"})
             return
         worker.says(WorkerEvent.IDLE)
+        self._master.loop.troubles.over(NO_WORKER)
         probe = self._probes.get(worker.id)
         if probe is not None:
             probe.on_idle(worker)
@@ -320,11 +334,12 @@ class Workers:
     def bury(self, worker: Worker, status: int | None) -> None:
         """It is dead and its tree gone: settle its attempt from its slot and forget it."""
         log.info("worker gone", worker=worker.id, pid=worker.pid, revision=worker.revision.name)
-        if worker.state is WorkerState.STARTING:
-            self._pause_forks()  # it could not make its slot (disk full): the next one could not
+        if worker.state in (WorkerState.ASKED, WorkerState.STARTING):
+            self.hear_last_words(worker.pid, self._master.listeners[WORKER_SOCKET])
+            self._put_off_forks(worker.unready or death_in_words(status))
         worker.take(WorkerEvent.DIED)
         if (probe := self._probes.pop(worker.id, None)) is not None:
-            probe.on_death(death_in_words(status))
+            probe.on_death(worker.unready or death_in_words(status))
         if worker.channel is not None:
             worker.channel.wire.close()
             self._on_lost(worker)

@@ -17,6 +17,26 @@ _CANNOT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors that pass once someone makes room: disk full, quota used up, size limit of the process."""
 
+READ_ONLY = frozenset({errno.EROFS})
+"""The file system may not be written to just now: it passes once someone mounts it again."""
+
+
+def why_not(directory: str, size: int = 8192) -> OSError | None:
+    """What keeps ``size`` bytes from being written into ``directory`` just now; None: nothing, or
+    the file system cannot tell. Leaves nothing behind, whatever ends this process."""
+    try:
+        fd = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        return None if error.errno in (*_CANNOT, errno.EISDIR) else error
+    try:
+        reserve(fd, 0, size)
+        os.pwrite(fd, bytes(size), 0)
+    except OSError as error:
+        return error
+    finally:
+        os.close(fd)
+    return None
+
 
 def _allocate(fd: int, mode: int, offset: int, length: int) -> bool:
     from taskd.posix import libc

@@ -38,6 +38,8 @@ Master → zygote
 Worker → master
     hello      role "worker", version, id: bytes16, pid, start, slot: file name, busy: null or
                [task, attempt]
+    unready    worker: bytes16, pid, message: in place of ``hello``: it cannot begin (no room for
+               its slot, say), and exits
     idle       reusable: bool: ready for a task (after hello, and after each ``noted``)
     progress   task, attempt, done, total, note: the latest only, at most ten a second
     waiting    task, attempt, message: cannot save (disk full) and waits; empty when over
@@ -86,6 +88,7 @@ _TO_MASTER: dict[str, dict[str, type | tuple[type, ...]]] = {
     "forked": {"worker": bytes, "pid": int, "start": int},
     "unforked": {"worker": bytes, "message": str},
     "exited": {"worker": bytes, "pid": int, "status": int},
+    "unready": {"worker": bytes, "pid": int, "message": str},
     "pong": {},
     "idle": {"reusable": bool},
     "progress": {"task": int, "attempt": int, "done": _NUMBER, "total": _NUMBER, "note": str},

@@ -123,7 +123,7 @@ class SlotWriter:
                 raise SlotFull("no room for a slot: its header was written in part only")
             os.fdatasync(self.fd)
         except OSError as error:
-            _tell(error)
+            self._tell(error)
         self._make_room(0, END_ROOM)
 
     def append(self, kind: int, fields: dict[str, Any], durable: bool = False) -> int:
@@ -156,8 +156,11 @@ class SlotWriter:
         return self._put(record)
 
     def sync(self) -> None:
-        """Make everything appended so far survive a power cut."""
-        os.fdatasync(self.fd)
+        """Make everything appended so far survive a power cut. Raises SlotFull, OSError."""
+        try:
+            os.fdatasync(self.fd)
+        except OSError as error:
+            self._tell(error)
 
     @property
     def wants_snapshot(self) -> bool:
@@ -230,7 +233,7 @@ class SlotWriter:
             try:
                 self._allocate(needed)
             except OSError as error:
-                _tell(error)
+                self._tell(error)
 
     def _allocate(self, needed: int) -> None:
         limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)  # allocating alone ignores it
@@ -257,7 +260,7 @@ class SlotWriter:
             written = os.pwrite(self.fd, record, offset)
         except OSError as error:
             self._truncate_back()
-            _tell(error)
+            self._tell(error)
         if written < len(record):
             self._truncate_back()
             raise SlotFull(f"no room in the slot: {written} of {len(record)} bytes were written")
@@ -268,7 +271,10 @@ class SlotWriter:
     def _truncate_back(self) -> None:
         """End the file with its last whole record again, and get back the room this frees."""
         if os.fstat(self.fd).st_size > self._end:
-            os.ftruncate(self.fd, self._end)
+            try:
+                os.ftruncate(self.fd, self._end)
+            except OSError as error:
+                self._tell(error)
             self._room = self._end
         self._unsure = False
         with contextlib.suppress(SlotFull):
@@ -282,9 +288,15 @@ class SlotWriter:
         if self._punches:
             self._floor = offset
 
-
-def _tell(error: OSError) -> NoReturn:
-    """Raise SlotFull in place of the errors that pass once someone makes room."""
-    if error.errno in files.DISK_FULL:
-        raise SlotFull(f"no room in the slot: {error.strerror}") from error
-    raise error
+    def _tell(self, error: OSError) -> NoReturn:
+        """Raise SlotFull in place of the errors that pass once someone makes room, or mounts the
+        file system again."""
+        if error.errno in files.DISK_FULL:
+            what = (
+                f"no room in the slot: {os.strerror(error.errno)}; make room in {self._directory}"
+            )
+        elif error.errno in files.READ_ONLY:
+            what = f"the slot cannot be written: {os.strerror(error.errno)}: {self._directory}"
+        else:
+            raise error
+        raise SlotFull(what) from error

@@ -11,6 +11,7 @@ import os
 import sqlite3
 
 from taskd import errors
+from taskd.posix import files
 from taskd.store import schema
 
 BUSY_TIMEOUT = 5.0
@@ -20,22 +21,32 @@ _WRITER_CACHE = 16 * 1024  # KiB; submission ids are random, so their index is h
 _LOG_LIMIT = 16 * 1024 * 1024  # bytes the log's file keeps once a large transaction is over
 
 _SENTENCES = {
-    sqlite3.SQLITE_FULL: "the disk is full; free some space",
-    sqlite3.SQLITE_READONLY: "it may not be written to; check the file's owner and the mount",
-    sqlite3.SQLITE_BUSY: "another process has locked it; see who with `fuser`",
-    sqlite3.SQLITE_LOCKED: "another process has locked it; see who with `fuser`",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space in {directory}",
+    sqlite3.SQLITE_READONLY: "it may not be written to; check the file's owner and the mount of "
+    "{directory}",
+    sqlite3.SQLITE_BUSY: "another process has locked it; see who with `fuser {path}`",
+    sqlite3.SQLITE_LOCKED: "another process has locked it; see who with `fuser {path}`",
     sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a backup",
     sqlite3.SQLITE_NOTADB: "the file is damaged, or not a store; restore it from a backup",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that directory and its permissions",
-    sqlite3.SQLITE_IOERR: "reading or writing failed; check the disk and its free space",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check {directory} and its permissions",
+    sqlite3.SQLITE_IOERR: "reading or writing failed; check the disk, and what space is free in "
+    "{directory}",
 }
+_VAGUE = frozenset((sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR))
+"""What SQLite says for many causes: the operating system tells more."""
+
+_DAMAGED = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 
 
 def failure(error: sqlite3.Error, path: str) -> errors.StoreError:
     """``error`` as a sentence that says what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest tells kinds of one code apart
-    why = _SENTENCES.get(code, "SQLite refused")
-    return errors.StoreError(f"the store {path} failed: {why} ({error})")
+    directory = os.path.dirname(os.path.abspath(path))
+    why = _SENTENCES.get(code, "SQLite refused").format(path=path, directory=directory)
+    cause = files.why_not(directory) if code in _VAGUE else None
+    told = f"{error}; {cause.strerror}" if cause is not None else str(error)
+    kind = errors.StoreDamaged if code in _DAMAGED else errors.StoreError
+    return kind(f"the store {path} failed: {why} ({told})")
 
 
 def open_writing(path: str) -> sqlite3.Connection:

@@ -167,13 +167,19 @@ class Control:
 
     def insist(self, save: Callable[[], T]) -> T:
         """Save, however long the disk is full: an attempt's end is not given up."""
+        waited = False
         while True:
             try:
-                return save()
+                saved = save()
+                break
             except SlotFull as full:
+                waited = True
                 if self._current:
-                    self.say_waiting(*self._current, str(full))
+                    self.say_waiting(*self._current, f"cannot save: {full}")
                 time.sleep(FULL_RETRY)
+        if waited and self._current:
+            self.say_waiting(*self._current, "")
+        return saved
 
     # ── the control thread ───────────────────────────────────────────────────────────────────
 
@@ -256,7 +262,7 @@ class Control:
             self._unsynced_since = None
         try:
             self._slot.sync()
-        except OSError:
+        except (OSError, SlotFull):
             with self._state:  # told by the main thread's next save; try again in a second
                 self._unsynced_since = time.monotonic()
 

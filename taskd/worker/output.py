@@ -1,18 +1,66 @@
-"""Where a task's stdout and stderr go: straight into its log file, never through the master."""
+"""Where a task's stdout and stderr go: straight into its log file, never through the master.
+
+What finds no room there is dropped, and the log says so once there is room: that a log cannot be
+written must not end a task. (A program that a task starts has the descriptors themselves, and gets
+the error.)
+"""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
+
+from taskd.posix import files
+
+DROPPED = files.DISK_FULL | files.READ_ONLY | {errno.EIO}
+"""Errors of a log that are nothing to the task."""
+
+
+class _Lenient(io.FileIO):
+    """A descriptor that takes everything; ``_lost`` bytes of it did not get there since."""
+
+    _lost = 0
+
+    def write(self, data: Any, /) -> int:
+        try:
+            if self._lost:
+                super().write(f"[taskd: {self._lost} bytes found no room here]\n".encode())
+                self._lost = 0
+            return super().write(data) or 0
+        except OSError as error:
+            if error.errno not in DROPPED:
+                raise
+            self._lost += len(data)
+            return len(data)
+
+
+def be_lenient() -> None:
+    """From now on ``sys.stdout`` and ``sys.stderr`` take everything: before the app is imported,
+    which may keep them. Safe where a caller has replaced or closed them."""
+    for fd, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.flush()
+            buffered = io.BufferedWriter(_Lenient(fd, "w", closefd=False))
+            made = io.TextIOWrapper(buffered, stream.encoding, stream.errors, line_buffering=True)
+            setattr(sys, name, made)
+
+
+def open_log(path: str) -> int:
+    """The log at ``path``, to write to its end; in a directory made anew if it is gone. Raises
+    OSError."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 @contextmanager
-def into(path: str) -> Iterator[None]:
-    """Descriptors 1 and 2 write to the end of ``path`` meanwhile. Raises OSError."""
-    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def into(log: int) -> Iterator[None]:
+    """Descriptors 1 and 2 write to ``log`` meanwhile, which is closed at once. Raises OSError."""
     before = os.dup(1), os.dup(2)
     try:
         _flush()

@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from taskd.errors import ProtocolError
@@ -23,13 +23,14 @@ from taskd.posix import process, tree
 from taskd.protocol import data
 from taskd.protocol.boot import Boot
 from taskd.protocol.saved import Kind, Outcome, Saved
-from taskd.slot.writer import SlotWriter
+from taskd.slot.writer import SlotFull, SlotWriter
 from taskd.tasks import registry
 from taskd.worker import output, plan
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control, Order, Questions
+from taskd.worker.interrupt import Interrupted
 from taskd.worker.loglimit import LogLimit
-from taskd.worker.run import Ending, run_attempt, unfit
+from taskd.worker.run import Ending, left, run_attempt, unfit
 from taskd.worker.slotkeeper import SlotKeeper
 
 
@@ -37,20 +38,36 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
     """Be that worker until retired or the master is lost; ends the process."""
     _fresh_start()
     who = process.identity()
-    slot = SlotWriter.create(boot.slots, worker, who, boot.revision)
+    try:
+        slot = SlotWriter.create(boot.slots, worker, who, boot.revision)
+    except (SlotFull, OSError) as error:
+        _give_up(boot, worker, f"cannot make its slot: {error}")
     try:
         channel = Channel.connect(boot.socket)
     except OSError:
         slot.remove()  # the master went away between the fork and now: nobody knows us
         os._exit(0)
-    control = Control(channel, slot)
-    control.greet(worker, who, slot.name)
-    control.start()
-    limit = LogLimit()
-    limit.start()
+    try:
+        control = Control(channel, slot)
+        control.greet(worker, who, slot.name)
+        control.start()
+        limit = LogLimit()
+        limit.start()
+    except (OSError, RuntimeError) as error:  # of descriptors, or of threads
+        slot.remove()
+        _give_up(boot, worker, f"cannot begin: {error}")
     _serve(boot, control, slot, limit, frozenset(tree.children()))
     sys.stdout.flush()
     os._exit(0)
+
+
+def _give_up(boot: Boot, worker: bytes, why: str) -> NoReturn:
+    """Nothing can be run here; the next one may find what this one lacks. The master is told why,
+    as far as it can be: the exit status alone says little."""
+    with suppress(OSError):
+        channel = Channel.connect(boot.socket)
+        channel.send({"type": "unready", "worker": worker, "pid": os.getpid(), "message": why})
+    os._exit(os.EX_TEMPFAIL)
 
 
 def _fresh_start() -> None:
@@ -82,7 +99,8 @@ def _serve(
             return  # END stays in the slot for the next master, also over a power cut
         slot.reset()
         control.idle(reusable)
-    slot.remove()
+    with suppress(OSError):  # who finds it sees that it is dead and had no task
+        slot.remove()
 
 
 def _attempt(
@@ -105,15 +123,30 @@ def _attempt(
     keeper = SlotKeeper(control, slot, order, boot.revision)
     control.insist(lambda: slot.append(Kind.BEGIN, begun))
     threads = threading.active_count()
-    with limit.on(order.log, order.log_limit), output.into(order.log), _environment(boot, order):
-        ending = _run(registered, order, keeper)
-        left_behind = tree.kill_all(spared)
+    try:
+        log = _prepare(order, keeper)
+    except Interrupted:
+        ending, left_behind = left(keeper, registered.version), 0
+    else:
+        with limit.on(order.log, order.log_limit), output.into(log), _environment(boot, order):
+            ending = _run(registered, order, keeper)
+            left_behind = tree.kill_all(spared)
     _record(slot, control, order, ending)
     return not left_behind and threading.active_count() <= threads
 
 
+def _prepare(order: Order, keeper: SlotKeeper) -> int:
+    """The task's scratch directory, and its log's descriptor, as soon as both can be had: none of
+    its code has run, and nothing of its budgets is used. Raises Interrupted."""
+
+    def make() -> int:
+        os.makedirs(order.scratch, mode=0o700, exist_ok=True)
+        return output.open_log(order.log)
+
+    return keeper.patiently("cannot begin yet", make, (OSError,))
+
+
 def _run(registered: Any, order: Order, keeper: SlotKeeper) -> Ending:
-    os.makedirs(order.scratch, mode=0o700, exist_ok=True)
     try:
         kept = None if order.saved is None else Saved.decode(order.saved)
         args = data.decode(order.args)

@@ -7,13 +7,15 @@ interruptibly (a wish to leave ends the wait).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from taskd.protocol.saved import Kind
 from taskd.slot.writer import SlotFull, SlotWriter
 from taskd.worker.control import FULL_RETRY, Control, Order
 from taskd.worker.interrupt import Interrupted
 from taskd.worker.keeper import Wish
+
+T = TypeVar("T")
 
 
 class SlotKeeper:
@@ -29,7 +31,9 @@ class SlotKeeper:
         self.revision = revision
 
     def append(self, kind: Kind, fields: dict[str, Any], durable: bool = False) -> None:
-        self._patiently(lambda: self._slot.append(kind, fields, durable))
+        self._patiently(lambda: self._slot.append(kind, fields))
+        if durable:
+            self._patiently(self._slot.sync)  # once more, without the record once more
         self._control.saved(durable)
 
     @property
@@ -40,19 +44,28 @@ class SlotKeeper:
         self._patiently(lambda: self._slot.snapshot(saved))
         self._control.saved(durable=True)
 
-    def _patiently(self, save: Callable[[], object]) -> None:
+    def patiently(
+        self, what: str, action: Callable[[], T], passing: tuple[type[Exception], ...]
+    ) -> T:
+        """What ``action`` gives, as soon as it does not raise one of ``passing``: until then the
+        task waits, and shows that it ``what``, and why. Raises Interrupted at a wish to leave."""
         waited = False
         while True:
             try:
-                save()
+                found = action()
                 break
-            except SlotFull as full:
+            except passing as error:
                 waited = True
-                self._control.say_waiting(self._task, self._attempt, str(full))
+                why = f"{what}: {error}"
+                self._control.say_waiting(self._task, self._attempt, why)
                 if self._control.wait(FULL_RETRY):
-                    raise Interrupted(f"cannot save: {full}") from None
+                    raise Interrupted(why) from None
         if waited:
             self._control.say_waiting(self._task, self._attempt, "")
+        return found
+
+    def _patiently(self, save: Callable[[], object]) -> None:
+        self.patiently("cannot save", save, (SlotFull,))
 
     def wish(self) -> Wish | None:
         return self._control.wish()

@@ -24,6 +24,7 @@ from taskd.posix import process, spawn
 from taskd.protocol import boot
 from taskd.protocol import worker as protocol
 from taskd.revision import release
+from taskd.worker import output
 from taskd.worker.channel import Channel
 from taskd.zygote import app
 from taskd.zygote.nursery import Nursery
@@ -32,6 +33,7 @@ from taskd.zygote.nursery import Nursery
 def main() -> NoReturn:
     """Run until retired (or orphaned) and the last worker is gone; never returns."""
     config = _read_boot()
+    output.be_lenient()
     if config.worker is not None:
         _spawned_worker(config, config.worker)
     try:
