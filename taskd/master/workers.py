@@ -99,10 +99,8 @@ class Workers:
     def _ask(self, revision: Revision) -> None:
         if self._fork_paused or self._master.is_frozen or not self._master.is_serving:
             return
-        if not self._wanted.get(revision):
-            return  # nor does it need a zygote then
         if self._wanted.get(revision, 0) <= 0:
-            return
+            return  # nor does it need a zygote then
         if revision.channel is None or not revision.tasks:
             self._master.revisions.need_zygote(revision)
             return
