@@ -15,6 +15,7 @@ directory that belongs to that user and that nobody else may enter.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Mapping
@@ -204,16 +205,29 @@ def _home(environ: Mapping[str, str], uid: int) -> str:
 def _create(path: str, mode: int) -> None:
     """Make ``path`` and its missing parents; ``mode`` holds whatever the umask is."""
     try:
-        parent = os.path.dirname(path)
-        if not os.path.isdir(parent):
-            os.makedirs(parent, mode=0o755, exist_ok=True)
-        os.mkdir(path)
+        _make(path)
         os.chmod(path, mode)
     except FileExistsError:
         if not os.path.isdir(path):
             raise ConfigError(f"{path} is not a directory: move it out of the way") from None
     except OSError as error:
         raise ConfigError(f"cannot create the directory {path}: {error.strerror}") from error
+
+
+def _make(path: str) -> None:
+    """Make it and its missing parents, for good: what is synced in a directory is lost in a power
+    cut all the same if the directory's own name is."""
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        with contextlib.suppress(FileExistsError):  # somebody else is making it, too
+            _make(parent)
+    os.mkdir(path, 0o755)
+    with contextlib.suppress(PermissionError):  # it may be written to and not read: all we can
+        fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def _check_private(path: str, uid: int) -> None:

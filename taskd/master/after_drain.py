@@ -2,7 +2,8 @@
 
 That it is due stands in the file ``after-drain`` in the state directory (it holds the path of the
 release before), from the moment the deploy is decided until the command has ended, well or not. So
-it survives an exec and the end of the daemon; a command that was cut off by that end runs again.
+it survives an exec, the end of the daemon and a power cut; a command that was cut off by one of
+them runs again, one that had ended does not.
 Several deploys in a row, while tasks of the first still run, make one run, for the last of them.
 """
 
@@ -18,6 +19,7 @@ from taskd.master import hooks
 from taskd.master.loop import Timer
 from taskd.model.revision import RevisionState
 from taskd.model.upgrade import Phase
+from taskd.posix import files
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
@@ -53,8 +55,7 @@ class AfterDrain:
             return
         self.previous = previous
         try:
-            with open(self._path, "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(previous)
+            files.write_atomically(self._path, previous.encode("utf-8", "surrogateescape"))
         except OSError as error:
             log.warning("after_drain will not survive a restart", why=error.strerror)
 
@@ -70,6 +71,7 @@ class AfterDrain:
         self.previous = None
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
+            files.sync_directory(self._master.places.state)
 
     # ── running it ───────────────────────────────────────────────────────────────────────────
 

@@ -17,6 +17,7 @@ from taskd.errors import Error, StoreError
 from taskd.master.running import Running
 from taskd.master.trouble import PASSING
 from taskd.model.endings import Facts, death_in_words
+from taskd.posix import process
 from taskd.protocol.saved import Saved
 from taskd.slot import reader as slot_reader
 
@@ -87,7 +88,7 @@ class Salvage:
             self._hold_damaged(running, None, path, f"its slot cannot be read: {error}")
             return
         running.progress = content.progress or running.progress
-        if content.damage is not None:
+        if content.damage is not None and not _is_cut_short(content):
             self._hold_damaged(running, content, path, f"its slot is damaged: {content.damage}")
         elif not _is_of(running, content):
             why = asked or "its worker was gone before it began"
@@ -172,6 +173,12 @@ def _is_of(running: Running, content: slot_reader.Content) -> bool:
         running.task,
         running.attempt,
     )
+
+
+def _is_cut_short(content: slot_reader.Content) -> bool:
+    """Whether what looks like damage is what a power cut may leave of writes not yet synced: then
+    the slot ends before it, as it does before any torn tail."""
+    return content.header.boot != process.boot_id() and not content.was_synced
 
 
 def _set_aside(path: str, aside: str) -> None:

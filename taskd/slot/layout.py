@@ -29,6 +29,8 @@ Records: from byte 4096 on, one right behind the other
 
 PAD  {"fill": bytes of 0xff}. Stands where the next record must begin at a multiple of 4096.
     0xff and not zero, so that it is never taken for a hole.
+    {"fill": empty, "synced": u}: a mark, before the first record after a sync: when it was
+    written, every byte before offset ``synced`` was on disk.
 
 SNAPSHOT  {"saved": bytes, "begin": map, "saves": u, "progress": map or null}, always at a multiple
     of 4096. It replaces everything before it: ``begin`` holds the fields of the attempt's BEGIN
@@ -45,6 +47,10 @@ Reading
     * zeros at byte 4096, other bytes behind, no whole SNAPSHOT: damage too, for a snapshot is on
       disk before anything is given back for it.
     * otherwise: a torn tail (a write cut short by a crash, or zeros). The slot ends before it.
+
+    A power cut may leave any of the pages that were not synced, in any order, which looks like
+    damage. If the slot was written before the machine's last start, and no mark behind the broken
+    record says that its place had been synced, then it is a torn tail as well.
 
     Writers truncate a torn tail before they write again, so there is never anything behind one.
 """
@@ -263,3 +269,8 @@ def pad(seed: int, offset: int) -> bytes:
         gap += BLOCK
     count = gap - _PAD_SIZE
     return frame(seed, offset, _PAD_FIXED + count.to_bytes(2, "big") + b"\xff" * count)
+
+
+def mark(seed: int, offset: int, synced: int) -> bytes:
+    """A PAD record at ``offset`` which says that all before offset ``synced`` is on disk."""
+    return frame(seed, offset, encode_body(Kind.PAD, {"fill": b"", "synced": synced}))

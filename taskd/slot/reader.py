@@ -10,6 +10,7 @@ of records before the last BEGIN or SNAPSHOT are checked and forgotten.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from taskd.protocol.saved import Kind
@@ -33,7 +34,8 @@ class Content(NamedTuple):
     something since BEGIN; 0 means that the attempt got nowhere. ``size``: where the last whole
     record ends (bytes). ``torn``: a write was cut short behind it, which is harmless.
     ``damage``: not None if whole records stand behind a broken one: where, and what was found;
-    everything else then tells of the part before it.
+    everything else then tells of the part before it. ``was_synced``: what is broken had been on
+    disk, so that it cannot be what a power cut leaves of writes that were not.
     """
 
     header: Header
@@ -47,6 +49,7 @@ class Content(NamedTuple):
     size: int
     torn: bool
     damage: str | None
+    was_synced: bool
 
 
 def read_header(fd: int) -> Header:
@@ -224,6 +227,7 @@ class _Walk:
             size=self._offset,
             torn=self._damage is None and not self.clean,
             damage=self._damage,
+            was_synced=self._damage is not None and _was_synced(self.slot, self._offset),
         )
 
 
@@ -273,11 +277,31 @@ def _lost_snapshot(slot: _Slot, offset: int) -> str | None:
     return "what was before a snapshot was given back, but no whole snapshot stands behind it"
 
 
+def _was_synced(slot: _Slot, offset: int) -> bool:
+    """Whether a mark behind ``offset`` says that it had been synced; or there is too much there to
+    tell."""
+    for _, body in _records_behind(slot, offset):
+        if body is None:
+            return True
+        if body[1] == Kind.PAD and layout.decode_map(body[2:]).get("synced", 0) > offset:
+            return True
+    return False
+
+
 def _record_behind(slot: _Slot, offset: int) -> str | None:
     """Look for a whole record at every byte behind ``offset``; its checksum covers its place, so
-    that only a real one counts. Bounded: a tail made of nothing but likely beginnings (user data
-    made to look so) is taken for damage rather than searched for ever.
-    """
+    that only a real one counts."""
+    for place, body in _records_behind(slot, offset):
+        if body is None:
+            return f"so much that looks like records follows that byte {place} was the last try"
+        return f"a whole one stands behind it at byte {place}"
+    return None
+
+
+def _records_behind(slot: _Slot, offset: int) -> Iterator[tuple[int, bytes | None]]:
+    """Where whole records stand behind ``offset``, and their bodies. Bounded: a tail made of
+    nothing but likely beginnings (user data made to look so) is taken for damage rather than
+    searched for ever: None is its body."""
     import re  # only for a slot that does not end with a whole record
 
     beginning = re.compile(layout.BODY_START, re.DOTALL)
@@ -287,10 +311,10 @@ def _record_behind(slot: _Slot, offset: int) -> str | None:
         piece = slot.look(at, _PIECE)
         for match in beginning.finditer(piece):
             place = at + match.start() - FRAME_SIZE
-            if slot.body(place) is not None:
-                return f"a whole one stands behind it at byte {place}"
+            if (body := slot.body(place)) is not None:
+                yield place, body
             budget -= slot.announced(place)[0]
             if budget < 0:
-                return f"so much that looks like records follows that byte {place} was the last try"
+                yield place, None
+                return
         at += max(1, len(piece) - 2)  # the pattern is three bytes long
-    return None

@@ -60,12 +60,15 @@ class SlotWriter:
         "_begin",
         "_directory",
         "_end",
+        "_epoch",
         "_floor",
+        "_marked",
         "_progress",
         "_punches",
         "_room",
         "_saves",
         "_seed",
+        "_synced",
         "_unsure",
         "fd",
         "name",
@@ -84,6 +87,9 @@ class SlotWriter:
         self._floor = BLOCK  # everything from the header block to here was given back
         self._room = BLOCK  # allocated up to here
         self._unsure = False  # bytes of a record that is not whole may stand behind _end
+        self._epoch = object()  # another one after each reset
+        self._synced = self._epoch, BLOCK  # in that epoch, everything before is on disk …
+        self._marked = BLOCK  # … and the last mark says so of everything before this
         self._ask_at = BLOCK + SNAPSHOT_AFTER
         self._begin: dict[str, Any] = {}
         self._saves = 0
@@ -132,10 +138,12 @@ class SlotWriter:
         Raises SlotFull if there is no room now: nothing was written, the same call may succeed
         later. Raises SlotTooLarge if the record or the slot would pass its limit.
         """
-        record = layout.frame(self._seed, self._end, layout.encode_body(kind, fields))
-        self._check_limit(len(record))
-        self._make_room(len(record), END_ROOM)
-        offset = self._put(record)
+        body = layout.encode_body(kind, fields)
+        mark, marked = self._mark()
+        self._check_limit(len(mark) + layout.FRAME_SIZE + len(body))
+        self._make_room(len(mark) + layout.FRAME_SIZE + len(body), END_ROOM)
+        offset = self._put(body, mark)
+        self._marked = marked
         self._note(kind, fields)
         if durable:
             self.sync()
@@ -147,20 +155,24 @@ class SlotWriter:
         If there is no room, it takes what is kept for it: a record of up to END_ROOM bytes
         succeeds on a full disk too. Raises SlotFull only for a larger one.
         """
-        record = layout.frame(self._seed, self._end, layout.encode_body(Kind.END, fields))
+        body = layout.encode_body(Kind.END, fields)
+        mark, _ = self._mark()
         try:
-            self._make_room(len(record), END_ROOM)
+            self._make_room(len(mark) + layout.FRAME_SIZE + len(body), END_ROOM)
+            return self._put(body, mark)
         except SlotFull:
-            if len(record) > END_ROOM:
+            if layout.FRAME_SIZE + len(body) > END_ROOM:
                 raise
-        return self._put(record)
+        return self._put(body)  # without the mark: what is kept is kept for END
 
     def sync(self) -> None:
         """Make everything appended so far survive a power cut. Raises SlotFull, OSError."""
+        synced = self._epoch, self._end
         try:
             os.fdatasync(self.fd)
         except OSError as error:
             self._tell(error)
+        self._synced = synced  # in one step: the other thread may have reset the slot meanwhile
 
     @property
     def wants_snapshot(self) -> bool:
@@ -175,12 +187,11 @@ class SlotWriter:
         """
         self._ask_at = self._end + SNAPSHOT_AFTER
         pad = layout.pad(self._seed, self._end)
-        offset = self._end + len(pad)
         body = layout.encode_body(Kind.SNAPSHOT, self._full_state(saved))
-        record = pad + layout.frame(self._seed, offset, body)
-        self._check_limit(len(record))
-        self._make_room(len(record), END_ROOM)
-        self._put(record)
+        length = len(pad) + layout.FRAME_SIZE + len(body)
+        self._check_limit(length)
+        self._make_room(length, END_ROOM)
+        offset = self._put(body, pad)
         self.sync()  # before the first byte that it replaces goes
         self._give_back(offset)
         self._ask_at = self._end + max(SNAPSHOT_AFTER, SNAPSHOT_FACTOR * len(saved))
@@ -251,9 +262,23 @@ class SlotWriter:
             files.reserve(self.fd, self._end, ahead - self._end)
         self._room = ahead
 
-    def _put(self, record: bytes) -> int:
+    def _mark(self) -> tuple[bytes, int]:
+        """What goes before the next record, and up to where it says that the slot is synced;
+        nothing where the last mark says as much."""
+        epoch, synced = self._synced
+        if epoch is not self._epoch or synced <= self._marked:
+            return b"", self._marked
+        return layout.mark(self._seed, self._end, synced), synced
+
+    def _put(self, body: bytes, before: bytes = b"") -> int:
+        """Write ``before`` (a mark, or a pad) and the record of ``body``; the record's offset."""
         if self._unsure:
             self._truncate_back()
+        offset = self._end + len(before)
+        self._write(before + layout.frame(self._seed, offset, body))
+        return offset
+
+    def _write(self, record: bytes) -> None:
         offset = self._end
         self._unsure = True  # also if an exception comes between the next two lines
         try:
@@ -266,7 +291,6 @@ class SlotWriter:
             raise SlotFull(f"no room in the slot: {written} of {len(record)} bytes were written")
         self._end = offset + written
         self._unsure = False
-        return offset
 
     def _truncate_back(self) -> None:
         """End the file with its last whole record again, and get back the room this frees."""

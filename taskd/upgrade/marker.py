@@ -2,13 +2,16 @@
 
 Written just before the exec, removed as soon as the new image has confirmed or given back. A
 start that finds it knows that the daemon died in that window, of which release, and says so; what
-it starts is decided by ``confirmed`` alone. Not synced: it only tells.
+it starts is decided by ``confirmed`` alone. Written and removed for good, also over a power cut:
+that of a deploy long over would tell of a crash that never was, and have ``after_drain`` run again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+
+from taskd.posix import files
 
 
 def _path(state: str) -> str:
@@ -17,13 +20,13 @@ def _path(state: str) -> str:
 
 def write(state: str, release: str) -> None:
     """Raises OSError (a full disk refuses the deploy)."""
-    with open(_path(state), "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(release)
+    files.write_atomically(_path(state), release.encode("utf-8", "surrogateescape"))
 
 
 def remove(state: str) -> None:
     with contextlib.suppress(OSError):
         os.unlink(_path(state))
+        files.sync_directory(state)
 
 
 def read(state: str) -> str | None:

@@ -2,17 +2,17 @@
 
 Written after each refused deploy, read at a start; an exec carries the list itself. A JSON list,
 oldest first, of {"revision", "path", "reason", "at": Unix seconds}; unknown fields are ignored.
-Put in place whole, and not synced: it only tells.
+Durable once written: a client was told that its deploy was refused, and asks later why.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from taskd import log
+from taskd.posix import files
 
 REMEMBERED = 10
 """Rejected releases that are remembered."""
@@ -42,14 +42,10 @@ def write(state: str, rejected: Iterable[Rejected]) -> None:
     try:
         import json  # in here: out of descriptors, this fails too
 
-        with open(f"{path}.new", "w", encoding="utf-8") as file:
-            json.dump([each._asdict() for each in rejected], file, indent=1)
-            file.write("\n")
-        os.rename(f"{path}.new", path)
+        text = json.dumps([each._asdict() for each in rejected], indent=1)
+        files.write_atomically(path, f"{text}\n".encode())
     except (OSError, ImportError) as error:
         log.warning("what was refused will not be known after a restart", why=str(error))
-        with contextlib.suppress(OSError):
-            os.unlink(f"{path}.new")
 
 
 def read(state: str) -> list[Rejected]:

@@ -118,12 +118,16 @@ class Daemon:
             name: value,
         }
 
+    def command(self, *arguments: str) -> list[str]:
+        """What starts it."""
+        program = [sys.executable, "-m", "taskd", "run", "--config", self.path("taskd.toml")]
+        return [*program, *arguments]
+
     def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start `taskd run` without waiting for it; its output goes to the log."""
-        command = [sys.executable, "-m", "taskd", "run", "--config", self.path("taskd.toml")]
         with open(self.path("log"), "ab") as log:
             return subprocess.Popen(
-                [*command, *arguments],
+                self.command(*arguments),
                 env=self.environment(),
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,

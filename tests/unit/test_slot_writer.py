@@ -14,7 +14,6 @@ import pytest
 from slot_samples import BEGIN, END, WORKER, blocks_of, in_child, new_slot, size_of, step
 
 from taskd.posix import files, process
-from taskd.posix.process import Identity
 from taskd.protocol.saved import Kind
 from taskd.slot import layout, reader, writer
 from taskd.slot.writer import SlotWriter
@@ -63,24 +62,6 @@ def test_removing_takes_the_name_away_and_may_be_repeated(tmp_path: Path) -> Non
         assert os.listdir(tmp_path) == []
         slot.remove()
         slot.append(Kind.BEGIN, BEGIN)  # the descriptor stays good
-
-
-def test_the_format_is_still_written_as_recorded(tmp_path: Path) -> None:
-    who = Identity(4242, 987654, "6f1d2f6e-8f0e-4d4f-a9a8-0f54c2ad2f11")
-    slot = SlotWriter.create(str(tmp_path), WORKER, who, "r41")
-    try:
-        slot.append(Kind.BEGIN, BEGIN)
-        slot.append(Kind.STEP, {"path": "count", "value": b"\x0a"})
-        slot.append(Kind.LOOP, {"path": "rows", "mark": [b"\x18\x29", 41]}, durable=True)
-        slot.append(Kind.PROGRESS, {"done": 41, "total": None, "note": ""})
-        slot.snapshot(b"the saved state")
-        slot.append(Kind.LOOP, {"path": "rows", "mark": [b"\x18\x2a", 42]})
-        slot.append(Kind.PROGRESS, {"done": 42, "total": None, "note": "half"})
-        slot.append_end(END)
-        golden = Path(__file__).parent.parent / "golden" / "slot-1.slot"
-        assert os.pread(slot.fd, 10**6, 0) == golden.read_bytes()
-    finally:
-        os.close(slot.fd)
 
 
 # ── cost ─────────────────────────────────────────────────────────────────────────────────────
