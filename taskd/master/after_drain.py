@@ -69,8 +69,12 @@ class AfterDrain:
 
     def _forget(self) -> None:
         self.previous = None
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.unlink(self._path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warning("after_drain runs once more after a restart", why=error.strerror)
             files.sync_directory(self._master.places.state)
 
     # ── running it ───────────────────────────────────────────────────────────────────────────

@@ -159,8 +159,8 @@ class Master:
                     dead, status = os.waitpid(revision.pid, os.WNOHANG)
                     if dead:
                         self.workers.hear_last_words(dead, self.listeners[WORKER])
-                        self.revisions.on_death(revision, status)
                         self._has_orphans = True
+                        self.revisions.on_death(revision, status)
         self.workers.reap_ours()
         self._reap_strays()
         self.stop.on_change()

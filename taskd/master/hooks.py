@@ -126,7 +126,7 @@ class Command:
         """Its group first, which needs no descriptor: we may have none left."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._pid, signal.SIGKILL)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ImportError):
             tree.kill_session(self._pid)
 
     def _finish(self, failure: str | None) -> None:

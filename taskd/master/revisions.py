@@ -17,6 +17,7 @@ from taskd.config import App
 from taskd.errors import DeployRefused
 from taskd.master.ledger import Kind
 from taskd.master.loop import Look
+from taskd.master.respawn import Respawn
 from taskd.master.revision import Proof, Revision
 from taskd.master.wire import Messages
 from taskd.model.endings import death_in_words
@@ -30,10 +31,6 @@ from taskd.upgrade.rejected import Rejected
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
-
-RESPAWN_DELAY = 1.0
-"""Seconds before a zygote that died is started again, if it died young."""
-
 
 RECHECKS = 2
 """Worker protocol version from which a zygote tells the release's identity when asked."""
@@ -50,6 +47,7 @@ class Revisions:
         self._recheck: tuple[Revision, bool, Callable[[DeployRefused | None], None]] | None = None
         self.current: Revision | None = None
         self.rejected: list[Rejected] = []
+        self.respawn = Respawn(master)
         self.tidy = Look(master.loop, "no old revision is retired", self._tidy).ask
         """Retire the zygotes that nothing needs, and forget the revisions that are gone."""
 
@@ -312,27 +310,17 @@ class Revisions:
             self._settle_ping(revision)
         self._master.workers.on_zygote_death(revision)
         self.tidy()
-        if revision is self.current and not self._master.stopping:
-            self._master.loop.after(RESPAWN_DELAY, lambda: self._respawn(revision))
+        if revision.state in LIVE:
+            self.respawn.on_death(revision, status)
 
     def _settle_ping(self, revision: Revision) -> None:
         if any(proof.revision is revision for proof in self._proofs):
             why = f"{revision.name} is live already, and its zygote died just now; try again"
             self._settle(revision, DeployRefused(why))
 
-    def _respawn(self, revision: Revision) -> None:
-        wanted = revision.state in LIVE and not self._master.stopping
-        if revision.pid is None and wanted:
-            try:
-                self.start_zygote(revision)
-            except (OSError, DeployRefused) as error:
-                log.error("zygote does not start", revision=revision.name, why=str(error))
-                self._master.loop.after(RESPAWN_DELAY, lambda: self._respawn(revision))
-
     def need_zygote(self, revision: Revision) -> None:
         """A worker of it is wanted: start its zygote if it died."""
-        if revision.pid is None:
-            self._respawn(revision)
+        self.respawn.need(revision)
 
     # ── promoting and retiring ───────────────────────────────────────────────────────────────
 
@@ -381,6 +369,7 @@ class Revisions:
                 revision.take(RevisionEvent.EMPTY)
             if revision.state is RevisionState.GONE and revision.pid is None:
                 self._all.remove(revision)
+                self.respawn.forget(revision)
 
 
 def _early_end(revision: Revision, status: int) -> str:

@@ -359,7 +359,7 @@ class Workers:
             else:
                 del self._all[worker.id]
         self._master.deploy.on_fork_answered()
-        self.reap_ours()
+        self._master.loop.soon(self._master.reap)
 
     def reap_ours(self) -> None:
         """Bury those of our own children among the workers that have died (on every SIGCHLD)."""
