@@ -82,7 +82,8 @@ class Respawn:
             return
         record.started = time.monotonic()
         try:
-            self._master.revisions.start_zygote(revision)
+            within = self._master.config.daemon.prove_timeout
+            self._master.revisions.start_zygote(revision, within)
         except (OSError, DeployRefused) as error:
             self._put_off(revision, record, in_words(error))
             self.need(revision)

@@ -88,11 +88,11 @@ class Revisions:
         proof = Proof(revision, done)
         proof.deadline = self._master.loop.after(within, lambda: self._overdue(proof, within))
         self._proofs.append(proof)
-        self._start_or_refuse(revision)
+        self._start_or_refuse(revision, within)
 
-    def _start_or_refuse(self, revision: Revision) -> None:
+    def _start_or_refuse(self, revision: Revision, within: float) -> None:
         try:
-            self.start_zygote(revision)
+            self.start_zygote(revision, within)
         except (OSError, DeployRefused) as error:
             self._settle(revision, DeployRefused(f"{revision.name}: cannot start: {error}"))
 
@@ -109,7 +109,7 @@ class Revisions:
         if revision.state is RevisionState.CURRENT:
             self.current = revision
 
-    def start_zygote(self, revision: Revision) -> None:
+    def start_zygote(self, revision: Revision, within: float) -> None:
         """Raises OSError or DeployRefused if its Python cannot be started."""
         dirs = self._master.places
         revision.python = release.interpreter(revision.path, revision.app.python)
@@ -123,6 +123,7 @@ class Revisions:
             fork=revision.app.fork,
             slots=dirs.slots,
             sockets=dirs.runtime,
+            import_within=within + 1.0,  # our own deadline comes first: it tells why
         )
         argv = [revision.python, "-P", "-m", "taskd.zygote"]
         revision.pid = spawn.spawn(argv, boot.encode(orders), spawn.environment())
@@ -268,7 +269,7 @@ class Revisions:
         if revision.channel is not None:
             revision.channel.send({"type": "ping"})
         elif revision.pid is None:  # its zygote died: starting it again proves as much
-            self._start_or_refuse(revision)
+            self._start_or_refuse(revision, self._master.config.daemon.prove_timeout)
 
     def _manifested(self, revision: Revision, message: dict[str, Any]) -> None:
         revision.tasks = message["tasks"]

@@ -15,7 +15,8 @@ class Boot(NamedTuple):
 
     ``socket``: path of worker.sock. ``release``: the release's real path. ``revision``: its name.
     ``modules``: to import. ``fork``: "auto", "always" or "never". ``slots``: the slot directory.
-    ``sockets``: the directory that tasks find as $TASKD_SOCKET.
+    ``sockets``: the directory that tasks find as $TASKD_SOCKET. ``import_within``: seconds after
+    which a process that still imports the app ends itself.
     """
 
     id: bytes
@@ -27,6 +28,7 @@ class Boot(NamedTuple):
     slots: str
     sockets: str
     worker: bytes | None = None
+    import_within: float = 0.0
 
 
 def encode(boot: Boot) -> bytes:

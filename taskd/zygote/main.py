@@ -60,10 +60,20 @@ def _spawned_worker(config: boot.Boot, worker: bytes) -> NoReturn:
     """This process is one worker of an app that cannot be forked."""
     from taskd.worker.process import run_worker
 
-    broken = app.load(config)
+    broken = _load(config)
     if broken is not None:
         sys.exit(f"taskd worker: the app no longer imports: {broken.message}")
     run_worker(config, worker)
+
+
+def _load(config: boot.Boot) -> app.Broken | None:
+    """Import the app. A hang is ended by the kernel's timer, whatever the app does: the master that
+    would have killed us in time may be dead, and the next one does not know of us."""
+    signal.setitimer(signal.ITIMER_REAL, config.import_within)
+    try:
+        return app.load(config)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 class Zygote:
@@ -90,7 +100,7 @@ class Zygote:
         """Say what the release is, import it, and send its manifest; exits if it is broken."""
         process.become_subreaper()
         self._channel.send({"type": "identity", "hash": release.fingerprint(self._config.release)})
-        broken = app.load(self._config)
+        broken = _load(self._config)
         if broken is not None:
             self._channel.send(
                 {"type": "broken", "message": broken.message, "traceback": broken.traceback}

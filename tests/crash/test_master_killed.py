@@ -225,3 +225,20 @@ def test_a_master_killed_at_any_moment_of_a_deploy_loses_and_repeats_nothing(
         count = 200 if task.id <= 10 else 20
         assert task.result(60) == count
         assert Counter(daemon.items(task.id)) == {str(n): 1 for n in range(count)}
+
+
+def test_a_release_that_hangs_in_its_import_does_not_outlive_a_master_killed_meanwhile(
+    daemon: Daemon,
+) -> None:
+    """No later master knows of its zygote: that one ends itself at its own deadline."""
+    daemon.sections["daemon"] = {"prove_timeout": "1s"}
+    daemon.write_config()
+    hangs = "import os, side\nos.mkdir(os.environ['TASKD_TEST_GATES'] + '/d')\nside.gate('never')\n"
+    daemon.point(os.path.basename(daemon.release("hangs", hangs)))
+    before = set(daemon.processes())
+    with daemon.raw() as raw:
+        raw.start("reload")
+        eventually(lambda: os.path.exists(daemon.path("gates", "d")), "its zygote hangs")
+        daemon.kill()
+    assert set(daemon.processes()) - before, "it is left behind"
+    eventually(lambda: not set(daemon.processes()), "it has ended, as everything else")

@@ -277,7 +277,7 @@ def test_a_zygote_that_dies_is_started_again_only_for_tasks_or_as_the_current_on
 ) -> None:
     started: list[str] = []
     monkeypatch.setattr(
-        revisions.Revisions, "start_zygote", lambda self, revision: started.append(revision.name)
+        revisions.Revisions, "start_zygote", lambda self, revision, _: started.append(revision.name)
     )
     old = bench.master.revisions._new("/srv/r0", bench.master.config.app)
     old.state, old.pid = RevisionState.DRAINING, None
