@@ -12,7 +12,7 @@ from contrib.storm.place import Place
 
 SUBMITTERS = 3
 
-RECENT = 40
+RECENT = 6
 """Of so many tasks that were acknowledged last, one is cancelled."""
 
 TAIL = 200_000
