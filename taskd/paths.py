@@ -60,6 +60,11 @@ class Directories(NamedTuple):
         return os.path.join(self.state, "slots")
 
     @property
+    def zygotes(self) -> str:
+        """Directory of the zygotes' records, by which a master finds those of the one before."""
+        return os.path.join(self.state, "zygotes")
+
+    @property
     def scratch(self) -> str:
         """Directory of the tasks' scratch directories."""
         return os.path.join(self.state, "scratch")
@@ -118,7 +123,7 @@ def directories(environ: Mapping[str, str], uid: int) -> Directories:
 
 
 def ensure(where: Directories, uid: int | None = None) -> None:
-    """Create what is missing of the three directories and of slots/ and scratch/.
+    """Create what is missing of the three directories and of slots/, zygotes/ and scratch/.
 
     All are private (0700) but the runtime one: that is 0755, since the users of submit.sock must
     be able to reach it, and who may use a socket in it is decided by the socket's own mode and by
@@ -131,7 +136,7 @@ def ensure(where: Directories, uid: int | None = None) -> None:
         _check_private(where.runtime, owner)
     else:
         _create(where.runtime, 0o755)
-    for path in (where.state, where.logs, where.slots, where.scratch):
+    for path in (where.state, where.logs, where.slots, where.zygotes, where.scratch):
         _create(path, 0o700)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from taskd import log
 from taskd.errors import DeployRefused, ProtocolError
-from taskd.master import load, recovery
+from taskd.master import load, recovery, survivors
 from taskd.master.core import Master
 from taskd.master.ledger import Entry, Kind
 from taskd.master.wire import Messages
@@ -123,6 +123,7 @@ class Adopted:
             channel.pump()
         master.clients.pump()
         recovery.resume(master)
+        survivors.watch(master)
         master.catch_signals()
         image.let_signals_through()
         master.serve()

@@ -156,6 +156,8 @@ class Attempts:
         if running is None or (message["task"], message["attempt"]) != _attempt(running):
             self._note(worker, message["task"], message["attempt"], Answer.SUPERSEDED)
             return
+        if worker.state is WorkerState.ENDING:
+            return  # said again on a new connection; what is under way answers it
         end, kept = _read_end(worker.slot_fd, message["offset"], running)
         worker.says(WorkerEvent.ENDED)
 

@@ -21,9 +21,11 @@ from taskd.master.attempts import Attempts
 from taskd.master.clients import Clients
 from taskd.master.deploy import Deploy
 from taskd.master.dispatch import Dispatch
+from taskd.master.doorway import Doorway
 from taskd.master.drain_limit import DrainLimit
 from taskd.master.ledger import Kind, Ledger
 from taskd.master.loop import READ, Loop
+from taskd.master.orphans import Orphans
 from taskd.master.revisions import Revisions
 from taskd.master.salvage import Salvage
 from taskd.master.stop import Stop
@@ -65,6 +67,8 @@ class Master:
         self.listeners: dict[str, socket.socket] = {}
         self.revisions = Revisions(self)
         self.workers = Workers(self)
+        self.doorway = Doorway(self)
+        self.orphans = Orphans(self)
         self.attempts = Attempts(self)
         self.salvage = Salvage(self)
         self.streams = Streams(self)
@@ -125,7 +129,7 @@ class Master:
     def hear(self) -> None:
         """Accept connections from now on: workers' first, since clients wait for them."""
         watched = {
-            WORKER: self.workers.accept,
+            WORKER: self.doorway.accept,
             CONTROL: self.clients.accept_control,
             SUBMIT: self.clients.accept_submit,
         }
@@ -154,11 +158,11 @@ class Master:
                 self.helpers.pop(pid)(status)
                 self.deploy.on_fork_answered()
         for revision in list(self.revisions):
-            if revision.pid is not None:
+            if revision.pid is not None and not revision.is_foreign:
                 with contextlib.suppress(ChildProcessError):
                     dead, status = os.waitpid(revision.pid, os.WNOHANG)
                     if dead:
-                        self.workers.hear_last_words(dead, self.listeners[WORKER])
+                        self.doorway.hear_last_words(dead, self.listeners[WORKER])
                         self._has_orphans = True
                         self.revisions.on_death(revision, status)
         self.workers.reap_ours()
@@ -189,7 +193,7 @@ class Master:
         return pids | self.not_ours | self.helpers.keys()
 
     def kill(self, pid: int | None) -> None:
-        if pid is not None:
+        if pid is not None and not self.orphans.kill(pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -208,9 +212,13 @@ class Master:
         self.drain_limit.look()
 
     def close(self) -> None:
-        """The daemon ends: the sockets go, so that clients know at once; the store is closed."""
+        """The daemon ends: the sockets go, so that clients know at once; the store is closed.
+
+        Zygotes go too, but for those whose workers are kept for the next master.
+        """
         for revision in self.revisions:
-            self.kill(revision.pid)
+            if not (self.stop.keeps and self.workers.any_of(revision)):
+                self.kill(revision.pid)
         for name, listener in self.listeners.items():
             listener.close()
             with contextlib.suppress(OSError):

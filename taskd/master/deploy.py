@@ -242,7 +242,7 @@ class Deploy:
         release.resolve(self.path)  # still there? The next start will need it
         self._within(LOOK_WITHIN, "its files could not be looked at again in time")
         may_change = bool(self.config.hooks.before)
-        self._master.revisions.recheck(self.target, may_change, self.bounded(self._rechecked))
+        self._master.revisions.recheck.ask(self.target, may_change, self.bounded(self._rechecked))
 
     def _rechecked(self, error: DeployRefused | None) -> None:
         if self.phase is not Phase.HOOKING:

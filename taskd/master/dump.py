@@ -38,7 +38,7 @@ def dump(master: Master, wishes: list[int], phase: Phase) -> bytes:
         "revisions": [_revision(each, carried) for each in master.revisions],
         "workers": [_worker(each, carried) for each in master.workers],
         "orphans": [_running(each) for each in _orphans(master)],
-        "strangers": [_stranger(each, carried) for each in master.workers.strangers()],
+        "strangers": [_stranger(each, carried) for each in master.doorway.strangers()],
         "clients": [_client(master, each, carried) for each in master.clients],
         "deploy": {
             "phase": phase.value,
@@ -75,6 +75,7 @@ def _revision(revision: Revision, carried: Carried) -> dict[str, Any]:
         "draining_since": revision.draining_since,
         "pid": revision.pid,
         "start": revision.start,
+        "is_foreign": revision.is_foreign,
         "channel": _channel(revision.channel, carried),
     }
 
@@ -95,6 +96,7 @@ def _worker(worker: Worker, carried: Carried) -> dict[str, Any]:
         "served": worker.served,
         "version": worker.version,
         "is_ours": worker.is_ours,
+        "is_orphan": worker.is_orphan,
         "asked_to_leave": worker.asked_to_leave,
         "has_slot": worker.slot_fd >= 0,
         "running": None if worker.running is None else _running(worker.running),

@@ -103,6 +103,7 @@ class Loader:
                      "start"):  # fmt: skip
             setattr(revision, name, fields[name])
         revision.version = fields.get("version", 1)
+        revision.is_foreign = fields.get("is_foreign", False)
         revision.python = fields.get("python", sys.executable)
         revision.taskd = fields.get("taskd", "")
         revision.since = fields.get("since", 0.0)
@@ -122,6 +123,7 @@ class Loader:
         for name in ("pid", "start", "served", "is_ours", "asked_to_leave"):
             setattr(worker, name, fields[name])
         worker.version = fields.get("version", 1)
+        worker.is_orphan = fields.get("is_orphan", False)
         master.workers.restore(worker)
         if fields["has_slot"]:
             worker.slot_fd = self._claim(worker.slot_name)
@@ -144,7 +146,7 @@ class Loader:
             pid = sockets.peer(raw).pid
         finally:
             raw.close()
-        self.master.workers.meet(channel, pid)
+        self.master.doorway.meet(channel, pid)
 
     def _load_client(self, fields: dict[str, Any]) -> None:
         number = fields["number"]

@@ -1,25 +1,25 @@
 """Tasks that are 'running' in the store without a live owner that we know: found and settled.
 
-After a start: the workers of a master that died. One that lives finishes its task and leaves END
-in its slot; no second copy is started before it is proven dead (its lock is free and its process
-gone) and over (its tree is gone). Then its slot says what became of the attempt. Deaths are told
-by pidfds; nothing is guessed from a clock.
+At a start, after ``survivors``, and every now and then: what is left are attempts whose worker and
+zygote are both dead, and workers that nobody can vouch for (of an older taskd, or without their
+zygote's record). One that lives finishes its task and leaves END in its slot; no second copy is
+started before it is proven dead (its lock is free and its process gone) and over (its tree is
+gone). Then its slot says what became of the attempt. Deaths are told by pidfds; nothing is guessed
+from a clock.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING
 
-import cbor2
-
 from taskd import log
-from taskd.errors import Error
-from taskd.master.loop import READ
-from taskd.master.running import Running
+from taskd.errors import Error, StoreError
+from taskd.master.running import Running, of_row, owner_of, rows
 from taskd.model.endings import Facts
-from taskd.posix import process, tree
+from taskd.posix import mark, process, tree
 from taskd.posix.process import Identity
 from taskd.slot import owner as slot_owner
 from taskd.slot import reader as slot_reader
@@ -28,21 +28,41 @@ if TYPE_CHECKING:
     from taskd.master.core import Master
     from taskd.store.api import Row
 
-BATCH = 500
-UNSEEN_AGAIN = 0.5
-"""Seconds between two looks at an owner that cannot be watched."""
+SWEEP_EVERY = 60.0
+"""Seconds between two looks for tasks that run without an owner."""
+
+LOCKED_AGAIN = 0.5
+"""Seconds between two looks at a lock whose holder cannot be watched."""
 
 STRAGGLERS_AGAIN = 0.05
 """Seconds between two looks at a dead worker's session that is being killed."""
 
 
 def sweep(master: Master) -> None:
-    """At a start: every running row is held until its owner is over; stray slots are removed."""
-    owned = {_recover(master, row) for row in _running(master)}
-    for name in os.listdir(master.places.slots):
-        if name not in owned:
-            with contextlib.suppress(FileNotFoundError):  # its worker removes it just now
-                _remove_stray(os.path.join(master.places.slots, name))
+    """Every running row without a worker that we know is held until its owner is over; slots that
+    belong to nothing any more are removed. Again every minute: nothing is left for a restart."""
+    try:
+        owned = {_recover(master, row) for row in rows(master.reader)}
+        for name in os.listdir(master.places.slots):
+            if name not in owned and not _is_known(master, name):
+                with contextlib.suppress(FileNotFoundError):  # its worker removes it just now
+                    _remove_stray(os.path.join(master.places.slots, name))
+    except (StoreError, OSError) as error:
+        log.error("cannot look for tasks without an owner", why=str(error))
+    master.loop.after(SWEEP_EVERY, lambda: _sweep_again(master))
+
+
+def _sweep_again(master: Master) -> None:
+    if master.is_serving:
+        sweep(master)
+    elif not master.stopping:
+        master.loop.after(SWEEP_EVERY, lambda: _sweep_again(master))
+
+
+def _is_known(master: Master, name: str) -> bool:
+    """A slot, or a file with arguments, of a worker that we have."""
+    stem = name.partition(".")[0]
+    return any(worker.id.hex() == stem for worker in master.workers)
 
 
 def resume(master: Master) -> None:
@@ -51,30 +71,15 @@ def resume(master: Master) -> None:
         if master.attempts.worker_of(running.task) is None:
             row = master.reader.task(running.task)
             if row is not None and row.worker is not None:
-                _watch(master, running, *_owner(row))
-
-
-def _running(master: Master) -> list[Row]:
-    found: list[Row] = []
-    while True:
-        rows = master.reader.running(found[-1].id if found else 0, BATCH)
-        found += rows
-        if len(rows) < BATCH:
-            return found
-
-
-def _owner(row: Row) -> tuple[str, Identity]:
-    """The slot file's name and the process that was given the task."""
-    assert row.worker is not None, f"task {row.id} is running without an owner"
-    worker, pid, start, boot = cbor2.loads(row.worker)
-    return f"{worker.hex()}.slot", Identity(pid, start, boot)
+                _watch(master, running, *owner_of(row))
+    master.loop.after(SWEEP_EVERY, lambda: _sweep_again(master))
 
 
 def _recover(master: Master, row: Row) -> str:
-    slot, who = _owner(row)
-    on_deploy = row.on_deploy.value if row.on_deploy else "finish"
-    running = Running(row.id, row.queue, row.name, row.owner, on_deploy)
-    running.attempt = row.attempt
+    slot, who = owner_of(row)
+    if row.id in master.attempts:
+        return slot
+    running = of_row(row)
     master.attempts.hold(running, None)
     log.info("found running", task=row.id, attempt=row.attempt, pid=who.pid)
     _watch(master, running, slot, who)
@@ -86,21 +91,10 @@ def _watch(master: Master, running: Running, slot: str, who: Identity) -> None:
     if _is_dead(master, slot, who):
         _end_when_over(master, running, slot, who)
         return
-    try:
-        fd = os.pidfd_open(who.pid)
-    except OSError as error:
-        # It died between the two looks; or its lock is held by a process that is not to be seen
-        # from here (another pid namespace), or we are out of descriptors: look again.
-        log.warning("cannot watch", task=running.task, pid=who.pid, why=error.strerror)
-        master.loop.after(UNSEEN_AGAIN, lambda: _watch(master, running, slot, who))
+    if process.is_gone(who):  # its lock is held by a process that is not to be seen from here
+        master.loop.after(LOCKED_AGAIN, lambda: _watch(master, running, slot, who))
         return
-
-    def on_death(_: int) -> None:
-        master.loop.watch(fd, 0, on_death)
-        os.close(fd)
-        _watch(master, running, slot, who)
-
-    master.loop.watch(fd, READ, on_death)
+    master.orphans.watch(who, lambda: _watch(master, running, slot, who))
 
 
 def _is_dead(master: Master, slot: str, who: Identity) -> bool:
@@ -121,12 +115,28 @@ def _end_when_over(master: Master, running: Running, slot: str, who: Identity) -
     """The owner is dead; what it left behind is killed, and only then is its attempt over."""
     same_boot = who.boot == process.boot_id()
     reused = process.start_time(who.pid) not in (None, who.start)
-    if same_boot and not reused and tree.kill_session(who.pid):
+    left = same_boot and not reused and tree.kill_session(who.pid)
+    left = (same_boot and mark.kill_wearers(_mark_of(master, slot))) or left
+    if left:
         again = STRAGGLERS_AGAIN
         master.loop.after(again, lambda: _end_when_over(master, running, slot, who))
         return
     death = "its process died while the daemon was away" if same_boot else ""
     _settle(master, running, slot, death, None if same_boot else "the machine was restarted")
+
+
+def _mark_of(master: Master, slot: str) -> int:
+    """What the worker's descendants are told by; 0 if its slot does not say."""
+    try:
+        fd = os.open(os.path.join(master.places.slots, slot), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        return slot_reader.read_header(fd).mark
+    except (Error, OSError):
+        return 0
+    finally:
+        os.close(fd)
 
 
 def _settle(master: Master, running: Running, slot: str, death: str, asked: str | None) -> None:
@@ -149,7 +159,13 @@ def _remove_stray(path: str) -> None:
     and those drop a task that they have not begun."""
     if path.endswith(".slot"):
         _remove_if_dead(path)
-    elif path.endswith(".load"):
+    elif path.endswith((".load", ".new")):
+        _remove_if_old(path)
+
+
+def _remove_if_old(path: str) -> None:
+    """A file that somebody is about to use, or did not come to use: after a minute it is that."""
+    if time.time() - os.stat(path).st_mtime > SWEEP_EVERY:
         os.unlink(path)
 
 

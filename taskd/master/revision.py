@@ -27,6 +27,7 @@ class Revision:
     was when the zygote was started; ``since``: Unix seconds; ``draining_since``: likewise, while
     it drains, else 0. ``tasks``, ``taskd`` (its version there): the manifest's.
     ``number``: grows with every start, so that the newest live revision can be told.
+    ``is_foreign``: its zygote was started by a master that died, and is not our child.
     """
 
     __slots__ = (
@@ -35,6 +36,7 @@ class Revision:
         "draining_since",
         "fingerprint",
         "forks",
+        "is_foreign",
         "name",
         "number",
         "path",
@@ -69,6 +71,7 @@ class Revision:
         self.draining_since = 0.0
         self.channel: Messages | None = None
         self.zygote_retired = False
+        self.is_foreign = False
 
     def take(self, event: RevisionEvent) -> None:
         self.state = after(REVISIONS, self.state, event)
@@ -81,11 +84,15 @@ class Revision:
 class Proof:
     """Somebody waits for a revision's zygote to prove itself (or a ping to come back)."""
 
-    __slots__ = ("deadline", "done", "revision")
+    __slots__ = ("anew", "deadline", "done", "revision")
 
     def __init__(
-        self, revision: Revision, done: Callable[[Revision | DeployRefused], None]
+        self,
+        revision: Revision,
+        done: Callable[[Revision | DeployRefused], None],
+        anew: bool = False,
     ) -> None:
         self.revision = revision  # changes if it turns out to be a live one
         self.done = done
+        self.anew = anew  # it counts as another, also where the same is live
         self.deadline: Timer | None = None

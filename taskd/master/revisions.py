@@ -15,25 +15,26 @@ from typing import TYPE_CHECKING, Any
 from taskd import log
 from taskd.config import App
 from taskd.errors import DeployRefused
+from taskd.master import retirement
 from taskd.master.ledger import Kind
 from taskd.master.loop import Look
+from taskd.master.recheck import Recheck
 from taskd.master.respawn import Respawn
 from taskd.master.revision import Proof, Revision
 from taskd.master.wire import Messages
 from taskd.model.endings import death_in_words
 from taskd.model.revision import LIVE, RevisionEvent, RevisionState
-from taskd.model.routing import Held, route
 from taskd.posix import process, spawn
 from taskd.protocol import boot
-from taskd.revision import release
+from taskd.revision import record, release
 from taskd.upgrade import rejected
 from taskd.upgrade.rejected import Rejected
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
 
-RECHECKS = 2
-"""Worker protocol version from which a zygote tells the release's identity when asked."""
+DEAF_WITHIN = 3.0
+"""Seconds that a zygote which lives on without its connection has to come back on another one."""
 
 
 class Revisions:
@@ -44,7 +45,8 @@ class Revisions:
         self._all: list[Revision] = []
         self._proofs: list[Proof] = []
         self._numbers = 0
-        self._recheck: tuple[Revision, bool, Callable[[DeployRefused | None], None]] | None = None
+        self.recheck = Recheck()
+        self._expected: tuple[Revision, Callable[[bool], None]] | None = None
         self.current: Revision | None = None
         self.rejected: list[Rejected] = []
         self.respawn = Respawn(master)
@@ -78,14 +80,15 @@ class Revisions:
         app: App,
         within: float,
         done: Callable[[Revision | DeployRefused], None],
+        anew: bool = False,
     ) -> None:
         """Start a zygote for the release at ``path`` and call ``done`` once its manifest is here.
 
-        If it turns out to be a live revision, that one is pinged and given instead. Calls
-        ``done`` exactly once, within ``within`` seconds.
+        If it turns out to be a live revision, that one is pinged and given instead, but for
+        ``anew``. Calls ``done`` exactly once, within ``within`` seconds.
         """
         revision = self._new(path, app)
-        proof = Proof(revision, done)
+        proof = Proof(revision, done, anew)
         proof.deadline = self._master.loop.after(within, lambda: self._overdue(proof, within))
         self._proofs.append(proof)
         self._start_or_refuse(revision, within)
@@ -113,7 +116,10 @@ class Revisions:
         """Raises OSError or DeployRefused if its Python cannot be started."""
         dirs = self._master.places
         revision.python = release.interpreter(revision.path, revision.app.python)
+        if revision.zygote_id:
+            record.remove(dirs.zygotes, revision.zygote_id)
         revision.zygote_id = os.urandom(16)
+        revision.is_foreign = False
         orders = boot.Boot(
             id=revision.zygote_id,
             socket=dirs.worker_socket,
@@ -122,8 +128,12 @@ class Revisions:
             modules=revision.app.modules,
             fork=revision.app.fork,
             slots=dirs.slots,
+            records=dirs.zygotes,
             sockets=dirs.runtime,
             import_within=within + 1.0,  # our own deadline comes first: it tells why
+            number=revision.number,
+            app=revision.app._asdict(),
+            orphan_grace=self._master.config.daemon.orphan_grace,
         )
         argv = [revision.python, "-P", "-m", "taskd.zygote"]
         revision.pid = spawn.spawn(argv, boot.encode(orders), spawn.environment())
@@ -186,6 +196,29 @@ class Revisions:
         revision.version = message["version"]
         self._master.ledger.add(channel.wire.fd, Kind.ZYGOTE, revision.ledger_name)
         self.listen(revision)
+        if "workers" in message:
+            self._master.workers.reconcile(revision, message["workers"])
+        if self._expected is not None and self._expected[0] is revision:
+            met = lambda refused: self.met(revision, refused is None)  # noqa: E731
+            self.recheck.ask(revision, False, met)
+        self._master.loop.soon(lambda: self._came_back(revision))
+
+    def _came_back(self, revision: Revision) -> None:
+        self.tidy()
+        self._master.workers.zygote_ready(revision)
+
+    def expect(self, revision: Revision, within: float, done: Callable[[bool], None]) -> None:
+        """Wait until the zygote of a master before this one is here and its release's files are
+        what they were. Calls ``done`` exactly once: whether it is so within so many seconds."""
+        self._expected = revision, done
+        self._master.loop.after(within, lambda: self.met(revision, False))
+
+    def met(self, revision: Revision, as_it_was: bool) -> None:
+        """What was expected has come to pass, or not."""
+        if self._expected is not None and self._expected[0] is revision:
+            _, done = self._expected
+            self._expected = None
+            done(as_it_was)
 
     def listen(self, revision: Revision) -> None:
         channel = revision.channel
@@ -211,15 +244,15 @@ class Revisions:
 
     def _identified(self, revision: Revision, fingerprint: str) -> None:
         """The same path and files as a live revision: that one is meant, not a second one."""
-        if self._recheck is not None and self._recheck[0] is revision:
-            self._rechecked(revision, fingerprint)
+        if self.recheck.is_for(revision):
+            self.recheck.answer(revision, fingerprint)
             return
         if revision.fingerprint not in (None, fingerprint):
             why = "the files of a live release have changed; its new workers run what is there now"
             log.warning(why, revision=revision.name)
         revision.fingerprint = revision.fingerprint or fingerprint
-        twin = next((r for r in self._all if r.path == revision.path and r.state in LIVE), None)
-        if twin is None or twin is revision:
+        twin = next((r for r in self.live() if r.path == revision.path), None)
+        if twin is None or twin is revision or self._is_anew(revision):
             return
         if twin.fingerprint != fingerprint:
             why = (
@@ -235,35 +268,8 @@ class Revisions:
         self.reject(revision)
         self._ping(twin)
 
-    def recheck(
-        self, revision: Revision, may_change: bool, done: Callable[[DeployRefused | None], None]
-    ) -> None:
-        """Look at the release's files once more, since a start will need them as they are.
-
-        ``may_change``: a hook of the app's own has run in it, and may have written there. ``done``
-        is called with None, or with why not; never if the zygote is lost (a deadline sees to that).
-        """
-        self._recheck = None
-        if revision.version < RECHECKS or revision.channel is None:
-            done(None)
-            return
-        self._recheck = revision, may_change, done
-        revision.channel.send({"type": "identify"})
-
-    def _rechecked(self, revision: Revision, fingerprint: str) -> None:
-        assert self._recheck is not None
-        _, may_change, done = self._recheck
-        self._recheck = None
-        if fingerprint and (may_change or fingerprint == revision.fingerprint):
-            revision.fingerprint = fingerprint
-            done(None)
-            return
-        what = "changed" if fingerprint else "could not be read any more"
-        why = (
-            f"the files of {revision.path} {what} while it was being deployed. A release must be "
-            "whole before it is deployed, and stay as it is: build it elsewhere and move it there"
-        )
-        done(DeployRefused(why))
+    def _is_anew(self, revision: Revision) -> bool:
+        return any(proof.revision is revision and proof.anew for proof in self._proofs)
 
     def _ping(self, revision: Revision) -> None:
         if revision.channel is not None:
@@ -279,23 +285,31 @@ class Revisions:
             log.warning(warning, revision=revision.name)
         if revision.state is RevisionState.STARTING:
             revision.take(RevisionEvent.MANIFEST)
+        if revision.state in LIVE:
+            self._keep_record(revision)
         self._settle(revision, revision)
         self._master.workers.zygote_ready(revision)
+
+    def _keep_record(self, revision: Revision) -> None:
+        """It is a revision that serves: should we die, the next master must find it so. One that
+        has not proven itself leaves nothing."""
+        if revision.channel is not None:
+            revision.channel.send({"type": "keep"})
 
     def _on_lost(self, revision: Revision) -> None:
         """The connection ended; that the zygote is dead, only its exit status says."""
         self._master.ledger.drop(revision.ledger_name)
         revision.channel = None
         pid = revision.pid
-        self._master.loop.soon(lambda: self._end_deaf(revision, pid))
+        self._master.loop.after(DEAF_WITHIN, lambda: self._end_deaf(revision, pid))
 
     def _end_deaf(self, revision: Revision, pid: int | None) -> None:
-        """A zygote that lives on without its connection (its app closed it) is of no use."""
+        """A zygote that lives on without a connection (its app closed it) is of no use."""
         if pid is not None and revision.pid == pid and revision.channel is None:
             self._master.kill(pid)
 
-    def on_death(self, revision: Revision, status: int) -> None:
-        """Its zygote was reaped."""
+    def on_death(self, revision: Revision, status: int | None) -> None:
+        """Its zygote was reaped; or, not being our child, is seen to be dead (status None)."""
         log.info("zygote gone", revision=revision.name, pid=revision.pid, status=status)
         if revision.channel is not None:
             revision.channel.wire.drain()  # what it said last: deaths, and what it just forked
@@ -310,6 +324,7 @@ class Revisions:
         else:
             self._settle_ping(revision)
         self._master.workers.on_zygote_death(revision)
+        self.met(revision, False)
         self.tidy()
         if revision.state in LIVE:
             self.respawn.on_death(revision, status)
@@ -334,46 +349,24 @@ class Revisions:
         revision.take(RevisionEvent.CONFIRM)
         revision.draining_since = 0.0
         self.current = revision
+        self._keep_record(revision)
 
-    def _is_needed(self, revision: Revision) -> bool:
-        """Whether something waits, or is on its way back to the store, that runs nowhere else."""
-        names = {attempt.name for attempt in self._master.attempts.all()}
-        waiting = {(g.name, g.version) for g in self._master.reader.groups() if g.waiting}
-        others = [(r, r.name, r.tasks) for r in self.live() if r is not revision]
-        return any(
-            name in revision.tasks and isinstance(route(others, name, version), Held)
-            for name, version in waiting | {(name, None) for name in names}
-        )
+    def _tidy(self) -> None:
+        for revision in retirement.gone(self._master):
+            self._all.remove(revision)
+            record.remove(self._master.places.zygotes, revision.zygote_id)
+            self.respawn.forget(revision)
 
-    def _is_wanted(self, revision: Revision) -> bool:
-        """A deploy is about to promote it (again), although it has no worker just now."""
+    def is_wanted(self, revision: Revision) -> bool:
+        """A deploy or a start is about to promote it, although it may have no worker just now."""
         if revision is self._master.deploy.target:
+            return True
+        if self._expected is not None and self._expected[0] is revision:
             return True
         return any(proof.revision is revision for proof in self._proofs)
 
-    def _tidy(self) -> None:
-        for revision in list(self._all):
-            if self._master.workers.any_of(revision) or self._is_wanted(revision):
-                continue
-            if revision.state is RevisionState.DRAINING:
-                if self._is_needed(revision):
-                    continue
-                if revision.channel is not None:
-                    revision.channel.send({"type": "retire"})
-                    revision.zygote_retired = True
-                else:
-                    self._master.kill(revision.pid)  # it is just starting: it knows of nothing
-                revision.take(RevisionEvent.EMPTY)
-                log.info("revision drained", revision=revision.name)
-                self._master.dispatch.kick()  # what waits for this looks then
-            elif revision.state is RevisionState.REJECTED:
-                revision.take(RevisionEvent.EMPTY)
-            if revision.state is RevisionState.GONE and revision.pid is None:
-                self._all.remove(revision)
-                self.respawn.forget(revision)
 
-
-def _early_end(revision: Revision, status: int) -> str:
+def _early_end(revision: Revision, status: int | None) -> str:
     """Why a zygote died before its manifest came."""
     if revision.fingerprint is not None:  # it has spoken
         what = "its process ended while the app was importing"

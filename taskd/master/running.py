@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import cbor2
+
+from taskd.posix.process import Identity
+
+if TYPE_CHECKING:
+    from taskd.store.api import Row
+    from taskd.store.reader import SqliteReader
+
+BATCH = 500
 
 
 class Running:
@@ -36,3 +46,28 @@ class Running:
         self.asked: str | None = None
         self.why: str | None = None
         self.waiting: str | None = None
+
+
+def of_row(row: Row) -> Running:
+    """A running task's attempt, as the store knows it."""
+    on_deploy = row.on_deploy.value if row.on_deploy else "finish"
+    running = Running(row.id, row.queue, row.name, row.owner, on_deploy)
+    running.attempt = row.attempt
+    return running
+
+
+def owner_of(row: Row) -> tuple[str, Identity]:
+    """The slot file's name and the process that was given the task."""
+    assert row.worker is not None, f"task {row.id} is running without an owner"
+    worker, pid, start, boot = cbor2.loads(row.worker)
+    return f"{worker.hex()}.slot", Identity(pid, start, boot)
+
+
+def rows(reader: SqliteReader) -> list[Row]:
+    """Every running task. Raises StoreError."""
+    found: list[Row] = []
+    while True:
+        some = reader.running(found[-1].id if found else 0, BATCH)
+        found += some
+        if len(some) < BATCH:
+            return found

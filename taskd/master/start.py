@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from taskd import config, log, paths
 from taskd.errors import ConfigError, DeployRefused, Error
-from taskd.master import recovery
+from taskd.master import recovery, survivors
 from taskd.master.clients import socket_mode
 from taskd.master.core import CONTROL, SUBMIT, WORKER, Master
 from taskd.master.ledger import Kind
@@ -23,6 +23,9 @@ from taskd.posix import locks, process, sockets, spawn, tree
 from taskd.revision import release
 from taskd.systemd import notify
 from taskd.upgrade import confirmed, image, marker, rejected, steps
+
+MEET_WITHIN = 5.0
+"""Seconds that a zygote which served before the start has to come back."""
 
 _HANDED_OVER = "TASKD_HANDED_OVER"
 """Set for the daemon of a release by the launcher that hands over to it."""
@@ -209,12 +212,29 @@ class Start:
         master.catch_signals()
         image.let_signals_through()  # whatever the caller had blocked
         worker_socket = master.listeners[WORKER]
-        master.loop.watch(worker_socket.fileno(), 1, lambda _: master.workers.accept(worker_socket))
-        within = master.config.daemon.prove_timeout
-        master.revisions.prove(self._chosen, master.config.app, within, self._proven)
+        survivors.restore(master)
+        master.loop.watch(worker_socket.fileno(), 1, lambda _: master.doorway.accept(worker_socket))
+        before = survivors.serving(master, self._chosen)
+        if before is None:
+            self._prove()
+        else:
+            master.revisions.expect(before, MEET_WITHIN, lambda met: self._met(before, met))
+
+    def _met(self, before: Revision, as_it_was: bool) -> None:
+        """The zygote that served before is back (or it is not): go on with it, or prove anew."""
+        if as_it_was:
+            self._proven(before)
+        else:
+            self._prove()
+
+    def _prove(self) -> None:
+        config = self._master.config
+        within = config.daemon.prove_timeout
+        self._master.revisions.prove(self._chosen, config.app, within, self._proven, anew=True)
 
     def _fail(self, error: Error) -> None:
         self.failure = error
+        self._master.stop.keeps = True  # who lives on from before is not ours to end
         self._master.stop.begin()
         self._master.loop.soon(self._master.loop.stop)
 

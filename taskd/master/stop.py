@@ -2,10 +2,15 @@
 
 Begun by SIGTERM or SIGINT. A task that does not leave within ``[daemon] stop_timeout`` (or until
 a second signal) is ended by force; it continues from its last saved point after the next start.
+
+Under a service manager it is not: the daemon goes and its workers are kept, since a restart is a
+stop as well, and the next master adopts them. What a real stop must not leave behind, the unit
+sweeps after it.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from taskd import log
@@ -27,6 +32,7 @@ class Stop:
         self._master = master
         self.under_way = False
         self._forced = False
+        self.keeps = "NOTIFY_SOCKET" in os.environ
 
     def begin(self) -> None:
         """Ask everything to leave; a second call ends what has not left yet."""
@@ -45,8 +51,25 @@ class Stop:
             )
         for attempt in running:
             self._master.attempts.ask(attempt.task, "leave", "the daemon stops")
-        self._master.loop.after(limit, lambda: self._force(f"did not leave in {limit:.0f} s"))
+        self._master.loop.after(limit, lambda: self._out_of_time(limit))
         self.on_change()
+
+    def _out_of_time(self, limit: float) -> None:
+        if self.keeps:
+            self._keep(limit)
+        else:
+            self._force(f"did not leave in {limit:.0f} s")
+
+    def _keep(self, limit: float) -> None:
+        """Go without them."""
+        if self._forced:
+            return
+        for worker in self._master.workers:
+            if worker.running is not None:
+                why = f"did not leave in {limit:.0f} s; its worker goes on"
+                log.warning("kept", task=worker.running.task, reason=why)
+        self._master.after_drain.cut_off()
+        self._finish()
 
     def _force(self, why: str) -> None:
         if self._forced:
@@ -73,10 +96,13 @@ class Stop:
                    for a in self._master.attempts.all())  # fmt: skip
         busy = busy or self._master.after_drain.is_running
         if not busy and not left and not list(self._master.workers):
-            if self._master.writer.pending:
-                self._master.loop.after(0.01, self.on_change)
-            else:
-                self._master.loop.stop()
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._master.writer.pending:
+            self._master.loop.after(0.01, self._finish)
+        else:
+            self._master.loop.stop()
 
     def _retire(self, revision: Revision) -> None:
         if revision.zygote_retired or revision.pid is None:

@@ -18,6 +18,7 @@ class Worker:
         "asked_to_leave",
         "channel",
         "id",
+        "is_orphan",
         "is_ours",
         "pid",
         "revision",
@@ -42,6 +43,7 @@ class Worker:
         self.served = 0
         self.version = 1  # of the worker protocol that it speaks
         self.is_ours = False  # its zygote died: we are its parent
+        self.is_orphan = False  # its zygote died, and so had the master that was above: nobody is
         self.asked_to_leave: str | None = None  # why we end its task, if we do
         self.unready: str | None = None  # why it could not begin, as it said itself
 

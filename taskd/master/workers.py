@@ -1,31 +1,30 @@
 """The workers: asked for, heard, given tasks, retired, and buried.
 
 A worker is dead when whoever is its parent has reaped it: its zygote says so once its whole tree
-is gone, or, if the zygote died first, the master reaps it itself and sweeps what it left. The end
-of a connection proves nothing.
+is gone, or, if the zygote died first, the master reaps it itself and sweeps what it left; one whose
+zygote and first master are both dead is watched (``orphans``). The end of a connection proves
+nothing: whoever is alive and busy comes back on another one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskd import log
+from taskd.errors import Error, ProtocolError
 from taskd.master.ledger import Kind
-from taskd.master.loop import Timer
 from taskd.master.revision import Revision
 from taskd.master.trouble import NO_WORKER
-from taskd.master.wire import Messages, Wire
+from taskd.master.wire import Messages
 from taskd.master.worker import Worker
 from taskd.model.endings import death_in_words
 from taskd.model.revision import LIVE
 from taskd.model.worker import WorkerEvent, WorkerState
 from taskd.paths import WORKER_SOCKET
-from taskd.posix import limits, process, sockets, tree
+from taskd.posix import limits, mark, process, tree
+from taskd.slot import reader as slot_reader
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
@@ -36,8 +35,8 @@ FORKS_AT_ONCE = 8
 FORK_PAUSE = 1.0
 """Seconds without a new request after a fork failed (memory, process limit)."""
 
-HELLO_WITHIN = 10.0
-"""Seconds that a fresh connection has to say who it is."""
+STRAGGLERS_AGAIN = 0.05
+"""Seconds between two looks at a dead worker's leftovers that are being killed."""
 
 
 class Probe(NamedTuple):
@@ -50,12 +49,11 @@ class Probe(NamedTuple):
 
 
 class Workers:
-    """Owns every Worker, and the connections to worker.sock that have not said who they are."""
+    """Owns every Worker."""
 
     def __init__(self, master: Master) -> None:
         self._master = master
         self._all: dict[bytes, Worker] = {}
-        self._strangers: dict[int, tuple[Messages, Timer, int]] = {}
         self._wanted: dict[Revision, int] = {}
         self._probes: dict[bytes, Probe] = {}
         self._fork_paused = False
@@ -140,11 +138,8 @@ class Workers:
                 self._master.stop.on_change()
                 self._ask(revision)
             case "unforked" if worker is not None:
-                del self._all[worker.id]
-                if (probe := self._probes.pop(worker.id, None)) is not None:
-                    probe.on_death(message["message"])
                 self._put_off_forks(message["message"])
-                self._master.deploy.on_fork_answered()
+                self._never_came(worker, message["message"])
             case "exited":
                 if worker is not None:
                     self.bury(worker, message["status"])
@@ -163,103 +158,24 @@ class Workers:
 
     # ── connections ──────────────────────────────────────────────────────────────────────────
 
-    def accept(self, listener: socket.socket) -> None:
-        """worker.sock is readable: somebody connected."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                sock, _ = listener.accept()
-                peer = sockets.peer(sock)
-                if peer.uid != os.getuid():  # whatever became of the socket's mode
-                    log.warning("another user on worker.sock turned away", uid=peer.uid)
-                    sock.close()
-                    continue
-                self.meet(Messages(Wire(self._master.loop, sock)), peer.pid)
+    def get(self, worker_id: bytes) -> Worker | None:
+        return self._all.get(worker_id)
 
-    def meet(self, channel: Messages, pid: int) -> None:
-        """A connection that has not said who it is yet."""
-        fd = channel.wire.fd
-        name = f"stranger:{fd}"
-
-        def forget() -> None:
-            if (known := self._strangers.pop(fd, None)) is not None:
-                known[1].cancel()
-                self._master.ledger.drop(name)
-
-        def on_message(message: dict[str, Any]) -> None:
-            forget()
-            if not self._introduce(channel, pid, message):
-                log.warning("stranger on worker.sock turned away", pid=pid)
-                channel.wire.close()
-
-        def expire() -> None:
-            forget()
-            channel.wire.close()
-
-        timer = self._master.loop.after(HELLO_WITHIN, expire)
-        self._strangers[fd] = channel, timer, pid
-        self._master.ledger.add(fd, Kind.WORKER, name)
-        channel.on_message = on_message
-        channel.wire.on_lost = forget
-        channel.wire.start()
-
-    def strangers(self) -> list[Messages]:
-        return [channel for channel, _, _ in self._strangers.values()]
-
-    def hear_last_words(self, pid: int, listener: socket.socket) -> None:
-        """That process was reaped: what it said on a connection that nobody has read yet."""
-        with contextlib.suppress(OSError):  # out of descriptors: the death alone must do
-            self.accept(listener)
-        for channel, _, speaker in list(self._strangers.values()):
-            if speaker == pid:
-                channel.wire.drain()
-
-    def _introduce(self, channel: Messages, pid: int, message: dict[str, Any]) -> bool:
-        """Whether its hello proves who it is: an id that we gave out, from the pid it names."""
-        if message.get("type") == "unready":
-            return self._note_unready(channel, pid, message)
-        if message.get("type") != "hello" or message.get("pid") != pid:
-            return False
-        if message["role"] == "zygote":
-            revision = self._master.revisions.by_zygote(message["id"])
-            if revision is None or revision.pid != pid or revision.channel is not None:
-                return False
-            self._master.revisions.greet(revision, channel, message)
-            return True
-        worker = self._all.get(message["id"])
-        if worker is None or worker.channel is not None or worker.pid not in (0, pid):
-            return False
-        try:
-            slot_fd = os.open(self._slot_path(worker), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError as error:  # out of descriptors: it exits, and may be asked for again later
-            log.error("cannot open a worker's slot", worker=worker.id, why=error.strerror)
-            return False
-        self._greet(worker, channel, slot_fd, message)
-        return True
-
-    def _note_unready(self, channel: Messages, pid: int, message: dict[str, Any]) -> bool:
-        """A worker that could not begin says why; its death follows."""
-        worker = self._all.get(message["worker"])
-        if worker is not None and worker.pid in (0, pid):
-            worker.unready = message["message"]
-        channel.wire.close()
-        return worker is not None
-
-    def _slot_path(self, worker: Worker) -> str:
-        return os.path.join(self._master.places.slots, f"{worker.id.hex()}.slot")
-
-    def _greet(
-        self, worker: Worker, channel: Messages, slot_fd: int, message: dict[str, Any]
-    ) -> None:
+    def greet(self, worker: Worker, channel: Messages, message: dict[str, Any]) -> None:
         """It may connect before its zygote's ``forked`` is read: both say the same."""
         worker.pid, worker.start = message["pid"], message["start"]
         worker.version = message["version"]
         if worker.state is WorkerState.ASKED:
             worker.take(WorkerEvent.FORKED)
-        worker.slot_fd = slot_fd
+        if worker.channel is not None:  # its end of the old one is closed; a child may hold it
+            worker.channel.wire.close()
+            self._on_lost(worker)
         worker.channel = channel
-        self._master.ledger.add(worker.slot_fd, Kind.SLOT, worker.slot_name)
         self._master.ledger.add(channel.wire.fd, Kind.WORKER, worker.channel_name)
         self.listen(worker)
+        if (running := worker.running) is not None:
+            log.info("adopted", task=running.task, attempt=running.attempt, worker=worker.id)
+            self._master.attempts.on_sent(running, worker)
 
     def listen(self, worker: Worker) -> None:
         channel = worker.channel
@@ -275,6 +191,34 @@ class Workers:
         """Not a death: that comes from its parent. But it cannot be given anything any more."""
         self._master.ledger.drop(worker.channel_name)
         worker.channel = None
+
+    def reconcile(self, revision: Revision, known: list[list[Any]]) -> None:
+        """Its zygote is (back) on a connection and says whom it has, the unnoted dead included.
+
+        Whoever is missing is dead, and some master had noted that; what was asked for on the
+        connection before never came to be, or has a pid by now. Raises ProtocolError.
+        """
+        try:
+            told = {bytes(worker): (int(pid), int(start)) for worker, pid, start in known}
+        except (TypeError, ValueError) as error:
+            raise ProtocolError(f"hello: workers: {error}") from error
+        for worker in self.of(revision):
+            if worker.is_ours or worker.is_orphan:
+                continue
+            if worker.id in told:
+                if worker.state is WorkerState.ASKED:
+                    worker.pid, worker.start = told[worker.id]
+                    worker.take(WorkerEvent.FORKED)
+            elif worker.pid:
+                self.bury(worker, None)
+            else:
+                self._never_came(worker, "its zygote lost the connection")
+
+    def _never_came(self, worker: Worker, why: str) -> None:
+        del self._all[worker.id]
+        if (probe := self._probes.pop(worker.id, None)) is not None:
+            probe.on_death(why)
+        self._master.deploy.on_fork_answered()
 
     # ── the worker speaks ────────────────────────────────────────────────────────────────────
 
@@ -333,7 +277,7 @@ class Workers:
         """It is dead and its tree gone: settle its attempt from its slot and forget it."""
         log.info("worker gone", worker=worker.id, pid=worker.pid, revision=worker.revision.name)
         if worker.state in (WorkerState.ASKED, WorkerState.STARTING):
-            self.hear_last_words(worker.pid, self._master.listeners[WORKER_SOCKET])
+            self._master.doorway.hear_last_words(worker.pid, self._master.listeners[WORKER_SOCKET])
             self._put_off_forks(worker.unready or death_in_words(status))
         worker.take(WorkerEvent.DIED)
         if (probe := self._probes.pop(worker.id, None)) is not None:
@@ -352,14 +296,32 @@ class Workers:
         self._master.stop.on_change()
 
     def on_zygote_death(self, revision: Revision) -> None:
-        """Its workers are our children now. Those it was just asked for never came to be."""
+        """Its workers are our children now, or, if it was not our child itself, nobody's. Those
+        it was just asked for never came to be."""
         for worker in self.of(revision):
-            if worker.pid:
-                worker.is_ours = True
-            else:
+            if not worker.pid:
                 del self._all[worker.id]
+            elif revision.is_foreign:
+                self.watch_orphan(worker)
+            elif not worker.is_orphan:
+                worker.is_ours = True
         self._master.deploy.on_fork_answered()
         self._master.loop.soon(self._master.reap)
+
+    def watch_orphan(self, worker: Worker) -> None:
+        """Nobody will tell us of its death but the kernel, and not how it died."""
+        worker.is_orphan, worker.is_ours = True, False
+        self._master.orphans.watch(worker.identity, lambda: self._orphan_died(worker))
+
+    def _orphan_died(self, worker: Worker) -> None:
+        """What it left behind is killed, and only then is its attempt over."""
+        with limits.every_descriptor():
+            left = tree.kill_session(worker.pid)
+            left = mark.kill_wearers(_mark_of(worker)) or left
+        if left:
+            self._master.loop.after(STRAGGLERS_AGAIN, lambda: self._orphan_died(worker))
+        else:
+            self.bury(worker, None)
 
     def reap_ours(self) -> None:
         """Bury those of our own children among the workers that have died (on every SIGCHLD)."""
@@ -389,11 +351,20 @@ class Workers:
 
     def _kill_leftovers(self, worker: Worker) -> None:
         tree.kill_session(worker.pid)
+        mark.kill_wearers(_mark_of(worker))
         tree.kill_all(self._master.kept_children() - {worker.pid})
 
     def kill(self, worker: Worker, why: str) -> None:
         """End it by force; its task is shown as interrupted for that reason, never as failed."""
         worker.asked_to_leave = why
         if worker.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker.pid, signal.SIGKILL)
+            process.kill(worker.identity)
+
+
+def _mark_of(worker: Worker) -> int:
+    if worker.slot_fd < 0:
+        return 0
+    try:
+        return slot_reader.read_header(worker.slot_fd).mark
+    except (Error, OSError):
+        return 0

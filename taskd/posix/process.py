@@ -7,6 +7,7 @@ processes never share one. Source: proc(5), field 22 of /proc/PID/stat.
 from __future__ import annotations
 
 import os
+import signal
 from typing import NamedTuple
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -63,6 +64,25 @@ def is_gone(who: Identity) -> bool:
         return True
     fields = _stat(who.pid)
     return fields is None or int(fields[19]) != who.start or fields[0] in _ENDED
+
+
+def kill(who: Identity) -> None:
+    """SIGKILL to that very process; nothing if it is gone."""
+    try:
+        fd = os.pidfd_open(who.pid)
+    except ProcessLookupError:
+        return
+    except OSError:  # out of descriptors: the pid must do
+        if not is_gone(who):
+            os.kill(who.pid, signal.SIGKILL)
+        return
+    try:
+        if not is_gone(who):  # looked at while the descriptor holds the pid's meaning
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(fd)
 
 
 def is_zombie(pid: int) -> bool:

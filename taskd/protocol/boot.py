@@ -16,7 +16,10 @@ class Boot(NamedTuple):
     ``socket``: path of worker.sock. ``release``: the release's real path. ``revision``: its name.
     ``modules``: to import. ``fork``: "auto", "always" or "never". ``slots``: the slot directory.
     ``sockets``: the directory that tasks find as $TASKD_SOCKET. ``import_within``: seconds after
-    which a process that still imports the app ends itself.
+    which a process that still imports the app ends itself. ``records``: the directory for the
+    record that the zygote leaves (empty: it leaves none); ``number`` and ``app``: the revision's
+    number and configuration, to stand in it. ``orphan_grace``: seconds that a worker goes on
+    without a master.
     """
 
     id: bytes
@@ -29,6 +32,10 @@ class Boot(NamedTuple):
     sockets: str
     worker: bytes | None = None
     import_within: float = 0.0
+    records: str = ""
+    number: int = 0
+    app: dict[str, Any] | None = None
+    orphan_grace: float = 600.0
 
 
 def encode(boot: Boot) -> bytes:

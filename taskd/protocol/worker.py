@@ -14,7 +14,8 @@ Boot
     zygote's map and its own id the same way.
 
 Zygote → master
-    hello      role "zygote", version, id: bytes16, pid, start (clock ticks since boot)
+    hello      role "zygote", version, id: bytes16, pid, start (clock ticks since boot),
+               workers: [[worker, pid, start]…]: whom it has; start 0: dead, and not noted yet
     identity   hash: what the release's files are (see ``revision.release``), before any import
     manifest   taskd, python, forks: bool, warnings: [str], tasks: {name: {version, queue,
                retries, on_deploy, params: [[name, required]…], any: bool, reads: [version…],
@@ -32,12 +33,14 @@ Master → zygote
     fork       worker: bytes16
     noted      worker: the exit is recorded, forget it
     ping       {}
+    keep       {}: the revision serves: leave a record for a master to come (``revision.record``)
     identify   {}: say ``identity`` again, as the files are now (empty: not readable); version 2
     retire     {}: exit once the last worker is gone
 
 Worker → master
-    hello      role "worker", version, id: bytes16, pid, start, slot: file name, busy: null or
-               [task, attempt]
+    hello      role "worker", version, id: bytes16, pid, start, slot: file name, busy: null or,
+               from one whose master was lost, [task, attempt]; then ``waiting`` and ``ended``
+               again, if they hold
     unready    worker: bytes16, pid, message: in place of ``hello``: it cannot begin (no room for
                its slot, say), and exits
     idle       reusable: bool: ready for a task (after hello, and after each ``noted``)

@@ -10,7 +10,9 @@ Header block: bytes 0 to 4095, written once
     8     u16       format version: 1
     10    u32       length of the map
     14    map       {"worker": 16 random bytes, the slot's id; "pid", "start" (clock ticks since
-                    boot), "boot" (boot id): the process that owns it; "revision": its name}
+                    boot), "boot" (boot id): the process that owns it; "revision": its name;
+                    "zygote": the id of the one that forked it; "mark": what its descendants can
+                    be told by (``posix.mark``); the last two may be missing}
     ...             zeros
     4092  u32       CRC-32 of bytes 0 to 4091
     The first ten bytes and the checksum stay where they are in every later version, so that a
@@ -132,6 +134,8 @@ class Header(NamedTuple):
     start: int
     boot: str
     revision: str
+    zygote: bytes = b""
+    mark: int = 0
 
     @property
     def owner(self) -> Identity:
@@ -185,9 +189,9 @@ def decode_header(block: bytes) -> Header:
 
 def _header(fields: dict[str, Any]) -> Header:
     try:
-        return Header(**{name: fields[name] for name in Header._fields})
-    except KeyError as missing:
-        raise SlotDamaged(f"the slot's header lacks {missing}") from None
+        return Header(**{name: fields[name] for name in Header._fields if name in fields})
+    except TypeError as missing:
+        raise SlotDamaged(f"the slot's header is not whole: {missing}") from None
 
 
 def encode_body(kind: int, fields: dict[str, Any]) -> bytes:

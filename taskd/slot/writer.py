@@ -96,13 +96,22 @@ class SlotWriter:
         self._progress: dict[str, Any] | None = None
 
     @classmethod
-    def create(cls, directory: str, worker: bytes, who: Identity, revision: str) -> SlotWriter:
+    def create(
+        cls,
+        directory: str,
+        worker: bytes,
+        who: Identity,
+        revision: str,
+        zygote: bytes = b"",
+        mark: int = 0,
+    ) -> SlotWriter:
         """A new, empty slot, locked and in place under its name, also after a power cut.
 
-        ``worker``: the worker's random id, which is the slot's. ``who``: this process. Raises
-        SlotFull if there is no room, FileExistsError if a slot of that id is there.
+        ``worker``: the worker's random id, which is the slot's. ``who``: this process. ``zygote``:
+        the id of the one that forked it; ``mark``: see ``posix.mark``. Raises SlotFull if there
+        is no room, FileExistsError if a slot of that id is there.
         """
-        header = layout.Header(worker, who.pid, who.start, who.boot, revision)
+        header = layout.Header(worker, who.pid, who.start, who.boot, revision, zygote, mark)
         path = os.path.join(directory, layout.file_name(worker))
         if os.path.lexists(path):
             raise FileExistsError(f"a slot of this id exists already: {path}")

@@ -1,11 +1,13 @@
 """A zygote's or worker's connection to the master: whole messages in and out.
 
 Blocking writes (the master always reads; a message is small), reads as poll says. Losing the
-master is a fact to act on, not an error: ``lost`` turns True and sends are dropped.
+master is a fact to act on, not an error: ``lost`` turns True and sends are dropped, until
+``reopen`` has found another.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from typing import Any
@@ -16,12 +18,16 @@ from taskd.protocol import frames
 
 _CHUNK = 65536
 
+_PATIENCE = 1.0
+"""Seconds that a master whose backlog is full may take to let us connect again."""
+
 
 class Channel:
     """Messages to and from the master. ``send`` may be called from any thread."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._inode = os.fstat(sock.fileno()).st_ino
         self._decoder = frames.Decoder()
         self._sending = threading.Lock()
         self.lost = False
@@ -30,6 +36,24 @@ class Channel:
     def connect(cls, path: str) -> Channel:
         """Raises OSError if no master listens at ``path``."""
         return cls(sockets.connect(path))
+
+    def reopen(self, path: str) -> bool:
+        """Connect anew, to whatever master listens at ``path`` now; False if none does.
+
+        The caller has taken the old descriptor out of whatever waits for it.
+        """
+        try:
+            sock = sockets.connect(path, timeout=_PATIENCE)
+        except OSError:
+            return False
+        sock.settimeout(None)
+        with self._sending:
+            self._close_socket()
+            self._sock = sock
+            self._inode = os.fstat(sock.fileno()).st_ino
+            self._decoder = frames.Decoder()
+            self.lost = False
+        return True
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -64,4 +88,15 @@ class Channel:
 
     def close(self) -> None:
         self.lost = True
-        self._sock.close()
+        self._close_socket()
+
+    def _close_socket(self) -> None:
+        """User code may have closed it before us, and have a file of its own at that number."""
+        try:
+            ours = os.fstat(self._sock.fileno()).st_ino == self._inode
+        except OSError:
+            ours = False
+        if ours:
+            self._sock.close()
+        else:
+            self._sock.detach()

@@ -3,6 +3,9 @@
 It reads orders and wishes, sends the latest progress at most ten times a second, and syncs the
 slot one second after a record that was not synced (so a power cut costs at most that second).
 The main thread hands things over under one condition variable and wakes the thread by an eventfd.
+
+When the master is lost while a task runs, the thread looks for the next one and says again who
+this is, what runs, and what the lost one may not have heard; a worker without a task just goes.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from taskd.protocol import worker as protocol
 from taskd.slot.writer import SlotFull, SlotWriter
 from taskd.worker.channel import Channel
 from taskd.worker.keeper import Wish
+from taskd.worker.search import Search
 
 PROGRESS_EVERY = 0.1
 """Seconds between two progress messages."""
@@ -57,9 +61,19 @@ class Questions(NamedTuple):
 class Control:
     """Shared between the main thread and the control thread; every field under ``_state``."""
 
-    def __init__(self, channel: Channel, slot: SlotWriter) -> None:
+    def __init__(
+        self, channel: Channel, slot: SlotWriter, address: str = "", orphan_grace: float = 600.0
+    ) -> None:
+        """``address``: of worker.sock. ``orphan_grace``: seconds that a task goes on without a
+        master before it is asked to leave."""
         self._channel = channel
         self._slot = slot
+        self._search = Search(address)
+        self._grace = orphan_grace
+        self._hello: dict[str, Any] = {}
+        self._is_busy = False  # an attempt is in the main thread's hands, up to its noted end
+        self._end: dict[str, Any] | None = None  # said, and not noted yet
+        self._waiting: dict[str, Any] | None = None  # likewise, while it cannot save
         self._state = threading.Condition()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._order: Order | Questions | None = None
@@ -74,18 +88,17 @@ class Control:
     # ── the main thread ──────────────────────────────────────────────────────────────────────
 
     def greet(self, worker: bytes, who: Identity, slot: str) -> None:
-        self._channel.send(
-            {
-                "type": "hello",
-                "role": "worker",
-                "version": protocol.VERSION,
-                "id": worker,
-                "pid": who.pid,
-                "start": who.start,
-                "slot": slot,
-                "busy": None,
-            }
-        )
+        self._hello = {
+            "type": "hello",
+            "role": "worker",
+            "version": protocol.VERSION,
+            "id": worker,
+            "pid": who.pid,
+            "start": who.start,
+            "slot": slot,
+            "busy": None,
+        }
+        self._channel.send(self._hello)
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="taskd-control", daemon=True).start()
@@ -95,6 +108,8 @@ class Control:
             self._current = None
             self._wish = None
             self._noted = False
+            self._is_busy = False
+            self._end = self._waiting = None
         self._channel.send({"type": "idle", "reusable": reusable})
 
     def next_order(self) -> Order | Questions | None:
@@ -106,17 +121,22 @@ class Control:
                 return None
             if isinstance(order, Order):
                 self._current = (order.task, order.attempt)
+                self._is_busy = True
             return order
 
     def ended(self, order: Order, offset: int) -> None:
         """END stands in the slot at ``offset``; the last progress goes before it."""
-        with self._state:
+        with self._state:  # not while the thread introduces us to another master
             report, self._progress = self._progress, None
-        if report is not None:
-            self._channel.send({"type": "progress", **report})
-        self._channel.send(
-            {"type": "ended", "task": order.task, "attempt": order.attempt, "offset": offset}
-        )
+            self._end = {
+                "type": "ended",
+                "task": order.task,
+                "attempt": order.attempt,
+                "offset": offset,
+            }
+            if report is not None:
+                self._channel.send({"type": "progress", **report})
+            self._channel.send(self._end)
 
     def planned(self, answer: dict[str, Any]) -> None:
         """Answer what a plan asked."""
@@ -161,9 +181,10 @@ class Control:
             self._poke()
 
     def say_waiting(self, task: int, attempt: int, message: str) -> None:
-        self._channel.send(
-            {"type": "waiting", "task": task, "attempt": attempt, "message": message}
-        )
+        said = {"type": "waiting", "task": task, "attempt": attempt, "message": message}
+        with self._state:
+            self._waiting = said if message else None
+        self._channel.send(said)
 
     def insist(self, save: Callable[[], T]) -> T:
         """Save, however long the disk is full: an attempt's end is not given up."""
@@ -191,7 +212,9 @@ class Control:
         master: the task goes on, and nobody waits for an answer that cannot come."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            self._speak()
+            while True:
+                self._speak()
+                self._find_another()
         finally:
             self._channel.lost = True
             self.wake()
@@ -208,16 +231,40 @@ class Control:
                 self._hear()
             self._sync_if_due()
             self._report_if_due()
-        self._alone(poll)
 
-    def _alone(self, poll: select.poll) -> None:
-        """The master is lost: whoever waits for it must know; syncing goes on."""
+    def _find_another(self) -> None:
+        """The master is lost: whoever waits for it must know; syncing goes on until another one
+        has us, or this process ends."""
         self.wake()
-        poll.unregister(self._channel)
-        while True:
-            if poll.poll(self._timeout()):
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        search = self._search
+        search.lost()
+        while self._channel.lost:
+            due = [self._timeout(), search.due_in() * 1000 if self._is_busy else None]
+            if poll.poll(min((ms for ms in due if ms is not None), default=None)):
                 os.eventfd_read(self._wake)
             self._sync_if_due()
+            if self._is_busy and search.due_in() <= 0:
+                self._introduce_again()
+                self._leave_if_alone_too_long()
+
+    def _introduce_again(self) -> None:
+        """In one go, as far as the main thread can see: an end is told once on each connection."""
+        with self._state:
+            if self._is_busy and self._current and self._search.try_now(self._channel):
+                self._channel.send(self._hello | {"busy": list(self._current)})
+                for said in (self._waiting, self._end):
+                    if said is not None:
+                        self._channel.send(said)
+
+    def _leave_if_alone_too_long(self) -> None:
+        if not self._channel.lost or self._search.lasted < self._grace:
+            return
+        with self._state:
+            if self._wish is None:
+                self._wish = Wish("leave", f"no master for {self._grace:.0f} s")
+                self._state.notify_all()
 
     def _hear(self) -> None:
         for message in self._channel.receive():

@@ -4,8 +4,9 @@ A worker of a revision that is to be deployed may get a plan's questions in plac
 
 Runs in a child of the zygote. Its slot is there before it is announced idle; an attempt's END
 stands in the slot before the master hears of it (and is synced where the master does not); the
-slot is reset only once the master has noted that end. A worker whose master is lost finishes its
-task, leaves END in its slot and exits; a task that it had not begun it drops.
+slot is reset only once the master has noted that end. A worker whose master is lost goes on with
+its task and looks for the next master; if it finishes before there is one it leaves END in its slot
+and exits. A task that it had not begun it drops.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from taskd.errors import ProtocolError
-from taskd.posix import process, tree
+from taskd.posix import mark, process, tree
 from taskd.protocol import data
 from taskd.protocol.boot import Boot
 from taskd.protocol.saved import Kind, Outcome, Saved
@@ -38,8 +39,9 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
     """Be that worker until retired or the master is lost; ends the process."""
     _fresh_start()
     who = process.identity()
+    tag = mark.wear(worker)
     try:
-        slot = SlotWriter.create(boot.slots, worker, who, boot.revision)
+        slot = SlotWriter.create(boot.slots, worker, who, boot.revision, boot.id, tag)
     except (SlotFull, OSError) as error:
         _give_up(boot, worker, f"cannot make its slot: {error}")
     try:
@@ -48,7 +50,7 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
         slot.remove()  # the master went away between the fork and now: nobody knows us
         os._exit(0)
     try:
-        control = Control(channel, slot)
+        control = Control(channel, slot, boot.socket, boot.orphan_grace)
         control.greet(worker, who, slot.name)
         control.start()
         limit = LogLimit()

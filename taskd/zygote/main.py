@@ -5,7 +5,8 @@ that a master that is replaced, or dies, misses none. It has no threads and one 
 
 Invariants: a worker's exit is told only once its whole tree is gone (``Nursery``); the heap is
 frozen before the first fork; nothing of the master's life is assumed: when the master is lost the
-zygote stays until its last worker has ended.
+zygote keeps its workers and looks for the next one, which learns from it (and from the record that
+it has left on disk, see ``revision.record``) who lives, and each exit that nobody has noted.
 """
 
 from __future__ import annotations
@@ -23,11 +24,16 @@ import taskd
 from taskd.posix import process, spawn
 from taskd.protocol import boot
 from taskd.protocol import worker as protocol
-from taskd.revision import release
+from taskd.revision import record, release
 from taskd.worker import output
 from taskd.worker.channel import Channel
+from taskd.worker.search import Search
 from taskd.zygote import app
-from taskd.zygote.nursery import Nursery
+from taskd.zygote.nursery import Death, Nursery
+
+IDLE_GRACE = 30.0
+"""Seconds that a zygote without workers waits for the next master: importing the app anew is all
+that would be lost."""
 
 
 def main() -> NoReturn:
@@ -84,22 +90,31 @@ class Zygote:
         self._channel = channel
         self._forks = True
         self._retiring = False
-        me = process.identity()
-        channel.send(
+        self._search = Search(config.socket)
+        self._is_searching = False
+        self._record = -1
+        self._is_kept = False
+        self._me = process.identity()
+        self._greet([])
+
+    def _greet(self, workers: list[list[object]]) -> None:
+        self._channel.send(
             {
                 "type": "hello",
                 "role": "zygote",
                 "version": protocol.VERSION,
-                "id": config.id,
-                "pid": me.pid,
-                "start": me.start,
+                "id": self._config.id,
+                "pid": self._me.pid,
+                "start": self._me.start,
+                "workers": workers,
             }
         )
 
     def prove(self) -> None:
         """Say what the release is, import it, and send its manifest; exits if it is broken."""
         process.become_subreaper()
-        self._channel.send({"type": "identity", "hash": release.fingerprint(self._config.release)})
+        fingerprint = release.fingerprint(self._config.release)
+        self._channel.send({"type": "identity", "hash": fingerprint})
         broken = _load(self._config)
         if broken is not None:
             self._channel.send(
@@ -109,6 +124,7 @@ class Zygote:
         self._nursery = Nursery()  # knows from here on which children are the app's own
         self._forks, warnings = app.may_fork(self._config.fork)
         _import_what_workers_need()
+        self._fingerprint = fingerprint
         gc.collect()
         gc.freeze()  # the collector never writes to these pages again: they stay shared
         self._channel.send(
@@ -122,6 +138,32 @@ class Zygote:
             }
         )
 
+    def _keep_record(self) -> None:
+        """The revision serves: leave what the next master needs to adopt us. On a full disk it is
+        tried again with the next fork; a master that dies before that finds our workers alone."""
+        config = self._config
+        if not config.records or not self._is_kept or self._record >= 0:
+            return
+        mine = record.Record(
+            id=config.id,
+            pid=self._me.pid,
+            start=self._me.start,
+            boot=self._me.boot,
+            release=config.release,
+            number=config.number,
+            app=config.app or {},
+            version=protocol.VERSION,
+            fingerprint=self._fingerprint,
+            taskd=taskd.__version__,
+            python=sys.executable,
+            forks=self._forks,
+            tasks=app.manifest(),
+        )
+        try:
+            self._record = record.write(config.records, mine)
+        except OSError as error:
+            print(f"taskd zygote: no record in {config.records}: {error.strerror}", file=sys.stderr)
+
     def serve(self) -> None:
         """Until retired or orphaned, with no worker left and every exit told."""
         awake, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -133,26 +175,55 @@ class Zygote:
         poll.register(self._channel, select.POLLIN)
         self._tell_deaths()  # some may have come before the signal was caught
         while not self._is_done():
-            for fd, _ in poll.poll():
+            for fd, _ in poll.poll(self._timeout()):
                 if fd == awake:
                     _drain(awake)
                 else:
                     self._hear()
             if self._channel.lost:
-                with contextlib.suppress(KeyError):
-                    poll.unregister(self._channel)
+                self._look_for_master(poll)
             self._tell_deaths()
 
     def _is_done(self) -> bool:
-        if self._channel.lost:
-            return not self._nursery.alive
-        return self._retiring and self._nursery.is_empty
+        if self._nursery.alive:
+            return False
+        if not self._is_searching:
+            return self._retiring and self._nursery.is_empty
+        if not self._is_kept:
+            return True  # no next master knows of us
+        grace = self._config.orphan_grace
+        if self._nursery.is_empty:
+            grace = 0.0 if self._retiring else min(grace, IDLE_GRACE)
+        return self._search.lasted >= grace
+
+    def _timeout(self) -> float | None:
+        """Milliseconds until the next try to reach a master, while there is none."""
+        return self._search.due_in() * 1000 if self._is_searching else None
+
+    def _look_for_master(self, poll: select.poll) -> None:
+        if not self._is_searching:
+            self._is_searching = True
+            self._search.lost()
+            with contextlib.suppress(KeyError, ValueError):  # the app may have closed it
+                poll.unregister(self._channel)
+            return  # perhaps that was all that kept us
+        if self._search.due_in() > 0 or not self._search.try_now(self._channel):
+            return
+        self._is_searching = False
+        self._retiring = False  # that was the wish of the one before
+        poll.register(self._channel, select.POLLIN)
+        self._greet(self._nursery.known())
+        self._tell(self._nursery.told())
 
     def _hear(self) -> None:
         for message in self._channel.receive():
             match message.get("type"):
                 case "fork":
+                    self._keep_record()
                     self._fork(message["worker"])
+                case "keep":
+                    self._is_kept = True
+                    self._keep_record()
                 case "noted":
                     self._nursery.forget(message["worker"])
                 case "ping":
@@ -173,7 +244,10 @@ class Zygote:
         self._channel.send({"type": "identity", "hash": found})
 
     def _tell_deaths(self) -> None:
-        for death in self._nursery.bury():
+        self._tell(self._nursery.bury())
+
+    def _tell(self, deaths: list[Death]) -> None:
+        for death in deaths:
             self._channel.send(
                 {
                     "type": "exited",
@@ -207,8 +281,9 @@ class Zygote:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._channel.close()
-            for fd in self._pipe:
-                os.close(fd)
+            for fd in (*self._pipe, self._record):
+                if fd >= 0:
+                    os.close(fd)
             os.setsid()
             from taskd.worker.process import run_worker
 

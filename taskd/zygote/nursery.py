@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from taskd.posix import tree
+from taskd.posix import process, tree
 
 
 class Death(NamedTuple):
@@ -42,6 +42,16 @@ class Nursery:
 
     def add(self, worker: bytes, pid: int) -> None:
         self._alive[pid] = worker
+
+    def known(self) -> list[list[object]]:
+        """Every worker that a master must count with: its id, pid and start time (0: dead)."""
+        alive = [[worker, pid, process.start_time(pid) or 0] for pid, worker in self._alive.items()]
+        dead = [*self._dying, *self._told.values()]
+        return [*alive, *([death.worker, death.pid, 0] for death in dead)]
+
+    def told(self) -> list[Death]:
+        """Deaths that no master has noted: each new one is told again."""
+        return list(self._told.values())
 
     def forget(self, worker: bytes) -> None:
         """The master has noted that exit."""

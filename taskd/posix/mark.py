@@ -1,0 +1,63 @@
+"""A mark that every process inherits from its worker, over fork, exec and setsid alike.
+
+What is left of a dead worker is found by parentage while its zygote or the master lives. When all
+three were killed at once, the leftovers are orphans of the whole machine: another parent, perhaps a
+session of their own, nothing that says where they came from. A resource limit stays: RLIMIT_LOCKS
+has had no effect since Linux 2.4.25, may be lowered by anyone and never raised again, and
+/proc/PID/limits shows it. The worker sets it to a random number at its start.
+
+Source: getrlimit(2), proc(5). A task that lowers it itself escapes; nothing else does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+
+from taskd.posix import process
+
+_RLIMIT_LOCKS = 10
+_TITLE = "Max file locks"
+_HIGHEST = 1 << 62
+
+
+def wear(worker: bytes) -> int:
+    """Mark this process and all that come from it; returns the mark, 0 if that was not possible.
+
+    ``worker``: random bytes. Below a limit that is set already (a daemon within a task of another)
+    the mark is a random part of it.
+    """
+    _, highest = resource.getrlimit(_RLIMIT_LOCKS)
+    limit = _HIGHEST if highest in (resource.RLIM_INFINITY, -1) else min(highest, _HIGHEST)
+    if limit < 1 << 20:
+        return 0  # too few numbers to tell anything apart
+    mark = limit // 2 + int.from_bytes(worker[:8], "big") % (limit // 2)
+    resource.setrlimit(_RLIMIT_LOCKS, (mark, mark))
+    return mark
+
+
+def kill_wearers(mark: int) -> bool:
+    """SIGKILL to every process that wears ``mark``. True if there was any that still lives."""
+    if not mark:
+        return False
+    found = False
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid() and _worn(name) == mark:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if not process.is_zombie(int(name)):
+                    os.kill(int(name), signal.SIGKILL)
+                    found = True
+    return found
+
+
+def _worn(pid: str) -> int | None:
+    """The hard limit of that process; None: it is gone, not ours to see, or wears none."""
+    try:
+        with open(f"/proc/{pid}/limits", encoding="ascii") as file:
+            line = next((line for line in file if line.startswith(_TITLE)), "")
+    except OSError:
+        return None
+    words = line.removeprefix(_TITLE).split()
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else None

@@ -1,0 +1,110 @@
+"""What a zygote leaves on disk about itself, so that a master that never met it can adopt it.
+
+One file ``ID.zygote`` in a directory of its own: one CBOR map, written by the zygote once its
+revision serves, under a temporary name, locked (as a slot is, for the zygote's whole life), synced
+and renamed into place. The master reads it, and removes it once the revision needs it no more.
+Unknown fields are ignored. A zygote is gone when its lock is free *and* its process is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any, NamedTuple
+
+import cbor2
+
+from taskd.errors import Error
+from taskd.posix import files, locks, process
+from taskd.posix.process import Identity
+
+FORMAT = 1
+SUFFIX = ".zygote"
+
+_MOST = 32 * 1024 * 1024
+"""Bytes that a record is believed to have; a manifest of ten thousand tasks has a tenth of it."""
+
+
+class RecordError(Error):
+    """The file cannot be read as a zygote's record."""
+
+    code = "zygote-record"
+
+
+class Record(NamedTuple):
+    """``id``: the zygote's random id. ``release``: its real path; ``number``: the revision's, as
+    the master that started it counted. ``app``: the configuration it was started with, as a map.
+    ``version``: of the worker protocol. ``python``: its interpreter's path. ``forks``, ``tasks``,
+    ``taskd``: as in the manifest.
+    """
+
+    id: bytes
+    pid: int
+    start: int
+    boot: str
+    release: str
+    number: int
+    app: dict[str, Any]
+    fingerprint: str
+    version: int
+    taskd: str
+    python: str
+    forks: bool
+    tasks: dict[str, Any]
+
+    @property
+    def owner(self) -> Identity:
+        return Identity(self.pid, self.start, self.boot)
+
+
+def file_name(zygote: bytes) -> str:
+    return zygote.hex() + SUFFIX
+
+
+def write(directory: str, record: Record) -> int:
+    """Put the record in place. Returns its descriptor, to be kept open for as long as the process
+    lives: it carries the lock. Raises OSError."""
+    path = os.path.join(directory, file_name(record.id))
+    temporary = path + ".new"
+    os.makedirs(directory, 0o700, exist_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(temporary, flags, 0o600)
+    try:
+        locks.take(fd)
+        rest = memoryview(cbor2.dumps({"format": FORMAT} | record._asdict()))
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+        os.fsync(fd)
+        os.rename(temporary, path)
+        files.sync_directory(directory)
+    except BaseException:
+        for name in (temporary, path):
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+        os.close(fd)
+        raise
+    return fd
+
+
+def read(path: str) -> tuple[Record, bool]:
+    """The record, and whether its zygote is alive. Raises RecordError, OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    with os.fdopen(fd, "rb") as file:
+        record = _decode(file.read(_MOST), path)
+        alive = locks.holder(fd) is not None or not process.is_gone(record.owner)
+    return record, alive
+
+
+def _decode(raw: bytes, path: str) -> Record:
+    try:
+        fields = cbor2.loads(raw, max_depth=64)
+        found = Record(**{name: fields[name] for name in Record._fields})
+    except (cbor2.CBORDecodeError, ValueError, TypeError, KeyError) as error:
+        raise RecordError(f"{path} is not a zygote's record: {error}") from error
+    return found
+
+
+def remove(directory: str, zygote: bytes) -> None:
+    """Nobody needs it any more."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(directory, file_name(zygote)))

@@ -1,0 +1,57 @@
+"""The search for the next master: a worker or zygote whose master is lost tries to reach another.
+
+Runs in workers (control thread) and zygotes. Each try is a plain connect to worker.sock, soon at
+first, since a service manager starts a new master at once, then once a second.
+"""
+
+from __future__ import annotations
+
+import time
+
+from taskd.worker.channel import Channel
+
+SOONEST = 0.02
+LATEST = 1.0
+"""Seconds between two tries: the first pause, and the longest."""
+
+LASTING = 3.0
+"""Seconds after which a connection counts as one with a master that has us."""
+
+_GROWTH = 1.5
+
+
+class Search:
+    """One process's search; ``lost`` begins it. A master that turns us away at once has not ended
+    it: the pauses go on growing, and the time without a master is counted on."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._pause = SOONEST
+        self._since = self._next = time.monotonic()
+        self._found = -LASTING
+
+    def lost(self) -> None:
+        """The connection that there was has ended."""
+        now = time.monotonic()
+        if now - self._found >= LASTING:
+            self._pause = SOONEST
+            self._since = self._next = now
+
+    @property
+    def lasted(self) -> float:
+        """Seconds since the master was lost."""
+        return time.monotonic() - self._since
+
+    def due_in(self) -> float:
+        """Seconds until the next try."""
+        return max(0.0, self._next - time.monotonic())
+
+    def try_now(self, channel: Channel) -> bool:
+        """Whether ``channel`` leads to a master again."""
+        now = time.monotonic()
+        self._next = now + self._pause
+        self._pause = min(LATEST, self._pause * _GROWTH)
+        if not channel.reopen(self._path):
+            return False
+        self._found = now
+        return True
