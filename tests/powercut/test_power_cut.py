@@ -27,7 +27,7 @@ from runs import Run
 
 from taskd.slot.layout import BLOCK
 
-CUTS = os.environ.get("TASKD_POWER_CUTS", "700")
+CUTS = os.environ.get("TASKD_POWER_CUTS", "1000")
 SEED = int(os.environ.get("TASKD_POWER_CUT_SEED", "1"))
 
 SHOWN = 20

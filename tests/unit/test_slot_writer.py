@@ -216,24 +216,6 @@ def test_a_snapshot_without_room_changes_nothing_and_is_not_asked_for_at_once(
     in_child(limited)
 
 
-def test_a_million_cursors_stay_within_a_few_megabytes(tmp_path: Path) -> None:
-    """200,000 of them write 10 MB; what they occupy is bounded by the snapshots, not by them."""
-    most = 0
-    with new_slot(str(tmp_path)) as slot:
-        slot.append(Kind.BEGIN, BEGIN)
-        for number in range(200_000):
-            slot.append(Kind.LOOP, {"path": "rows", "mark": [number.to_bytes(8, "big"), number]})
-            if slot.wants_snapshot:
-                most = max(most, blocks_of(slot))
-                slot.snapshot(number.to_bytes(8, "big") * 40)
-        assert size_of(slot) > 7_000_000
-        assert most < 2 * writer.SNAPSHOT_AFTER
-        content = reader.read(slot.fd)
-        assert content.saves == 200_000
-        assert content.records[-1].fields["mark"][1] == 199_999
-        assert len(content.records) < 100_000
-
-
 def test_a_large_state_is_not_written_again_and_again(tmp_path: Path) -> None:
     state = b"s" * 2_000_000
     with new_slot(str(tmp_path)) as slot:
