@@ -140,14 +140,18 @@ class Bounds:
 
     # ── memory ───────────────────────────────────────────────────────────────────────────────
 
-    def weigh(self, client: Client) -> None:
-        """What waits for that peer has changed; ends whoever holds most, if all is too much."""
+    def weigh(self, client: Client, at_once: bool = False) -> None:
+        """What waits for that peer has changed; ends whoever holds most, if all is too much.
+
+        ``at_once``: nobody is in the middle of a send to anyone. A thousand peers may be read or
+        answered in one round of the loop, so that the end of the round would be too late.
+        """
         if client not in self._held:
             return
         self._held_in_all += (now := client.held) - self._held[client]
         self._held[client] = now
         if self._held_in_all > HELD_IN_ALL:
-            self._loop.soon(self._shed)  # not from inside a send: the caller still uses it
+            self._shed() if at_once else self._loop.soon(self._shed)
 
     def _shed(self) -> None:
         self._held = {client: client.held for client in self._held}  # what was read since counts

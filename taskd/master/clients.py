@@ -126,7 +126,7 @@ class Client:
         self.wire.pause(self.is_paused)
         owes = not self.is_paused and (self.side.is_new or self.side.unread > 0)
         self._clients.bounds.owes(self, owes, moved)
-        self._clients.bounds.weigh(self)
+        self._clients.bounds.weigh(self, at_once=True)
 
     def _next_turn(self) -> None:
         """The others had theirs."""

@@ -73,15 +73,28 @@ def _remove(path: str) -> None:
 
 
 def connect(path: str, timeout: float | None = None) -> socket.socket:
-    """A connection to the socket at ``path``; ``timeout`` in seconds stays set. Raises OSError."""
+    """A connection to the socket at ``path``; ``timeout`` in seconds stays set. Raises OSError.
+
+    While too many others wait to be let in, it waits as well: a socket with a timeout of Python's
+    own would not, since that makes it non-blocking for the kernel.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.settimeout(timeout)
+        _set_patience(sock, timeout or 0)
         _reach(path, sock.connect)
+        _set_patience(sock, 0)
+        sock.settimeout(timeout)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _set_patience(sock: socket.socket, seconds: float) -> None:
+    """How long a blocking connect and send may wait (SO_SNDTIMEO, socket(7)); 0: for ever."""
+    whole = int(seconds)
+    value = struct.pack("@ll", whole, int((seconds - whole) * 1_000_000))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
 
 
 def peer(sock: socket.socket) -> Peer:

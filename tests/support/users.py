@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pickle
+import signal
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -53,3 +54,49 @@ def as_user(uid: int, groups: list[int], act: Callable[[], Any]) -> Any:
     if good:
         return value
     raise value
+
+
+class Beside:
+    """``act`` in a process of that user, beside the test, until the test leaves the block.
+
+    ``act`` gets a function that tells the test something: a text that ``told`` then has. Its end
+    before that of the block is the test's failure, since it may have done nothing.
+    """
+
+    def __init__(self, uid: int, groups: list[int], act: Callable[[Callable[[str], None]], Any]):
+        self._read, write = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            status = 1
+            try:
+                os.close(self._read)
+                os.setgroups(groups)
+                os.setgid(uid)
+                os.setuid(uid)
+                act(lambda text: (os.write(write, f"{text}\n".encode()), None)[1])
+                status = 0
+            except BaseException:
+                os.write(write, traceback.format_exc().encode())
+            os._exit(status)
+        os.close(write)
+        os.set_blocking(self._read, False)
+        self._heard = b""
+
+    @property
+    def told(self) -> list[str]:
+        try:
+            while piece := os.read(self._read, 65536):
+                self._heard += piece
+        except BlockingIOError:
+            pass
+        return self._heard.decode().splitlines()
+
+    def __enter__(self) -> Beside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+        _, status = os.waitpid(self._pid, 0)
+        told = self.told
+        os.close(self._read)
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, told

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,3 +167,24 @@ def test_groups_of_what_is_no_unix_socket_are_an_error() -> None:
     with socket.socket(socket.AF_INET) as sock, pytest.raises(OSError) as error:
         sockets.peer_groups(sock)
     assert error.value.errno in (errno.ENOPROTOOPT, errno.ENODATA)
+
+
+def test_a_connection_waits_while_too_many_others_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "_BACKLOG", 0)
+    path = str(tmp_path / "s")
+    with sockets.listen(path) as listener, sockets.connect(path):
+        with pytest.raises(BlockingIOError):
+            sockets.connect(path, timeout=0.01)
+        made: list[socket.socket] = []
+        waiting = threading.Thread(target=lambda: made.append(sockets.connect(path, timeout=30)))
+        waiting.start()
+        accepted = []
+        while waiting.is_alive():
+            with contextlib.suppress(BlockingIOError):
+                accepted.append(listener.accept()[0])
+            waiting.join(0.01)
+        assert made[0].gettimeout() == 30
+        for each in (*made, *accepted):
+            each.close()
