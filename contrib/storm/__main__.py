@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from contrib.storm import options, report, storm
@@ -9,6 +10,8 @@ from contrib.storm import options, report, storm
 
 def main() -> int:
     given = options.parse()
+    for number in (signal.SIGTERM, signal.SIGINT):  # either ends it in order: nothing is left
+        signal.signal(number, lambda *_: sys.exit("ended by a signal"))
     print(f"seed {given.seed}", flush=True)
     outcome = storm.run(given)
     text = report.as_markdown(outcome)

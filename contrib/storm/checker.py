@@ -33,6 +33,7 @@ MOVES = {
 HELD_RIGHTLY = "at the same place"
 """What a hold says whose crash budget is spent: the only reason that the storm gives for one."""
 
+KILLED = 9
 COMMAND = "command"
 GUARD = "guard"
 
@@ -272,6 +273,17 @@ def who_is_cancelled_ends(facts: Facts) -> Problems:
             yield cancel.task, f"attempts {begun} began after it was cancelled"
 
 
+def the_daemon_dies_of_kills_alone(facts: Facts) -> Problems:
+    """It may give up a start while its disk is full; it is started again then."""
+    for life in facts.history.lives:
+        met_full_disk = any(
+            since < life.ended and life.began < until for since, until in facts.history.full
+        )
+        if life.status != -KILLED and not (life.status == 1 and met_full_disk):
+            lasted = life.ended - life.began
+            yield None, f"the daemon ended by itself with status {life.status} after {lasted:.1f} s"
+
+
 def no_bad_release_ran(facts: Facts) -> Problems:
     for line in facts.history.lines:
         if line.release.startswith("bad"):
@@ -299,6 +311,7 @@ RULES: tuple[Callable[[Facts], Problems], ...] = (
     results_are_right,
     ends_are_as_they_must_be,
     who_is_cancelled_ends,
+    the_daemon_dies_of_kills_alone,
     no_bad_release_ran,
     the_storm_found_nothing,
 )

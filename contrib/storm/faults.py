@@ -77,7 +77,6 @@ class Faults:
         """Wait for what goes on, and let go on what is stopped."""
         for thread in self._threads:
             thread.join()
-        self._disk.empty()
         for process in marked(self._place.marker):
             send(process, signal.SIGCONT)
 
@@ -181,9 +180,14 @@ class Faults:
     def _fill(self, action: Action) -> str:
         if not self._place.has_disk:
             return "left out: no file system of its own"
+        self._place.tell("disk.jsonl", at=time.monotonic(), full=True)
         self._disk.fill(int(action.dice[0] ** 3 * SURELY_FREE))
-        self._later(0.3 + action.dice[1] * LONGEST_FULL, self._disk.empty)
+        self._later(0.3 + action.dice[1] * LONGEST_FULL, self._empty)
         return "done"
+
+    def _empty(self) -> None:
+        self._disk.empty()
+        self._place.tell("disk.jsonl", at=time.monotonic(), full=False)
 
 
 def taskctl(place: Place, *words: str) -> tuple[int, str]:

@@ -53,10 +53,19 @@ class Followed(NamedTuple):
     events: list[Record]
 
 
+class Life(NamedTuple):
+    """One run of the daemon, on the monotonic clock, and its exit status; negative: a signal."""
+
+    began: float
+    ended: float
+    status: int
+
+
 class History(NamedTuple):
     """Everything. ``tasks`` and ``events``: as the daemon tells them after the storm. ``refused``:
     submissions that were, {tag, code, why}. ``held``: {task, why} as the operator found them.
-    ``findings``: what the storm itself found wrong, such as a daemon that did not stop."""
+    ``lives``: of the daemon, but for the last, which was stopped. ``full``: when the disk was, from
+    and to. ``findings``: what the storm itself found wrong, such as a daemon that did not stop."""
 
     calls: list[Call]
     refused: list[Record]
@@ -66,6 +75,8 @@ class History(NamedTuple):
     tasks: dict[int, Record]
     events: list[Record]
     followed: list[Followed]
+    lives: list[Life]
+    full: list[tuple[float, float]]
     findings: list[str]
 
 
@@ -82,6 +93,8 @@ def read(folder: str) -> History:
         tasks={task["id"]: task for task in tasks},
         events=_records(folder, "events.jsonl"),
         followed=_followed(_records(folder, "followed.jsonl")),
+        lives=_lives(_records(folder, "manager.jsonl")),
+        full=_full(_records(folder, "disk.jsonl")),
         findings=[record["finding"] for record in _records(folder, "findings.jsonl")],
     )
 
@@ -132,3 +145,22 @@ def _followed(records: list[Record]) -> list[Followed]:
         else:
             events[record["stream"]].append(record["event"])
     return [Followed(tasks[stream], events[stream]) for stream in tasks]
+
+
+def _lives(records: list[Record]) -> list[Life]:
+    """Starts and ends alternate; the last end is the stop."""
+    pairs = zip(records[::2], records[1::2], strict=False)
+    return [Life(start["at"], end["at"], end["status"]) for start, end in pairs][:-1]
+
+
+def _full(records: list[Record]) -> list[tuple[float, float]]:
+    """From each filling to the next emptying; one more filling in between changes nothing."""
+    found: list[tuple[float, float]] = []
+    since: float | None = None
+    for record in records:
+        if record["full"] and since is None:
+            since = record["at"]
+        elif not record["full"] and since is not None:
+            found.append((since, record["at"]))
+            since = None
+    return found

@@ -6,7 +6,7 @@ import zlib
 from typing import Any
 
 from contrib.storm.checker import check
-from contrib.storm.history import Call, Cancel, Followed, History, Line
+from contrib.storm.history import Call, Cancel, Followed, History, Life, Line
 
 PROGRAM: list[list[Any]] = [
     ["step", "first", 0.0, 0],
@@ -101,6 +101,8 @@ class Story:
         self.events: list[dict[str, Any]] = []
         self.states("queued", "running", "succeeded")
         self.followed: list[Followed] = []
+        self.lives = [Life(10.0, 20.0, -9)]
+        self.full: list[tuple[float, float]] = []
         self.findings: list[str] = []
 
     def call(self, task: int | None) -> Call:
@@ -136,6 +138,8 @@ class Story:
                 {task["id"]: task for task in self.tasks},
                 self.events,
                 self.followed,
+                self.lives,
+                self.full,
                 self.findings,
             )
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from made_up import RIGHT, Effects, Story
 
-from contrib.storm.history import Call, Cancel, Followed
+from contrib.storm.history import Call, Cancel, Followed, Life
 
 AGAIN = ("queued", "running", "queued", "running", "succeeded")
 DIED = "died 3 times at the same place; the last time its process was killed by SIGKILL"
@@ -317,6 +317,15 @@ def spoil_begun_again(made: Story) -> None:
     made.effects.begin()
 
 
+def spoil_life(made: Story) -> None:
+    made.lives.append(Life(20.0, 21.0, 1))
+
+
+def spoil_crash(made: Story) -> None:
+    made.lives.append(Life(20.0, 21.0, -11))
+    made.full = [(0.0, 30.0)]
+
+
 def spoil_release(made: Story) -> None:
     made.effects.lines[2] = made.effects.lines[2]._replace(release="bad-tasks")
 
@@ -354,6 +363,8 @@ SPOILT = {
     spoil_doom: "ends are as they must be",
     spoil_cancelled: "who is cancelled ends",
     spoil_begun_again: "who is cancelled ends",
+    spoil_life: "the daemon dies of kills alone",
+    spoil_crash: "the daemon dies of kills alone",
     spoil_release: "no bad release ran",
     spoil_stop: "the storm found nothing",
 }
@@ -384,4 +395,11 @@ def test_another_task_for_a_key_whose_task_had_ended_is_right() -> None:
     made.key = "key"
     made.calls = [made.call(1), made.call(2)]
     spoil_doubled(made)
+    assert made.violations() == []
+
+
+def test_a_start_that_failed_on_a_full_disk_is_right() -> None:
+    made = Story()
+    made.lives.append(Life(20.0, 21.0, 1))
+    made.full = [(5.0, 20.5)]
     assert made.violations() == []
