@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 
 from contrib.storm import options, report, storm
@@ -10,8 +9,7 @@ from contrib.storm import options, report, storm
 
 def main() -> int:
     given = options.parse()
-    for number in (signal.SIGTERM, signal.SIGINT):  # either ends it in order: nothing is left
-        signal.signal(number, lambda *_: sys.exit("ended by a signal"))
+    storm.end_in_order()
     print(f"seed {given.seed}", flush=True)
     outcome = storm.run(given)
     text = report.as_markdown(outcome)

@@ -6,7 +6,6 @@ the next action falls into it. ``done`` counts what was done and what came of it
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from typing import TypeVar
 import taskd
 from contrib.storm.clients import Clients
 from contrib.storm.disk import Disk
+from contrib.storm.manager import last_started
 from contrib.storm.place import BAD, GOOD, Place, plain_environment
 from contrib.storm.plan import Action
 from contrib.storm.processes import Family, Process, marked, send
@@ -88,23 +88,16 @@ class Faults:
     # ── processes ────────────────────────────────────────────────────────────────────────────
 
     def _keepers(self) -> list[Process]:
-        return self._family.look(self.master())[0]
+        return self._family.look(last_started(self._place))[0]
 
     def _workers(self) -> list[Process]:
         """The busy ones, if there are any; else all."""
-        workers = self._family.look(self.master())[1]
+        workers = self._family.look(last_started(self._place))[1]
         busy = _pids_in(self._place.seen("effects"))
         return [worker for worker in workers if worker.pid in busy] or workers
 
-    def master(self) -> int | None:
-        """The pid of the daemon that was started last, if it has not ended."""
-        with open(self._place.seen("manager.jsonl"), "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 1000))
-            last: dict[str, int] = json.loads(file.read().splitlines()[-1])
-        return last.get("started")
-
     def _signal_master(self, number: int) -> bool:
-        master = self.master()
+        master = last_started(self._place)
         found = [process for process in marked(self._place.marker) if process.pid == master]
         return bool(found) and send(found[0], number)
 

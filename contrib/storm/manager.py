@@ -8,6 +8,7 @@ and end with its exit status. Each start and end is a record in ``seen/manager.j
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -17,6 +18,14 @@ from types import FrameType
 from contrib.storm.place import Place, load
 
 PR_SET_CHILD_SUBREAPER = 36
+
+
+def last_started(place: Place) -> int | None:
+    """The pid of the daemon that was started last, if it has not ended."""
+    with open(place.seen("manager.jsonl"), "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 1000))
+        last: dict[str, int] = json.loads(file.read().splitlines()[-1])
+    return last.get("started")
 
 
 class Manager:

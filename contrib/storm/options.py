@@ -38,7 +38,7 @@ class Options(NamedTuple):
     state: str | None
     report: str | None
     rates: dict[str, float]
-    disk: int = 192 << 20
+    disk: int
     """Bytes of the file system of state and logs."""
 
 
@@ -66,9 +66,11 @@ def parse(words: list[str] | None = None) -> Options:
         if kind not in RATES or not rate.replace(".", "", 1).isdigit():
             parser.error(f"--rate {word}: expected one of {', '.join(RATES)} = a number")
         rates[kind] = float(rate)
+    disk = disk_for(given.minutes, rates["submission"])
     seed = given.seed or f"{random.SystemRandom().randrange(2**32)}"
-    return Options(seed, given.minutes, given.state, given.report, rates, _disk(given.minutes))
+    return Options(seed, given.minutes, given.state, given.report, rates, disk)
 
 
-def _disk(minutes: float) -> int:
-    return int(96 + 8 * minutes) << 20
+def disk_for(minutes: float, submissions: float) -> int:
+    """Bytes that all that a storm leaves behind will not fill."""
+    return (96 << 20) + int(minutes * submissions * 40_000)

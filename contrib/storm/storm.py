@@ -11,8 +11,11 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import taskd
 from contrib.storm import clientprocess, history, plan, report
@@ -35,14 +38,25 @@ STOPS_WITHIN = 60.0
 SWEPT_WITHIN = 150.0
 A_DAY = 86400.0
 
+Beside = Callable[[Place], AbstractContextManager[object]]
 
-def run(options: Options) -> Outcome:
-    """Raise it and judge what came of it. Everything is gone afterwards, but for ``state``."""
+
+def end_in_order() -> None:
+    """Let SIGTERM and Ctrl-C end this program by an exception, so that nothing is left behind."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit("ended by a signal"))
+
+
+def run(options: Options, beside: Beside = nullcontext) -> Outcome:
+    """Raise it and judge what came of it. Everything is gone afterwards, but for ``state``.
+
+    ``beside``: a context for while it rages, made with the place.
+    """
     root = options.state or tempfile.mkdtemp(prefix="taskd-storm-")
     place = make(root, options.disk)
     kept = options.state is not None
     try:
-        outcome = _Storm(place, options).run()
+        outcome = _Storm(place, options).run(beside)
         kept = kept or bool(outcome.violations)
         return outcome
     finally:
@@ -64,7 +78,7 @@ class _Storm:
         self._began = time.monotonic()
         self._manager = clientprocess.spawn("manager", place.root)
 
-    def run(self) -> Outcome:
+    def run(self, beside: Beside) -> Outcome:
         print(f"plan {plan.digest(self._plan)}: {len(self._plan)} actions", flush=True)
         self._wait_until_it_serves()
         with taskd.Client(self._place.sockets) as client:
@@ -72,7 +86,7 @@ class _Storm:
         rate = self._options.rates["submission"]
         clients = Clients(self._place, self._options.seed, rate)
         try:
-            faults, retried = self._rage(clients, guard)
+            faults, retried = self._rage(clients, guard, beside)
         finally:
             clients.end()
         self._stop()
@@ -81,14 +95,12 @@ class _Storm:
         done = faults.done
         return Outcome(self._options, plan.digest(self._plan), done, figures, check(found))
 
-    def _rage(self, clients: Clients, guard: int) -> tuple[Faults, int]:
+    def _rage(self, clients: Clients, guard: int, beside: Beside) -> tuple[Faults, int]:
         faults = Faults(self._place, clients)
         operator = Operator(self._place, faults.operating)
         operator.start()
-        began = time.monotonic()
-        for action in self._plan:
-            time.sleep(max(0.0, began + action.at - time.monotonic()))
-            faults.perform(action)
+        with beside(self._place):
+            self._act(faults)
         faults.calm()
         clients.end_submitting()
         self._deploy_once_more()
@@ -100,6 +112,13 @@ class _Storm:
             client.cancel(guard)
         collect(self._place)
         return faults, operator.retried
+
+    def _act(self, faults: Faults) -> None:
+        began = time.monotonic()
+        for action in self._plan:
+            time.sleep(max(0.0, began + action.at - time.monotonic()))
+            faults.perform(action)
+        time.sleep(max(0.0, began + self._options.minutes * 60 - time.monotonic()))
 
     def _wait_until_it_serves(self) -> None:
         deadline = time.monotonic() + SERVES_WITHIN
