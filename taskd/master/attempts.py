@@ -276,12 +276,10 @@ class Attempts:
             if isinstance(outcome, StoreError):
                 self.try_later(running, again, outcome)
                 return
-            log.info(
-                operation.state.value,
-                task=running.task,
-                attempt=running.attempt,
-                **({"reason": operation.reason} if operation.reason else {}),
-            )
+            if outcome.result == Answer.RECORDED:
+                reason = {"reason": operation.reason} if operation.reason else {}
+                state = operation.state.value
+                log.info(state, task=running.task, attempt=running.attempt, **reason)
             self.release(running)
             if operation.state in SETTLED:
                 self._unfit.pop(running.task, None)

@@ -213,6 +213,7 @@ class Start:
         image.let_signals_through()  # whatever the caller had blocked
         worker_socket = master.listeners[WORKER]
         survivors.restore(master)
+        recovery.sweep(master)
         master.loop.watch(worker_socket.fileno(), 1, lambda _: master.doorway.accept(worker_socket))
         before = survivors.serving(master, self._chosen)
         if before is None:
@@ -255,7 +256,6 @@ class Start:
         master.revisions.confirm(outcome)
         if (cut_off := marker.read(master.places.state)) is not None:
             _tell_of_a_crash(master, outcome, cut_off, before)
-        recovery.sweep(master)
         master.serve()
         log.info("ready", revision=outcome.name, pid=os.getpid())
         notify.tell("READY=1", f"STATUS={master.status_line()}")

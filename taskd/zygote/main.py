@@ -31,7 +31,7 @@ from taskd.worker.search import Search
 from taskd.zygote import app
 from taskd.zygote.nursery import Death, Nursery
 
-IDLE_GRACE = 30.0
+IDLE_GRACE = 10.0
 """Seconds that a zygote without workers waits for the next master: importing the app anew is all
 that would be lost."""
 

@@ -58,6 +58,7 @@ class Daemon:
         self.sections: dict[str, dict[str, Any]] = {k: dict(v) for k, v in sections.items()}
         self.marker = f"TASKD_TEST_MARK={uuid.uuid4().hex}"
         self.process: subprocess.Popen[bytes] | None = None
+        self.extra: dict[str, str] = {}  # more of the environment that it is started with
         self.runtime = self.path("run")
         self._last_log = ""
         for folder in ("state", "run", "logs", "releases", "gates"):
@@ -116,6 +117,7 @@ class Daemon:
             "TASKD_TEST_EFFECTS": self.path("effects"),
             "TASKD_TEST_GATES": self.path("gates"),
             name: value,
+            **self.extra,
         }
 
     def command(self, *arguments: str) -> list[str]:

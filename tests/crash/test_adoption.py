@@ -1,0 +1,324 @@
+"""The next master takes over what the one before left alive, as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from support import processes
+from support.daemon import Daemon, repeated
+from support.waiting import eventually
+
+from taskd.client.blocking import TaskHandle
+
+APP = """
+import ctypes, os, signal, time
+from taskd import task
+from side import attempt, gate, is_open, mark, until_asked
+
+@task
+def count(ctx, n: int) -> list:
+    for i in ctx.each("items", range(n)):
+        mark(i)
+        if i == 1 and attempt() == 1:
+            gate("go")
+        ctx.state["seen"] = [*ctx.state.get("seen", []), i]
+    return ctx.state["seen"]
+
+@task
+def ends_badly(how: str) -> int:
+    mark("begin")
+    if attempt() == 1:
+        gate("go")
+        if how == "segfault":
+            ctypes.string_at(0)
+        os._exit(3)
+    return 7
+
+@task
+def leaves_a_child(ctx) -> str:
+    mark("begin")
+    if attempt() == 1:
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                for fd in range(3, 100):
+                    try:
+                        os.close(fd)
+                    except OSError:
+                        pass
+                mark("leftover")
+                time.sleep(3600)
+            os._exit(0)
+        time.sleep(3600)
+    return "done"
+
+@task
+def politely(ctx, n: int) -> int:
+    for i in ctx.each("items", range(n)):
+        mark(i)
+        if i == 0 and attempt() == 1:
+            gate("go")
+        if i == 1 and attempt() == 1:
+            until_asked(ctx)
+    return n
+
+@task(on_deploy="finish")
+def stubborn(n: int) -> int:
+    mark("begin")
+    gate("stay")
+    return n
+"""
+
+ONLY_OLD = """
+from taskd import task
+from side import attempt, gate, mark
+
+@task
+def of_old(ctx) -> str:
+    for i in ctx.each("items", range(3)):
+        mark(i)
+        if i == 1 and attempt() == 1:
+            gate("go")
+    return "old"
+"""
+
+
+@pytest.fixture
+def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
+    made = new_daemon(queues={"default": {"concurrency": 20}})
+    made.release("r1", APP)
+    made.release("r2", APP)
+    made.point("r1")
+    return made.start()
+
+
+def counting(daemon: Daemon, count: int = 1) -> list[TaskHandle]:
+    """That many tasks that hang in their second item."""
+    tasks = [daemon.client().submit("count", {"n": 4}) for _ in range(count)]
+    for task in tasks:
+        daemon.reached(task.id, "1")
+    return tasks
+
+
+def let_r2_serve(daemon: Daemon) -> None:
+    """Although it does not know a task that runs."""
+    daemon.point("r2")
+    with daemon.client() as client:
+        client.reload(allow_held=True)
+
+
+def reasons(task: TaskHandle) -> list[str]:
+    return [str(event["reason"]) for event in task.follow() if event["reason"]]
+
+
+@pytest.mark.parametrize(
+    ("how", "told"), [("segfault", "killed by SIGSEGV"), ("exit", "exit status 3")]
+)
+@pytest.mark.parametrize("when", ["while there is no master", "after the adoption"])
+def test_the_zygote_tells_the_next_master_how_its_workers_died(
+    daemon: Daemon, how: str, told: str, when: str
+) -> None:
+    task = daemon.client().submit("ends_badly", {"how": how})
+    pid = daemon.reached(task.id, "begin").pid
+    daemon.kill()
+    if when == "after the adoption":
+        daemon.start()
+    daemon.open_gate("go")
+    eventually(lambda: not processes.is_alive(pid), "the worker is dead")
+    if when != "after the adoption":
+        daemon.start()
+    assert task.result(30) == 7
+    assert any(told in reason for reason in reasons(task)), reasons(task)
+
+
+def test_a_worker_whose_zygote_died_as_well_is_adopted_and_its_death_is_said_to_be_unseen(
+    daemon: Daemon,
+) -> None:
+    first, second = counting(daemon, 2)
+    daemon.kill()
+    os.kill(daemon.zygotes()["r1"], signal.SIGKILL)
+    daemon.start()
+    eventually(lambda: daemon.log().count("adopted") == 2, "both are adopted")
+    os.kill(daemon.reached(first.id, "1").pid, signal.SIGKILL)
+    assert first.result(30) == [0, 1, 2, 3]
+    assert any("nobody saw how" in reason for reason in reasons(first))
+    daemon.open_gate("go")
+    assert second.result(30) == [0, 1, 2, 3]
+    assert daemon.items(second.id) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("zygote", ["lives", "dies before", "dies after"])
+def test_what_a_killed_task_left_is_gone_before_its_next_attempt_begins(
+    daemon: Daemon, zygote: str
+) -> None:
+    """A child of a session of its own, forked twice, orphan of everything."""
+    task = daemon.client().submit("leaves_a_child", {})
+    leftover = daemon.reached(task.id, "leftover").pid
+    worker = daemon.reached(task.id, "begin").pid
+    keeper = daemon.zygotes()["r1"]
+    daemon.kill()
+    if zygote == "dies before":
+        os.kill(keeper, signal.SIGKILL)
+        eventually(lambda: not processes.is_alive(keeper), "the zygote is dead")
+    os.kill(worker, signal.SIGKILL)
+    if zygote == "dies after":
+        os.kill(keeper, signal.SIGSTOP)  # it has no time to sweep
+        os.kill(keeper, signal.SIGKILL)
+    daemon.start()
+    assert task.result(30) == "done"
+    assert not processes.is_alive(leftover)
+
+
+def test_an_orphan_leaves_at_a_safe_point_when_no_master_comes(
+    new_daemon: Callable[..., Daemon],
+) -> None:
+    daemon = new_daemon(daemon={"orphan_grace": "1s"})
+    daemon.release("r1", APP)
+    daemon.point("r1")
+    daemon.start()
+    task = daemon.client().submit("politely", {"n": 4})
+    pid = daemon.reached(task.id, "0").pid
+    daemon.kill()
+    daemon.open_gate("go")
+    eventually(lambda: not processes.is_alive(pid), "it has left")
+    assert daemon.items(task.id) == ["0", "1"]
+    daemon.start()
+    assert task.result(30) == 4
+    assert repeated(daemon.effects()) == {}
+    assert any("no master for 1 s" in reason for reason in reasons(task))
+
+
+def test_a_cancel_that_was_acknowledged_is_honoured_by_the_next_master(daemon: Daemon) -> None:
+    daemon.open_gate("go")
+    task = daemon.client().submit("politely", {"n": 4})
+    pid = daemon.reached(task.id, "1").pid
+    os.kill(pid, signal.SIGSTOP)  # it cannot obey this master
+    task.cancel()
+    daemon.kill()
+    daemon.start()
+    os.kill(pid, signal.SIGCONT)
+    assert task.wait(30).state == "cancelled"
+    assert daemon.items(task.id) == ["0", "1"]
+
+
+def test_restarts_under_a_service_manager_keep_who_does_not_leave_in_time(
+    daemon: Daemon, new_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = new_daemon(daemon={"stop_timeout": "300ms"})
+    daemon.release("r1", APP)
+    daemon.point("r1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(daemon.path("notify"))
+        daemon.extra["NOTIFY_SOCKET"] = daemon.path("notify")
+        daemon.start()
+        stays = daemon.client().submit("stubborn", {"n": 5})
+        leaves = daemon.client().submit("politely", {"n": 4})
+        pid = daemon.reached(stays.id, "begin").pid
+        daemon.open_gate("go")
+        daemon.reached(leaves.id, "1")
+        assert daemon.stop() == 0
+        assert processes.is_alive(pid)
+        daemon.start()
+        assert stays.status().state == "running"
+        daemon.open_gate("stay")
+        assert stays.result(30) == 5
+        assert stays.status().attempt == 1
+        assert leaves.result(30) == 4
+        assert repeated(daemon.effects()) == {}
+        del daemon.extra["NOTIFY_SOCKET"]
+
+
+def test_an_old_revision_serves_its_tasks_on_after_a_crash(daemon: Daemon) -> None:
+    """Its zygote is there to fork for it, and its workers' true statuses come through."""
+    daemon.release("old", ONLY_OLD)
+    daemon.reload("old")
+    task = daemon.client().submit("of_old", {})
+    pid = daemon.reached(task.id, "1").pid
+    let_r2_serve(daemon)
+    zygote = daemon.zygotes()["old"]
+    daemon.kill()
+    daemon.start()
+    os.kill(pid, signal.SIGKILL)
+    assert task.result(30) == "old"
+    assert {effect.revision for effect in daemon.effects(task.id)} == {"old"}
+    eventually(lambda: not processes.is_alive(zygote), "then the old revision goes")
+    eventually(lambda: len(os.listdir(daemon.path("state", "zygotes"))) == 1, "with its record")
+
+
+def test_an_old_revision_that_something_waits_for_outlives_the_death_of_everything(
+    daemon: Daemon,
+) -> None:
+    daemon.release("old", ONLY_OLD)
+    daemon.reload("old")
+    task = daemon.client().submit("of_old", {})
+    daemon.reached(task.id, "1")
+    let_r2_serve(daemon)
+    daemon.kill_everything()
+    daemon.start()
+    assert task.result(30) == "old"
+    assert Counter(daemon.items(task.id)) == {"0": 1, "1": 2, "2": 1}
+
+
+def test_the_zygote_that_served_goes_on_serving_unless_its_release_or_settings_changed(
+    daemon: Daemon,
+) -> None:
+    first = daemon.zygotes()["r1"]
+    daemon.kill()
+    daemon.start()
+    assert daemon.log().count("zygote started") == 1
+    daemon.kill()
+    daemon.sections["app"] = {"tasks_per_worker": 1}
+    daemon.write_config()
+    daemon.start()
+    second = daemon.zygotes()["r1"]
+    assert second != first
+    eventually(lambda: not processes.is_alive(first), "nothing needs the first one")
+    daemon.kill()
+    with open(daemon.path("releases", "r1", "app.py"), "a", encoding="utf-8") as file:
+        file.write("\n@task\ndef new() -> int:\n    return 11\n")
+    daemon.start()
+    assert daemon.client().submit("new", {}).result(30) == 11
+    eventually(lambda: not processes.is_alive(second), "nothing needs the second one")
+
+
+def test_a_deploy_carries_on_with_adopted_zygotes_and_orphaned_workers(daemon: Daemon) -> None:
+    kept, orphaned, killed = counting(daemon, 3)
+    daemon.reload("r2")
+    daemon.kill()
+    daemon.start()
+    os.kill(daemon.zygotes()["r1"], signal.SIGKILL)
+    eventually(lambda: "zygote gone revision=r1" in daemon.log(), "its workers are orphans")
+    assert daemon.reload("r1")["revision"] == "r1"
+    assert daemon.reload("r2")["revision"] == "r2"
+    os.kill(daemon.reached(killed.id, "1").pid, signal.SIGKILL)
+    assert killed.result(30) == [0, 1, 2, 3]
+    daemon.open_gate("go")
+    for task in (kept, orphaned):
+        assert task.result(30) == [0, 1, 2, 3]
+        assert daemon.items(task.id) == ["0", "1", "2", "3"]
+
+
+def test_a_release_that_does_not_import_any_more_leaves_the_survivors_alone(
+    daemon: Daemon,
+) -> None:
+    (task,) = counting(daemon)
+    os.kill(daemon.zygotes()["r1"], signal.SIGKILL)
+    daemon.kill()
+    app = daemon.path("releases", "r1", "app.py")
+    with open(app, encoding="utf-8") as file:
+        source = file.read()
+    with open(app, "w", encoding="utf-8") as file:
+        file.write("raise RuntimeError('not today')\n")
+    assert daemon.spawn().wait(30) == 1
+    assert processes.is_alive(daemon.reached(task.id, "1").pid)
+    with open(app, "w", encoding="utf-8") as file:
+        file.write(source)
+    daemon.start()
+    daemon.open_gate("go")
+    assert task.result(30) == [0, 1, 2, 3]
+    assert daemon.items(task.id) == ["0", "1", "2", "3"]
