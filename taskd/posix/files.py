@@ -69,6 +69,36 @@ def punch(fd: int, offset: int, length: int) -> bool:
     return _allocate(fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length)
 
 
+_HIGHEST = 1024
+"""Far higher descriptors would make the kernel's table of them large."""
+
+
+def out_of_the_way(fd: int) -> int:
+    """Move ``fd`` to a high number, and close the low one; close-on-exec is set.
+
+    For what must not be taken for a file of user code: who closes descriptors that are not theirs
+    and then opens some gets the lowest free numbers. Where the limit does not allow a high one,
+    ``fd`` stays.
+    """
+    import fcntl
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = _HIGHEST if soft == resource.RLIM_INFINITY else min(soft, _HIGHEST)
+    try:
+        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, highest - 64)
+    except OSError:
+        return fd
+    os.close(fd)
+    return moved
+
+
+def identity(fd: int) -> tuple[int, int]:
+    """What file a descriptor stands for, whatever its number. Raises OSError if it is closed."""
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
+
+
 def sync_directory(path: str) -> None:
     """Make names that were created, renamed or removed in the directory survive a power cut."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

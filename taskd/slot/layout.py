@@ -126,6 +126,12 @@ class SlotTooLarge(SlotError):
     code = "slot-too-large"
 
 
+class SlotLost(SlotError):
+    """The writer's descriptor was closed by somebody else, and the file is not to be had again."""
+
+    code = "slot-lost"
+
+
 class Header(NamedTuple):
     """What a slot says about itself: its id (the worker's), its owner and the code it runs."""
 
@@ -158,7 +164,8 @@ def file_name(worker: bytes) -> str:
 
 def encode_header(header: Header) -> bytes:
     """The header block. Raises SlotTooLarge if the revision's name does not fit."""
-    fields = cbor2.dumps(header._asdict())
+    missing = Header._field_defaults.items()
+    fields = cbor2.dumps({k: v for k, v in header._asdict().items() if (k, v) not in missing})
     room = BLOCK - _START.size - _CRC.size
     if len(fields) > room:
         raise SlotTooLarge(

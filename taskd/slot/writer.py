@@ -5,9 +5,11 @@ PAD, is the task API's business. One record costs one ``write``; it needs no oth
 
 Invariants:
 * The process that creates the writer is the only one that writes, from one thread at a time
-  (``sync`` may come from another). It opened the file once and never duplicates nor closes the
-  descriptor, for that would drop its lock (see ``posix.locks``). The descriptor is close-on-exec,
-  and record locks do not pass to forked children.
+  (``sync`` may come from another). Once it has the lock, it never duplicates nor closes the
+  descriptor, for that would drop it (see ``posix.locks``). The descriptor is close-on-exec, and
+  record locks do not pass to forked children.
+* User code may close the descriptor, and its number may then stand for a file of the user's: each
+  use looks whether it is the slot still, and if not opens the slot again and locks it anew.
 * Between any two calls the file ends with a whole record. A write that came out short is truncated
   back before anything else happens.
 * A record other than END is written only while END_ROOM bytes stay allocated behind it, so that an
@@ -24,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import threading
 from typing import Any, NoReturn
 
 from taskd.posix import files, locks
@@ -32,6 +35,7 @@ from taskd.protocol.saved import Kind
 from taskd.slot import layout
 from taskd.slot.layout import BLOCK, LIMIT
 from taskd.slot.layout import SlotFull as SlotFull
+from taskd.slot.layout import SlotLost as SlotLost
 from taskd.slot.layout import SlotTooLarge as SlotTooLarge
 
 END_ROOM = 4096
@@ -61,10 +65,12 @@ class SlotWriter:
         "_directory",
         "_end",
         "_epoch",
+        "_file",
         "_floor",
         "_marked",
         "_progress",
         "_punches",
+        "_reopening",
         "_room",
         "_saves",
         "_seed",
@@ -79,6 +85,8 @@ class SlotWriter:
         self.name = layout.file_name(worker)
         self._directory = directory
         self._seed = layout.seed(worker)
+        self._file = files.identity(fd)
+        self._reopening = threading.Lock()
         self._punches = True  # until the file system says that it cannot
         self._start_over()
 
@@ -116,7 +124,8 @@ class SlotWriter:
         if os.path.lexists(path):
             raise FileExistsError(f"a slot of this id exists already: {path}")
         temporary = path.removesuffix(layout.SUFFIX) + ".new"
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = files.out_of_the_way(os.open(temporary, flags, 0o600))
         try:
             slot = cls(fd, directory, worker)
             slot._set_up(layout.encode_header(header))
@@ -178,7 +187,7 @@ class SlotWriter:
         """Make everything appended so far survive a power cut. Raises SlotFull, OSError."""
         synced = self._epoch, self._end
         try:
-            os.fdatasync(self.fd)
+            os.fdatasync(self._own())
         except OSError as error:
             self._tell(error)
         self._synced = synced  # in one step: the other thread may have reset the slot meanwhile
@@ -211,7 +220,7 @@ class SlotWriter:
 
         Only after the master has said that the attempt's end is recorded: this forgets it.
         """
-        os.ftruncate(self.fd, BLOCK)
+        os.ftruncate(self._own(), BLOCK)
         self._start_over()
         with contextlib.suppress(SlotFull):  # truncating freed the room: the next append asks
             self._make_room(0, END_ROOM)
@@ -263,7 +272,7 @@ class SlotWriter:
         if limit != resource.RLIM_INFINITY:
             ahead = min(ahead, limit)
         try:
-            files.reserve(self.fd, self._end, ahead - self._end)
+            files.reserve(self._own(), self._end, ahead - self._end)
         except OSError as error:
             if error.errno not in files.DISK_FULL:
                 raise
@@ -291,7 +300,7 @@ class SlotWriter:
         offset = self._end
         self._unsure = True  # also if an exception comes between the next two lines
         try:
-            written = os.pwrite(self.fd, record, offset)
+            written = os.pwrite(self._own(), record, offset)
         except OSError as error:
             self._truncate_back()
             self._tell(error)
@@ -303,9 +312,10 @@ class SlotWriter:
 
     def _truncate_back(self) -> None:
         """End the file with its last whole record again, and get back the room this frees."""
-        if os.fstat(self.fd).st_size > self._end:
+        fd = self._own()
+        if os.fstat(fd).st_size > self._end:
             try:
-                os.ftruncate(self.fd, self._end)
+                os.ftruncate(fd, self._end)
             except OSError as error:
                 self._tell(error)
             self._room = self._end
@@ -315,11 +325,37 @@ class SlotWriter:
 
     def _give_back(self, offset: int) -> None:
         try:
-            self._punches = files.punch(self.fd, self._floor, offset - self._floor)
+            self._punches = files.punch(self._own(), self._floor, offset - self._floor)
         except OSError:  # the data is safe either way; the next snapshot tries again
             return
         if self._punches:
             self._floor = offset
+
+    def _own(self) -> int:
+        """The descriptor, which is the slot's. Raises SlotLost."""
+        try:
+            if files.identity(self.fd) == self._file:
+                return self.fd
+        except OSError:
+            pass  # closed
+        return self._reopen()
+
+    def _reopen(self) -> int:
+        """What ``fd`` stands for now is not ours to close. The lock was dropped with the first
+        close; meanwhile, this process being alive said that the slot has an owner."""
+        path = os.path.join(self._directory, self.name)
+        with self._reopening:  # the control thread syncs
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except OSError as error:
+                raise SlotLost(f"{_CLOSED}, and it cannot be opened again: {error}") from error
+            fd = files.out_of_the_way(fd)
+            if files.identity(fd) != self._file:
+                os.close(fd)
+                raise SlotLost(f"{_CLOSED}, and {path} is another file by now")
+            locks.take(fd)
+            self.fd = fd
+            return fd
 
     def _tell(self, error: OSError) -> NoReturn:
         """Raise SlotFull in place of the errors that pass once someone makes room, or mounts the
@@ -333,3 +369,6 @@ class SlotWriter:
         else:
             raise error
         raise SlotFull(what) from error
+
+
+_CLOSED = "this worker's slot was closed by code that runs in it"

@@ -7,13 +7,14 @@ master is a fact to act on, not an error: ``lost`` turns True and sends are drop
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
 from typing import Any
 
 from taskd.errors import ProtocolError
-from taskd.posix import sockets
+from taskd.posix import files, sockets
 from taskd.protocol import frames
 
 _CHUNK = 65536
@@ -26,8 +27,7 @@ class Channel:
     """Messages to and from the master. ``send`` may be called from any thread."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._inode = os.fstat(sock.fileno()).st_ino
+        self._take(sock)
         self._decoder = frames.Decoder()
         self._sending = threading.Lock()
         self.lost = False
@@ -49,11 +49,14 @@ class Channel:
         sock.settimeout(None)
         with self._sending:
             self._close_socket()
-            self._sock = sock
-            self._inode = os.fstat(sock.fileno()).st_ino
+            self._take(sock)
             self._decoder = frames.Decoder()
             self.lost = False
         return True
+
+    def _take(self, sock: socket.socket) -> None:
+        self._sock = socket.socket(fileno=files.out_of_the_way(sock.detach()))
+        self._inode = os.fstat(self._sock.fileno()).st_ino
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -64,6 +67,8 @@ class Channel:
             if self.lost:
                 return
             try:
+                if not self._is_ours():
+                    raise OSError(errno.EBADF, "closed by user code")
                 self._sock.sendall(frame)
             except OSError:
                 self.lost = True
@@ -71,7 +76,7 @@ class Channel:
     def receive(self) -> list[dict[str, Any]]:
         """What one read brought (call when readable); sets ``lost`` at the end of the stream."""
         try:
-            data = self._sock.recv(_CHUNK)
+            data = self._sock.recv(_CHUNK) if self._is_ours() else b""
         except OSError:
             data = b""
         if not data:
@@ -90,13 +95,15 @@ class Channel:
         self.lost = True
         self._close_socket()
 
-    def _close_socket(self) -> None:
-        """User code may have closed it before us, and have a file of its own at that number."""
+    def _is_ours(self) -> bool:
+        """User code may have closed it, and have a file of its own at that number."""
         try:
-            ours = os.fstat(self._sock.fileno()).st_ino == self._inode
+            return os.fstat(self._sock.fileno()).st_ino == self._inode
         except OSError:
-            ours = False
-        if ours:
+            return False
+
+    def _close_socket(self) -> None:
+        if self._is_ours():
             self._sock.close()
         else:
             self._sock.detach()

@@ -10,17 +10,21 @@ this is, what runs, and what the lost one may not have heard; a worker without a
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
+from taskd.posix import files
 from taskd.posix.process import Identity
 from taskd.protocol import worker as protocol
-from taskd.slot.writer import SlotFull, SlotWriter
+from taskd.slot.writer import SlotFull, SlotLost, SlotWriter
 from taskd.worker.channel import Channel
 from taskd.worker.keeper import Wish
 from taskd.worker.search import Search
@@ -35,6 +39,14 @@ FULL_RETRY = 1.0
 """Seconds between two attempts to save on a full disk."""
 
 T = TypeVar("T")
+
+
+def give_up(lost: SlotLost) -> NoReturn:
+    """Nothing more can be saved: the process ends, and its attempt is continued by another, from
+    what stands in the slot, whose file the master holds as well."""
+    with contextlib.suppress(Exception):  # the standard streams may be closed, too
+        print(f"taskd: {lost}; the task continues in another process", file=sys.stderr, flush=True)
+    os._exit(os.EX_IOERR)
 
 
 class Order(NamedTuple):
@@ -75,7 +87,8 @@ class Control:
         self._end: dict[str, Any] | None = None  # said, and not noted yet
         self._waiting: dict[str, Any] | None = None  # likewise, while it cannot save
         self._state = threading.Condition()
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake = files.out_of_the_way(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+        self._wake_file = files.identity(self._wake)
         self._order: Order | Questions | None = None
         self._current: tuple[int, int] | None = None
         self._wish: Wish | None = None
@@ -193,6 +206,8 @@ class Control:
             try:
                 saved = save()
                 break
+            except SlotLost as lost:
+                give_up(lost)
             except SlotFull as full:
                 waited = True
                 if self._current:
@@ -205,7 +220,14 @@ class Control:
     # ── the control thread ───────────────────────────────────────────────────────────────────
 
     def _poke(self) -> None:
-        os.eventfd_write(self._wake, 1)
+        with contextlib.suppress(OSError):  # closed by user code: the thread ends, or has ended
+            os.eventfd_write(self._own_wake(), 1)
+
+    def _own_wake(self) -> int:
+        """Raises OSError if user code closed it; its number may be a file of theirs by now."""
+        if files.identity(self._wake) != self._wake_file:
+            raise OSError(errno.EBADF, "closed by user code")
+        return self._wake
 
     def _run(self) -> None:
         """Whatever ends this thread (user code may have closed its descriptors) is the loss of the
@@ -226,7 +248,7 @@ class Control:
         while not self._channel.lost:
             ready = {fd for fd, _ in poll.poll(self._timeout())}
             if self._wake in ready:
-                os.eventfd_read(self._wake)
+                os.eventfd_read(self._own_wake())
             if self._channel.fileno() in ready:
                 self._hear()
             self._sync_if_due()
@@ -243,7 +265,7 @@ class Control:
         while self._channel.lost:
             due = [self._timeout(), search.due_in() * 1000 if self._is_busy else None]
             if poll.poll(min((ms for ms in due if ms is not None), default=None)):
-                os.eventfd_read(self._wake)
+                os.eventfd_read(self._own_wake())
             self._sync_if_due()
             if self._is_busy and search.due_in() <= 0:
                 self._introduce_again()
@@ -309,7 +331,7 @@ class Control:
             self._unsynced_since = None
         try:
             self._slot.sync()
-        except (OSError, SlotFull):
+        except (OSError, SlotFull, SlotLost):
             with self._state:  # told by the main thread's next save; try again in a second
                 self._unsynced_since = time.monotonic()
 

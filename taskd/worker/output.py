@@ -61,7 +61,7 @@ def open_log(path: str) -> int:
 @contextmanager
 def into(log: int) -> Iterator[None]:
     """Descriptors 1 and 2 write to ``log`` meanwhile, which is closed at once. Raises OSError."""
-    before = os.dup(1), os.dup(2)
+    before = [_Held(fd) for fd in (1, 2)]
     try:
         _flush()
         os.dup2(log, 1)
@@ -71,9 +71,28 @@ def into(log: int) -> Iterator[None]:
         yield
     finally:
         _flush()
-        for fd, original in zip((1, 2), before, strict=True):
-            os.dup2(original, fd)
-            os.close(original)
+        for held in before:
+            held.put_back()
+
+
+class _Held:
+    """What a descriptor stood for, to be put back there; nothing, if user code has closed it."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._copy = files.out_of_the_way(os.dup(fd))
+        self._file = files.identity(self._copy)
+
+    def put_back(self) -> None:
+        copy = self._copy if self._is_ours() else os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(copy, self._fd)
+        os.close(copy)
+
+    def _is_ours(self) -> bool:
+        try:
+            return files.identity(self._copy) == self._file
+        except OSError:
+            return False
 
 
 def _by_line() -> None:

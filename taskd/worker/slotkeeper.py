@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from taskd.protocol.saved import Kind
-from taskd.slot.writer import SlotFull, SlotWriter
-from taskd.worker.control import FULL_RETRY, Control, Order
+from taskd.slot.writer import SlotFull, SlotLost, SlotWriter
+from taskd.worker.control import FULL_RETRY, Control, Order, give_up
 from taskd.worker.interrupt import Interrupted
 from taskd.worker.keeper import Wish
 
@@ -65,7 +65,10 @@ class SlotKeeper:
         return found
 
     def _patiently(self, save: Callable[[], object]) -> None:
-        self.patiently("cannot save", save, (SlotFull,))
+        try:
+            self.patiently("cannot save", save, (SlotFull,))
+        except SlotLost as lost:
+            give_up(lost)
 
     def wish(self) -> Wish | None:
         return self._control.wish()

@@ -86,6 +86,7 @@ def test_one_record_costs_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         for _ in range(1000):
             slot.append(Kind.LOOP, {"path": "rows", "mark": [b"\x01", 1]})
         reserved = calls.pop("reserve", 0)
+        assert calls.pop("fstat") <= 1000 + 2 * reserved, "whether the descriptor is ours still"
         assert calls == {"pwrite": 1000}
         assert reserved <= 1 + size_of(slot) // writer.CHUNK
         slot.append(Kind.STEP, step(1), durable=True)
