@@ -156,7 +156,7 @@ def is_own(path: str, uid: int) -> bool:
 
 def config_home(environ: Mapping[str, str], uid: int) -> str:
     """The user's own configuration directory: $XDG_CONFIG_HOME or ~/.config."""
-    return _absolute(environ, "XDG_CONFIG_HOME") or os.path.join(_home(environ, uid), ".config")
+    return _absolute(environ, "XDG_CONFIG_HOME") or os.path.join(home(environ, uid), ".config")
 
 
 def _first(environ: Mapping[str, str], name: str) -> str | None:
@@ -179,7 +179,7 @@ def _logs(environ: Mapping[str, str], uid: int) -> str:
 
 def _user_state(environ: Mapping[str, str], uid: int) -> str:
     base = _absolute(environ, "XDG_STATE_HOME")
-    return os.path.join(base or os.path.join(_home(environ, uid), ".local", "state"), "taskd")
+    return os.path.join(base or os.path.join(home(environ, uid), ".local", "state"), "taskd")
 
 
 def _private_runtime_dir(uid: int) -> str:
@@ -192,10 +192,11 @@ def _absolute(environ: Mapping[str, str], name: str) -> str | None:
     return value if os.path.isabs(value) else None
 
 
-def _home(environ: Mapping[str, str], uid: int) -> str:
-    home = _absolute(environ, "HOME")
-    if home is not None:
-        return home
+def home(environ: Mapping[str, str], uid: int) -> str:
+    """The user's home directory. Raises ConfigError if there is none."""
+    named = _absolute(environ, "HOME")
+    if named is not None:
+        return named
     import pwd
 
     try:

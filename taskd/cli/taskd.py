@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import taskd
 from taskd import config
-from taskd.cli import outcome
+from taskd.cli import install, outcome
 from taskd.errors import ConfigError
 
 PROGRAM = "taskd"
@@ -37,6 +37,10 @@ def parser() -> ArgumentParser:
     verbs = whole.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
     _add_run(verbs.add_parser("run", help="run the daemon"))
     _add_demo(verbs.add_parser("demo", help="show a deploy under running tasks, in a minute"))
+    install.add_install(
+        verbs.add_parser("install", help="write the systemd units and what they need")
+    )
+    install.add_uninstall(verbs.add_parser("uninstall", help="take away what install wrote"))
     return whole
 
 

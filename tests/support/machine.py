@@ -94,6 +94,7 @@ class Machine:
             capture_output=True,
             text=True,
             env=_environment(),
+            preexec_fn=self._join_inside,
             timeout=120,
         )
         assert not check or ran.returncode == 0, (
@@ -110,7 +111,12 @@ class Machine:
             stderr=subprocess.STDOUT,
             text=True,
             env=_environment(),
+            preexec_fn=self._join_inside,
         )
+
+    def kill(self, pid: int, signal: str = "KILL") -> None:
+        """Send a signal to the process that has this pid inside."""
+        self.run("sh", "-c", 'kill -s "$1" "$2"', "kill", signal, str(pid))
 
     def entering(self, user: str, env: dict[str, str] | None = None) -> list[str]:
         """The words before a command that is to run inside as ``user``."""
@@ -177,6 +183,11 @@ class Machine:
         self._log.close()
         os.unlink(self._log.name)
 
+    def _join_inside(self) -> None:
+        """Be in a control group that the machine can see: its logind asks where its callers are."""
+        for hierarchy, own in _hierarchies(self.leader):
+            _join([Path(hierarchy + own)])
+
     def _find_leader(self) -> int:
         """The container's first process: the one that is 1 in the innermost of three namespaces."""
         with contextlib.suppress(psutil.NoSuchProcess, OSError):
@@ -223,25 +234,23 @@ def _groups(name: str) -> list[Path]:
 
     Without one, two machines at once would find each other's processes in theirs.
     """
-    made = [where / name for where in _own_groups()]
+    made = [Path(hierarchy + own) / name for hierarchy, own in _hierarchies("self")]
     for group in made:
         group.mkdir()
     return made
 
 
-def _own_groups() -> Iterator[Path]:
+def _hierarchies(pid: int | str) -> Iterator[tuple[str, str]]:
+    """Where each hierarchy that systemd uses is mounted, and the group of ``pid`` in it."""
     mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         number, controllers, own = line.split(":", 2)
         if number != "0" and controllers != "name=systemd":
             continue
-        kind = "cgroup2" if number == "0" else "cgroup"
+        kind, option = ("cgroup2", "rw") if number == "0" else ("cgroup", "name=systemd")
         for mount in mounts:
-            options = mount[-1].split(",")
-            if mount[mount.index("-") + 1] == kind and (
-                kind == "cgroup2" or "name=systemd" in options
-            ):
-                yield Path(mount[4] + own)
+            if mount[mount.index("-") + 1] == kind and option in mount[-1].split(","):
+                yield mount[4], own
                 break
 
 

@@ -1,0 +1,205 @@
+"""``taskd install`` and ``taskd uninstall``: put the units in place, and take them away.
+
+Runs in the command line. ``install_plan`` decides and ``install_apply`` looks and does; this is the
+command line around them, and what it tells the user to do next. ``install_apply`` is imported only
+when it is used: `taskd run` reads this file too, and clients may be waiting for it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+
+from taskd import config
+from taskd.cli import install_plan
+from taskd.cli import site as sites
+from taskd.cli.install_plan import Change
+from taskd.cli.outcome import DONE, UsageError
+from taskd.cli.site import Site
+from taskd.errors import ConfigError, Error
+
+_HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
+"""What the system's unit hides from the service, or what is cleared at a boot."""
+
+_ADVICE = (
+    "give taskd a place of its own: `python3 -m venv /opt/taskd && /opt/taskd/bin/pip install "
+    "taskd && /opt/taskd/bin/taskd install`"
+)
+
+_DONE = {"create": "created", "update": "updated", "keep": "kept", "remove": "removed",
+         "run": "ran"}  # fmt: skip
+
+
+def add_install(verb: ArgumentParser) -> None:
+    verb.description = (
+        "Writes the systemd units, the service's user, its directories and a commented taskd.toml, "
+        "and says what it did and what comes next. Run again, it changes only what is out of date, "
+        "and never a taskd.toml or a drop-in. Starts nothing."
+    )
+    _add_which(verb)
+    verb.set_defaults(verb_runs=_install)
+
+
+def add_uninstall(verb: ArgumentParser) -> None:
+    verb.description = (
+        "Takes away what `taskd install` wrote. Tasks, logs and taskd.toml stay, for another "
+        "installation to go on with, unless you say --purge."
+    )
+    _add_which(verb)
+    verb.add_argument("--stop", action="store_true", help="stop the service first, if it runs")
+    verb.add_argument(
+        "--purge",
+        action="store_true",
+        help="remove the tasks, logs, taskd.toml, drop-ins and the service's user as well",
+    )
+    verb.set_defaults(verb_runs=_uninstall)
+
+
+def _add_which(verb: ArgumentParser) -> None:
+    which = verb.add_mutually_exclusive_group()
+    which.add_argument("--user", action="store_true", help="one of your own, not the system's")
+    which.add_argument(
+        "--name", metavar="APP", help="one of several on this machine: taskd@APP.service"
+    )
+    verb.add_argument("--dry-run", action="store_true", help="say what would be done; do nothing")
+
+
+def _install(args: Namespace) -> int:
+    from taskd.cli import install_apply
+
+    site = _site(args)
+    _check_there(_launchers())
+    if not args.user:
+        _check_reachable(_launchers())
+    _check_outside(_launchers(), site.config)
+    _check_rights(args)
+    found = install_apply.look(site)
+    changes = install_plan.install(site, found)
+    _carry_out(changes, args.dry_run)
+    if all(change.verb == "keep" for change in changes):
+        print(f"nothing to change: {site.service} is installed as it should be")
+    if not args.dry_run:
+        _say_next(site, found)
+    return DONE
+
+
+def _uninstall(args: Namespace) -> int:
+    from taskd.cli import install_apply
+
+    site = _site(args)
+    _check_rights(args)
+    found = install_apply.look(site)
+    if found.is_running and not args.stop:
+        raise Error(
+            f"{site.service} is running, and with it your tasks: stop it first with "
+            f"`{' '.join(site.systemctl)} stop {' '.join(site.units)}`, or say --stop (either asks "
+            "the tasks to leave at a safe point; what is saved stays, unless you say --purge)"
+        )
+    stop = (*site.systemctl, "stop", *_loaded(site))
+    first = [Change("run", words=stop)] if found.is_running else []
+    changes = [*first, *install_plan.uninstall(site, found, args.purge)]
+    _carry_out(changes, args.dry_run)
+    _say_what_is_left(site, args, bool(changes))
+    return DONE
+
+
+def _say_what_is_left(site: Site, args: Namespace, any_changes: bool) -> None:
+    from taskd.cli import install_apply
+
+    left = [] if args.purge else install_plan.left(site, install_apply.look(site))
+    if left:
+        print(f"left, for another installation (--purge removes it): {', '.join(left)}")
+    elif not any_changes:
+        print(f"nothing to remove: {site.service} is not installed")
+
+
+def _site(args: Namespace) -> Site:
+    if args.user:
+        if os.getuid() == 0 and "SUDO_USER" in os.environ:
+            raise UsageError("--user installs for the user who runs it: leave sudo out")
+        return sites.of_user(os.environ, os.getuid(), _launchers())
+    return sites.of_system(args.name, _launchers())
+
+
+def _loaded(site: Site) -> tuple[str, ...]:
+    """Sockets first: a client must not start the service again that is being stopped."""
+    return (*site.sockets, site.service)
+
+
+def _launchers() -> str:
+    """The directory of the commands that belong to this Python; the units start what is there."""
+    return os.path.dirname(os.path.abspath(sys.executable))
+
+
+def _check_rights(args: Namespace) -> None:
+    if not args.user and not args.dry_run and os.getuid() != 0:
+        raise Error("only root may do this (sudo); --user is for a taskd of your own")
+
+
+def _check_there(launchers: str) -> None:
+    for name in sites.COMMANDS:
+        if not os.path.isfile(f"{launchers}/{name}"):
+            raise Error(f"there is no command {name} in {launchers}: {_ADVICE}")
+
+
+def _check_reachable(launchers: str) -> None:
+    """The service's user, in its sandbox, must be able to start taskd, today and after a boot."""
+    if f"{launchers}/".startswith(_HIDDEN):
+        raise Error(f"this taskd is in {launchers}, which the service cannot see: {_ADVICE}")
+    above = launchers
+    while above != "/":
+        if not os.stat(above).st_mode & 0o001:
+            raise Error(f"{above} is closed to the service's user (no mode o+x): {_ADVICE}")
+        above = os.path.dirname(above)
+
+
+def _check_outside(launchers: str, config_file: str) -> None:
+    """A release comes and goes; what starts the daemon must not go with it."""
+    try:
+        release = os.path.realpath(config.load(config_file).app.release)
+    except ConfigError:
+        return  # none yet, or one that the daemon will complain about
+    if os.path.realpath(launchers).startswith(f"{release}/"):
+        raise Error(
+            f"this taskd is in the release {release}, which the next deploy leaves behind: run "
+            "`taskd install` from a Python outside the releases, such as /opt/taskd"
+        )
+
+
+def _carry_out(changes: list[Change], is_dry: bool) -> None:
+    from taskd.cli import install_apply
+
+    for change in changes:
+        if not is_dry:
+            install_apply.make(change)
+        verb = f"would {change.verb}" if is_dry and change.verb != "keep" else _DONE[change.verb]
+        what = " ".join(change.words) or change.path
+        print(f"{verb:<8} {what}" + (f" ({change.note})" if change.note else ""))
+
+
+def _say_next(site: Site, found: install_plan.Found) -> None:
+    systemctl = " ".join(site.systemctl)
+    socket = "" if site.service == "taskd.service" else f" --socket {site.runtime}"
+    print("\nNext:")
+    if found.is_running:
+        print(f"  it runs; `{systemctl} restart {site.service}` takes up a unit that has changed")
+        return
+    if not _is_configured(site.config):
+        print(f"  say in {site.config} what to run: [app] release and modules")
+    print(f"  {systemctl} enable --now {site.service}")
+    if site.group:
+        print(
+            f"  usermod -aG {site.group} USER      # who may submit tasks, from the next login on"
+        )
+        print(f"  what tasks may not do in the unit's sandbox, and how to let them: {sites.MORE}")
+    else:
+        print("  loginctl enable-linger              # to go on when you log out")
+    print(f"  taskctl{socket} status")
+
+
+def _is_configured(path: str) -> bool:
+    try:
+        return os.path.exists(config.load(path).app.release)
+    except ConfigError:
+        return False

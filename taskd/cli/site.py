@@ -1,0 +1,175 @@
+"""What an installation consists of: which files, links, accounts and directories, and where.
+
+Runs in ``taskd install`` and ``taskd uninstall``; touches nothing. The texts are those of the
+folder systemd/ (package data here), which is their only source. There are three kinds of place:
+the system's one taskd, one of several apps on a machine (``--name``), and a user's own
+(``--user``). For an app, every name ``taskd`` in accounts and directories becomes ``taskd-NAME``;
+its units are instances of templates, which all apps share.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import taskd
+from taskd import paths
+from taskd.cli.outcome import UsageError
+
+TEXTS = os.path.join(os.path.dirname(taskd.__file__), "systemd", "units")
+MORE = os.path.join(TEXTS, "more.conf")
+COMMANDS = ("taskd", "taskctl")
+
+UNITS = "/etc/systemd/system"
+SYSUSERS = "/etc/sysusers.d"
+TMPFILES = "/etc/tmpfiles.d"
+CONFIG = "/etc/taskd"
+BIN = "/usr/local/bin"
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,17}")
+"""As long as `taskd-NAME-submit` may be for a group: 31 characters."""
+
+
+class Site(NamedTuple):
+    """One installation.
+
+    ``ours``: path to text of the files that are written anew when they differ; ``yours``: of those
+    that are written once and never again. ``links``: path to target. ``shared``: those of ``ours``
+    and ``links`` that other installations on the machine use too. ``service``, ``sockets``: names
+    of units. ``account``: the user of the service, ``group``: of those who may submit; None for a
+    user's own. ``kept``: directories with what is to outlive an uninstallation. ``overrides``:
+    directories of the administrator's own changes to the units.
+    """
+
+    ours: dict[str, str]
+    yours: dict[str, str]
+    links: dict[str, str]
+    shared: frozenset[str]
+    service: str
+    sockets: tuple[str, ...]
+    account: str | None
+    group: str | None
+    kept: tuple[str, ...]
+    overrides: tuple[str, ...]
+    config: str
+    runtime: str
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        return (self.service, *self.sockets)
+
+    @property
+    def enabled(self) -> tuple[str, ...]:
+        """The links that `systemctl enable` makes."""
+        if self.account is None:
+            return (
+                f"{os.path.dirname(next(iter(self.ours)))}/default.target.wants/{self.service}",
+            )
+        service = f"{UNITS}/multi-user.target.wants/{self.service}"
+        return (service, *(f"{UNITS}/sockets.target.wants/{name}" for name in self.sockets))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every path that matters."""
+        theirs = (*self.kept, *self.overrides, *self.enabled)
+        return (*self.ours, *self.yours, *self.links, *theirs)
+
+    @property
+    def sysusers(self) -> str:
+        """The file that names the accounts; only where ``account`` is set."""
+        return f"{SYSUSERS}/{self.account}.conf"
+
+    @property
+    def tmpfiles(self) -> str:
+        return f"{TMPFILES}/{self.account}.conf"
+
+    @property
+    def systemctl(self) -> tuple[str, ...]:
+        """The words to begin a systemctl command with."""
+        return ("systemctl",) if self.account else ("systemctl", "--user")
+
+
+def of_system(app: str | None, launchers: str) -> Site:
+    """The system's taskd, or the one of ``app``; ``launchers``: directory of the commands.
+
+    Raises UsageError for a name that cannot be one.
+    """
+    at = ""
+    if app is not None:
+        _check_name(app)
+        at = "@"
+    account = f"taskd-{app}" if app else "taskd"
+    units = [f"taskd{at}.service", f"taskd-control{at}.socket", f"taskd-submit{at}.socket"]
+    unit_files = {f"{UNITS}/{name}": text_of(name) for name in units}
+    accounts = {
+        f"{SYSUSERS}/{account}.conf": _for(account, text_of("taskd.sysusers")),
+        f"{TMPFILES}/{account}.conf": _for(account, text_of("taskd.tmpfiles")),
+    }
+    config = f"{CONFIG}/{app or 'taskd'}.toml"
+    names = [name.replace("@", f"@{app}") for name in units]
+    links = {f"{BIN}/{name}": f"{launchers}/{name}" for name in COMMANDS}
+    return Site(
+        ours=unit_files | accounts,
+        yours={config: _config(account, app)},
+        links={path: target for path, target in links.items() if path != target},
+        shared=frozenset([*links, *(unit_files if app else ())]),
+        service=names[0],
+        sockets=tuple(names[1:]),
+        account=account,
+        group=f"{account}-submit",
+        kept=(f"/var/lib/{account}", f"/var/log/{account}", f"/run/{account}"),
+        overrides=tuple(f"{UNITS}/{name}.d" for name in names),
+        config=config,
+        runtime=f"/run/{account}",
+    )
+
+
+def of_user(environ: Mapping[str, str], uid: int, launchers: str) -> Site:
+    """A user's own taskd. Raises ConfigError if there is no home."""
+    places = paths.directories(environ, uid)
+    home = paths.home(environ, uid)
+    above = paths.config_home(environ, uid)
+    config = f"{above}/taskd/taskd.toml"
+    sample = text_of("taskd.toml").split("[access]", 1)[0].rstrip() + "\n"  # its last section
+    return Site(
+        ours={f"{above}/systemd/user/taskd.service": text_of("user/taskd.service")},
+        yours={config: sample.replace("/srv/app", f"{home}/app")},
+        links={f"{home}/.local/bin/{name}": f"{launchers}/{name}" for name in COMMANDS},
+        shared=frozenset(),
+        service="taskd.service",
+        sockets=(),
+        account=None,
+        group=None,
+        kept=tuple(dict.fromkeys((places.state, places.logs, places.runtime))),
+        overrides=(f"{above}/systemd/user/taskd.service.d",),
+        config=config,
+        runtime=places.runtime,
+    )
+
+
+def text_of(name: str) -> str:
+    """A file of the folder systemd/."""
+    with open(os.path.join(TEXTS, name), encoding="utf-8") as file:
+        return file.read()
+
+
+def _check_name(app: str) -> None:
+    if not _NAME.fullmatch(app) or app.endswith("-"):
+        raise UsageError(
+            f"--name {app!r}: expected a short name of small letters, digits and hyphens, such as "
+            "shop (at most 18 characters, a letter first)"
+        )
+    if app == "taskd" or app.endswith("submit"):  # taskd.toml, and the group taskd-submit
+        raise UsageError(f"--name {app!r}: this name is taken by taskd itself, choose another")
+
+
+def _for(account: str, text: str) -> str:
+    """``text`` with the names of another account; `taskd install` and the like stay."""
+    return re.sub(r"(?<=[ /])taskd(?=[ /-]|\.conf|$)(?! install)", account, text, flags=re.M)
+
+
+def _config(account: str, app: str | None) -> str:
+    text = text_of("taskd.toml").replace('"taskd', f'"{account}')
+    return text.replace("/srv/app/", f"/srv/{app}/") if app else text

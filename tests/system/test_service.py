@@ -1,0 +1,179 @@
+"""taskd under systemd, through systemctl and taskctl alone."""
+
+from __future__ import annotations
+
+import pytest
+from support.machine import Machine
+from support.service import Service
+from support.waiting import eventually
+
+
+@pytest.fixture
+def service(machine: Machine) -> Service:
+    """Installed, enabled and started, with the release r1; alice may submit."""
+    service = Service(machine)
+    service.install()
+    service.configure()
+    service.admit("alice")
+    service.start()
+    return service
+
+
+def test_a_member_of_the_submit_group_submits_and_others_may_not(service: Service) -> None:
+    task = service.submit("count", "to=3", user="alice")
+    assert service.result(task, user="alice") == "r1"
+    refused = service.machine.run("taskctl", "submit", "count", "to=3", user="mallory", check=False)
+    assert refused.returncode in (1, 3) and refused.stdout == ""
+    reloading = service.machine.run("taskctl", "reload", user="alice", check=False)
+    assert reloading.returncode != 0
+    assert int(service.machine.says("stat", "-c", "%u", "/run/taskd/control.sock")) == int(
+        service.machine.says("id", "-u", "taskd")
+    )
+
+
+def test_a_good_deploy_is_a_reload_that_interrupts_nobody(service: Service) -> None:
+    pid = service.pid
+    moving = [service.submit("count_until", "release=r2", user="alice") for _ in range(4)]
+    staying = [service.submit("wait", "path=/tmp/go", user="alice") for _ in range(3)]
+    before = service.began(*moving, *staying)
+    service.release("r2")
+    service.link("r2")
+    assert service.reload() == 0
+    assert (service.pid, service.state) == (pid, "active")
+    assert service.machine.property(service.unit, "NRestarts") == "0"
+    assert service.status()["revision"] == "r2"
+    service.let_go("/tmp/go")
+    assert [service.result(task) for task in staying] == ["r1"] * 3
+    assert [service.result(task) for task in moving] == ["r2"] * 4
+    for task in moving:
+        items = service.items(task)
+        assert items == {str(number): 1 for number in range(len(items))}
+    for task in staying:
+        assert [line.pid for line in service.trace() if line.task == task] == [before[task].pid]
+
+
+def test_a_bad_deploy_fails_the_reload_and_changes_nothing(service: Service) -> None:
+    pid = service.pid
+    running = service.submit("wait", "path=/tmp/go", user="alice")
+    service.began(running)
+    service.release("r2", "\nraise RuntimeError('this release is broken')\n")
+    service.link("r2")
+    for _ in range(2):
+        assert service.reload() == 1
+        assert (service.pid, service.state) == (pid, "active")
+    assert service.machine.property(service.unit, "NRestarts") == "0"
+    assert service.machine.property(service.unit, "Result") == "success"
+    assert service.machine.failed_units() == ""
+    status = service.machine.says("systemctl", "status", "--full", "--lines=20", service.unit)
+    assert "this release is broken" in status
+    assert "this release is broken" in service.machine.journal("--unit", service.unit)
+    assert service.status()["revision"] == "r1"
+    service.let_go("/tmp/go")
+    assert service.result(running) == "r1"
+    service.release("r3")
+    service.link("r3")
+    assert service.reload() == 0 and service.pid == pid
+    assert service.result(service.submit("count", "to=2")) == "r3"
+
+
+def test_a_killed_worker_is_its_own_tasks_matter(service: Service) -> None:
+    pid = service.pid
+    tasks = [service.submit("count", "to=60", user="alice") for _ in range(4)]
+    began = service.began(*tasks)
+    victim, others = tasks[0], tasks[1:]
+    service.machine.kill(began[victim].pid)
+    assert [service.result(task) for task in tasks] == ["r1"] * 4
+    assert (service.pid, service.state) == (pid, "active")
+    assert service.machine.property(service.unit, "NRestarts") == "0"
+    assert service.show(victim)["attempt"] == 2
+    assert set(service.items(victim)) == {str(number) for number in range(60)}
+    assert sum(service.items(victim).values()) <= 61, "the item in hand may be done twice"
+    for task in others:
+        assert service.show(task)["attempt"] == 1
+        assert service.items(task) == {str(number): 1 for number in range(60)}
+
+
+def test_a_daemon_that_is_killed_is_back_at_once(service: Service) -> None:
+    service.machine.kill(service.pid)
+    task = eventually(lambda: service.ctl("submit", "count", "to=2", check=False), "an answer")
+    assert service.result(task) == "r1"
+    assert service.machine.property(service.unit, "NRestarts") == "1"
+
+
+def test_a_daemon_that_cannot_start_tries_on_without_filling_the_journal(
+    machine: Machine,
+) -> None:
+    service = Service(machine)
+    service.install()
+    service.configure()
+    good = machine.read(service.config)
+    machine.write(service.config, "[app]\n")
+    started = machine.run("systemctl", "enable", "--now", service.unit, check=False)
+    assert started.returncode == 1
+    assert "app.release is missing" in machine.journal("--unit", service.unit)
+    machine.write(service.config, good)
+    eventually(lambda: service.state == "active", "a start with the configuration mended")
+    assert int(machine.property(service.unit, "NRestarts")) < 10
+
+
+def test_tasks_use_the_network_and_nothing_that_the_sandbox_forbids(service: Service) -> None:
+    assert service.result(service.submit("dial")) == "hello"
+    for code, says in {
+        "open('/etc/passwd').read()": "allowed",
+        "open('/var/tmp/mine', 'w').write('x')": "allowed",
+        "__import__('tempfile').TemporaryFile()": "allowed",
+        "open(os.path.expanduser('~/.cache'), 'w')": "allowed",
+        "__import__('multiprocessing').Semaphore()": "allowed",
+        "open('/srv/app/mine', 'w')": "OSError",
+        "open('/etc/mine', 'w')": "OSError",
+        "os.listdir('/home/alice')": "PermissionError",
+        "os.nice(5)": "PermissionError",
+        "socket.socket(socket.AF_PACKET, socket.SOCK_RAW)": "OSError",
+    }.items():
+        assert service.result(service.submit("try_to", f"code={code}")) == says, code
+
+
+def test_a_drop_in_gives_tasks_what_the_sandbox_forbids(service: Service) -> None:
+    path = next(word for word in service.install().split() if word.endswith("/more.conf"))
+    more = service.machine.read(path)
+    asked = {"#ReadWritePaths=/srv/app/data": "ReadWritePaths=/srv/app/data",
+             "#SystemCallFilter=@resources": "SystemCallFilter=@resources"}  # fmt: skip
+    for commented, line in asked.items():
+        assert more.count(commented + "\n") == 1
+        more = more.replace(commented, line)
+    service.machine.run("install", "-d", "-o", "taskd", "/srv/app/data")
+    service.machine.write(f"/etc/systemd/system/{service.unit}.d/more.conf", more)
+    service.machine.run("systemctl", "daemon-reload")
+    service.machine.run("systemctl", "restart", service.unit)
+    for code in ("open('/srv/app/data/mine', 'w')", "os.nice(5)"):
+        assert service.result(service.submit("try_to", f"code={code}")) == "allowed"
+
+
+def test_what_tasks_keep_in_tmp_and_in_memory_outlives_a_killed_daemon(service: Service) -> None:
+    code = "open('/tmp/kept', 'w').write('x'); open('/dev/shm/kept', 'w').write('x')"
+    assert service.result(service.submit("try_to", f"code={code}")) == "allowed"
+    service.machine.kill(service.pid)
+    read = "open('/tmp/kept').read(); open('/dev/shm/kept').read()"
+    task = eventually(lambda: service.ctl("submit", "try_to", f"code={read}", check=False), "up")
+    assert service.result(task) == "allowed"
+
+
+def test_two_instances_side_by_side_do_not_see_each_other(machine: Machine) -> None:
+    shop, blog = Service(machine, "shop"), Service(machine, "blog")
+    for service in (shop, blog):
+        service.install()
+        service.configure()
+        service.start()
+    shop.admit("alice")
+    task = shop.submit("count", "to=3", user="alice")
+    assert shop.result(task, user="alice") == "r1"
+    refused = ["taskctl", "--socket", "/run/taskd-blog", "submit", "count", "to=3"]
+    assert machine.run(*refused, user="alice", check=False).returncode != 0
+    assert blog.trace() == []
+    before = blog.pid
+    shop.release("r2")
+    shop.link("r2")
+    assert shop.reload() == 0
+    assert (shop.status()["revision"], blog.status()["revision"]) == ("r2", "r1")
+    assert blog.pid == before
+    assert blog.result(blog.submit("count", "to=2")) == "r1"

@@ -1,0 +1,252 @@
+"""What `taskd install` decides to do, and the texts that it writes.
+
+That the result works is shown on real machines, in tests/system.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import venv
+from pathlib import Path
+
+import pytest
+
+import taskd
+from taskd import config
+from taskd.cli import install_plan, site
+from taskd.cli.install_plan import DIRECTORY, FILE, LINK, Entry, Found
+from taskd.cli.outcome import UsageError
+from taskd.errors import ConfigError
+
+SHOWN = Path(taskd.__file__).parents[1] / "systemd"
+PLAIN = site.of_system(None, "/opt/taskd/bin")
+SHOP = site.of_system("shop", "/opt/taskd/bin")
+NOTHING = Found({})
+
+
+def all_there(wanted: site.Site) -> Found:
+    """A machine on which everything is as it should be."""
+    files = {path: Entry(FILE, text) for path, text in (wanted.ours | wanted.yours).items()}
+    links = {path: Entry(LINK, target) for path, target in wanted.links.items()}
+    runtime = {wanted.runtime: Entry(DIRECTORY)}
+    accounts = frozenset({str(wanted.account), str(wanted.group)})
+    return Found(files | links | runtime, accounts)
+
+
+def verbs(changes: list[install_plan.Change]) -> list[tuple[str, str]]:
+    return [(change.verb, change.path or change.words[0]) for change in changes]
+
+
+@pytest.mark.parametrize("wanted", [PLAIN, SHOP], ids=["plain", "shop"])
+def test_where_all_is_as_it_should_be_nothing_changes(wanted: site.Site) -> None:
+    assert verbs(install_plan.install(wanted, all_there(wanted))) == [("keep", wanted.config)]
+
+
+def test_on_an_empty_machine_everything_is_made_before_it_is_used() -> None:
+    changes = install_plan.install(PLAIN, NOTHING)
+    made = [change.path for change in changes if change.verb == "create"]
+    assert set(made) == {*PLAIN.ours, *PLAIN.yours, *PLAIN.links}
+    commands = [change.words[:2] for change in changes[len(made) :]]
+    assert commands == [
+        ("systemd-sysusers", "/etc/sysusers.d/taskd.conf"),
+        ("systemd-tmpfiles", "--create"),
+        ("systemctl", "daemon-reload"),
+    ]
+
+
+def test_in_a_root_that_has_not_booted_nobody_is_told_to_reload() -> None:
+    changes = install_plan.install(PLAIN, NOTHING._replace(is_booted=False))
+    assert [change.words[0] for change in changes if change.verb == "run"] == ["systemd-sysusers"]
+
+
+def test_a_file_of_ours_that_differs_is_written_anew_and_yours_is_kept() -> None:
+    found = all_there(PLAIN)
+    unit, mine = "/etc/systemd/system/taskd.service", Entry(FILE, "# mine\n")
+    found = found._replace(entries=found.entries | {unit: mine, PLAIN.config: mine})
+    changes = install_plan.install(PLAIN, found)
+    assert verbs(changes) == [("update", unit), ("keep", PLAIN.config), ("run", "systemctl")]
+
+
+@pytest.mark.parametrize("entry", [Entry(DIRECTORY), Entry(LINK, "/dev/null")])
+def test_what_is_not_ours_is_not_replaced_by_a_unit(entry: Entry) -> None:
+    unit = "/etc/systemd/system/taskd.service"  # a link to /dev/null is a masked unit
+    with pytest.raises(ConfigError, match=f"{unit} is there"):
+        install_plan.install(PLAIN, NOTHING._replace(entries={unit: entry}))
+
+
+def test_a_link_follows_the_taskd_that_is_installed_last() -> None:
+    link = "/usr/local/bin/taskd"
+    found = all_there(PLAIN)
+    found = found._replace(entries=found.entries | {link: Entry(LINK, "/opt/old/bin/taskd")})
+    (change,) = [c for c in install_plan.install(PLAIN, found) if c.verb == "update"]
+    assert change.entry == Entry(LINK, "/opt/taskd/bin/taskd")
+    assert change.note == "-> /opt/taskd/bin/taskd, was /opt/old/bin/taskd"
+
+
+def test_commands_that_are_in_their_place_need_no_link() -> None:
+    assert site.of_system(None, "/usr/local/bin").links == {}
+
+
+def test_an_uninstallation_leaves_what_is_yours_and_a_purge_does_not() -> None:
+    found = all_there(PLAIN)
+    state = {path: Entry(DIRECTORY) for path in PLAIN.kept}
+    found = found._replace(entries=found.entries | state)
+    gone = {change.path for change in install_plan.uninstall(PLAIN, found, purge=False)}
+    assert gone - {""} == {*PLAIN.ours, *PLAIN.links}
+    assert install_plan.left(PLAIN, found) == [PLAIN.config, *PLAIN.kept, "the user taskd"]
+    changes = install_plan.uninstall(PLAIN, found, purge=True)
+    assert {c.path for c in changes} - {""} == {*PLAIN.ours, *PLAIN.links, PLAIN.config, *state}
+    assert changes[0].words[:3] == ("systemctl", "--quiet", "disable")
+    assert [c.words for c in changes[-2:]] == [("userdel", "taskd"), ("groupdel", "taskd-submit")]
+
+
+def test_what_another_app_uses_stays_when_one_is_uninstalled() -> None:
+    found = all_there(SHOP)._replace(others=True)
+    removed = {c.path for c in install_plan.uninstall(SHOP, found, False) if c.verb == "remove"}
+    assert removed == {"/etc/sysusers.d/taskd-shop.conf", "/etc/tmpfiles.d/taskd-shop.conf"}
+    assert not install_plan.uninstall(SHOP, NOTHING, purge=True)
+
+
+def test_somebody_elses_command_is_not_removed() -> None:
+    theirs = {"/usr/local/bin/taskctl": Entry(FILE, "#!/bin/sh\n")}
+    assert install_plan.uninstall(PLAIN, Found(theirs), purge=True) == []
+
+
+@pytest.mark.parametrize("name", ["", "Shop", "1st", "a_b", "a/b", "x" * 19, "a-", "-a"])
+def test_a_name_that_cannot_be_part_of_a_users_name_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="expected a short name"):
+        site.of_system(name, "/opt/taskd/bin")
+
+
+@pytest.mark.parametrize("name", ["taskd", "submit", "a-submit"])
+def test_a_name_that_would_be_anothers_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="is taken"):
+        site.of_system(name, "/opt/taskd/bin")
+
+
+def settings(text: str) -> list[str]:
+    """A unit without its comments."""
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("name", ["taskd.service", "taskd-control.socket", "taskd-submit.socket"])
+def test_a_template_says_the_same_as_the_plain_unit_but_for_the_names(name: str) -> None:
+    template = site.text_of(name.replace(".", "@."))
+    one = template.replace("taskd@%i.service", "taskd.service").replace("taskd-%i", "taskd")
+    one = one.replace("/etc/taskd/%i.toml", "/etc/taskd/taskd.toml").replace(" of %i:", ":")
+    assert settings(one) == settings(site.text_of(name))
+
+
+def test_the_folder_that_is_shown_is_the_one_that_is_installed() -> None:
+    assert os.path.samefile(SHOWN, site.TEXTS)
+
+
+def test_each_line_for_tasks_that_need_more_is_a_comment_until_it_is_asked_for() -> None:
+    assert settings(site.text_of("more.conf")) == ["[Service]"]
+
+
+@pytest.mark.parametrize("wanted", [PLAIN, SHOP], ids=["plain", "shop"])
+def test_the_first_configuration_names_every_key_and_is_valid(wanted: site.Site) -> None:
+    text = wanted.yours[wanted.config]
+    home = "/srv/shop" if wanted is SHOP else "/srv/app"
+    found = config.Config.from_table(tomllib.loads(text), wanted.config)
+    assert found.app.release == f"{home}/current"
+    assert found.access.submit_groups == [wanted.group]
+    whole = re.sub(r"^#(?=\[|\w+ = )", "", text, flags=re.M)
+    table = tomllib.loads(whole)
+    assert {name: set(section) for name, section in table.items() if name != "queues"} == {
+        name: set(rules) for name, rules in config.RULES.items()
+    }
+    shown = config.Config.from_table(table, wanted.config)
+    assert shown.daemon == found.daemon, "what is commented out shows the default"
+    assert shown.app._replace(python=None, probe=None) == found.app
+    assert shown.logs == found.logs
+    assert shown.hooks.timeout == found.hooks.timeout
+
+
+def test_an_app_has_accounts_and_directories_of_its_own() -> None:
+    for path, text in SHOP.ours.items():
+        if path.startswith(("/etc/sysusers.d", "/etc/tmpfiles.d")):
+            assert not re.search(r"\btaskd(?!-shop| install)", text.replace('"taskd"', "")), text
+
+
+class Home:
+    """A user without a session, who has taskd in a Python of their own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path / "home"
+        self.path.mkdir()
+        self.python = path / "python"
+        venv.create(self.python, with_pip=False, symlinks=True)
+        for name in site.COMMANDS:
+            (self.python / "bin" / name).touch()
+
+    def taskd(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.python / "bin" / "python", "-m", "taskd", *words],
+            env={
+                "HOME": str(self.path),
+                "PATH": os.defpath,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            },
+            capture_output=True,
+            text=True,
+        )
+
+    def tree(self) -> dict[str, str]:
+        """Every file and link, with its content or target."""
+        return {
+            str(entry.relative_to(self.path)): (
+                os.readlink(entry) if entry.is_symlink() else entry.read_text()
+            )
+            for entry in self.path.rglob("*")
+            if entry.is_symlink() or entry.is_file()
+        }
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+def test_a_user_installs_a_daemon_of_their_own_and_takes_it_away(home: Home) -> None:
+    assert "would create" in home.taskd("install", "--user", "--dry-run").stdout
+    assert home.tree() == {}
+    first = home.taskd("install", "--user")
+    assert first.returncode == 0, first.stderr
+    there = home.tree()
+    assert there.keys() == {
+        ".config/systemd/user/taskd.service",
+        ".config/taskd/taskd.toml",
+        ".local/bin/taskd",
+        ".local/bin/taskctl",
+    }
+    assert there[".local/bin/taskd"] == f"{home.python}/bin/taskd"
+    assert config.load(str(home.path / ".config/taskd/taskd.toml")).access.submit_groups == []
+    assert "nothing to change" in home.taskd("install", "--user").stdout
+    assert home.tree() == there
+    home.taskd("uninstall", "--user")
+    assert home.tree().keys() == {".config/taskd/taskd.toml"}
+    home.taskd("uninstall", "--user", "--purge")
+    assert home.tree() == {}
+
+
+def test_a_taskd_inside_a_release_is_not_what_starts_the_daemon(home: Home) -> None:
+    file = home.path / ".config" / "taskd" / "taskd.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f'[app]\nrelease = "{home.python}"\nmodules = ["a"]\n')
+    before = home.tree()
+    ran = home.taskd("install", "--user")
+    assert ran.returncode == 1 and f"this taskd is in the release {home.python}" in ran.stderr
+    assert home.tree() == before
+
+
+def test_a_python_without_the_commands_is_not_linked_to(home: Home) -> None:
+    (home.python / "bin" / "taskctl").unlink()
+    ran = home.taskd("install", "--user")
+    assert ran.returncode == 1 and "there is no command taskctl in" in ran.stderr
+    assert home.tree() == {}
