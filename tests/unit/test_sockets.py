@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from forked import in_child
+from support.waiting import eventually
 
 from taskd.posix import sockets
 
@@ -169,6 +170,11 @@ def test_groups_of_what_is_no_unix_socket_are_an_error() -> None:
     assert error.value.errno in (errno.ENOPROTOOPT, errno.ENODATA)
 
 
+def sleeps_in_connect(thread: threading.Thread) -> bool:
+    with open(f"/proc/self/task/{thread.native_id}/wchan", encoding="ascii") as file:
+        return "unix" in file.read()
+
+
 def test_a_connection_waits_while_too_many_others_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +186,7 @@ def test_a_connection_waits_while_too_many_others_wait(
         made: list[socket.socket] = []
         waiting = threading.Thread(target=lambda: made.append(sockets.connect(path, timeout=30)))
         waiting.start()
+        eventually(lambda: not waiting.is_alive() or sleeps_in_connect(waiting), "it connects")
         accepted = []
         while waiting.is_alive():
             with contextlib.suppress(BlockingIOError):
