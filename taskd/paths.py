@@ -11,6 +11,31 @@ Each comes from the service manager (the first entry of ``$STATE_DIRECTORY`` and
 it is the system's place for root; else the user's own by the XDG rules. A user without
 ``$XDG_RUNTIME_DIR`` gets a private directory under /tmp, which is trusted only while it is a real
 directory that belongs to that user and that nobody else may enter.
+
+What is in them, and with which modes, whatever the umask is. Each as tight as works:
+
+    state, logs             0700 if we make them. One that is there keeps its mode, and is refused
+                            if another user (root excepted) owns it or may write to it: who can put
+                            a name in it, or put another in its place, could have any file of ours
+                            read, written or run
+    state/slots, zygotes    0700  what a task has saved; who is a worker
+    state/scratch, and N    0700  a task's own files: it may open them to others itself
+    state/store.db*, lock   0600  everybody's arguments, states and results
+    state/confirmed, rejected, handoff, after-drain
+                            0600  nobody but the daemon needs them: taskctl asks it
+    state/slots/*           0600  slots, arguments on their way (.load, .plan)
+    logs/N.log, taskd.log   0600  what the tasks print; others read theirs through the daemon
+    runtime                 0755  others must reach submit.sock in it (0700 under /tmp: nobody else
+                            has a daemon to reach there)
+    runtime/worker.sock     0600  our own processes alone
+    runtime/control.sock    0600; 0666 with [access] admin_groups
+    runtime/submit.sock     0600; 0666 with either list of groups: a mode has but one group, so who
+                            may is decided once they are connected, by what the kernel says of them
+    runtime/taskd.pid       0644  a number that ps shows as well
+
+Since nobody else can change what is in these directories, a path in them is ours. Files in them are
+opened without following a link all the same, since what an older start, another mode or a restored
+backup left there is not known.
 """
 
 from __future__ import annotations
@@ -128,7 +153,8 @@ def ensure(where: Directories, uid: int | None = None) -> None:
     All are private (0700) but the runtime one: that is 0755, since the users of submit.sock must
     be able to reach it, and who may use a socket in it is decided by the socket's own mode and by
     the peer's user. One that exists keeps its mode (the service manager or an administrator chose
-    it). Raises ConfigError naming the directory and why it cannot be used.
+    it), unless others may write to it. Raises ConfigError naming the directory and why it cannot be
+    used.
     """
     owner = os.getuid() if uid is None else uid
     if where.runtime == _private_runtime_dir(owner):
@@ -138,6 +164,8 @@ def ensure(where: Directories, uid: int | None = None) -> None:
         _create(where.runtime, 0o755)
     for path in (where.state, where.logs, where.slots, where.zygotes, where.scratch):
         _create(path, 0o700)
+    for path in dict.fromkeys((*where, where.slots, where.zygotes, where.scratch)):
+        _check_closed(path, owner)
 
 
 def is_own(path: str, uid: int) -> bool:
@@ -212,7 +240,11 @@ def _create(path: str, mode: int) -> None:
     """Make ``path`` and its missing parents; ``mode`` holds whatever the umask is."""
     try:
         _make(path)
-        os.chmod(path, mode)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
     except FileExistsError:
         if not os.path.isdir(path):
             raise ConfigError(f"{path} is not a directory: move it out of the way") from None
@@ -238,10 +270,61 @@ def _make(path: str) -> None:
 
 def _check_private(path: str, uid: int) -> None:
     """Anybody may have made a name in /tmp: only our own, closed directory is used."""
-    found = os.lstat(path)
-    if stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not found.st_mode & 0o077:
-        return
+    with contextlib.suppress(FileNotFoundError):  # it was somebody else's, and is gone again
+        found = os.lstat(path)
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not found.st_mode & 0o077:
+            return
     raise ConfigError(
         f"{path} is not a private directory of user {uid} (a directory of that owner with mode "
         "0700): remove it, or set XDG_RUNTIME_DIR to a directory of your own"
+    )
+
+
+_NOBODY = 65534
+"""Who owns, as far as a container sees it, what belongs to users that it does not have."""
+
+
+def _check_closed(path: str, uid: int) -> None:
+    """Raises ConfigError if another user than ``uid`` and root can change what is in ``path``, or
+    put another directory in its place."""
+    try:
+        links = [at for at in _on_the_way(path) if os.path.islink(at)]
+        for link in links:
+            _check_owner(link, os.lstat(link).st_uid, uid, path)
+        real = os.path.realpath(path)
+        found = os.stat(real)
+        above = [(at, os.stat(at)) for at in _on_the_way(real)[:-1]]
+    except OSError as error:
+        raise ConfigError(f"cannot use the directory {path}: {error.strerror}") from error
+    _check_owner(real, found.st_uid, uid, path)
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(
+            f"others may write to {real} (mode {stat.S_IMODE(found.st_mode):04o}), and could so "
+            f"have the daemon read and write any file of theirs: chmod go-w {real}"
+        )
+    for at, one in above:
+        if one.st_uid != _NOBODY:
+            _check_owner(at, one.st_uid, uid, path)
+        if one.st_mode & stat.S_IWOTH and not one.st_mode & stat.S_ISVTX:
+            raise ConfigError(
+                f"anybody may write to {at}, and so put another directory in the place of {path}: "
+                f"chmod o-w {at}, or use a directory elsewhere"
+            )
+
+
+def _on_the_way(path: str) -> list[str]:
+    """``path`` and every directory above it, the root first."""
+    found = [path]
+    while (above := os.path.dirname(found[0])) != found[0]:
+        found.insert(0, above)
+    return found
+
+
+def _check_owner(at: str, owner: int, uid: int, path: str) -> None:
+    if owner in (uid, 0):
+        return
+    role = "" if at == path else f", which {path} goes through,"
+    raise ConfigError(
+        f"{at}{role} belongs to user {owner}, and the daemon runs as user {uid}: start it as user "
+        f"{owner}, chown {at}, or use a directory elsewhere"
     )

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from taskd import paths
 from taskd.cli import outcome, text
+from taskd.posix import files
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: as unix(7) has them
 _SHOWN = 20
@@ -74,7 +75,8 @@ def _daemon(daemon: Callable[[], int], address: str, held: int, log: str) -> int
     from daemon import DaemonContext
 
     os.environ["NOTIFY_SOCKET"] = address
-    with open(log, "ab", buffering=0, opener=_private) as output:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    with open(files.open_own(log, flags), "ab", buffering=0) as output:
         context = DaemonContext(
             detach_process=True,
             files_preserve=[held],
@@ -87,10 +89,6 @@ def _daemon(daemon: Callable[[], int], address: str, held: int, log: str) -> int
         with context:
             os.write(held, b"%d\n" % os.getpid())
             return daemon()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _is_ready(between: int, alive: int, notices: socket.socket, where: paths.Directories) -> bool:
@@ -153,6 +151,4 @@ def _died(log: str, size: int) -> int:
 
 
 def _write_pid(where: paths.Directories, pid: int) -> None:
-    from taskd.posix.files import write_atomically
-
-    write_atomically(where.pid_file, b"%d\n" % pid, 0o644)
+    files.write_atomically(where.pid_file, b"%d\n" % pid, 0o644)

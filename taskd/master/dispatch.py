@@ -26,6 +26,7 @@ from taskd.model.endings import Facts
 from taskd.model.routing import Held, route
 from taskd.model.task import State
 from taskd.model.worker import WorkerEvent, WorkerState
+from taskd.posix import files
 from taskd.store.api import Applied, Claim, Hold, Row, Wake
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class Dispatch:
         if len(args) + len(saved or b"") <= INLINE:
             return message | {"args": args, "saved": saved}
         path = os.path.join(places.slots, f"{worker.id.hex()}.load")
-        with open(path, "wb") as file:
+        with open(files.open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
             file.write(cbor2.dumps({"args": args, "saved": saved}))
         return message | {"args": b"", "saved": None, "load": path}
 

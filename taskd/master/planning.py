@@ -21,6 +21,7 @@ from taskd.model.binding import bind
 from taskd.model.plan import Item, Plan, judge
 from taskd.model.task import State
 from taskd.model.worker import WorkerEvent
+from taskd.posix import files
 from taskd.store.api import Filter
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Planning:
             {"ref": ref, "name": i.name, "args": i.args, "saved": i.saved, "version": i.version}
             for ref, i in enumerate(self._items)
         ]
-        with open(path, "wb") as file:
+        with open(files.open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
             file.write(cbor2.dumps({"probe": self._target.app.probe, "items": items}))
 
     def _waiting(self) -> list[Item]:

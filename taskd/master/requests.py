@@ -28,7 +28,7 @@ from taskd.model.binding import bind
 from taskd.model.revision import LIVE
 from taskd.model.routing import Held, route
 from taskd.model.task import SETTLED, OnDeploy, State
-from taskd.posix import growing, memory
+from taskd.posix import files, growing, memory
 from taskd.protocol import data
 from taskd.protocol.client import Request
 from taskd.store.api import Applied, Cancel, Filter, Operation, Retry, Row, Submit, SubmitAll
@@ -238,9 +238,11 @@ def log(master: Master, client: Client, request: Request) -> None:
     limit = min(request.fields.get("limit") or LOG_CHUNK, LOG_CHUNK)
     row = visible(master, client, task)
     try:
-        fd = os.open(master.places.task_log(task), os.O_RDONLY | os.O_CLOEXEC)
+        fd = files.open_own(master.places.task_log(task), os.O_RDONLY)
     except FileNotFoundError:  # it has not run yet
         start, chunk, size = offset, b"", 0
+    except OSError as error:
+        raise Refused(f"the log of task {task} cannot be read: {error.strerror}") from error
     else:
         with open(fd, "rb", buffering=0):
             if request.fields.get("skips"):

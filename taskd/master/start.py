@@ -148,7 +148,7 @@ def _disown_inherited() -> None:
 
 def _lock(path: str) -> int:
     """One daemon per state directory. Raises ConfigError naming the one that is there."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         locks.take(fd)
     except locks.Held as held:

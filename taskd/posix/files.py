@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 
 _KEEP_SIZE = 0x01  # linux/falloc.h
 _PUNCH_HOLE = 0x02
@@ -36,6 +37,36 @@ def why_not(directory: str, size: int = 8192) -> OSError | None:
     finally:
         os.close(fd)
     return None
+
+
+def open_own(path: str, flags: int) -> int:
+    """Open a file that is ours alone (mode 0600 if it is made); close-on-exec.
+
+    Raises OSError, also for a link (ELOOP) and whatever else is no regular file in its place.
+    """
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would wait for its other end
+    fd = os.open(path, flags & ~os.O_TRUNC, 0o600)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        if flags & os.O_TRUNC:
+            os.ftruncate(fd, 0)
+        if flags & os.O_CREAT:
+            os.fchmod(fd, 0o600)  # whatever the umask, and whatever was there had
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def make_own_directory(path: str) -> None:
+    """Make ``path`` and what is missing above it (0700 each), unless it is there. Raises OSError,
+    also for a link in its place."""
+    try:
+        os.makedirs(path, 0o700)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            raise OSError(errno.ENOTDIR, "not a directory", path) from None
 
 
 def _allocate(fd: int, mode: int, offset: int, length: int) -> bool:

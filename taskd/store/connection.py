@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 
 from taskd import errors
 from taskd.posix import files
@@ -104,6 +105,10 @@ def _make_private(path: str) -> None:
     try:
         made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise errors.StoreError(
+                f"{path} is a link, or something else than a file: put the store itself there"
+            ) from None
         os.chmod(path, 0o600)
         return
     os.close(made)

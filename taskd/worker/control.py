@@ -368,7 +368,7 @@ def _load(path: str) -> tuple[bytes, bytes | None]:
     """Large arguments and state come in a file, which is ours to remove."""
     import cbor2
 
-    with open(path, "rb") as file:
+    with open(files.open_own(path, os.O_RDONLY), "rb") as file:
         fields = cbor2.loads(file.read())
     os.unlink(path)
     return fields["args"], fields["saved"]

@@ -53,9 +53,9 @@ def be_lenient() -> None:
 
 def open_log(path: str) -> int:
     """The log at ``path``, to write to its end; in a directory made anew if it is gone. Raises
-    OSError."""
+    OSError, also for a link or a pipe in its place."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return files.open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
 @contextmanager

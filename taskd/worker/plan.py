@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import cbor2
 
 from taskd.errors import ProtocolError
+from taskd.posix import files
 from taskd.protocol import data
 from taskd.protocol.saved import Saved
 from taskd.tasks import registry
@@ -54,7 +55,7 @@ def answer(path: str) -> Answer:
 
 
 def _read(path: str) -> Any:
-    with open(path, "rb") as file:
+    with open(files.open_own(path, os.O_RDONLY), "rb") as file:
         raw = file.read()
     os.unlink(path)
     return cbor2.loads(raw)

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from taskd.errors import ProtocolError
-from taskd.posix import mark, process, tree
+from taskd.posix import files, mark, process, tree
 from taskd.protocol import data
 from taskd.protocol.boot import Boot
 from taskd.protocol.saved import Kind, Outcome, Saved
@@ -142,7 +142,7 @@ def _prepare(order: Order, keeper: SlotKeeper) -> int:
     its code has run, and nothing of its budgets is used. Raises Interrupted."""
 
     def make() -> int:
-        os.makedirs(order.scratch, mode=0o700, exist_ok=True)
+        files.make_own_directory(order.scratch)
         return output.open_log(order.log)
 
     return keeper.patiently("cannot begin yet", make, (OSError,))
