@@ -122,7 +122,7 @@ class Adopted:
             channel.wire.start()
             channel.pump()
         master.clients.pump()
-        recovery.resume(master)
+        master.loop.soon(lambda: recovery.resume(master))  # it reads the store
         survivors.watch(master)
         master.catch_signals()
         image.let_signals_through()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from taskd import log
 from taskd.config import Config
-from taskd.errors import StoreError
+from taskd.errors import StoreDamaged, StoreError
 from taskd.master.after_drain import AfterDrain
 from taskd.master.attempts import Attempts
 from taskd.master.clients import Clients
@@ -34,10 +34,11 @@ from taskd.master.trouble import UNWRITABLE
 from taskd.master.workers import Workers
 from taskd.paths import Directories
 from taskd.posix import tree
+from taskd.store import health
 from taskd.store.api import Applied, Operation
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore
-from taskd.store.writer import Writer
+from taskd.store.writer import Writer, launch
 
 CONTROL, SUBMIT, WORKER = "control.sock", "submit.sock", "worker.sock"
 
@@ -78,6 +79,8 @@ class Master:
         self.after_drain = AfterDrain(self)
         self.drain_limit = DrainLimit(self)
         self.stop = Stop(self)
+        self.health: health.Check | None = None
+        self._damage: StoreError | None = None
         self.note = ""
         self.loop.watch(self._committed, READ, lambda _: self._on_committed())
 
@@ -112,10 +115,24 @@ class Master:
         self.writer.submit(operation, applied)
 
     def _judge_store(self, outcome: Applied | StoreError) -> None:
+        if isinstance(outcome, StoreDamaged):
+            self._damage = outcome
         if isinstance(outcome, StoreError):
             self.loop.troubles.tell(UNWRITABLE, outcome)
-        else:
+        elif self.damage is None:
             self.loop.troubles.over(UNWRITABLE)
+
+    @property
+    def damage(self) -> StoreError | None:
+        """The store's file is damaged: nothing new is accepted or started on it. What runs goes on,
+        and its end is recorded, if it can be; else it stays in its slot."""
+        found = None if self.health is None else self.health.damage
+        return self._damage or found or self.reader.damage
+
+    def check_store(self) -> None:
+        """Look at all of it, in a thread of its own; ``damage`` is what it finds."""
+        self.health = health.Check(self.places.store, self._committed)
+        launch(self.health.run, "store-check")
 
     def _on_committed(self) -> None:
         self.writer.completions()

@@ -20,7 +20,7 @@ from taskd.errors import StoreError
 from taskd.master.loop import AGAIN, Look, Timer
 from taskd.master.revision import Revision
 from taskd.master.running import Running
-from taskd.master.trouble import PASSING
+from taskd.master.trouble import PASSING, UNWRITABLE
 from taskd.master.worker import Worker
 from taskd.model.endings import Facts
 from taskd.model.routing import Held, route
@@ -55,6 +55,9 @@ class Dispatch:
 
     def _look(self) -> None:
         if not self._master.is_serving or self._master.is_frozen:
+            return
+        if self._master.damage is not None:
+            self._master.loop.troubles.tell(UNWRITABLE, self._master.damage)
             return
         self._master.after_drain.look()
         wanted: Counter[Revision] = Counter()

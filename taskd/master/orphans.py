@@ -55,7 +55,7 @@ class Orphans:
             self._master.loop.watch(fd, 0, ended)
             del self._watched[who.pid]
             os.close(fd)
-            on_death()
+            self._master.loop.soon(on_death)
 
         self._master.loop.watch(fd, READ, ended)
 

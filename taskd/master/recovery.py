@@ -11,6 +11,7 @@ from a clock.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from typing import TYPE_CHECKING
@@ -71,7 +72,8 @@ def resume(master: Master) -> None:
         if master.attempts.worker_of(running.task) is None:
             row = master.reader.task(running.task)
             if row is not None and row.worker is not None:
-                _watch(master, running, *owner_of(row))
+                slot, who = owner_of(row)
+                master.loop.soon(functools.partial(_watch, master, running, slot, who))
     master.loop.after(SWEEP_EVERY, lambda: _sweep_again(master))
 
 
@@ -82,7 +84,7 @@ def _recover(master: Master, row: Row) -> str:
     running = of_row(row)
     master.attempts.hold(running, None)
     log.info("found running", task=row.id, attempt=row.attempt, pid=who.pid)
-    _watch(master, running, slot, who)
+    master.loop.soon(lambda: _watch(master, running, slot, who))  # which may have to be repeated
     return slot
 
 
@@ -126,14 +128,14 @@ def _end_when_over(master: Master, running: Running, slot: str, who: Identity) -
 
 
 def _mark_of(master: Master, slot: str) -> int:
-    """What the worker's descendants are told by; 0 if its slot does not say."""
+    """What the worker's descendants are told by; 0 if its slot does not say. Raises OSError."""
     try:
         fd = os.open(os.path.join(master.places.slots, slot), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         return 0
     try:
         return slot_reader.read_header(fd).mark
-    except (Error, OSError):
+    except Error:
         return 0
     finally:
         os.close(fd)

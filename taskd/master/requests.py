@@ -55,6 +55,7 @@ COMMAND = "command"
 
 
 def submit(master: Master, client: Client, request: Request) -> None:
+    _need_whole_store(master)
     now = time.time()
     new = [_new_task(master, client, task, now) for task in request.fields["tasks"]]
     operation: Operation = new[0] if len(new) == 1 else SubmitAll(tuple(new))
@@ -72,6 +73,12 @@ def submit(master: Master, client: Client, request: Request) -> None:
         master.dispatch.kick()
 
     master.write(operation, done)
+
+
+def _need_whole_store(master: Master) -> None:
+    """Raises StoreError: what is put into a damaged file may be lost, or harm what is in it."""
+    if master.damage is not None:
+        raise master.damage
 
 
 def _new_task(master: Master, client: Client, task: dict[str, Any], now: float) -> Submit:
@@ -160,7 +167,7 @@ def list_tasks(master: Master, client: Client, request: Request) -> None:
 
 
 def status(master: Master, client: Client, request: Request) -> None:
-    counts = master.reader.counts()
+    counts = _counts(master)
     names = sorted(set(master.config.queues) | {queue for queue, _ in counts})
     queues = {
         name: {
@@ -189,6 +196,15 @@ def status(master: Master, client: Client, request: Request) -> None:
             "problems": master.loop.troubles.sentences() if client.owner is None else [],
         },
     )
+
+
+def _counts(master: Master) -> dict[tuple[str, State], int]:
+    """None where they cannot be read: the problems say so, which is what one looks for then."""
+    try:
+        return master.reader.counts()
+    except StoreError as error:
+        master.loop.troubles.tell("the store cannot be read", error)
+        return {}
 
 
 def _shown(path: str) -> str:
@@ -301,6 +317,8 @@ def cancel(master: Master, client: Client, request: Request) -> None:
 
 
 def retry(master: Master, client: Client, request: Request) -> None:
+    _need_whole_store(master)
+
     def done(outcome: Applied | StoreError) -> None:
         result = outcome.result if isinstance(outcome, Applied) else outcome
         if isinstance(result, Refused):

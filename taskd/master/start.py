@@ -19,8 +19,10 @@ from taskd.master.clients import socket_mode
 from taskd.master.core import CONTROL, SUBMIT, WORKER, Master
 from taskd.master.ledger import Kind
 from taskd.master.revision import Revision
+from taskd.master.trouble import in_words
 from taskd.posix import locks, process, sockets, spawn, tree
 from taskd.revision import release
+from taskd.store import health
 from taskd.systemd import notify
 from taskd.upgrade import confirmed, image, marker, rejected, steps
 
@@ -47,7 +49,7 @@ def main(
     try:
         master, chosen = _prepare(config_path, release_path)
     except (Error, OSError) as error:
-        print(f"taskd: {error}", file=sys.stderr)
+        print(f"taskd: {in_words(error)}", file=sys.stderr)
         return 1
     start = Start(master, chosen, release_path is not None, on_ready)
     start.run()
@@ -80,7 +82,9 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     process.become_subreaper()
     master = Master(settings, places)
     master.not_ours = before
+    health.check_log(places.store)
     master.open_store()
+    master.check_store()
     master.revisions.rejected = rejected.read(places.state)
     master.after_drain.remember()
     master.ledger.add(lock, Kind.LOCK, "lock")
@@ -205,12 +209,20 @@ class Start:
         self._chosen = chosen
         self._is_first = is_first
         self._on_ready = on_ready
-        self.failure: Error | None = None
+        self.failure: str | None = None
 
     def run(self) -> None:
         master = self._master
         master.catch_signals()
         image.let_signals_through()  # whatever the caller had blocked
+        try:
+            self._begin()
+        except (Error, OSError) as error:
+            self._fail(error)
+
+    def _begin(self) -> None:
+        """Raises Error, OSError."""
+        master = self._master
         worker_socket = master.listeners[WORKER]
         survivors.restore(master)
         recovery.sweep(master)
@@ -233,8 +245,8 @@ class Start:
         within = config.daemon.prove_timeout
         self._master.revisions.prove(self._chosen, config.app, within, self._proven, anew=True)
 
-    def _fail(self, error: Error) -> None:
-        self.failure = error
+    def _fail(self, error: Exception) -> None:
+        self.failure = in_words(error)
         self._master.stop.keeps = True  # who lives on from before is not ours to end
         self._master.stop.begin()
         self._master.loop.soon(self._master.loop.stop)
@@ -245,6 +257,15 @@ class Start:
         if isinstance(outcome, DeployRefused):
             self._fail(outcome)
             return
+        try:
+            self._go(outcome)
+        except (Error, OSError) as error:  # no room for ``confirmed``, say
+            self._fail(error)
+
+    def _go(self, outcome: Revision) -> None:
+        """Serve with that one. Raises Error, OSError."""
+        if self._master.damage is not None:
+            raise self._master.damage
         master = self._master
         before = confirmed.read(master.places.confirmed)
         if before is None or before.release != outcome.path:

@@ -26,7 +26,7 @@ from taskd.master.running import of_row, owner_of, rows
 from taskd.master.worker import Worker
 from taskd.model.revision import RevisionState
 from taskd.model.worker import WorkerState
-from taskd.posix import process
+from taskd.posix import limits, process
 from taskd.revision import record
 from taskd.revision.record import Record
 from taskd.slot import owner as slot_owner
@@ -90,20 +90,29 @@ def serving(master: Master, path: str) -> Revision | None:
 
 
 def _revisions(master: Master) -> dict[bytes, _Found]:
-    """By the zygote's id. What cannot be read helps nobody and is removed."""
+    """By the zygote's id. What cannot be read helps nobody and is removed. Raises OSError if that
+    is for want of something that passes."""
     found: dict[bytes, _Found] = {}
     for name in sorted(os.listdir(master.places.zygotes)):
         path = os.path.join(master.places.zygotes, name)
         try:
             told, lives = record.read(path)
             found[told.id] = _Found(_revision(told, lives), lives)
-        except (Error, OSError, TypeError) as error:
-            log.warning("a zygote's record is of no use", path=path, why=str(error))
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+        except OSError as error:
+            if error.errno in limits.SHORT:  # which says nothing about the record
+                raise
+            _drop(path, error)
+        except (Error, TypeError) as error:
+            _drop(path, error)
     for each in sorted(found.values(), key=lambda each: each.revision.number):
         master.revisions.restore(each.revision)
     return found
+
+
+def _drop(path: str, error: Exception) -> None:
+    log.warning("a zygote's record is of no use", path=path, why=str(error))
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def _revision(told: Record, lives: bool) -> Revision:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from taskd import log
-from taskd.errors import StoreError
+from taskd.errors import Error, StoreError
 
 PASSING = (OSError, StoreError, ImportError, MemoryError)
 """Errors that are no fault of the code that meets them; waiting helps, or somebody who makes room.
@@ -75,7 +75,7 @@ class Troubles:
 
 def in_words(error: BaseException) -> str:
     """Why, and with which file, in one line."""
-    if isinstance(error, StoreError) or not str(error):
+    if isinstance(error, Error) or not str(error):
         return str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror

@@ -6,8 +6,12 @@ Imported before they run out: importing anything needs one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import resource
 from collections.abc import Iterator
+
+SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors of a process or a machine that has no more to give just now."""
 
 
 @contextlib.contextmanager

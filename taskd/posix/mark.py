@@ -39,7 +39,8 @@ def wear(worker: bytes) -> int:
 
 
 def kill_wearers(mark: int) -> bool:
-    """SIGKILL to every process that wears ``mark``. True if there was any that still lives."""
+    """SIGKILL to every process that wears ``mark``. True if there was any that still lives. Raises
+    OSError if it cannot be looked for (out of descriptors)."""
     if not mark:
         return False
     found = False
@@ -57,7 +58,7 @@ def _worn(pid: str) -> int | None:
     try:
         with open(f"/proc/{pid}/limits", encoding="ascii") as file:
             line = next((line for line in file if line.startswith(_TITLE)), "")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     words = line.removeprefix(_TITLE).split()
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else None

@@ -21,14 +21,16 @@ BUSY_TIMEOUT = 5.0
 _WRITER_CACHE = 16 * 1024  # KiB; submission ids are random, so their index is hit all over
 _LOG_LIMIT = 16 * 1024 * 1024  # bytes the log's file keeps once a large transaction is over
 
+_RESTORE = "restore it from a backup, or move it away to begin with an empty one"
+
 _SENTENCES = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space in {directory}",
     sqlite3.SQLITE_READONLY: "it may not be written to; check the file's owner and the mount of "
     "{directory}",
     sqlite3.SQLITE_BUSY: "another process has locked it; see who with `fuser {path}`",
     sqlite3.SQLITE_LOCKED: "another process has locked it; see who with `fuser {path}`",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a backup",
-    sqlite3.SQLITE_NOTADB: "the file is damaged, or not a store; restore it from a backup",
+    sqlite3.SQLITE_CORRUPT: f"the file is damaged; {_RESTORE}",
+    sqlite3.SQLITE_NOTADB: f"the file is damaged, or not a store; {_RESTORE}",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check {directory} and its permissions",
     sqlite3.SQLITE_IOERR: "reading or writing failed; check the disk, and what space is free in "
     "{directory}",
@@ -48,6 +50,20 @@ def failure(error: sqlite3.Error, path: str) -> errors.StoreError:
     told = f"{error}; {cause.strerror}" if cause is not None else str(error)
     kind = errors.StoreDamaged if code in _DAMAGED else errors.StoreError
     return kind(f"the store {path} failed: {why} ({told})")
+
+
+def damaged(path: str, what: str) -> errors.StoreDamaged:
+    """A look at the whole file has found ``what``."""
+    return errors.StoreDamaged(f"the store {path} is damaged; {_RESTORE} ({what})")
+
+
+def touch(path: str) -> None:
+    """Open it for reading, and close it again; its files stay as they are. Raises sqlite3.Error."""
+    reading = _connect(path, "ro")
+    try:
+        reading.execute("pragma schema_version").fetchone()
+    finally:
+        reading.close()
 
 
 def open_writing(path: str) -> sqlite3.Connection:

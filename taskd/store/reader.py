@@ -58,12 +58,16 @@ _GROUPS = (
 
 
 class SqliteReader:
-    """``api.Reader`` over the file at ``path``, which must be a store already (StoreError)."""
+    """``api.Reader`` over the file at ``path``, which must be a store already (StoreError).
 
-    __slots__ = ("_connection", "_path")
+    ``damage``: that the file was found to be damaged; it stays so.
+    """
+
+    __slots__ = ("_connection", "_path", "damage")
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self.damage: errors.StoreDamaged | None = None
         self._connection = connection.open_reading(path)
 
     def task(self, task: int) -> Row | None:
@@ -133,7 +137,10 @@ class SqliteReader:
         try:
             return self._connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
-            raise connection.failure(error, self._path) from error
+            failure = connection.failure(error, self._path)
+            if isinstance(failure, errors.StoreDamaged):
+                self.damage = failure
+            raise failure from error
 
 
 def _possible(task: int) -> bool:

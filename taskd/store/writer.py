@@ -72,7 +72,7 @@ class Writer:
         self._join(None)
         self._stopping = self._opened = self._over = self._in_hand = False
         self._failure = None
-        self._thread = _launch(self._run)
+        self._thread = launch(self._run, "store-writer")
         with self._changed:
             self._changed.wait_for(lambda: self._opened or self._over)
             if not self._opened and self._failure is not None:
@@ -211,13 +211,13 @@ class Writer:
         self._notify()
 
 
-def _launch(run: Callable[[], None]) -> threading.Thread:
+def launch(run: Callable[[], None], name: str) -> threading.Thread:
     """A thread with all signals blocked from its first instruction: it inherits the mask.
 
     It is a daemon thread: if the master ends without ``stop``, the store survives that as it
     survives a kill, and the end must not wait for the disk.
     """
-    thread = threading.Thread(target=run, name="store-writer", daemon=True)
+    thread = threading.Thread(target=run, name=name, daemon=True)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         thread.start()

@@ -31,6 +31,9 @@ from taskd.worker.search import Search
 from taskd.zygote import app
 from taskd.zygote.nursery import Death, Nursery
 
+SHORT_AGAIN = 500
+"""Milliseconds until a zygote that is out of descriptors looks again at who has died."""
+
 IDLE_GRACE = 10.0
 """Seconds that a zygote without workers waits for the next master: importing the app anew is all
 that would be lost."""
@@ -82,6 +85,14 @@ def _load(config: boot.Boot) -> app.Broken | None:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
+def _start(pid: int) -> int:
+    """Of a worker that was forked just now; 0 if it cannot be told: it will say it itself."""
+    try:
+        return process.start_time(pid) or 0
+    except OSError:
+        return 0
+
+
 class Zygote:
     """The zygote's one loop: messages from the master, deaths of workers."""
 
@@ -92,6 +103,7 @@ class Zygote:
         self._retiring = False
         self._search = Search(config.socket)
         self._is_searching = False
+        self._is_short = False  # of descriptors
         self._record = -1
         self._is_kept = False
         self._me = process.identity()
@@ -197,8 +209,11 @@ class Zygote:
         return self._search.lasted >= grace
 
     def _timeout(self) -> float | None:
-        """Milliseconds until the next try to reach a master, while there is none."""
-        return self._search.due_in() * 1000 if self._is_searching else None
+        """Milliseconds until something must be tried again."""
+        due = self._search.due_in() * 1000 if self._is_searching else None
+        if not self._is_short:
+            return due
+        return SHORT_AGAIN if due is None else min(due, SHORT_AGAIN)
 
     def _look_for_master(self, poll: select.poll) -> None:
         if not self._is_searching:
@@ -244,7 +259,11 @@ class Zygote:
         self._channel.send({"type": "identity", "hash": found})
 
     def _tell_deaths(self) -> None:
-        self._tell(self._nursery.bury())
+        try:
+            self._tell(self._nursery.bury())
+            self._is_short = False
+        except OSError:  # out of descriptors: who died is dead still in a while
+            self._is_short = True
 
     def _tell(self, deaths: list[Death]) -> None:
         for death in deaths:
@@ -267,8 +286,7 @@ class Zygote:
         if pid == 0:
             self._become_worker(worker)
         self._nursery.add(worker, pid)
-        start = process.start_time(pid) or 0
-        self._channel.send({"type": "forked", "worker": worker, "pid": pid, "start": start})
+        self._channel.send({"type": "forked", "worker": worker, "pid": pid, "start": _start(pid)})
 
     def _spawn(self, worker: bytes) -> int:
         argv = [sys.executable, "-P", "-m", "taskd.zygote"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -64,6 +66,15 @@ class Mounted(Daemon):
         trigger = f"/sys/fs/ext4/{os.path.basename(device.strip())}/trigger_fs_error"
         with open(trigger, "w", encoding="ascii") as file:
             file.write("a test")
+
+    @contextmanager
+    def frozen(self, folder: str) -> Iterator[None]:
+        """Whoever writes there hangs in the kernel meanwhile, as on a disk that does not answer."""
+        _run("fsfreeze", "--freeze", self.path(folder))
+        try:
+            yield
+        finally:
+            _run("fsfreeze", "--unfreeze", self.path(folder))
 
     def unmount(self, folder: str) -> None:
         """The last mount on it goes."""
