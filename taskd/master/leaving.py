@@ -34,5 +34,5 @@ def _moves(master: Master, running: Running, source: Revision, target: Revision)
     row = master.reader.task(running.task)
     if row is None or row.budgets.interruptions >= PINNED:
         return False
-    saved_by = source.tasks[running.name]["version"]
-    return can_run(target.tasks, running.name, saved_by) is None
+    entry = source.tasks.get(running.name)  # none: of a release that is gone, and found after it
+    return entry is not None and can_run(target.tasks, running.name, entry["version"]) is None

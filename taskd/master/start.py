@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from taskd import config, log, paths
 from taskd.errors import ConfigError, DeployRefused, Error
-from taskd.master import recovery, survivors
+from taskd.master import leaving, recovery, survivors
 from taskd.master.clients import socket_mode
 from taskd.master.core import CONTROL, SUBMIT, WORKER, Master
 from taskd.master.ledger import Kind
@@ -278,6 +278,8 @@ class Start:
         if (cut_off := marker.read(master.places.state)) is not None:
             _tell_of_a_crash(master, outcome, cut_off, before)
         master.serve()
+        # A master that died in between may not have asked those that move.
+        leaving.let_old_ones_leave(master, outcome, None)
         log.info("ready", revision=outcome.name, pid=os.getpid())
         notify.tell("READY=1", f"STATUS={master.status_line()}")
         if self._on_ready is not None:

@@ -163,6 +163,8 @@ def _worker(master: Master, row: Row, found: dict[bytes, _Found]) -> None:
     master.ledger.add(fd, Kind.SLOT, worker.slot_name)
     master.workers.restore(worker)
     running = of_row(row)
+    if row.on_deploy is None and row.name in zygote.revision.tasks:
+        running.on_deploy = zygote.revision.tasks[row.name]["on_deploy"]
     master.attempts.hold(running, worker)
     if row.cancel_wished:
         master.attempts.ask(row.id, "cancel", "cancelled while the daemon was away")

@@ -67,6 +67,14 @@ def politely(ctx, n: int) -> int:
             until_asked(ctx)
     return n
 
+@task(on_deploy="checkpoint")
+def moves(ctx, n: int) -> int:
+    for i in ctx.each("items", range(n)):
+        mark(i)
+        if i == 1 and attempt() == 1:
+            until_asked(ctx)
+    return n
+
 @task(on_deploy="finish")
 def stubborn(n: int) -> int:
     mark("begin")
@@ -284,6 +292,31 @@ def test_the_zygote_that_served_goes_on_serving_unless_its_release_or_settings_c
     daemon.start()
     assert daemon.client().submit("new", {}).result(30) == 11
     eventually(lambda: not processes.is_alive(second), "nothing needs the second one")
+
+
+def test_tasks_that_move_do_so_though_the_master_died_right_after_its_deploy(
+    daemon: Daemon, new_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = new_daemon()
+    daemon.extra["TASKD_FAULT"] = daemon.path("fault")
+    daemon.release("r1", APP)
+    daemon.release("r2", APP)
+    daemon.point("r1")
+    daemon.start()
+    task = daemon.client().submit("moves", {"n": 4})
+    daemon.reached(task.id, "1")
+    with open(daemon.path("fault"), "w", encoding="utf-8") as file:
+        file.write("announce kill")
+    daemon.point("r2")
+    with daemon.raw() as raw:
+        raw.start("reload")
+        assert daemon.process is not None
+        daemon.process.wait(30)
+    daemon.start()
+    assert task.result(30) == 4
+    assert [(e.item, e.revision) for e in daemon.effects(task.id)] == [
+        ("0", "r1"), ("1", "r1"), ("2", "r2"), ("3", "r2"),
+    ]  # fmt: skip
 
 
 def test_a_deploy_carries_on_with_adopted_zygotes_and_orphaned_workers(daemon: Daemon) -> None:
