@@ -27,6 +27,7 @@ from taskd.master.ledger import Kind, Ledger
 from taskd.master.loop import READ, Loop
 from taskd.master.orphans import Orphans
 from taskd.master.revisions import Revisions
+from taskd.master.rounds import Rounds
 from taskd.master.salvage import Salvage
 from taskd.master.stop import Stop
 from taskd.master.streams import Streams
@@ -78,6 +79,7 @@ class Master:
         self.deploy = Deploy(self)
         self.after_drain = AfterDrain(self)
         self.drain_limit = DrainLimit(self)
+        self.rounds = Rounds(self)
         self.stop = Stop(self)
         self.health: health.Check | None = None
         self._damage: StoreError | None = None
@@ -227,6 +229,7 @@ class Master:
         self.dispatch.kick()
         self.streams.on_everything()
         self.drain_limit.look()
+        self.rounds.begin()
 
     def close(self) -> None:
         """The daemon ends: the sockets go, so that clients know at once; the store is closed.

@@ -203,6 +203,15 @@ class Wake(NamedTuple):
     limit: int
 
 
+class Shift(NamedTuple):
+    """Every scheduled task is due ``by`` seconds later (earlier, where that is negative).
+
+    For a clock that was set. No event is written, since no state changes. Result: how many.
+    """
+
+    by: float
+
+
 class Answer:
     """What ``Settle`` says: whether this end counted (the words the worker protocol uses).
 
@@ -215,7 +224,7 @@ class Answer:
     SUPERSEDED = "superseded"
 
 
-Operation = Submit | SubmitAll | Claim | Settle | Cancel | Retry | Hold | Wake
+Operation = Submit | SubmitAll | Claim | Settle | Cancel | Retry | Hold | Wake | Shift
 
 
 class Applied(NamedTuple):

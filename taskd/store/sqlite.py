@@ -31,6 +31,7 @@ from taskd.store.api import (
     Operation,
     Retry,
     Settle,
+    Shift,
     Submit,
     SubmitAll,
     Submitted,
@@ -92,6 +93,7 @@ _DUE = (
     f"select id from tasks indexed by tasks_scheduled where {schema.SCHEDULED} and run_at <= ?"
     " order by run_at limit ?"
 )
+_SHIFT = f"update tasks indexed by tasks_scheduled set run_at = run_at + ? where {schema.SCHEDULED}"
 _KEEP = (
     "insert into saved (task, value) values (?, ?)"
     " on conflict (task) do update set value = excluded.value"
@@ -135,6 +137,7 @@ class SqliteStore:
             Retry: self._retry,
             Hold: self._hold,
             Wake: self._wake,
+            Shift: lambda shift: Applied(self._run(_SHIFT, shift.by).rowcount, None),
         }
 
     def apply(self, operations: Sequence[Operation]) -> list[Applied]:

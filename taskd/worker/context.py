@@ -185,7 +185,7 @@ class Base:
         path = self._journal.reserve("sleep", name)
         if self._journal.loops:
             return seconds
-        if not self._journal.is_kept(path):
+        if not self._journal.is_kept(path) or self._was_set_back(path, seconds):
             raw = data.encode(self._clock() + seconds)
             self._write(self._journal.step(path, raw))
         self._leave_between_items()
@@ -194,6 +194,11 @@ class Base:
         if left > SHORT_SLEEP:
             raise Sleeping(wake)
         return max(0.0, left)
+
+    def _was_set_back(self, path: str, seconds: float) -> bool:
+        """Whether the clock was, since that sleep began: more is left of it than it ever had. It
+        begins anew then, at the worst, and does not last until the clock has caught up."""
+        return self._journal.wake_time(path) > self._clock() + seconds + SHORT_SLEEP
 
     def _new_loop(self, name: str, source: Any, args: tuple[Any, ...], total: int | None) -> Loop:
         check_count("total", total)

@@ -18,6 +18,7 @@ from taskd.store.api import (
     Filter,
     Hold,
     Settle,
+    Shift,
     SubmitAll,
     Submitted,
     Wake,
@@ -473,3 +474,20 @@ def test_due_tasks_are_woken_the_longest_due_first_and_up_to_the_limit(bench: An
     assert bench.row(late).state is State.SCHEDULED
     assert (bench.row(early).state, bench.row(early).run_at) == (State.QUEUED, None)
     assert bench.one(Wake(30.0, 2)) == [late]
+
+
+# Shift
+
+
+def test_a_shift_moves_the_time_of_what_is_scheduled_and_nothing_else(bench: Any) -> None:
+    early, late = bench.submit(run_at=2010.0), bench.submit(run_at=5000.0)
+    queued = bench.submit()
+    before = bench.row(queued)
+    assert bench.one(Shift(-1005.0)) == 2
+    assert [bench.row(task).run_at for task in (early, late)] == [1005.0, 3995.0]
+    assert bench.row(queued) == before
+    assert bench.reader.next_due() == 1005.0
+    assert [event.state for event in bench.reader.events(early, 0, 9)] == [State.SCHEDULED]
+    assert bench.one(Wake(1005.0, 9)) == [early]
+    assert bench.one(Shift(1.0)) == 1
+    assert bench.row(late).run_at == 3996.0
