@@ -91,18 +91,46 @@ def test_systemd_finds_nothing_wrong_with_the_units(service: Service) -> None:
     assert "Overall exposure level" in service.machine.says(*secure)
 
 
-def test_the_users_unit_is_verified_too(machine: Machine) -> None:
+def test_each_socket_unit_has_its_own_mode_and_group(service: Service) -> None:
+    service.install()
+    machine, account = service.machine, service.account
+    kinds = {"control": f"660 {account} {account}", "submit": f"660 {account} {account}-submit"}
+    for kind, says in kinds.items():
+        unit = f"taskd-{kind}@{service.app}.socket" if service.app else f"taskd-{kind}.socket"
+        machine.run("systemctl", "start", unit)
+        path = f"/run/{account}/{kind}.sock"
+        assert machine.says("stat", "-c", "%a %U %G", path) == says
+        machine.run("systemctl", "stop", unit)
+        assert machine.run("test", "-e", path, check=False).returncode == 1
+    assert service.state == "inactive"
+    assert machine.says("stat", "-c", "%a %U", f"/run/{account}") == f"755 {account}"
+
+
+def test_a_user_has_a_daemon_of_their_own_in_their_session(machine: Machine) -> None:
     machine.run("loginctl", "enable-linger", "alice")
     uid = machine.says("id", "-u", "alice")
-    runtime = f"/run/user/{uid}"
-    eventually(
-        lambda: machine.property(f"user@{uid}.service", "ActiveState") == "active", "a session"
+    session = f"user@{uid}.service"
+    eventually(lambda: machine.property(session, "ActiveState") == "active", "a session")
+
+    def alice(*command: str) -> str:
+        own = {"XDG_RUNTIME_DIR": f"/run/user/{uid}"}
+        ran = machine.run(*command, user="alice", env=own)
+        return ran.stdout + ran.stderr
+
+    assert "systemctl --user enable --now taskd.service" in alice(
+        "/opt/taskd/bin/taskd", "install", "--user"
     )
-    own = {"XDG_RUNTIME_DIR": runtime}
-    machine.run("/opt/taskd/bin/taskd", "install", "--user", user="alice", env=own)
-    command = ["systemd-analyze", "--user", "verify", "taskd.service"]
-    verified = machine.run(*command, user="alice", env=own)
-    assert verified.stdout + verified.stderr == ""
+    assert alice("systemd-analyze", "--user", "verify", "taskd.service") == ""
+    module = "from taskd import task\n@task\ndef double(of: int) -> int:\n    return 2 * of\n"
+    alice("mkdir", "-p", "/home/alice/app/releases/r1")
+    alice("ln", "-s", "releases/r1", "/home/alice/app/current")
+    machine.write("/home/alice/app/releases/r1/app_tasks.py", module)
+    alice("sed", "-i", "s/app.tasks/app_tasks/", "/home/alice/.config/taskd/taskd.toml")
+    alice("systemctl", "--user", "enable", "--quiet", "--now", "taskd")
+    task = alice("/home/alice/.local/bin/taskctl", "submit", "double", "of=21").strip()
+    alice("/home/alice/.local/bin/taskctl", "wait", task)
+    assert '"result": 42' in alice("/home/alice/.local/bin/taskctl", "show", task, "--json")
+    alice("systemctl", "--user", "reload", "taskd")
 
 
 def test_an_uninstallation_with_purge_leaves_nothing_behind(service: Service) -> None:

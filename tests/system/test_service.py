@@ -93,11 +93,18 @@ def test_a_killed_worker_is_its_own_tasks_matter(service: Service) -> None:
         assert service.items(task) == {str(number): 1 for number in range(60)}
 
 
-def test_a_daemon_that_is_killed_is_back_at_once(service: Service) -> None:
+def test_a_daemon_that_is_killed_is_back_at_once_and_its_tasks_go_on(service: Service) -> None:
+    tasks = [service.submit("wait", "path=/tmp/go", user="alice") for _ in range(5)]
+    began = service.began(*tasks)
     service.machine.kill(service.pid)
-    task = eventually(lambda: service.ctl("submit", "count", "to=2", check=False), "an answer")
-    assert service.result(task) == "r1"
+    eventually(lambda: service.ctl("status", check=False), "an answer")
     assert service.machine.property(service.unit, "NRestarts") == "1"
+    service.let_go("/tmp/go")
+    assert [service.result(task, user="alice") for task in tasks] == ["r1"] * 5
+    for task in tasks:
+        lines = [line for line in service.trace() if line.task == task]
+        assert lines == [began[task]], "begun once, in one process"
+        assert service.show(task)["attempt"] == 1
 
 
 def test_a_daemon_that_cannot_start_tries_on_without_filling_the_journal(
