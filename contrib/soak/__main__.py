@@ -16,6 +16,8 @@ from contrib.storm.place import Place
 
 SLOW = {
     "kill master": 0.017,
+    "kill all": 0.0,
+    "restart": 0.0,
     "kill zygote": 0.05,
     "kill worker": 2.0,
     "stop master": 0.05,
@@ -25,6 +27,7 @@ SLOW = {
     "reload": 0.1,
     "hangup": 0.05,
     "rollback": 0.05,
+    "drain": 0.05,
     "deploy of a bad release": 0.1,
     "reload of a bad release": 0.05,
     "hangup with a bad release": 0.05,

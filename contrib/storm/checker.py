@@ -34,6 +34,9 @@ HELD_RIGHTLY = "at the same place"
 """What a hold says whose crash budget is spent: the only reason that the storm gives for one."""
 
 KILLED = 9
+TOLD_TO_STOP = 15
+"""By this a daemon that starts just now ends, before it has said that it stops by itself."""
+
 COMMAND = "command"
 GUARD = "guard"
 
@@ -273,13 +276,16 @@ def who_is_cancelled_ends(facts: Facts) -> Problems:
             yield cancel.task, f"attempts {begun} began after it was cancelled"
 
 
-def the_daemon_dies_of_kills_alone(facts: Facts) -> Problems:
-    """It may give up a start while its disk is full; it is started again then."""
+def the_daemon_ends_as_it_was_made_to(facts: Facts) -> Problems:
+    """Of a kill, of a stop, or at a start on a full disk: it is started again then."""
     for life in facts.history.lives:
         met_full_disk = any(
             since < life.ended and life.began < until for since, until in facts.history.full
         )
-        if life.status != -KILLED and not (life.status == 1 and met_full_disk):
+        was_stopped = any(life.began <= at <= life.ended for at in facts.history.stops)
+        if life.status == -KILLED or (life.status == 1 and met_full_disk):
+            continue
+        if not (was_stopped and life.status in (0, -TOLD_TO_STOP)):
             lasted = life.ended - life.began
             yield None, f"the daemon ended by itself with status {life.status} after {lasted:.1f} s"
 
@@ -311,7 +317,7 @@ RULES: tuple[Callable[[Facts], Problems], ...] = (
     results_are_right,
     ends_are_as_they_must_be,
     who_is_cancelled_ends,
-    the_daemon_dies_of_kills_alone,
+    the_daemon_ends_as_it_was_made_to,
     no_bad_release_ran,
     the_storm_found_nothing,
 )

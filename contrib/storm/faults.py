@@ -50,6 +50,8 @@ class Faults:
         self._threads: list[threading.Thread] = []
         self._acts: dict[str, Callable[[Action], str | None]] = {
             "kill master": self._kill_master,
+            "kill all": self._kill_all,
+            "restart": self._restart,
             "kill zygote": lambda a: self._signal_one(self._keepers(), a, signal.SIGKILL),
             "kill worker": lambda a: self._signal_one(self._workers(), a, signal.SIGKILL),
             "stop master": self._stop_master,
@@ -59,6 +61,7 @@ class Faults:
             "reload": lambda a: self._reload(_one(GOOD, a.dice[0])),
             "hangup": lambda a: self._hangup(_one(GOOD, a.dice[0])),
             "rollback": lambda a: self._taskctl(a.kind, "rollback"),
+            "drain": self._drain,
             "deploy of a bad release": lambda a: self._deploy(_one(list(BAD), a.dice[0])),
             "reload of a bad release": lambda a: self._reload(_one(list(BAD), a.dice[0])),
             "hangup with a bad release": lambda a: self._hangup(_one(list(BAD), a.dice[0])),
@@ -104,6 +107,17 @@ class Faults:
     def _kill_master(self, _: Action) -> str:
         return "done" if self._signal_master(signal.SIGKILL) else "there was none"
 
+    def _kill_all(self, _: Action) -> str:
+        """As when the machine loses its power, but for what the kernel had not written yet."""
+        for process in marked(self._place.marker):
+            send(process, signal.SIGKILL)
+        return "done"
+
+    def _restart(self, _: Action) -> str:
+        """The service manager starts it again, as in `systemctl restart`."""
+        self._place.tell("stops.jsonl", at=time.monotonic())
+        return "done" if self._signal_master(signal.SIGTERM) else "there was none"
+
     def _stop_master(self, action: Action) -> str:
         if not self._signal_master(signal.SIGSTOP):
             return "there was none"
@@ -139,6 +153,11 @@ class Faults:
 
     def _taskctl(self, kind: str, *words: str, name: str = "") -> None:
         self._later(0, lambda: self._ask(kind, words, name))
+
+    def _drain(self, action: Action) -> None:
+        how = _one(("--checkpoint", "--now"), action.dice[0])
+        name = _one(GOOD, action.dice[1])
+        self._taskctl(f"drain {how}", "drain", "--revision", name, how)
 
     def _ask(self, kind: str, words: tuple[str, ...], name: str) -> None:
         code, said = taskctl(self._place, *words)
@@ -219,7 +238,7 @@ VERDICTS = {
 
 def _verdict(code: int, said: str) -> str:
     if code == 0:
-        return "served"
+        return "done"
     return next((verdict for text, verdict in VERDICTS.items() if text in said), "refused")
 
 

@@ -65,7 +65,9 @@ class History(NamedTuple):
     """Everything. ``tasks`` and ``events``: as the daemon tells them after the storm. ``refused``:
     submissions that were, {tag, code, why}. ``held``: {task, why} as the operator found them.
     ``lives``: of the daemon, but for the last, which was stopped. ``full``: when the disk was, from
-    and to. ``findings``: what the storm itself found wrong, such as a daemon that did not stop."""
+    and to. ``stops``: when it was told to stop, to be started again. ``findings``: what the storm
+    itself found wrong, such as a daemon that did not stop.
+    """
 
     calls: list[Call]
     refused: list[Record]
@@ -77,6 +79,7 @@ class History(NamedTuple):
     followed: list[Followed]
     lives: list[Life]
     full: list[tuple[float, float]]
+    stops: list[float]
     findings: list[str]
 
 
@@ -95,6 +98,7 @@ def read(folder: str) -> History:
         followed=_followed(_records(folder, "followed.jsonl")),
         lives=_lives(_records(folder, "manager.jsonl")),
         full=_full(_records(folder, "disk.jsonl")),
+        stops=[record["at"] for record in _records(folder, "stops.jsonl")],
         findings=[record["finding"] for record in _records(folder, "findings.jsonl")],
     )
 

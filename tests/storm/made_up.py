@@ -103,6 +103,7 @@ class Story:
         self.followed: list[Followed] = []
         self.lives = [Life(10.0, 20.0, -9)]
         self.full: list[tuple[float, float]] = []
+        self.stops: list[float] = []
         self.findings: list[str] = []
 
     def call(self, task: int | None) -> Call:
@@ -140,6 +141,7 @@ class Story:
                 self.followed,
                 self.lives,
                 self.full,
+                self.stops,
                 self.findings,
             )
         )

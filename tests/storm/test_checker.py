@@ -326,6 +326,11 @@ def spoil_crash(made: Story) -> None:
     made.full = [(0.0, 30.0)]
 
 
+def spoil_stopped(made: Story) -> None:
+    made.lives.append(Life(20.0, 21.0, 0))
+    made.stops = [19.0, 21.5]
+
+
 def spoil_release(made: Story) -> None:
     made.effects.lines[2] = made.effects.lines[2]._replace(release="bad-tasks")
 
@@ -363,8 +368,9 @@ SPOILT = {
     spoil_doom: "ends are as they must be",
     spoil_cancelled: "who is cancelled ends",
     spoil_begun_again: "who is cancelled ends",
-    spoil_life: "the daemon dies of kills alone",
-    spoil_crash: "the daemon dies of kills alone",
+    spoil_life: "the daemon ends as it was made to",
+    spoil_crash: "the daemon ends as it was made to",
+    spoil_stopped: "the daemon ends as it was made to",
     spoil_release: "no bad release ran",
     spoil_stop: "the storm found nothing",
 }
@@ -402,4 +408,11 @@ def test_a_start_that_failed_on_a_full_disk_is_right() -> None:
     made = Story()
     made.lives.append(Life(20.0, 21.0, 1))
     made.full = [(5.0, 20.5)]
+    assert made.violations() == []
+
+
+def test_a_daemon_that_was_told_to_stop_may() -> None:
+    made = Story()
+    made.lives.append(Life(20.0, 21.0, 0))
+    made.stops = [20.5]
     assert made.violations() == []

@@ -22,6 +22,7 @@ MINUTES = 0.5
 LEAST = {
     "kill master": 3,
     "kill worker": 30,
+    "kill all": 1,
     "kill zygote: done": 1,
     "stop ": 5,
     "deploy: ": 3,
@@ -33,7 +34,7 @@ LEAST = {
 }
 """What each storm must have done at least, by a part of the kind's name."""
 
-MORE = ["cancel=20", "fill disk=5", "deploy=15", "deploy of a bad release=5"]
+MORE = ["cancel=20", "fill disk=5", "deploy=15", "deploy of a bad release=5", "kill all=2"]
 """Kinds that would be too rare in so short a storm."""
 
 
