@@ -45,13 +45,15 @@ def acknowledged(path: str) -> Iterator[list[int]]:
         yield found
 
 
-def follow(place: Place, tasks: list[int], places: threading.Semaphore) -> None:
+def follow(
+    place: Place, client: taskd.Client, tasks: list[int], places: threading.Semaphore
+) -> None:
+    """One stream, until all of ``tasks`` are settled."""
     stream = uuid.uuid4().hex
     place.tell("followed.jsonl", stream=stream, tasks=tasks)
     try:
-        with taskd.Client(place.sockets, timeout=60) as client:
-            for event in client.follow(tasks):
-                place.tell("followed.jsonl", stream=stream, event=event)
+        for event in client.follow(tasks):
+            place.tell("followed.jsonl", stream=stream, event=event)
     except Error as error:
         place.tell("findings.jsonl", finding=f"a stream of events ended: {error}")
     finally:
@@ -61,13 +63,17 @@ def follow(place: Place, tasks: list[int], places: threading.Semaphore) -> None:
 def main() -> None:
     place = load(sys.argv[1])
     clientprocess.begin()
+    client = taskd.Client(place.sockets, timeout=60)
+    client.status()  # from now on it is patient: a daemon that was never there is not waited for
     places = threading.Semaphore(STREAMS)
     waiting: list[int] = []
     for found in acknowledged(place.seen("clients.jsonl")):
         waiting += found
         while len(waiting) >= TASKS and places.acquire(blocking=False):
             batch, waiting = waiting[:TASKS], waiting[TASKS:]
-            threading.Thread(target=follow, args=(place, batch, places), daemon=True).start()
+            threading.Thread(
+                target=follow, args=(place, client, batch, places), daemon=True
+            ).start()
         if clientprocess.ended.wait(LOOK):
             break
 
