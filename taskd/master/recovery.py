@@ -161,7 +161,7 @@ def _remove_stray(path: str) -> None:
     and those drop a task that they have not begun."""
     if path.endswith(".slot"):
         _remove_if_dead(path)
-    elif path.endswith((".load", ".new")):
+    elif path.endswith((".load", ".plan", ".new")):
         _remove_if_old(path)
 
 

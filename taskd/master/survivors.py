@@ -104,7 +104,10 @@ def _revisions(master: Master) -> dict[bytes, _Found]:
             _drop(path, error)
         except (Error, TypeError) as error:
             _drop(path, error)
+    number = 0
     for each in sorted(found.values(), key=lambda each: each.revision.number):
+        # A record that came when the next master had begun to count has a number of that one's.
+        number = each.revision.number = max(each.revision.number, number + 1)
         master.revisions.restore(each.revision)
     return found
 

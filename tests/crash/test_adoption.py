@@ -294,6 +294,36 @@ def test_the_zygote_that_served_goes_on_serving_unless_its_release_or_settings_c
     eventually(lambda: not processes.is_alive(second), "nothing needs the second one")
 
 
+def test_zygotes_that_two_masters_gave_the_same_number_are_both_adopted(daemon: Daemon) -> None:
+    """A record that is written late is not there when the next master begins to count."""
+    (first,) = counting(daemon)
+    daemon.kill()
+    (record,) = os.listdir(daemon.path("state", "zygotes"))
+    os.rename(daemon.path("state", "zygotes", record), daemon.path(record))
+    daemon.start()
+    (second,) = counting(daemon)
+    daemon.kill()
+    os.rename(daemon.path(record), daemon.path("state", "zygotes", record))
+    daemon.start()
+    daemon.open_gate("go")
+    assert first.result(30) == second.result(30) == [0, 1, 2, 3]
+    assert {task.status().attempt for task in (first, second)} == {1}
+    assert daemon.process is not None and daemon.process.poll() is None
+
+
+def test_files_that_a_dead_master_did_not_come_to_use_are_removed(daemon: Daemon) -> None:
+    daemon.kill()
+    slots = daemon.path("state", "slots")
+    for name in ("old.load", "old.plan", "old.slot.new", "young.load"):
+        with open(os.path.join(slots, name), "w", encoding="utf-8"):
+            pass
+        if name.startswith("old"):
+            os.utime(os.path.join(slots, name), (0, 0))
+    daemon.start()
+    assert [name for name in os.listdir(slots) if name.startswith("old")] == []
+    assert "young.load" in os.listdir(slots), "a worker may be about to read it"
+
+
 def test_tasks_that_move_do_so_though_the_master_died_right_after_its_deploy(
     daemon: Daemon, new_daemon: Callable[..., Daemon]
 ) -> None:
