@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from taskd import log
 from taskd.errors import Error, StoreError
 from taskd.master.running import Running, of_row, owner_of, rows
-from taskd.model.endings import Facts
 from taskd.posix import mark, process, tree
 from taskd.posix.process import Identity
 from taskd.slot import owner as slot_owner
@@ -106,7 +105,10 @@ def _is_dead(master: Master, slot: str, who: Identity) -> bool:
     except FileNotFoundError:
         return process.is_gone(who)
     try:
-        return slot_owner.is_dead(fd, slot_reader.read_header(fd))
+        header = slot_reader.read_header(fd)
+        if header.owner != who:  # another's: says nothing
+            return process.is_gone(who)
+        return slot_owner.is_dead(fd, header)
     except Error:  # a header that cannot be read: the process alone must do
         return process.is_gone(who)
     finally:
@@ -146,9 +148,8 @@ def _settle(master: Master, running: Running, slot: str, death: str, asked: str 
 
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        why = asked or "its worker was gone before it began"
-        master.attempts.settle(running, Facts("unbegun", False, reason=why), lambda _: None)
+    except FileNotFoundError:  # who leaves before it begins anything leaves its slot
+        master.salvage.hold_lost(running, f"its slot {path} is gone")
         return
     try:
         master.salvage.end_from_slot(running, fd, path, death, asked)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from taskd import log
@@ -17,8 +16,9 @@ from taskd.errors import Error, StoreError
 from taskd.master.running import Running
 from taskd.master.trouble import PASSING
 from taskd.model.endings import Facts, death_in_words
-from taskd.posix import process
+from taskd.posix import files, process
 from taskd.protocol.saved import Saved
+from taskd.slot import layout as slot_layout
 from taskd.slot import reader as slot_reader
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ class Salvage:
         path = os.path.join(self._master.places.slots, f"{worker.id.hex()}.slot")
         running = worker.running
         if running is None or running.attempt == 0 or worker.slot_fd < 0:
-            _unlink(path)  # a claim on its way finds the worker dead when it is committed
-            return
+            if running is None:
+                _unlink(path)
+            return  # a claim on its way finds the worker dead; its slot stays, as a sign that
+            # nothing was begun: one that is gone is one that was lost (see ``recovery``)
         self._master.attempts.disown(running.task)
         self.end_from_slot(
             running,
@@ -81,15 +83,20 @@ class Salvage:
     def _end_from_slot(
         self, running: Running, slot_fd: int, path: str, death: str, asked: str | None
     ) -> None:
-        done = lambda _: _unlink(path)  # noqa: E731
+        file = files.identity(slot_fd)
+        done = lambda _: _unlink(path, file)  # noqa: E731
         try:
             content = slot_reader.read(slot_fd)
         except Error as error:
-            self._hold_damaged(running, None, path, f"its slot cannot be read: {error}")
+            self._hold_damaged(running, None, path, file, f"its slot cannot be read: {error}")
+            return
+        if slot_layout.file_name(content.header.worker) != os.path.basename(path):
+            self.hold_lost(running, f"its slot {path} is another worker's")
             return
         running.progress = content.progress or running.progress
         if content.damage is not None and not _is_cut_short(content):
-            self._hold_damaged(running, content, path, f"its slot is damaged: {content.damage}")
+            what = f"its slot is damaged: {content.damage}"
+            self._hold_damaged(running, content, path, file, what)
         elif not _is_of(running, content):
             why = asked or "its worker was gone before it began"
             self._master.attempts.settle(running, Facts("unbegun", False, reason=why), done)
@@ -97,10 +104,24 @@ class Salvage:
             kept = content.snapshot if content.end.get("snapshot") is not None else None
             self._master.attempts.end_by_record(running, None, content.end, kept, done)
         else:
-            self._end_of_a_crash(running, content, death, asked, done)
+            self._end_of_a_crash(running, content, death, asked, path, file)
+
+    def hold_lost(self, running: Running, what: str) -> None:
+        """Held: what the attempt has saved is nowhere to be found, and must not be done again
+        unseen."""
+        reason = (
+            f"{what}: what it saved in this attempt is not known. `taskctl retry` lets it go on "
+            "from what was saved before that"
+        )
+        self._master.attempts.settle(running, Facts("held", False, reason=reason), lambda _: None)
 
     def _hold_damaged(
-        self, running: Running, content: slot_reader.Content | None, path: str, what: str
+        self,
+        running: Running,
+        content: slot_reader.Content | None,
+        path: str,
+        file: tuple[int, int],
+        what: str,
     ) -> None:
         """Held, with what stands before the damage, and with the slot kept to be looked at."""
         aside = os.path.join(os.path.dirname(path), f"{running.task}-{running.attempt}.damaged")
@@ -116,7 +137,7 @@ class Salvage:
         self._master.attempts.settle(
             running,
             facts,
-            lambda _: _set_aside(path, aside),
+            lambda _: _set_aside(path, file, aside),
             None,
             None if kept is None else kept.encode(),
             None if kept is None else kept.version,
@@ -128,8 +149,10 @@ class Salvage:
         content: slot_reader.Content,
         death: str,
         asked: str | None,
-        done: Callable[[str], None],
+        path: str,
+        file: tuple[int, int],
     ) -> None:
+        done = lambda _: _unlink(path, file)  # noqa: E731
         facts = Facts(None, content.saves > 0, asked=asked, death=death)
         if not facts.progressed:
             self._master.attempts.settle(running, facts, done)
@@ -139,8 +162,8 @@ class Salvage:
         except StoreError:
             raise
         except (Error, KeyError, TypeError) as error:
-            reason = f"what it saved cannot be added up: {error}"
-            self._master.attempts.settle(running, Facts("held", False, reason=reason), done)
+            what = f"what it saved cannot be added up: {error}"
+            self._hold_damaged(running, None, path, file, what)
             return
         self._master.attempts.settle(running, facts, done, None, kept.encode(), kept.version)
 
@@ -181,12 +204,15 @@ def _is_cut_short(content: slot_reader.Content) -> bool:
     return content.header.boot != process.boot_id() and not content.was_synced
 
 
-def _set_aside(path: str, aside: str) -> None:
+def _set_aside(path: str, file: tuple[int, int], aside: str) -> None:
     with contextlib.suppress(OSError):
-        os.rename(path, aside)
+        if files.is_at(path, file):
+            os.rename(path, aside)
+            files.sync_directory(os.path.dirname(path))
 
 
-def _unlink(path: str) -> None:
-    """Its content is in the store: where it cannot be removed, the next start does it."""
-    with contextlib.suppress(OSError):
-        os.unlink(path)
+def _unlink(path: str, file: tuple[int, int] | None = None) -> None:
+    """``file``: only if it is that one that the path still leads to."""
+    with contextlib.suppress(FileNotFoundError):
+        if file is None or files.is_at(path, file):
+            os.unlink(path)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from taskd import config, log, paths
 from taskd.errors import ConfigError, DeployRefused, Error
-from taskd.master import leaving, recovery, survivors
+from taskd.master import leaving, place, recovery, survivors
 from taskd.master.clients import socket_mode
 from taskd.master.core import CONTROL, SUBMIT, WORKER, Master
 from taskd.master.ledger import Kind
@@ -224,6 +224,7 @@ class Start:
         """Raises Error, OSError."""
         master = self._master
         worker_socket = master.listeners[WORKER]
+        place.put_right(master.places.slots)
         survivors.restore(master)
         recovery.sweep(master)
         master.loop.watch(worker_socket.fileno(), 1, lambda _: master.doorway.accept(worker_socket))

@@ -130,6 +130,15 @@ def identity(fd: int) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+def is_at(path: str, file: tuple[int, int]) -> bool:
+    """Whether ``path`` leads to the file of that ``identity``."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (found.st_dev, found.st_ino) == file
+
+
 def sync_directory(path: str) -> None:
     """Make names that were created, renamed or removed in the directory survive a power cut."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -48,6 +48,8 @@ Reading
     * a whole record somewhere behind, at any byte: damage. The slot must not be trusted.
     * zeros at byte 4096, other bytes behind, no whole SNAPSHOT: damage too, for a snapshot is on
       disk before anything is given back for it.
+    * all the bytes that it says it has are there, or its checksum is right for all that are there:
+      damage, since a process that is killed in a write leaves the beginning of what it wrote.
     * otherwise: a torn tail (a write cut short by a crash, or zeros). The slot ends before it.
 
     A power cut may leave any of the pages that were not synced, in any order, which looks like

@@ -258,7 +258,7 @@ def _has_zeros(slot: _Slot, start: int, stop: int) -> bool:
 
 def _damage(slot: _Slot, offset: int) -> str | None:
     """None if what stands at ``offset`` is a torn tail, else what is wrong there."""
-    found = _record_behind(slot, offset) or _lost_snapshot(slot, offset)
+    found = _record_behind(slot, offset) or _lost_snapshot(slot, offset) or _last_one(slot, offset)
     if found is None:
         return None
     return (
@@ -275,6 +275,20 @@ def _lost_snapshot(slot: _Slot, offset: int) -> str | None:
     if offset != BLOCK or any(slot.look(BLOCK, FRAME_SIZE)) or slot.is_zero_from(BLOCK):
         return None
     return "what was before a snapshot was given back, but no whole snapshot stands behind it"
+
+
+def _last_one(slot: _Slot, offset: int) -> str | None:
+    """A last record that is there in full: a write cut short leaves its beginning alone."""
+    head = slot.look(offset, FRAME_SIZE)
+    rest = slot.size - offset - FRAME_SIZE
+    if len(head) < FRAME_SIZE or not 3 <= rest <= layout.BODY_LIMIT:
+        return None
+    length, crc = layout.split_frame(head)
+    if 3 <= length <= rest:
+        return "all of its bytes are there"
+    if crc == layout.checksum(slot.seed, offset, slot.look(offset + FRAME_SIZE, rest)):
+        return "only its length is wrong"
+    return None
 
 
 def _was_synced(slot: _Slot, offset: int) -> bool:

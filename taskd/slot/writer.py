@@ -227,8 +227,10 @@ class SlotWriter:
 
     def remove(self) -> None:
         """Take the slot's name away; the lock stays until the process ends. May be repeated."""
+        path = os.path.join(self._directory, self.name)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self._directory, self.name))
+            if files.is_at(path, self._file):
+                os.unlink(path)
         files.sync_directory(self._directory)
 
     def _full_state(self, saved: bytes) -> dict[str, Any]:

@@ -151,6 +151,11 @@ class Control:
                 self._channel.send({"type": "progress", **report})
             self._channel.send(self._end)
 
+    @property
+    def is_retired(self) -> bool:
+        """The master knows that it goes, and gives it nothing more."""
+        return self._retired
+
     def planned(self, answer: dict[str, Any]) -> None:
         """Answer what a plan asked."""
         self._channel.send({"type": "planned", **answer})

@@ -101,8 +101,9 @@ def _serve(
             return  # END stays in the slot for the next master, also over a power cut
         slot.reset()
         control.idle(reusable)
-    with suppress(OSError):  # who finds it sees that it is dead and had no task
-        slot.remove()
+    if control.is_retired:  # else it stays: who finds it sees that it had begun nothing
+        with suppress(OSError):
+            slot.remove()
 
 
 def _attempt(

@@ -1,0 +1,182 @@
+"""What may happen to a slot's file from outside, at each moment: the task ends right, or is held
+with what was found, and is never done twice unseen."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from zlib import crc32
+
+import pytest
+from support.daemon import Daemon, repeated
+
+from taskd.slot import layout
+from taskd.slot import reader as slot_reader
+
+ITEMS = 8
+HERE = 5
+
+APP = f"""
+from taskd import task
+from side import attempt, gate, mark
+
+def made():
+    mark("step")
+    return 1
+
+@task
+def loop(ctx) -> list:
+    ctx.step("made", made)
+    for n in ctx.each("items", range({ITEMS})):
+        mark(n)
+        if n == {HERE} and attempt() == 1:
+            gate("go")
+        ctx.state["seen"] = [*ctx.state.get("seen", []), n]
+    return ctx.state["seen"]
+"""
+
+
+class Slots:
+    """The slots of two tasks, both at the item where they wait."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+        with daemon.client() as client:
+            self.tasks = [client.submit("loop").id for _ in range(2)]
+        self.workers = [daemon.reached(task, str(HERE)).pid for task in self.tasks]
+        self.paths = [self._path(task) for task in self.tasks]
+
+    def _path(self, task: int) -> str:
+        for found in os.scandir(self.daemon.path("state", "slots")):
+            if found.name.endswith(".slot"):
+                with open(found.path, "rb") as file:
+                    begin = slot_reader.read(file.fileno()).begin
+                if begin is not None and begin["task"] == task:
+                    return found.path
+        raise AssertionError(f"no slot of task {task}")
+
+
+def change(path: str, at: int, data: bytes) -> None:
+    with open(path, "r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+def gone(slots: Slots) -> None:
+    os.unlink(slots.paths[0])
+
+
+def empty(slots: Slots) -> None:
+    os.truncate(slots.paths[0], 0)
+
+
+def half_a_header(slots: Slots) -> None:
+    os.truncate(slots.paths[0], 100)
+
+
+def cut_short(slots: Slots) -> None:
+    os.truncate(slots.paths[0], os.stat(slots.paths[0]).st_size - 5)
+
+
+def last_byte(slots: Slots) -> None:
+    with open(slots.paths[0], "rb") as file:
+        last = file.read()[-1]
+    change(slots.paths[0], os.stat(slots.paths[0]).st_size - 1, bytes([last ^ 4]))
+
+
+def from_the_future(slots: Slots) -> None:
+    with open(slots.paths[0], "rb") as file:
+        block = bytearray(file.read(layout.BLOCK - 4))
+    block[8:10] = (2).to_bytes(2, "big")
+    change(slots.paths[0], 0, bytes(block) + crc32(block).to_bytes(4, "big"))
+
+
+def swapped(slots: Slots) -> None:
+    one, other = slots.paths
+    os.rename(one, f"{one}.x")
+    os.rename(other, one)
+    os.rename(f"{one}.x", other)
+
+
+def replaced(slots: Slots) -> None:
+    os.unlink(slots.paths[0])
+    with open(slots.paths[0], "wb") as file:
+        file.write(b"something else" * 1000)
+
+
+def copied_over(slots: Slots) -> None:
+    """By the other's, whose own is there as well."""
+    with open(slots.paths[1], "rb") as file:
+        other = file.read()
+    os.unlink(slots.paths[0])
+    with open(slots.paths[0], "wb") as file:
+        file.write(other)
+
+
+FAULTS = [
+    *(gone, empty, half_a_header, cut_short, last_byte, from_the_future),
+    *(swapped, replaced, copied_over),
+]
+
+
+def worker_lives(slots: Slots, fault: Callable[[Slots], None]) -> None:
+    fault(slots)
+    slots.daemon.open_gate("go")
+
+
+def worker_dies(slots: Slots, fault: Callable[[Slots], None]) -> None:
+    fault(slots)
+    os.kill(slots.workers[0], signal.SIGKILL)
+    slots.daemon.open_gate("go")
+
+
+def both_die(slots: Slots, fault: Callable[[Slots], None]) -> None:
+    slots.daemon.kill()
+    fault(slots)
+    os.kill(slots.workers[0], signal.SIGKILL)
+    slots.daemon.start()
+    slots.daemon.open_gate("go")
+
+
+def all_die(slots: Slots, fault: Callable[[Slots], None]) -> None:
+    slots.daemon.kill_everything()
+    fault(slots)
+    slots.daemon.start()
+    slots.daemon.open_gate("go")
+
+
+def daemon_dies(slots: Slots, fault: Callable[[Slots], None]) -> None:
+    slots.daemon.kill()
+    fault(slots)
+    slots.daemon.start()
+    slots.daemon.open_gate("go")
+
+
+MOMENTS = [worker_lives, worker_dies, both_die, all_die, daemon_dies]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_task_whose_slot_is_tampered_with_ends_right_or_is_held(
+    new_daemon: Callable[..., Daemon],
+    fault: Callable[[Slots], None],
+    moment: Callable[[Slots, Callable[[Slots], None]], None],
+) -> None:
+    daemon = new_daemon()
+    daemon.release("r1", APP)
+    daemon.point("r1")
+    daemon.start()
+    slots = Slots(daemon)
+    moment(slots, fault)
+    for task in slots.tasks:
+        with daemon.client() as client:
+            found = client.handle(task).wait(60)
+            assert found.state in ("succeeded", "held"), found
+            twice = repeated(daemon.effects(task))
+            if fault is not cut_short:  # which cannot be told from what a crash leaves
+                assert twice.keys() <= {(task, str(HERE))}, f"unseen: {twice}, {found}"
+            if found.state == "held":
+                assert "slot" in str(found.reason)
+                client.handle(task).retry()
+            assert client.handle(task).result(60) == list(range(ITEMS))
