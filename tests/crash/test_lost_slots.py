@@ -3,16 +3,22 @@ with what was found, and is never done twice unseen."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
 from zlib import crc32
 
+import cbor2
 import pytest
+from support import processes
 from support.daemon import Daemon, repeated
+from support.waiting import eventually
 
 from taskd.slot import layout
 from taskd.slot import reader as slot_reader
+from taskd.store.api import Claim, Submit
+from taskd.store.sqlite import SqliteStore
 
 ITEMS = 8
 HERE = 5
@@ -180,3 +186,35 @@ def test_a_task_whose_slot_is_tampered_with_ends_right_or_is_held(
                 assert "slot" in str(found.reason)
                 client.handle(task).retry()
             assert client.handle(task).result(60) == list(range(ITEMS))
+
+
+def test_a_task_that_was_claimed_and_never_sent_is_run_and_not_held(
+    new_daemon: Callable[..., Daemon],
+) -> None:
+    """The daemon died between the two: its idle worker leaves, and its slot stays to say that
+    nothing was begun."""
+    daemon = new_daemon()
+    daemon.release("r1", APP)
+    daemon.point("r1")
+    daemon.open_gate("go")
+    daemon.start()
+    with daemon.client() as client:
+        first = client.submit("loop")
+        assert first.result(30) == list(range(ITEMS))
+    slots = daemon.path("state", "slots")
+    (name,) = (name for name in os.listdir(slots) if name.endswith(".slot"))
+    with open(os.path.join(slots, name), "rb") as file:
+        header = slot_reader.read_header(file.fileno())
+    daemon.kill()
+    eventually(lambda: not processes.is_alive(header.pid), "the idle worker leaves")
+    with contextlib.closing(SqliteStore(daemon.path("state", "store.db"))) as store:
+        new = Submit(
+            os.urandom(16), 0, "loop", 1, b"\xa0", "", "default", 0, None, None, 0, None, 0
+        )
+        owner = cbor2.dumps([header.worker, *header.owner])
+        claim = Claim(first.id + 1, owner, "r1", 0.0)
+        assert store.apply([new, claim])[1].result == 1
+    daemon.start()
+    with daemon.client() as client:
+        assert client.handle(first.id + 1).result(30) == list(range(ITEMS))
+    eventually(lambda: name not in os.listdir(slots), "the slot is removed")
