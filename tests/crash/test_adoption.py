@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -14,6 +15,9 @@ from support.daemon import Daemon, repeated
 from support.waiting import eventually
 
 from taskd.client.blocking import TaskHandle
+from taskd.posix import sockets
+from taskd.protocol import frames
+from taskd.slot import layout
 
 APP = """
 import ctypes, os, signal, time
@@ -202,16 +206,44 @@ def test_an_orphan_leaves_at_a_safe_point_when_no_master_comes(
 
 
 def test_a_cancel_that_was_acknowledged_is_honoured_by_the_next_master(daemon: Daemon) -> None:
+    """Its worker was away from the first master's death to the third one's start."""
     daemon.open_gate("go")
     task = daemon.client().submit("politely", {"n": 4})
     pid = daemon.reached(task.id, "1").pid
-    os.kill(pid, signal.SIGSTOP)  # it cannot obey this master
+    os.kill(pid, signal.SIGSTOP)
+    daemon.kill()
+    daemon.start()
     task.cancel()
     daemon.kill()
     daemon.start()
     os.kill(pid, signal.SIGCONT)
     assert task.wait(30).state == "cancelled"
     assert daemon.items(task.id) == ["0", "1"]
+
+
+def test_nobody_else_passes_as_a_worker_that_is_looked_for(daemon: Daemon) -> None:
+    """With its id, its pid and its task from the slot, but from another process."""
+    daemon.open_gate("go")
+    task = daemon.client().submit("politely", {"n": 4})
+    pid = daemon.reached(task.id, "1").pid
+    os.kill(pid, signal.SIGSTOP)
+    daemon.kill()
+    daemon.start()
+    (name,) = os.listdir(daemon.path("state", "slots"))
+    with open(daemon.path("state", "slots", name), "rb") as file:
+        header = layout.decode_header(file.read(layout.BLOCK))
+    said = {"type": "hello", "role": "worker", "version": 2, "id": header.worker, "slot": name}
+    said |= {"pid": pid, "start": header.start, "busy": [task.id, 1]}
+    with sockets.connect(daemon.path("run", "worker.sock"), timeout=20) as impostor:
+        impostor.sendall(frames.encode(said))
+        ended = {"type": "ended", "task": task.id, "attempt": 1, "offset": 4096}
+        with contextlib.suppress(OSError):
+            impostor.sendall(frames.encode(ended))
+        assert impostor.recv(1) == b"", "it is turned away"
+    os.kill(pid, signal.SIGCONT)
+    eventually(lambda: "adopted" in daemon.log(), "the real one is not")
+    task.cancel()
+    assert task.wait(30).state == "cancelled"
 
 
 def test_restarts_under_a_service_manager_keep_who_does_not_leave_in_time(

@@ -13,7 +13,7 @@ import pytest
 from forked import in_child
 from support.waiting import eventually
 
-from taskd.posix import process
+from taskd.posix import process, sockets
 from taskd.protocol import frames
 from taskd.slot.writer import SlotWriter
 from taskd.worker.channel import Channel
@@ -200,3 +200,46 @@ def test_a_task_that_closes_all_descriptors_leaves_nobody_waiting(tmp_path: Path
         return talk.control.wait_until_noted()
 
     assert in_child(under_test) is False
+
+
+def heard_of(sock: socket.socket, count: int) -> list[dict[str, Any]]:
+    decoder, found = frames.Decoder(), []
+    sock.settimeout(20)
+    while len(found) < count:
+        decoder.feed(sock.recv(65536))
+        while (message := decoder.next()) is not None:
+            found.append(message)
+    return found
+
+
+def test_the_next_master_hears_who_it_is_what_runs_and_what_the_last_one_may_have_missed(
+    tmp_path: Path,
+) -> None:
+    address = str(tmp_path / "worker.sock")
+    with contextlib.closing(sockets.listen(address)) as listener:
+        listener.settimeout(20)
+        slot = SlotWriter.create(str(tmp_path), b"w" * 16, process.identity(), "r1")
+        control = Control(Channel.connect(address), slot, address)
+        control.greet(b"w" * 16, process.identity(), slot.name)
+        control.start()
+        first, _ = listener.accept()
+        assert heard_of(first, 1)[0]["busy"] is None
+        first.sendall(frames.encode(RUN))
+        order = control.next_order()
+        assert isinstance(order, Order)
+        control.say_waiting(7, 2, "no room")
+        first.close()
+        second, _ = listener.accept()
+        hello, waiting = heard_of(second, 2)
+        assert (hello["type"], hello["id"], hello["busy"]) == ("hello", b"w" * 16, [7, 2])
+        assert (waiting["type"], waiting["message"]) == ("waiting", "no room")
+        control.say_waiting(7, 2, "")
+        control.ended(order, 4096)
+        assert [each["type"] for each in heard_of(second, 2)] == ["waiting", "ended"]
+        second.close()
+        third, _ = listener.accept()
+        hello, ended = heard_of(third, 2)
+        assert (hello["busy"], ended["type"], ended["offset"]) == ([7, 2], "ended", 4096)
+        third.sendall(frames.encode({"type": "noted", "task": 7, "attempt": 2, "answer": "x"}))
+        eventually(lambda: control._noted)
+        third.close()
