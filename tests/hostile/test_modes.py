@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from support.daemon import Daemon
-from support.users import OTHER, STRANGER, Beside, as_user, groups_here
+from support.users import STRANGER, Beside, as_user, groups_here
 from support.waiting import eventually
 
 import taskd
@@ -329,19 +329,31 @@ def test_links_in_the_place_of_files_on_their_way_to_a_worker_are_not_followed(
 # ── names that are swapped meanwhile ─────────────────────────────────────────────────────────
 
 
+@pytest.fixture
+def user() -> Iterator[int]:
+    """One that nobody else is, not even another run of these tests; its name in /tmp goes again."""
+    uid = 1_000_000 + os.getpid()
+    yield uid
+    name = f"/tmp/taskd-{uid}"
+    if os.path.islink(name):
+        os.unlink(name)
+    elif os.path.isdir(name):
+        os.rmdir(name)
+
+
 @needs_root
 def test_a_private_directory_under_tmp_is_ours_or_refused_whatever_others_do_to_its_name(
-    tmp_path: Path,
+    user: int, tmp_path: Path
 ) -> None:
     """Another user makes and removes links of that name all the time, to a directory of ours."""
     target = tmp_path / "target"
     target.mkdir(mode=0o750)
     os.chmod(target, 0o750)
-    os.chown(target, OTHER, OTHER)
+    os.chown(target, user, user)
     for at in (tmp_path, *tmp_path.parents):
         if at != Path("/tmp") and at.is_relative_to("/tmp"):
             os.chmod(at, 0o755)
-    name = f"/tmp/taskd-{OTHER}"
+    name = f"/tmp/taskd-{user}"
 
     def swap(tell: Callable[[str], None]) -> None:
         count = 0
@@ -367,30 +379,27 @@ def test_a_private_directory_under_tmp_is_ours_or_refused_whatever_others_do_to_
             made += 1
             is_real = os.lstat(name)
             assert stat.S_ISDIR(is_real.st_mode)
-            assert (is_real.st_uid, stat.S_IMODE(is_real.st_mode)) == (OTHER, 0o700)
+            assert (is_real.st_uid, stat.S_IMODE(is_real.st_mode)) == (user, 0o700)
             os.rmdir(name)
         return made, refused
 
     with Beside(STRANGER, [], swap) as swapper:
         eventually(lambda: swapper.told, "it swaps")
-        made, refused = as_user(OTHER, [], make)
+        made, refused = as_user(user, [], make)
     assert made >= 20
     assert stat.S_IMODE(target.stat().st_mode) == 0o750, "a mode was set through a link"
     assert refused + made > 20
 
 
 @needs_root
-def test_a_client_does_not_follow_a_link_to_anothers_sockets(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    name = f"/tmp/taskd-{OTHER}"
+def test_a_client_does_not_follow_a_link_to_anothers_sockets(user: int, tmp_path: Path) -> None:
+    name = f"/tmp/taskd-{user}"
     os.symlink(tmp_path, name)
-    try:
-        os.lchown(name, STRANGER, -1)
-        assert not paths.is_own(name, OTHER)
-        os.unlink(name)
-        os.mkdir(name, 0o700)
-        os.chown(name, STRANGER, -1)
-        assert not paths.is_own(name, OTHER)
-    finally:
-        os.unlink(name) if os.path.islink(name) else os.rmdir(name)
+    os.lchown(name, STRANGER, -1)
+    assert not paths.is_own(name, user)
+    os.unlink(name)
+    os.mkdir(name, 0o700)
+    os.chown(name, STRANGER, -1)
+    assert not paths.is_own(name, user)
+    os.chown(name, user, -1)
+    assert paths.is_own(name, user)
