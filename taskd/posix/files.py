@@ -30,8 +30,8 @@ def why_not(directory: str, size: int = 8192) -> OSError | None:
     except OSError as error:
         return None if error.errno in (*_CANNOT, errno.EISDIR) else error
     try:
-        reserve(fd, 0, size)
         os.pwrite(fd, bytes(size), 0)
+        os.fsync(fd)  # where room is given only then, as on a network's file system
     except OSError as error:
         return error
     finally:

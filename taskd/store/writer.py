@@ -11,7 +11,7 @@ Invariants:
 * All signals are blocked in the thread, so that they reach the loop, and so that an exec finds
   none caught here. The thread waits on a condition; it never polls.
 * Whatever the store raises besides StoreError is a bug: the thread ends, and ``completions``
-  raises it in the loop. Nothing after it is applied or acknowledged.
+  raises WriterEnded in the loop. Nothing after it is applied or acknowledged.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ _HEAVY = 64 * 1024
 
 Callback = Callable[[Applied | errors.StoreError], None]
 _Work = tuple[Operation, Callback]
+
+
+class WriterEnded(Exception):
+    """By a bug, whatever it was: no error of its own kind, which might be one that passes."""
 
 
 class Writer:
@@ -105,7 +109,9 @@ class Writer:
             if self._done:
                 self._notify()
         if self._failure is not None:
-            raise self._failure
+            raise WriterEnded(f"the store's writer thread ended: {self._failure!r}") from (
+                self._failure
+            )
         return count
 
     @property

@@ -9,16 +9,22 @@ does not end is for the master to decide.
     exit status 75             "continue me later" (EX_TEMPFAIL): left, or yielded if nobody asked
     death by SIGTERM, or 143   left, if it was asked to leave
     anything else              failed, as CommandFailed
+
+What the machine has not got just now (a process, a thread, a descriptor) is no failure of the
+program: it is yielded, and has not begun.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import threading
+from queue import SimpleQueue
 
 from taskd import tasks
+from taskd.posix import limits
 from taskd.worker.context import Context
 from taskd.worker.interrupt import Interrupted, Yielded
 from taskd.worker.keeper import Keeper, Wish
@@ -27,6 +33,9 @@ EX_TEMPFAIL = 75
 
 DIED_OF_SIGTERM = (-signal.SIGTERM, 128 + signal.SIGTERM)
 """As its parent sees it, and as shells and some run times (Java) say it with their exit status."""
+
+
+_PASSING = limits.SHORT | {errno.EAGAIN}
 
 
 class CommandFailed(Exception):
@@ -39,9 +48,47 @@ def command(
     """Run the program ``argv`` in ``cwd`` with ``env`` added to the environment; returns 0."""
     _check(argv, cwd, env)
     keeper = ctx._keeper
-    process = _start(argv, cwd, _environment(ctx, env))
-    wish = _wait(process, keeper)
+    watch = _Watch(keeper)
+    try:
+        process = _start(argv, cwd, _environment(ctx, env))
+    except BaseException:
+        watch.let_go()
+        raise
+    wish = _wait(process, keeper, watch)
     return _judge(process.returncode, wish)
+
+
+class _Watch:
+    """A thread that waits for the program's end, without reaping it. It is there before the program
+    is: a program that nobody can wait for must not begin. Raises Yielded."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._pid: SimpleQueue[int | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.ended = False
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise Yielded(f"cannot watch a program yet: {error}") from None
+
+    def begin(self, pid: int) -> None:
+        self._pid.put(pid)
+
+    def let_go(self) -> None:
+        """There is no program."""
+        self._pid.put(None)
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        pid = self._pid.get()
+        if pid is not None:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            self.ended = True
+            self._keeper.wake()
 
 
 def _check(argv: object, cwd: object, env: object) -> None:
@@ -82,20 +129,20 @@ def _start(
             f"program not found: {argv[0]!r}; searched {environment.get('PATH', os.defpath)}"
         ) from None
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _PASSING:
+            raise Yielded(f"cannot start {argv[0]!r} yet: {error.strerror}") from None
         raise CommandFailed(f"cannot start {argv[0]!r}: {error}") from None
 
 
-def _wait(process: subprocess.Popen[bytes], keeper: Keeper) -> Wish | None:
+def _wait(process: subprocess.Popen[bytes], keeper: Keeper, watch: _Watch) -> Wish | None:
     """Until the program has ended; the wish that it was told of, if there was one.
 
     It is reaped last of all, so that until then its pid and its group are its own.
     """
-    ended = threading.Event()
-    watch = threading.Thread(target=_watch, args=(process.pid, keeper, ended), daemon=True)
-    watch.start()
+    watch.begin(process.pid)
     try:
-        keeper.wait_for(lambda: ended.is_set() or keeper.wish() is not None)
-        wish = None if ended.is_set() else keeper.wish()
+        keeper.wait_for(lambda: watch.ended or keeper.wish() is not None)
+        wish = None if watch.ended else keeper.wish()
         if wish is not None:
             os.killpg(process.pid, signal.SIGTERM)
         watch.join()
@@ -106,14 +153,6 @@ def _wait(process: subprocess.Popen[bytes], keeper: Keeper) -> Wish | None:
     finally:
         process.wait()
     return wish
-
-
-def _watch(pid: int, keeper: Keeper, ended: threading.Event) -> None:
-    """Wait in a thread of its own, without reaping, and tell."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    ended.set()
-    keeper.wake()
 
 
 def _judge(status: int, wish: Wish | None) -> int:

@@ -18,7 +18,7 @@ from taskd.model.task import Budgets, State
 from taskd.store.api import Applied, Claim, Operation, Settle, Submit, SubmitAll
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore
-from taskd.store.writer import BATCH, Writer
+from taskd.store.writer import BATCH, Writer, WriterEnded
 
 DEADLINE = 30.0
 
@@ -191,7 +191,7 @@ def test_a_bug_in_the_store_is_raised_in_the_loop_and_acknowledges_nothing(
     writer.start()
     assert not writer.flush(DEADLINE)
     assert select.select([notice], [], [], DEADLINE)[0]
-    with pytest.raises(ValueError, match="cannot claim"):
+    with pytest.raises(WriterEnded, match="cannot claim"):
         writer.completions()
     assert (seen, writer.pending, gate.log) == ([], 1, ["open", "close"])
     assert not writer.stop(DEADLINE)

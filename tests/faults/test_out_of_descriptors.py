@@ -1,0 +1,125 @@
+"""No descriptor is left, in the master or in its zygote: everything waits, and nothing ends."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+import pytest
+from looking import problems
+from support import processes
+from support.daemon import Daemon, repeated
+from support.mounts import Mounted
+from support.waiting import eventually
+
+import taskd
+
+APP = """
+import os, signal
+from taskd import task
+from side import attempt, gate, mark
+
+@task
+def loop(ctx, count=6) -> int:
+    for n in ctx.each("items", range(count)):
+        mark(n)
+        if n == 2 and attempt() == 1:
+            gate("go")
+    return count
+
+@task
+def quick(text="") -> int:
+    mark("quick")
+    return len(text)
+"""
+
+
+@pytest.fixture
+def daemon(mounted: Callable[..., Mounted]) -> Mounted:
+    made = mounted(queues={"default": {"concurrency": 4}})
+    made.release("r", APP)
+    made.point("r")
+    made.start()
+    return made
+
+
+@contextmanager
+def no_descriptor_left(pid: int, free: int = 0) -> Iterator[None]:
+    """That process may open ``free`` more descriptors and no other, until the end."""
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    first_free = next(n for n in range(max(used) + 2) if n not in used)
+    limit, left = first_free, free
+    while left:
+        left -= limit not in used
+        limit += 1
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("free", range(5))
+def test_whatever_lacks_a_descriptor_in_the_master_waits_for_it(daemon: Mounted, free: int) -> None:
+    """Workers die, tasks end and are submitted, a deploy is asked for, clients come and go."""
+    with daemon.raw() as raw, daemon.raw() as deploying, ExitStack() as late:
+        running = [raw.submit("loop") for _ in range(3)]
+        pids = [daemon.reached(task, "2").pid for task in running]
+        with no_descriptor_left(daemon.pid, free):
+            verdict = deploying.start("reload")
+            tasks = [raw.submit("quick", text="x" * n) for n in (0, 10, 100_000)]
+            os.kill(pids[0], signal.SIGKILL)
+            daemon.kill(signal.SIGHUP)
+            for _ in range(free + 1):
+                connect(daemon, late)
+            daemon.open_gate("go")
+            for task in running[1:]:
+                daemon.reached(task, "5")
+            eventually(lambda: raw.ask("status")["problems"])
+            assert raw.ask("status")["pid"] == daemon.pid
+        late.close()
+        with suppress(taskd.Refused):
+            deploying.reply_to(verdict)
+    with daemon.client() as client:
+        assert [client.handle(task).result(60) for task in running] == [6, 6, 6]
+        assert [client.handle(task).result(60) for task in tasks] == [0, 10, 100_000]
+        eventually(lambda: not problems(daemon))
+        eventually(lambda: deployed(daemon, "r1"), "the deploy that SIGHUP asked for is over")
+    done = repeated(daemon.effects())
+    assert all(key == (running[0], "2") for key in done), "only the killed one's item at hand"
+
+
+def deployed(daemon: Daemon, name: str) -> bool:
+    try:
+        return bool(daemon.reload(name)["revision"] == name)
+    except taskd.Refused as refused:
+        assert "is under way" in str(refused)
+        return False
+
+
+def connect(daemon: Daemon, late: ExitStack) -> None:
+    """One more client, which the daemon has no descriptor for."""
+    sock = late.enter_context(socket.socket(socket.AF_UNIX))
+    sock.connect(daemon.control)
+
+
+def test_a_zygote_without_descriptors_loses_no_death_and_forks_again_later(daemon: Mounted) -> None:
+    with daemon.client() as client:
+        task = client.submit("loop")
+        worker = daemon.reached(task.id, "2").pid
+        zygote = daemon.zygotes()["r"]
+        with no_descriptor_left(zygote):
+            os.kill(worker, signal.SIGKILL)
+            eventually(lambda: not processes.is_alive(worker))
+            more = [client.submit("quick") for _ in range(5)]
+            assert processes.is_alive(zygote)
+        daemon.open_gate("go")
+        assert [each.result(60) for each in more] == [0] * 5
+        assert task.result(60) == 6
+        assert processes.is_alive(zygote)
+    assert set(repeated(daemon.effects())) <= {(task.id, "2")}
