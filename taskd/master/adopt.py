@@ -171,13 +171,14 @@ def check_children(master: Master, may_have_gone: bool = False) -> None:
     """The processes that the snapshot means are there, and not others of the same pid.
 
     ``may_have_gone``: the master that they belong to is not held still (a trial), and may have
-    reaped one meanwhile.
+    reaped one meanwhile. One that is not our child is never held for us by its death: that it is
+    gone is found when it is watched again.
     """
     for revision in master.revisions:
         if revision.pid is None or not revision.start:
             continue
         found = process.start_time(revision.pid)
-        if found is None and may_have_gone:
+        if found is None and (may_have_gone or revision.is_foreign):
             continue
         if found != revision.start:
             raise ProtocolError(f"pid {revision.pid} is not the zygote of {revision.name}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from support.waiting import eventually
@@ -32,7 +33,8 @@ class Storm(threading.Thread):
     def run(self) -> None:
         while not self._over.wait(0.001):
             for number in self._numbers:
-                os.kill(self._pid, number)
+                with contextlib.suppress(ProcessLookupError):  # it has ended
+                    os.kill(self._pid, number)
                 self.sent += 1
 
     def end(self) -> None:
@@ -134,6 +136,21 @@ def test_a_sigterm_at_any_step_stops_the_daemon_properly(daemon: FaultyDaemon, s
     daemon.open_gate("end")
     last = daemon.client().handle(task).result(30)
     assert daemon.items(task) == [str(n) for n in range(last + 1)]
+
+
+def test_signals_that_come_while_it_ends_do_not_change_its_exit_status(
+    new_daemon: Callable[..., FaultyDaemon],
+) -> None:
+    daemon = new_daemon(kind=FaultyDaemon)
+    daemon.point(os.path.basename(daemon.release("r1", APP)))
+    for _ in range(4):
+        daemon.start()
+        storm = Storm(daemon.pid, signal.SIGHUP)
+        daemon.kill(signal.SIGTERM)
+        storm.start()
+        assert daemon.process is not None
+        assert daemon.process.wait(30) == 0
+        storm.end()
 
 
 # ── callers ──────────────────────────────────────────────────────────────────────────────────
