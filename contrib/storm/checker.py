@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from contrib.storm import programs
-from contrib.storm.history import Call, History, Line, Record, read
+from contrib.storm.history import Call, History, Life, Line, Record, read
 from contrib.storm.resuming import Walk
 
 ENDED = ("succeeded", "failed", "cancelled")
@@ -277,17 +277,27 @@ def who_is_cancelled_ends(facts: Facts) -> Problems:
 
 
 def the_daemon_ends_as_it_was_made_to(facts: Facts) -> Problems:
-    """Of a kill, of a stop, or at a start on a full disk: it is started again then."""
+    """Of a kill, or of a stop; or it gives up a start, as its disk is full or its zygote was
+    killed: it is started again then."""
     for life in facts.history.lives:
-        met_full_disk = any(
-            since < life.ended and life.began < until for since, until in facts.history.full
-        )
-        was_stopped = any(life.began <= at <= life.ended for at in facts.history.stops)
-        if life.status == -KILLED or (life.status == 1 and met_full_disk):
+        if life.status == -KILLED:
             continue
+        if life.status == 1 and _start_was_spoilt(life, facts.history):
+            continue
+        was_stopped = any(life.began <= at <= life.ended for at in facts.history.stops)
         if not (was_stopped and life.status in (0, -TOLD_TO_STOP)):
             lasted = life.ended - life.began
             yield None, f"the daemon ended by itself with status {life.status} after {lasted:.1f} s"
+
+
+def _start_was_spoilt(life: Life, history: History) -> bool:
+    full = any(since < life.ended and life.began < until for since, until in history.full)
+    return full or any(life.began <= at <= life.ended for at in history.kills)
+
+
+def nothing_crashed(facts: Facts) -> Problems:
+    for crash in facts.history.crashes:
+        yield None, f"a process of the daemon ended by {crash}"
 
 
 def no_bad_release_ran(facts: Facts) -> Problems:
@@ -318,6 +328,7 @@ RULES: tuple[Callable[[Facts], Problems], ...] = (
     ends_are_as_they_must_be,
     who_is_cancelled_ends,
     the_daemon_ends_as_it_was_made_to,
+    nothing_crashed,
     no_bad_release_ran,
     the_storm_found_nothing,
 )

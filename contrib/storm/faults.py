@@ -22,7 +22,7 @@ from contrib.storm.disk import Disk
 from contrib.storm.manager import last_started
 from contrib.storm.place import BAD, GOOD, Place, plain_environment
 from contrib.storm.plan import Action
-from contrib.storm.processes import Family, Process, marked, send
+from contrib.storm.processes import Family, Process, catches, marked, send
 from contrib.storm.submitter import TASKCTL
 from taskd.errors import Error
 
@@ -52,7 +52,7 @@ class Faults:
             "kill master": self._kill_master,
             "kill all": self._kill_all,
             "restart": self._restart,
-            "kill zygote": lambda a: self._signal_one(self._keepers(), a, signal.SIGKILL),
+            "kill zygote": self._kill_zygote,
             "kill worker": lambda a: self._signal_one(self._workers(), a, signal.SIGKILL),
             "stop master": self._stop_master,
             "stop zygote": lambda a: self._stop_one(self._keepers(), a),
@@ -107,8 +107,13 @@ class Faults:
     def _kill_master(self, _: Action) -> str:
         return "done" if self._signal_master(signal.SIGKILL) else "there was none"
 
+    def _kill_zygote(self, action: Action) -> str:
+        self._place.tell("kills.jsonl", at=time.monotonic())
+        return self._signal_one(self._keepers(), action, signal.SIGKILL)
+
     def _kill_all(self, _: Action) -> str:
         """As when the machine loses its power, but for what the kernel had not written yet."""
+        self._place.tell("kills.jsonl", at=time.monotonic())
         for process in marked(self._place.marker):
             send(process, signal.SIGKILL)
         return "done"
@@ -149,6 +154,8 @@ class Faults:
 
     def _hangup(self, name: str) -> str:
         self._place.point(name)
+        if not catches(last_started(self._place), signal.SIGHUP):
+            return "it was just starting"
         return "done" if self._signal_master(signal.SIGHUP) else "there was none"
 
     def _taskctl(self, kind: str, *words: str, name: str = "") -> None:

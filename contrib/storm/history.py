@@ -65,7 +65,8 @@ class History(NamedTuple):
     """Everything. ``tasks`` and ``events``: as the daemon tells them after the storm. ``refused``:
     submissions that were, {tag, code, why}. ``held``: {task, why} as the operator found them.
     ``lives``: of the daemon, but for the last, which was stopped. ``full``: when the disk was, from
-    and to. ``stops``: when it was told to stop, to be started again. ``findings``: what the storm
+    and to. ``stops``: when it was told to stop, to be started again. ``kills``: of a zygote, or of
+    all. ``crashes``: last lines of tracebacks that ended a process. ``findings``: what the storm
     itself found wrong, such as a daemon that did not stop.
     """
 
@@ -80,6 +81,8 @@ class History(NamedTuple):
     lives: list[Life]
     full: list[tuple[float, float]]
     stops: list[float]
+    kills: list[float]
+    crashes: list[str]
     findings: list[str]
 
 
@@ -99,6 +102,8 @@ def read(folder: str) -> History:
         lives=_lives(_records(folder, "manager.jsonl")),
         full=_full(_records(folder, "disk.jsonl")),
         stops=[record["at"] for record in _records(folder, "stops.jsonl")],
+        kills=[record["at"] for record in _records(folder, "kills.jsonl")],
+        crashes=crashes(os.path.join(folder, "..", "daemon", "log")),
         findings=[record["finding"] for record in _records(folder, "findings.jsonl")],
     )
 
@@ -109,6 +114,19 @@ def lines(path: str) -> list[Line]:
         return []
     with open(path, encoding="utf-8") as file:
         return [_line(text) for text in file]
+
+
+def crashes(path: str) -> list[str]:
+    """What ended processes of the daemon, by its output; a traceback in its log is indented."""
+    found: list[str] = []
+    if not os.path.exists(path):
+        return found
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for text in file:
+            if text.startswith("Traceback "):
+                rest = (line for line in file if not line.startswith(" "))
+                found.append(next(rest, "").strip())
+    return found
 
 
 def _line(text: str) -> Line:

@@ -38,6 +38,7 @@ release = {current}
 python = {python}
 modules = ["storm_tasks"]
 memory_reserve = "none"
+tasks_per_worker = 25
 
 [queues.default]
 concurrency = 16

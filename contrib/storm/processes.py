@@ -66,6 +66,16 @@ class Family:
         return [found[pid] for pid in keepers if pid != master], workers
 
 
+def catches(pid: int | None, number: int) -> bool:
+    """Whether the process has a handler for that signal."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            caught = next(int(line.split()[1], 16) for line in file if line.startswith("SigCgt"))
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return bool(caught >> (number - 1) & 1)
+
+
 def send(process: Process, number: int) -> bool:
     """Signal it, unless it is gone meanwhile; whether it was there."""
     try:

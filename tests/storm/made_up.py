@@ -104,6 +104,8 @@ class Story:
         self.lives = [Life(10.0, 20.0, -9)]
         self.full: list[tuple[float, float]] = []
         self.stops: list[float] = []
+        self.kills: list[float] = []
+        self.crashes: list[str] = []
         self.findings: list[str] = []
 
     def call(self, task: int | None) -> Call:
@@ -142,6 +144,8 @@ class Story:
                 self.lives,
                 self.full,
                 self.stops,
+                self.kills,
+                self.crashes,
                 self.findings,
             )
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from made_up import RIGHT, Effects, Story
 
-from contrib.storm.history import Call, Cancel, Followed, Life
+from contrib.storm.history import Call, Cancel, Followed, Life, crashes
 
 AGAIN = ("queued", "running", "queued", "running", "succeeded")
 DIED = "died 3 times at the same place; the last time its process was killed by SIGKILL"
@@ -331,6 +332,10 @@ def spoil_stopped(made: Story) -> None:
     made.stops = [19.0, 21.5]
 
 
+def spoil_traceback(made: Story) -> None:
+    made.crashes = ["ValueError: of taskd's own"]
+
+
 def spoil_release(made: Story) -> None:
     made.effects.lines[2] = made.effects.lines[2]._replace(release="bad-tasks")
 
@@ -371,6 +376,7 @@ SPOILT = {
     spoil_life: "the daemon ends as it was made to",
     spoil_crash: "the daemon ends as it was made to",
     spoil_stopped: "the daemon ends as it was made to",
+    spoil_traceback: "nothing crashed",
     spoil_release: "no bad release ran",
     spoil_stop: "the storm found nothing",
 }
@@ -416,3 +422,19 @@ def test_a_daemon_that_was_told_to_stop_may() -> None:
     made.lives.append(Life(20.0, 21.0, 0))
     made.stops = [20.5]
     assert made.violations() == []
+
+
+def test_a_start_whose_zygote_was_killed_is_right() -> None:
+    made = Story()
+    made.lives.append(Life(20.0, 21.0, 1))
+    made.kills = [20.5]
+    assert made.violations() == []
+
+
+def test_a_traceback_at_the_beginning_of_a_line_is_a_crash(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "12:00:00 ready\nTraceback (most recent call last):\n  File x\n    call()\n"
+        "ValueError: of taskd's own\n12:00:01   Traceback (most recent call last):\n"
+    )
+    assert crashes(str(log)) == ["ValueError: of taskd's own"]
