@@ -1,0 +1,78 @@
+"""No process may be made any more: what runs goes on, what waits says why, and starts later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from looking import problems, reason
+from support.daemon import Daemon
+from support.pids import no_process_more
+from support.waiting import eventually
+
+import taskd
+
+APP = """
+from taskd import task
+from side import gate, mark
+
+@task
+def holds(name) -> str:
+    mark("holds")
+    gate(name)
+    return "done"
+
+@task
+def quick() -> str:
+    return "done"
+"""
+
+
+@pytest.fixture
+def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
+    made = new_daemon(queues={"default": {"concurrency": 3}})
+    for name in ("r1", "r2"):
+        made.release(name, APP)
+    made.point("r1")
+    return made.start()
+
+
+def test_a_zygote_that_cannot_fork_lets_tasks_wait_and_forks_once_it_can(daemon: Daemon) -> None:
+    with daemon.client() as client:
+        running = client.submit("holds", {"name": "go"})
+        daemon.reached(running.id, "holds")
+        with no_process_more(daemon.zygotes()["r1"]):
+            waiting = [client.submit("quick") for _ in range(3)]
+            why = "no worker can be started: cannot start a worker: Resource temporarily"
+            eventually(lambda: any(p.startswith(why) for p in problems(daemon)))
+            eventually(lambda: reason(daemon, waiting[0].id).startswith(f"waits: {why}"))
+            assert client.handle(running.id).status().state == "running"
+        assert [task.result(30) for task in waiting] == ["done"] * 3
+        assert [task.status().attempt for task in waiting] == [1, 1, 1]
+        daemon.open_gate("go")
+        assert running.result(30) == "done"
+
+
+def test_a_deploy_that_can_start_no_process_is_refused_and_changes_nothing(daemon: Daemon) -> None:
+    with daemon.client() as client:
+        with no_process_more(daemon.pid):
+            with pytest.raises(taskd.Refused, match=r"r2: cannot start: .*Resource temporarily"):
+                daemon.reload("r2")
+            assert client.submit("quick").result(30) == "done", "the zygote has its own limit"
+        assert daemon.reload("r2")["revision"] == "r2"
+
+
+def test_a_program_that_cannot_be_started_now_is_started_later_and_not_failed(
+    daemon: Daemon,
+) -> None:
+    with daemon.client() as client:
+        first = client.submit("holds", {"name": "go"})
+        worker = daemon.reached(first.id, "holds").pid
+        with no_process_more(worker):
+            daemon.open_gate("go")
+            assert first.result(30) == "done"
+            task = client.submit("command", {"argv": ["/bin/echo", "hello"]})
+            eventually(lambda: "yet: " in reason(daemon, task.id))
+        assert task.result(30) == 0
+        assert task.status().attempt == 2
+    assert daemon.task_log(task.id) == "hello\n"
