@@ -59,8 +59,9 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               ids below ``before``, without results. It may hold fewer than ``limit`` asks for, if
               they would not fit in a frame; an empty one is the end.
     status    → {pid, revision, release, confirmed, symlink, link, states: {…}, queues: {name:
-              {running, queued, concurrency}}, taskd, note}; ``link``: the path that ``[app]
-              release`` names, ``symlink``: what it points to
+              {running, queued, concurrency}}, taskd, note, problems}; ``link``: the path that
+              ``[app] release`` names, ``symlink``: what it points to; ``problems``: a sentence for
+              each thing that does not go on just now
     wait      tasks: [id…] → stream of {"task": TASK}, one as each is settled; end {}
     follow    tasks: [id…], after? (0), progress? (false) → stream as above; end {} once every
               one is settled and its events are sent
@@ -95,7 +96,8 @@ Limits
     A frame is at most frames.LIMIT bytes, nested at most data.DEPTH deep. On submit.sock a peer
     sees and changes its own tasks alone; another's id answers like one that does not exist. What
     could name others' tasks is left out there: ``holds`` has the peer's own, ``rejected`` is empty
-    and ``note`` too. Of others it sees how many there are, in ``status`` and ``revisions``.
+    and ``note`` and ``problems`` too. Of others it sees how many there are, in ``status`` and
+    ``revisions``.
 """
 
 from __future__ import annotations
