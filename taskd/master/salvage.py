@@ -212,7 +212,8 @@ def _set_aside(path: str, file: tuple[int, int], aside: str) -> None:
 
 
 def _unlink(path: str, file: tuple[int, int] | None = None) -> None:
-    """``file``: only if it is that one that the path still leads to."""
-    with contextlib.suppress(FileNotFoundError):
+    """``file``: only if it is that one that the path still leads to. Where it cannot be removed (a
+    directory that may not be written to just now), a later sweep does it."""
+    with contextlib.suppress(OSError):
         if file is None or files.is_at(path, file):
             os.unlink(path)

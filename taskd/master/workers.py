@@ -274,12 +274,16 @@ class Workers:
     # ── deaths ───────────────────────────────────────────────────────────────────────────────
 
     def bury(self, worker: Worker, status: int | None) -> None:
-        """It is dead and its tree gone: settle its attempt from its slot and forget it."""
+        """It is dead and its tree gone: settle its attempt from its slot and forget it.
+
+        Whoever says so may have to say it again, if something here fails for what passes.
+        """
         log.info("worker gone", worker=worker.id, pid=worker.pid, revision=worker.revision.name)
         if worker.state in (WorkerState.ASKED, WorkerState.STARTING):
             self._master.doorway.hear_last_words(worker.pid, self._master.listeners[WORKER_SOCKET])
             self._put_off_forks(worker.unready or death_in_words(status))
-        worker.take(WorkerEvent.DIED)
+        if worker.state is not WorkerState.DEAD:
+            worker.take(WorkerEvent.DIED)
         if (probe := self._probes.pop(worker.id, None)) is not None:
             probe.on_death(worker.unready or death_in_words(status))
         if worker.channel is not None:

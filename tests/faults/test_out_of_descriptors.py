@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
-from looking import problems
+from looking import problems, reason
 from support import processes
 from support.daemon import Daemon, repeated
 from support.mounts import Mounted
@@ -108,7 +108,7 @@ def connect(daemon: Daemon, late: ExitStack) -> None:
     sock.connect(daemon.control)
 
 
-def test_a_zygote_without_descriptors_loses_no_death_and_forks_again_later(daemon: Mounted) -> None:
+def test_a_zygote_without_descriptors_tells_a_death_later_and_by_itself(daemon: Mounted) -> None:
     with daemon.client() as client:
         task = client.submit("loop")
         worker = daemon.reached(task.id, "2").pid
@@ -116,10 +116,33 @@ def test_a_zygote_without_descriptors_loses_no_death_and_forks_again_later(daemo
         with no_descriptor_left(zygote):
             os.kill(worker, signal.SIGKILL)
             eventually(lambda: not processes.is_alive(worker))
-            more = [client.submit("quick") for _ in range(5)]
-            assert processes.is_alive(zygote)
+            eventually(lambda: not processes.children(zygote), "it has reaped it")
         daemon.open_gate("go")
-        assert [each.result(60) for each in more] == [0] * 5
         assert task.result(60) == 6
         assert processes.is_alive(zygote)
     assert set(repeated(daemon.effects())) <= {(task.id, "2")}
+
+
+def test_a_zygote_without_descriptors_forks_once_it_has_some(daemon: Mounted) -> None:
+    with daemon.client() as client:
+        zygote = daemon.zygotes()["r"]
+        with no_descriptor_left(zygote):
+            tasks = [client.submit("quick") for _ in range(5)]
+            eventually(lambda: problems(daemon))
+            assert processes.is_alive(zygote)
+        assert [each.result(60) for each in tasks] == [0] * 5
+
+
+def test_a_program_that_lacks_descriptors_is_started_later_and_not_failed(daemon: Mounted) -> None:
+    with daemon.client() as client:
+        first = client.submit("loop", {"count": 3})
+        worker = daemon.reached(first.id, "2").pid
+        with no_descriptor_left(worker, free=3):  # for its log, and not for the program
+            daemon.open_gate("go")
+            assert first.result(30) == 3
+            task = client.submit("command", {"argv": ["/bin/echo", "hello"]})
+            words = "cannot start '/bin/echo' yet: Too many open files"
+            eventually(lambda: reason(daemon, task.id) == words)
+        assert task.result(30) == 0
+        assert task.status().attempt > 1
+    assert daemon.task_log(task.id) == "hello\n"

@@ -133,3 +133,37 @@ def test_damage_met_in_operation_ends_nothing_loses_nothing_and_accepts_nothing_
         assert client.handle(running).result(30) == 6
         assert [client.handle(task).result(30) for task in waiting] == [0, 1, 2]
     assert repeated(daemon.effects()) == {}
+
+
+def damage_results(path: str) -> None:
+    """The one table that neither a submission nor a start looks at."""
+    with sqlite3.connect(path) as store:
+        store.execute("pragma wal_checkpoint(truncate)")
+        query = "select rootpage from sqlite_master where name = 'results'"
+        (page,) = store.execute(query).fetchone()
+    store.close()
+    with open(path, "r+b") as file:
+        file.seek((page - 1) * PAGE)
+        file.write(b"\xff" * PAGE)
+
+
+def test_damage_that_one_reader_met_refuses_and_stops_what_would_not_have_met_it(
+    mounted: Callable[..., Mounted],
+) -> None:
+    daemon = mounted()
+    daemon.start()
+    with daemon.client() as client, daemon.raw() as raw:
+        done = client.submit("quick")
+        assert done.result(30) == 0
+        later = client.submit("quick", delay=3)
+        damage_results(store_of(daemon))
+        client.submit("quick", delay=3600)  # since then nothing in memory is taken for current
+        with pytest.raises(taskd.Refused, match="the file is damaged"):
+            raw.ask("show", task=done.id)
+        with pytest.raises(taskd.Refused, match="the file is damaged"):
+            raw.submit("quick", text="x")
+        with pytest.raises(taskd.Refused, match="the file is damaged"):
+            raw.ask("retry", task=done.id)
+        eventually(lambda: reason(daemon, later.id).startswith("waits: nothing new is accepted"))
+        assert raw.ask("show", task=later.id)["task"]["state"] == "queued"
+    assert daemon.items(later.id) == []
