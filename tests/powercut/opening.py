@@ -132,9 +132,8 @@ class Judge:
         with _opened(self._config, self._places) as master:
             _check_whole(self._places.store)
             recovery.sweep(master)
-            while master.writer.pending:
-                assert master.writer.flush(30)
-                master.writer.completions()
+            while master.attempts.all():
+                master.loop.turn()
             self._check_promises(master, told)
             self._check_tasks(master, cut)
 

@@ -84,7 +84,7 @@ CHANGES: dict[str, list[tuple[str, str]]] = {
         ('"phase": phase.value,', '"phase": phase.value, "tomorrow": 1,'),
     ],
     "slot/layout.py": [
-        ("dumps(header._asdict())", 'dumps({"tomorrow": 1} | header._asdict())'),
+        ("dumps({k: v for k, v in header", 'dumps({"tomorrow": 1} | {k: v for k, v in header'),
         ("dumps([int(kind), fields])", 'dumps([int(kind), fields | {"tomorrow": 1}])'),
     ],
     "protocol/saved.py": [('(fields, "saved state")', '(fields | {"tomorrow": 1}, "saved state")')],
