@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 from contrib.soak.growth import FIGURES, judge
 from contrib.soak.sampling import Sample
+
+ROOT = Path(__file__).parents[2]
 
 QUIET = Sample(0.0, 24, 20 << 20, 2, 3, 4 << 20, 1 << 20, 1 << 20, 1 << 20, 1000)
 
