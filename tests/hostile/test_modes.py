@@ -1,6 +1,9 @@
 """Files and directories: the tightest modes that work, and no name that others have planted.
 
 The links are real, planted before the daemon uses the name, or swapped by another user meanwhile.
+
+Longer than 400 lines because the list of every path, its mode and why stands here
+with what holds it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""The checker finds each kind of broken promise, and nothing in histories that kept them all."""
+"""The checker finds each kind of broken promise, and nothing in histories that kept them all.
+
+Longer than 400 lines because every rule of the checker has its history that
+breaks it.
+"""
 
 from __future__ import annotations
 
