@@ -190,6 +190,30 @@ def test_a_task_whose_slot_is_tampered_with_ends_right_or_is_held(
             assert client.handle(task).result(60) == list(range(ITEMS))
 
 
+def test_what_stands_under_a_dead_workers_name_and_is_not_its_slot_is_let_be(
+    new_daemon: Callable[..., Daemon],
+) -> None:
+    """Two living workers' slots have changed names. One dies, and later all of them do: the other's
+    is still there, under the name of the first."""
+    daemon = new_daemon()
+    daemon.release("r1", APP)
+    daemon.point("r1")
+    daemon.start()
+    slots = Slots(daemon)
+    with open(slots.paths[1], "rb") as file:
+        other = os.fstat(file.fileno()).st_ino
+    swapped(slots)
+    os.kill(slots.workers[0], signal.SIGKILL)
+    daemon.reached(slots.tasks[0], str(HERE), attempt=2)
+    with daemon.client() as client:
+        assert client.handle(slots.tasks[0]).result(30) == list(range(ITEMS))
+    assert os.stat(slots.paths[0]).st_ino == other
+    all_die(slots, lambda _: None)
+    with daemon.client() as client:
+        assert client.handle(slots.tasks[1]).result(30) == list(range(ITEMS))
+    assert repeated(daemon.effects(slots.tasks[1])).keys() <= {(slots.tasks[1], str(HERE))}
+
+
 def test_a_task_that_was_claimed_and_never_sent_is_run_and_not_held(
     new_daemon: Callable[..., Daemon],
 ) -> None:

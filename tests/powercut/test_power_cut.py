@@ -111,10 +111,9 @@ def test_what_was_synced_and_is_broken_is_held_and_not_taken_for_lost_in_the_cut
 ) -> None:
     """The disk did not keep what it said it had: that must be seen, not passed over."""
     judge = opening.Judge(run, opening.App(), workspace)
-    slot = run.recording.slots[next(e.pid for e in run.recording.effects if e.task == run.tasks[2])]
-    name = os.path.relpath(slot, run.recording.root)
-    synced = [sync.end for sync in run.recording.syncs if sync.path == slot]
-    cut = next(line for line in run.recording.cuts() if line > synced[-2] + 200)
+    later = next(e for e in run.recording.effects if (e.task, e.item) == (run.tasks[2], "item:80"))
+    name = os.path.relpath(run.recording.slots[later.pid], run.recording.root)
+    cut = next(line for line in run.recording.cuts() if line > later.when)
     left = next(disk.left(Kept()) for line, disk in run.recording.play() if line == cut)
     raw = left[name]
     assert raw is not None and len(raw) > BLOCK + 500
