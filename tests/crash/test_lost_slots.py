@@ -4,6 +4,7 @@ with what was found, and is never done twice unseen."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from support import processes
 from support.daemon import Daemon, repeated
 from support.waiting import eventually
 
+from taskd.protocol.saved import Kind
 from taskd.slot import layout
 from taskd.slot import reader as slot_reader
 from taskd.store.api import Claim, Submit
@@ -91,6 +93,15 @@ def last_byte(slots: Slots) -> None:
     change(slots.paths[0], os.stat(slots.paths[0]).st_size - 1, bytes([last ^ 4]))
 
 
+def nonsense(slots: Slots) -> None:
+    """A record with a right checksum that says nothing."""
+    with open(slots.paths[0], "rb") as file:
+        seed = layout.seed(slot_reader.read_header(file.fileno()).worker)
+    end = os.stat(slots.paths[0]).st_size
+    body = layout.encode_body(Kind.STEP, {})
+    change(slots.paths[0], end, layout.frame(seed, end, body))
+
+
 def from_the_future(slots: Slots) -> None:
     with open(slots.paths[0], "rb") as file:
         block = bytearray(file.read(layout.BLOCK - 4))
@@ -122,7 +133,7 @@ def copied_over(slots: Slots) -> None:
 
 FAULTS = [
     *(gone, empty, half_a_header, cut_short, last_byte, from_the_future),
-    *(swapped, replaced, copied_over),
+    *(swapped, replaced, copied_over, nonsense),
 ]
 
 
@@ -186,6 +197,8 @@ def test_a_task_whose_slot_is_tampered_with_ends_right_or_is_held(
                 assert twice.keys() <= {(task, str(HERE))}, f"unseen: {twice}, {found}"
             if found.state == "held":
                 assert "slot" in str(found.reason)
+                if (kept := str(found.reason).partition("It is kept as ")[2]) != "":
+                    eventually(functools.partial(os.path.exists, kept), str(found.reason))
                 client.handle(task).retry()
             assert client.handle(task).result(60) == list(range(ITEMS))
 

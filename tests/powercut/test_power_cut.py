@@ -78,6 +78,7 @@ def test_no_power_cut_loses_doubles_or_falsifies_anything(run: Run, workspace: s
         except opening.Found as found:
             wrong.append(f"line {cut} of the trace, {variant}: {found}")
     assert not wrong, f"{len(wrong)} of {count} states (seed {SEED}): " + "\n".join(wrong[:SHOWN])
+    print(f"{count} states after {len(run.recording.cuts())} writes, syncs and names")
     assert count > 500
 
 
