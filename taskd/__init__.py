@@ -24,6 +24,7 @@ _HOME = {
     "NotPlainData": "taskd.errors",
     "Refused": "taskd.errors",
     "SavedState": "taskd.worker.migrate",
+    "Secret": "taskd.protocol.secret",
     "TaskCancelled": "taskd.errors",
     "TaskFailed": "taskd.errors",
     "TaskHeld": "taskd.errors",
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from taskd.errors import TaskFailed as TaskFailed
     from taskd.errors import TaskHeld as TaskHeld
     from taskd.errors import UnknownTask as UnknownTask
+    from taskd.protocol.secret import Secret as Secret
     from taskd.tasks import task as task
     from taskd.worker.aio import AsyncContext as AsyncContext
     from taskd.worker.context import Context as Context

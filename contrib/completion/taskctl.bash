@@ -8,8 +8,8 @@ _taskctl_verbs="status submit run list show wait follow logs cancel retry revisi
 
 _taskctl_options() {
     case $1 in
-        submit) echo "--key --priority --queue --wait --json" ;;
-        run) echo "--key --priority --queue --wait --json --on-deploy" ;;
+        submit) echo "--key --secret --priority --queue --wait --json" ;;
+        run) echo "--key --secret --priority --queue --wait --json --on-deploy" ;;
         list) echo "--state --queue --name --limit --json" ;;
         wait) echo "--timeout --json" ;;
         logs) echo "-f --follow" ;;
@@ -46,7 +46,7 @@ _taskctl() {
         --revision) mapfile -t COMPREPLY < <(compgen -W "$(_taskctl_ask revisions)" -- "$word") && return ;;
         --on-deploy) mapfile -t COMPREPLY < <(compgen -W "finish checkpoint" -- "$word") && return ;;
         --state) mapfile -t COMPREPLY < <(compgen -W "queued scheduled running held succeeded failed cancelled" -- "$word") && return ;;
-        --key | --priority | --queue | --name | --limit | --timeout) return ;;
+        --key | --secret | --priority | --queue | --name | --limit | --timeout) return ;;
     esac
     if [[ $word == -* || -z $verb ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_taskctl_options "$verb")" -- "$word")

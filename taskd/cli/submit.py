@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import sys
 from argparse import REMAINDER, ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskd.cli import options, outcome, watch
 from taskd.model.task import OnDeploy
+from taskd.protocol.secret import Secret
 
 if TYPE_CHECKING:
     from taskd.client.blocking import Client
 
+_LARGEST = 256 * 1024
+"""Bytes of a secret."""
+
 
 def add_submit(parser: ArgumentParser) -> None:
     """``submit [options] NAME key=value …``"""
-    _add_common(parser)
+    _add_common(parser, "an argument, always a text,")
     parser.add_argument("name", metavar="NAME", help="the task's name in the app")
     parser.add_argument(
         "arguments",
@@ -29,7 +34,7 @@ def add_submit(parser: ArgumentParser) -> None:
 
 def add_run(parser: ArgumentParser) -> None:
     """``run [options] -- CMD ARGS…``"""
-    _add_common(parser)
+    _add_common(parser, "a variable of the program's environment")
     parser.add_argument(
         "--on-deploy",
         choices=[each.value for each in OnDeploy],
@@ -43,7 +48,15 @@ def add_run(parser: ArgumentParser) -> None:
     parser.set_defaults(verb_runs=_run)
 
 
-def _add_common(parser: ArgumentParser) -> None:
+def _add_common(parser: ArgumentParser, secret: str) -> None:
+    parser.add_argument(
+        "--secret",
+        metavar="key=VALUE|@FILE|-",
+        action="append",
+        default=[],
+        help=f"{secret} that is not shown anywhere. Other users see a command line: better name a "
+        "file that holds it, or - for the standard input; one line break at its end is dropped",
+    )
     parser.add_argument("--key", help="while a task with this key lives, it is that task again")
     parser.add_argument("--priority", type=int, default=0, help="higher goes first (default: 0)")
     parser.add_argument("--queue", help="the queue (default: the task's own)")
@@ -52,12 +65,16 @@ def _add_common(parser: ArgumentParser) -> None:
 
 
 def _submit(client: Client, args: Namespace) -> int:
-    return _queue(client, args, args.name, arguments(args.arguments), None)
+    given = arguments(args.arguments)
+    hidden = secrets(args.secret)
+    if twice := sorted(given.keys() & hidden):
+        raise outcome.UsageError(f"submit: the argument {twice[0]!r} is given twice")
+    return _queue(client, args, args.name, given | hidden, None)
 
 
 def _run(client: Client, args: Namespace) -> int:
     argv = command(args.command, args.program)
-    given = {"argv": argv, "cwd": os.getcwd(), "env": None}
+    given = {"argv": argv, "cwd": os.getcwd(), "env": secrets(args.secret) or None}
     chosen = {"on_deploy": args.on_deploy} if args.on_deploy else None
     return _queue(client, args, "command", given, chosen)
 
@@ -79,6 +96,43 @@ def _queue(
     if args.json:
         print(watch.task_line(task.status()))
     return outcome.DONE
+
+
+def secrets(words: Sequence[str]) -> dict[str, Secret[str]]:
+    """``key=VALUE``, ``key=@FILE`` and ``key=-`` words. Raises UsageError for one that is not that,
+    or whose value cannot be read; what it says never holds a value."""
+    found: dict[str, Secret[str]] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise outcome.UsageError("--secret: it must be key=VALUE, key=@FILE or key=-")
+        if name in found:
+            raise outcome.UsageError(f"--secret: {name!r} is given twice")
+        found[name] = Secret(_secret(name, value))
+    if sum(word.endswith("=-") for word in words) > 1:
+        raise outcome.UsageError("--secret: only one can come from the standard input")
+    return found
+
+
+def _secret(name: str, value: str) -> str:
+    if value != "-" and not value.startswith("@"):
+        return value
+    try:
+        if value == "-":
+            raw = sys.stdin.buffer.read(_LARGEST + 1)
+        else:
+            with open(value[1:], "rb") as file:
+                raw = file.read(_LARGEST + 1)
+        text = raw.decode()
+    except OSError as error:
+        raise outcome.UsageError(
+            f"--secret {name}: cannot read {value}: {error.strerror}"
+        ) from None
+    except UnicodeDecodeError:
+        raise outcome.UsageError(f"--secret {name}: what stands in {value} is no text") from None
+    if len(raw) > _LARGEST:
+        raise outcome.UsageError(f"--secret {name}: more than {_LARGEST:,} bytes in {value}")
+    return text.removesuffix("\n").removesuffix("\r")
 
 
 def command(before: Sequence[str], after: Sequence[str] | None) -> list[str]:

@@ -14,7 +14,7 @@ from taskd.client.records import TaskInfo, task_info
 from taskd.client.session import still_running
 from taskd.errors import BadArguments, ProtocolError, Refused
 from taskd.model.task import SETTLED
-from taskd.protocol import data
+from taskd.protocol import data, secret
 from taskd.protocol.operations import MAX_LISTED, check
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ def submit(
     options: dict[str, Any] | None = None,
 ) -> Ask[int]:
     """A new task; answers its id. Sent twice, it is still one task, by its random id."""
-    task = {
+    task: dict[str, Any] = {
         "submission": os.urandom(16),
         "name": name,
         "args": _arguments(args),
@@ -56,7 +56,8 @@ def submit(
         "delay": delay,
         "options": options,
     }
-    return _ask("submit", {"tasks": [task]}, _first_id)
+    secrets = secret.MARK in task["args"] and bool(secret.found_in(args))
+    return _ask("submit", {"tasks": [task], "secrets": secrets or None}, _first_id)
 
 
 def show(task: int) -> Ask[TaskInfo]:

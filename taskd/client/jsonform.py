@@ -1,9 +1,9 @@
 """Values as JSON and back: what ``--json`` prints, and ``key=value`` of the command line.
 
-bytes become {"$bytes": base64}; tuples and sets lists (a set in the order of its members' JSON);
-datetime and date ISO 8601 text, Decimal and UUID text; NaN and the infinities, which JSON lacks,
-null. A dict's keys become text; where two would be the same text, the dict becomes
-{"$items": [[key, value], …]}.
+bytes become {"$bytes": base64}; a Secret four dots; tuples and sets lists (a set in the order of
+its members' JSON); datetime and date ISO 8601 text, Decimal and UUID text; NaN and the infinities,
+which JSON lacks, null. A dict's keys become text; where two would be the same text, the dict
+becomes {"$items": [[key, value], …]}.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import json
 import math
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
+
+from taskd.protocol.secret import SHOWN, Secret
 
 if TYPE_CHECKING:
     from taskd.client.records import TaskInfo
@@ -81,7 +83,9 @@ def _key(key: Any) -> str:
 
 
 def _leaf(value: Any) -> str:
-    """datetime, date, Decimal, UUID."""
+    """datetime, date, Decimal, UUID, Secret."""
+    if isinstance(value, Secret):
+        return SHOWN
     isoformat = getattr(value, "isoformat", None)
     return str(isoformat()) if isoformat is not None else str(value)
 

@@ -20,6 +20,7 @@ from taskd.errors import StoreError
 from taskd.master.loop import AGAIN, Look, Timer
 from taskd.master.revision import Revision
 from taskd.master.running import Running
+from taskd.master.secrecy import reader_of
 from taskd.master.trouble import PASSING, UNWRITABLE
 from taskd.master.worker import Worker
 from taskd.model.endings import Facts
@@ -93,7 +94,8 @@ class Dispatch:
 
     def _route(self, row: Row) -> Revision | Held:
         live = [(r, r.name, r.tasks) for r in self._master.attempts.takers(row.id)]
-        return route(live, row.name, row.saved_version)
+        found = route(live, row.name, row.saved_version)
+        return found if isinstance(found, Held) else reader_of(self._master, row, found)
 
     def _hold(self, row: Row, reason: str) -> None:
         log.warning("held", task=row.id, reason=reason)

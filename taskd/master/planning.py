@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 import cbor2
 
 from taskd.errors import DeployRefused
+from taskd.master import secrecy
 from taskd.master.loop import Timer
 from taskd.master.worker import Worker
 from taskd.master.workers import Probe
-from taskd.model.binding import bind
+from taskd.model.binding import bind, names_in
 from taskd.model.plan import Item, Plan, judge
 from taskd.model.task import State
 from taskd.model.worker import WorkerEvent
 from taskd.posix import files
+from taskd.protocol import secret
 from taskd.store.api import Filter
 
 if TYPE_CHECKING:
@@ -94,6 +96,7 @@ class Planning:
         items = [
             {"ref": ref, "name": i.name, "args": i.args, "saved": i.saved, "version": i.version}
             for ref, i in enumerate(self._items)
+            if self._target.version >= secret.SINCE or not _holds_secret(i)
         ]
         with open(files.open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
             file.write(cbor2.dumps({"probe": self._target.app.probe, "items": items}))
@@ -151,7 +154,7 @@ class Planning:
             elif item.saved is not None and item.version not in entry["reads"]:
                 refused.append([ref, f"cannot read state saved by version {item.version}"])
             elif item.shape is not None and item.saved is None:
-                why = bind(entry, item.shape.split(",") if item.shape else [])
+                why = bind(entry, names_in(item.shape))
                 refused += [[ref, why]] if why else []
         self._answered({"refused": refused, "probe": None})
 
@@ -162,7 +165,7 @@ class Planning:
             return
         current = self._master.revisions.current
         assert current is not None
-        refused = dict(message["refused"])
+        refused = dict(message["refused"]) | self._cannot_read()
         others = [(r.name, r.tasks) for r in self._master.revisions.live() if r is not self._target]
         before = current.tasks if current is not self._target else {}
         target = (self._target.name, self._target.tasks)
@@ -174,6 +177,13 @@ class Planning:
         why = {new: refused[ref] for new, ref in enumerate(mine) if ref in refused}
         self._finish(judge(items, why, target, others, before))
 
+    def _cannot_read(self) -> dict[int, str]:
+        """What holds a Secret, if its taskd knows none: it was not asked about those."""
+        if self._target.version >= secret.SINCE:
+            return {}
+        why = secrecy.cannot_read(self._target)
+        return {ref: why for ref, item in enumerate(self._items) if _holds_secret(item)}
+
     def _is_held(self, ref: int, item: Item, refused: dict[int, str]) -> bool:
         """Whether all that waits under this name, and is refused, is held already."""
         if ref not in refused or item.task is not None:
@@ -181,3 +191,7 @@ class Planning:
         ready = (State.QUEUED, State.SCHEDULED)
         wanted = [Filter(state=state, name=item.name, limit=1) for state in ready]
         return not any(self._master.reader.tasks(each) for each in wanted)
+
+
+def _holds_secret(item: Item) -> bool:
+    return secrecy.holds(item.args, item.saved)

@@ -24,12 +24,12 @@ from taskd.errors import (
 )
 from taskd.master.deploy import Caller, How
 from taskd.master.taskview import view
-from taskd.model.binding import bind
+from taskd.model.binding import SECRET_SIGN, bind
 from taskd.model.revision import LIVE
 from taskd.model.routing import Held, route
 from taskd.model.task import SETTLED, OnDeploy, State
 from taskd.posix import files, growing, memory
-from taskd.protocol import data
+from taskd.protocol import data, secret
 from taskd.protocol.client import Request
 from taskd.store.api import Applied, Cancel, Filter, Operation, Retry, Row, Submit, SubmitAll
 from taskd.upgrade import confirmed
@@ -89,9 +89,10 @@ def _new_task(master: Master, client: Client, task: dict[str, Any], now: float) 
             "(by control.sock)"
         )
     entry = _entry(master, name)
-    names = _argument_names(task["args"])
-    if (why := bind(entry, names)) is not None:
+    args = _arguments(task["args"])
+    if (why := bind(entry, args)) is not None:
         raise BadArguments(f"{name}: {why}")
+    secrets = _secrets(master, name, task["args"], args)
     delay = task.get("delay")
     wish = (task.get("options") or {}).get("on_deploy")
     return Submit(
@@ -100,7 +101,7 @@ def _new_task(master: Master, client: Client, task: dict[str, Any], now: float) 
         name=name,
         version=entry["version"],
         args=task["args"],
-        shape=",".join(names),
+        shape=",".join(arg + SECRET_SIGN * (arg in secrets) for arg in sorted(args)),
         queue=task.get("queue") or entry["queue"],
         priority=task.get("priority") or 0,
         key=task.get("key"),
@@ -125,14 +126,29 @@ def _entry(master: Master, name: str) -> dict[str, Any]:
     raise UnknownTask(f"{current.name} has no task {name!r}{hint}")
 
 
-def _argument_names(raw: bytes) -> list[str]:
+def _secrets(master: Master, name: str, raw: bytes, args: dict[str, Any]) -> set[str]:
+    """The arguments that hold a Secret. Raises BadArguments if the current revision reads none."""
+    if secret.MARK not in raw:
+        return set()
+    found = {arg for arg, value in args.items() if secret.found_in([arg, value])}
+    current = master.revisions.current
+    assert current is not None, "requests are read only once a revision serves"
+    if found and current.version < secret.SINCE:
+        raise BadArguments(
+            f"{name}: {', '.join(sorted(found))}: {current.name} runs with taskd {current.taskd}, "
+            "which cannot read a Secret: deploy a release with a newer taskd first"
+        )
+    return found
+
+
+def _arguments(raw: bytes) -> dict[str, Any]:
     try:
         args = data.decode(raw)
     except ProtocolError as error:
         raise BadArguments(f"the arguments are not plain data: {error}") from None
     if not isinstance(args, dict) or not all(isinstance(name, str) for name in args):
         raise BadArguments("the arguments must be a dict with text keys")
-    return sorted(args)
+    return args
 
 
 # ── looking ──────────────────────────────────────────────────────────────────────────────────

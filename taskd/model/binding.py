@@ -10,6 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+SECRET_SIGN = "*"
+"""Stands, in the shape of a task's arguments, behind the name of one that holds a Secret."""
+
+
+def names_in(shape: str) -> list[str]:
+    """The names of the arguments of a shape: what ``Group.shape`` holds."""
+    return [name.removesuffix(SECRET_SIGN) for name in shape.split(",")] if shape else []
+
 
 def bind(entry: Mapping[str, Any], names: Iterable[str]) -> str | None:
     """Why arguments of these ``names`` do not bind, in words; None if they do."""

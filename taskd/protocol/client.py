@@ -1,8 +1,10 @@
-"""The protocol of ``control.sock`` and ``submit.sock``: version 2, its specification and both ends.
+"""The protocol of ``control.sock`` and ``submit.sock``: version 3, its specification and both ends.
 
 Version 2 added ``rollback``, ``drain``, and ``plan`` and ``allow_held`` in ``reload``. A client
 sends them only once the daemon's hello says 2 or more: an older daemon would do a deploy where it
-is asked for its plan. Replies only ever get more fields, in every version.
+is asked for its plan. Version 3 added ``Secret`` to plain data, and ``secrets`` in ``submit``, by
+which a client says that there is one: an older daemon could not read it. Replies only ever get more
+fields, in every version.
 
 Pure. ``ServerSide``, here, runs in the master; ``client_side.ClientSide`` is the other end.
 
@@ -16,8 +18,8 @@ Who the peer is, its socket says (SO_PEERCRED), never a message.
 Longer than 400 lines because the specification stands in it, beside the daemon's end of it.
 
 Hello
-    The client sends ``{"hello": {"low": 1, "high": 2}}``: the versions it speaks. The daemon
-    answers ``{"hello": {"version": 2, "taskd": "0.2.0", "uid": 1000, "control": false}}`` with
+    The client sends ``{"hello": {"low": 1, "high": 3}}``: the versions it speaks. The daemon
+    answers ``{"hello": {"version": 3, "taskd": "0.2.0", "uid": 1000, "control": false}}`` with
     the highest that both speak, or ``{"error": …}`` and closes. A first frame that is not a hello
     closes the connection. The client may send requests without waiting for the answer, but for
     those that take more than the first version.
@@ -50,7 +52,8 @@ Streams
 
 Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     submit    tasks: [{submission: bytes16, name, args: bytes, key?, queue?, priority?, delay?,
-              options?}] (1 to MAX_BATCH) → {tasks: [{id: 17, created: true}]}; all or none.
+              options?}] (1 to MAX_BATCH), secrets? (whether an ``args`` holds a Secret)
+              → {tasks: [{id: 17, created: true}]}; all or none.
               ``submission`` is random, made by the client; sending one again returns the same
               task. ``delay`` is in seconds. ``options`` is for the built-in ``command`` task:
               {"on_deploy": "checkpoint"}.
@@ -111,7 +114,7 @@ from taskd.protocol import frames
 from taskd.protocol.operations import MAX_BATCH as MAX_BATCH
 from taskd.protocol.operations import OPERATIONS, STREAMS, check
 
-VERSION = 2
+VERSION = 3
 """The newest version this code speaks; it also speaks every one from LOWEST on."""
 
 LOWEST = 1

@@ -13,7 +13,8 @@ from typing import Any
 from taskd.protocol import data, tags
 
 _ALLOWED = (
-    "None, bool, int, float, str, bytes, list, tuple, dict, set, datetime, date, Decimal, UUID"
+    "None, bool, int, float, str, bytes, list, tuple, dict, set, datetime, date, Decimal, UUID, "
+    "Secret"
 )
 
 _BASES: tuple[tuple[str, str], ...] = (

@@ -67,7 +67,10 @@ _NEW_TASK: Fields = {
 _DEPLOY: Fields = {"plan": Field(bool, since=2), "allow_held": Field(bool, since=2)}
 
 OPERATIONS: dict[str, Fields] = {
-    "submit": {"tasks": Field(list, 1, MAX_BATCH, required=True, each=_NEW_TASK)},
+    "submit": {
+        "tasks": Field(list, 1, MAX_BATCH, required=True, each=_NEW_TASK),
+        "secrets": Field(bool, since=3),
+    },
     "show": {"task": _TASK_ID},
     "list": {
         "state": Field(str, among=frozenset(each.value for each in State)),

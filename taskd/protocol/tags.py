@@ -19,11 +19,12 @@ from uuid import UUID
 from cbor2 import CBOREncoder
 
 from taskd.protocol.data import INT_BYTES
+from taskd.protocol.secret import Secret
 
 AWARE, POSITIVE, NEGATIVE, UUID_TAG, SET, DATE = 0, 2, 3, 37, 258, 1004
-TUPLE, NAIVE, DECIMAL = 54101, 54102, 54103
+TUPLE, NAIVE, DECIMAL, SECRET = 54101, 54102, 54103, 54104
 
-LEAVES = frozenset((datetime, date, Decimal, UUID))
+LEAVES = frozenset((datetime, date, Decimal, UUID, Secret))
 """Types with a tag and without parts."""
 
 
@@ -75,6 +76,10 @@ def _write_uuid(encoder: CBOREncoder, value: UUID) -> None:
     encoder.encode_semantic(UUID_TAG, value.bytes)
 
 
+def _write_secret(encoder: CBOREncoder, value: Secret[Any]) -> None:
+    encoder.encode_semantic(SECRET, value.reveal())
+
+
 ENCODERS: dict[type, Callable[[CBOREncoder, Any], None]] = {
     tuple: _write_tuple,
     set: _write_set,
@@ -82,6 +87,7 @@ ENCODERS: dict[type, Callable[[CBOREncoder, Any], None]] = {
     date: _write_date,
     Decimal: _write_decimal,
     UUID: _write_uuid,
+    Secret: _write_secret,
 }
 
 
@@ -156,6 +162,12 @@ def _read_uuid(value: Any, hashable: bool) -> UUID:
     return UUID(bytes=value)
 
 
+def _read_secret(value: Any, hashable: bool) -> Secret[Any]:
+    if type(value) is not str and type(value) is not bytes:
+        raise ValueError("a Secret is not written as text or bytes")
+    return Secret(value)
+
+
 def _magnitude(value: Any) -> int:
     _expect(value, bytes, "a large int")
     if not 9 <= len(value) <= INT_BYTES or value[0] == 0:
@@ -181,6 +193,7 @@ DECODERS: dict[int, Callable[[Any, bool], Any]] = {
     TUPLE: _read_tuple,
     NAIVE: _read_naive,
     DECIMAL: _read_decimal,
+    SECRET: _read_secret,
 }
 
 

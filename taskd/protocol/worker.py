@@ -1,7 +1,8 @@
-"""The protocol of ``worker.sock``: version 2, between the master and its zygotes and workers.
+"""The protocol of ``worker.sock``: version 3, between the master and its zygotes and workers.
 
 Version 2 added ``plan``, ``planned`` and ``version`` in ``run``; a master sends them only to a
-worker whose hello says 2 or more.
+worker whose hello says 2 or more. Version 3 added ``Secret`` to plain data: ``run`` and ``plan``
+hold none for one whose hello says less.
 
 Frames as in ``frames``, each body one CBOR map without tags whose ``type`` says which message it
 is; unknown fields are ignored, so that old workers and new masters live together. User values
@@ -76,7 +77,7 @@ from typing import Any
 
 from taskd.errors import ProtocolError
 
-VERSION = 2
+VERSION = 3
 """What this code speaks as a worker; as a master it speaks every one from LOWEST on."""
 
 LOWEST = 1

@@ -68,7 +68,8 @@ class Group(NamedTuple):
     """How many tasks wait (queued, scheduled or held) that look alike to a new revision.
 
     ``version`` is that of the saved state, or the one at submission where nothing is saved;
-    ``shape`` is the sorted argument names joined by commas; ``example`` is one such task.
+    ``shape`` is the sorted argument names joined by commas, a ``*`` behind each that holds a
+    Secret; ``example`` is one such task.
     """
 
     name: str

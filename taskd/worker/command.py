@@ -25,6 +25,7 @@ from queue import SimpleQueue
 
 from taskd import tasks
 from taskd.posix import limits
+from taskd.protocol.secret import Secret
 from taskd.worker.context import Context
 from taskd.worker.interrupt import Interrupted, Yielded
 from taskd.worker.keeper import Keeper, Wish
@@ -43,7 +44,10 @@ class CommandFailed(Exception):
 
 
 def command(
-    ctx: Context, argv: list[str], cwd: str | None = None, env: dict[str, str] | None = None
+    ctx: Context,
+    argv: list[str],
+    cwd: str | None = None,
+    env: dict[str, str | Secret[str]] | None = None,
 ) -> int:
     """Run the program ``argv`` in ``cwd`` with ``env`` added to the environment; returns 0."""
     _check(argv, cwd, env)
@@ -99,11 +103,15 @@ def _check(argv: object, cwd: object, env: object) -> None:
     if env is None:
         return
     pairs = env.items() if isinstance(env, dict) else [(None, None)]
-    if not all(isinstance(part, str) for pair in pairs for part in pair):
-        raise CommandFailed("env must be a dict of str to str")
+    if not all(isinstance(k, str) and isinstance(_revealed(v), str) for k, v in pairs):
+        raise CommandFailed("env must be a dict of str to str, or to a Secret of str")
 
 
-def _environment(ctx: Context, env: dict[str, str] | None) -> dict[str, str]:
+def _revealed(value: object) -> object:
+    return value.reveal() if isinstance(value, Secret) else value
+
+
+def _environment(ctx: Context, env: dict[str, str | Secret[str]] | None) -> dict[str, str]:
     """TASKD_SOCKET is in the worker's own environment already."""
     ours = {
         "TASKD_TASK_ID": ctx.id,
@@ -112,7 +120,8 @@ def _environment(ctx: Context, env: dict[str, str] | None) -> dict[str, str]:
         "TASKD_SCRATCH": str(ctx.scratch),
     }
     socket = os.environ.get("TASKD_SOCKET")
-    return {**os.environ, **(env or {}), **ours, **({"TASKD_SOCKET": socket} if socket else {})}
+    theirs = {name: str(_revealed(value)) for name, value in (env or {}).items()}
+    return {**os.environ, **theirs, **ours, **({"TASKD_SOCKET": socket} if socket else {})}
 
 
 def _start(

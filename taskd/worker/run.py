@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from taskd.errors import NotPlainData
 from taskd.protocol import data
 from taskd.protocol.saved import Outcome, Saved
+from taskd.protocol.secret import found_in, hide
 from taskd.worker.aio import AsyncContext
 from taskd.worker.context import Base, Context, running
 from taskd.worker.failure import describe
@@ -77,7 +78,21 @@ def run_attempt(
     if context.held is not None:
         end = context.held  # also if the task's code caught it: what it did then proves nothing
     ending = _finish(task, end, journal, keeper)
+    ending = _without_secrets(ending, [dict(start.args), journal.state], journal.saved)
     return ending if ending.progressed else ending._replace(saved=before)
+
+
+def _without_secrets(ending: Ending, given: list[Any], saved: Saved) -> Ending:
+    """What others are shown of it: a task may put what it revealed into an error's text."""
+    if ending.error is None and ending.reason is None:
+        return ending
+    cursors = [mark.cursor for mark in saved.cursors.values()]
+    secrets = found_in([*given, saved.args, saved.state, saved.steps, cursors])
+    error = None
+    if ending.error is not None:
+        error = {name: hide(text, secrets) for name, text in ending.error.items()}
+    reason = None if ending.reason is None else hide(ending.reason, secrets)
+    return ending._replace(error=error, reason=reason)
 
 
 def unfit(saved: Saved, why: str) -> Ending:

@@ -200,7 +200,7 @@ def small(new_daemon: Callable[..., Daemon]) -> Iterator[Daemon]:
     """A daemon whose state directory is a file system of 8 MiB."""
     made = prepare(new_daemon())
     state = made.path("state")
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "taskd-test", state]
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=0755", "taskd-test", state]
     if subprocess.run(command, capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting a small file system is not permitted here")
     try:

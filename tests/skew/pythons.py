@@ -61,7 +61,7 @@ class Python:
 CHANGES: dict[str, list[tuple[str, str]]] = {
     "__init__.py": [(f'__version__ = "{NEW}"', f'__version__ = "{NEXT}"')],
     "protocol/client.py": [
-        ("\nVERSION = 2\n", "\nVERSION = 3\n"),
+        ("\nVERSION = 3\n", "\nVERSION = 4\n"),
         ('"version": self._version,', '"tomorrow": [1], "version": self._version,'),
         ('{"id": id, "ok": ok}', '{"id": id, "ok": ok | {"tomorrow": {"a": 1}}, "tomorrow": 1}'),
     ],
@@ -69,7 +69,7 @@ CHANGES: dict[str, list[tuple[str, str]]] = {
         ('{"hello": {"low": LOWEST', '{"tomorrow": 1, "hello": {"tomorrow": 1, "low": LOWEST'),
         ('{"id": number, "op": op,', '{"id": number, "op": op, "tomorrow": 1,'),
     ],
-    "protocol/worker.py": [("\nVERSION = 2\n", "\nVERSION = 3\n")],
+    "protocol/worker.py": [("\nVERSION = 3\n", "\nVERSION = 4\n")],
     "protocol/boot.py": [("dumps(boot._asdict())", 'dumps({"tomorrow": 1} | boot._asdict())')],
     "worker/channel.py": [("frames.encode(message)", 'frames.encode(message | {"tomorrow": [1]})')],
     "master/wire.py": [("frames.encode(message)", 'frames.encode(message | {"tomorrow": [1]})')],

@@ -129,7 +129,10 @@ class Daemon:
 
     def has_lost_one(self) -> bool:
         """Whether a client has closed its end of the newest connection."""
-        return self._connections[-1].recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        try:
+            return self._connections[-1].recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except ConnectionResetError:  # and had not read all that we said
+            return True
 
     def close(self) -> None:
         """Its threads end: a blocking call would outlive a descriptor that is only closed."""

@@ -58,9 +58,9 @@ def asked(side: ServerSide, *requests: dict[str, Any]) -> list[Any]:
 def test_hello_agrees_on_a_version_and_tells_who_the_peer_is() -> None:
     side = ServerSide()
     side.feed(frames.encode({"hello": {"low": 1, "high": 7}, "new": "field"}))
-    assert side.next() == Hello(2)
+    assert side.next() == Hello(3)
     assert sent(side.welcome(1000, True, "0.2.0")) == [
-        {"hello": {"version": 2, "taskd": "0.2.0", "uid": 1000, "control": True}}
+        {"hello": {"version": 3, "taskd": "0.2.0", "uid": 1000, "control": True}}
     ]
 
 
@@ -73,12 +73,12 @@ def test_a_client_of_the_version_before_is_answered_in_that_version() -> None:
 
 def test_a_client_without_a_common_version_is_told_so() -> None:
     side = ServerSide()
-    side.feed(frames.encode({"hello": {"low": 3, "high": 4}}))
+    side.feed(frames.encode({"hello": {"low": 4, "high": 5}}))
     event = side.next()
     assert isinstance(event, Farewell)
     [message] = sent(event.data)
     assert message["error"]["code"] == "protocol"
-    assert "versions 3 to 4" in message["error"]["message"]
+    assert "versions 4 to 5" in message["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,7 @@ def test_a_client_without_a_common_version_is_told_so() -> None:
         ("rollback", {}, 2),
         ("drain", {"revision": "r1"}, 2),
         ("submit", {"tasks": []}, 1),
+        ("submit", {"tasks": [], "secrets": True}, 3),
     ],
 )
 def test_a_request_takes_the_version_of_its_newest_part(
@@ -624,7 +625,12 @@ SINCE_2: list[tuple[str, dict[str, Any]]] = [
     ("drain", {"revision": "r1", "how": "checkpoint"}),
 ]
 
-ASKED = {1: ASKS, 2: ASKS + SINCE_2}
+SINCE_3: list[tuple[str, dict[str, Any]]] = [
+    ("submit", {"tasks": [{"submission": bytes(16), "name": "a", "args": b"\xa0"}],
+                "secrets": True}),
+]  # fmt: skip
+
+ASKED = {1: ASKS, 2: ASKS + SINCE_2, 3: ASKS + SINCE_2 + SINCE_3}
 
 
 def conversation() -> list[tuple[str, bytes]]:
@@ -632,12 +638,12 @@ def conversation() -> list[tuple[str, bytes]]:
     person, daemon = ClientSide(), ServerSide()
     said = [(">", person.hello())]
     daemon.feed(said[0][1])
-    assert daemon.next() == Hello(2)
+    assert daemon.next() == Hello(3)
     answer = daemon.welcome(1000, True, "0.2.0")
     said.append(("<", answer))
     person.feed(answer)
-    assert person.next() == Welcome(2, "0.2.0", 1000, True)
-    for op, fields in ASKED[2]:
+    assert person.next() == Welcome(3, "0.2.0", 1000, True)
+    for op, fields in ASKED[3]:
         number, request = person.request(op, fields)
         daemon.feed(request)
         assert daemon.next() == Request(number, op, fields)
@@ -659,10 +665,10 @@ def recorded(version: int) -> list[tuple[str, bytes]]:
 
 
 def test_frames_are_written_as_they_were_recorded() -> None:
-    assert conversation() == recorded(2)
+    assert conversation() == recorded(3)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_recorded_frames_of_a_client_are_still_understood(version: int) -> None:
     side = ServerSide()
     found: list[Any] = []
@@ -679,7 +685,7 @@ def test_recorded_frames_of_a_client_are_still_understood(version: int) -> None:
     assert found == [Hello(version), *requests]
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_recorded_frames_of_a_daemon_are_still_understood(version: int) -> None:
     side = ClientSide()
     for op, fields in ASKS[:-1]:

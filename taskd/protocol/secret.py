@@ -1,0 +1,111 @@
+"""``Secret``: a value that is plain data and is not shown.
+
+Pure. On the wire, in the store (a file that is the daemon's alone) and in what a task saves it
+stands as it is, under a tag of its own; whatever prints it prints four dots.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, NoReturn, TypeVar
+
+T = TypeVar("T", str, bytes)
+
+SHOWN = "••••"
+
+SINCE = 3
+"""The first version of ``protocol.worker`` and of ``protocol.client`` whose taskd reads one."""
+
+MARK = b"\xd9\xd3\x58"
+"""How each begins in plain-data encoding; other bytes may look like it, then a look tells."""
+
+SHORTEST = 4
+"""Characters; a shorter one is not looked for in texts, where it would be found everywhere."""
+
+
+class Secret(Generic[T]):
+    """A password, a token: text or bytes that neither logs, ``repr``, JSON nor errors show.
+
+    ``reveal()`` gives the value. Two are equal if their values are. It can stand wherever plain
+    data can: in arguments, ``ctx.state`` and results, also within lists and dicts.
+    """
+
+    __slots__ = ("_value",)
+
+    _value: T
+
+    def __init__(self, value: T) -> None:
+        """Raises TypeError unless it is exactly str or bytes, ValueError if it is no Unicode."""
+        if type(value) is not str and type(value) is not bytes:
+            raise TypeError(f"a Secret holds str or bytes, not {type(value).__name__}")
+        if isinstance(value, str) and not _is_unicode(value):
+            raise ValueError("a Secret that is text must be valid Unicode; else use its bytes")
+        object.__setattr__(self, "_value", value)
+
+    def reveal(self) -> T:
+        """The value itself."""
+        return self._value
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError("a Secret does not change")
+
+    def __repr__(self) -> str:
+        return f"Secret('{SHOWN}')"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return bool(type(self._value) is type(other._value) and self._value == other._value)
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __copy__(self) -> Secret[T]:
+        return self
+
+    def __deepcopy__(self, _: object) -> Secret[T]:
+        return self
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        raise TypeError("a Secret is not pickled, which would show it: pass secret.reveal()")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def found_in(value: Any) -> list[Secret[Any]]:
+    """Every Secret in a value, which need not be plain data: what else is in it is passed over."""
+    found: list[Secret[Any]] = []
+    waiting: list[Any] = [value]
+    seen: set[int] = set()
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Secret):
+            found.append(each)
+        elif isinstance(each, dict | list | tuple | set) and id(each) not in seen:
+            seen.add(id(each))  # it may hold itself
+            waiting += [*each, *each.values()] if isinstance(each, dict) else each
+    return found
+
+
+def hide(text: str, secrets: list[Secret[Any]]) -> str:
+    """``text`` with dots where one of ``secrets`` stands in it, as it is or as ``repr`` has it."""
+    for form in sorted(_forms(secrets), key=len, reverse=True):
+        text = text.replace(form, SHOWN)
+    return text
+
+
+def _forms(secrets: list[Secret[Any]]) -> set[str]:
+    forms = set()
+    for secret in secrets:
+        value = secret.reveal()
+        shown = value if isinstance(value, str) else value.decode(errors="replace")
+        forms |= {shown, repr(value).removeprefix("b")[1:-1]}
+    return {form for form in forms if len(form) >= SHORTEST}
