@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import cbor2
 
+from taskd.errors import ProtocolError
+
 
 class Boot(NamedTuple):
     """``id``: the zygote's random id. ``worker``: set in a worker that was spawned afresh.
@@ -43,5 +45,9 @@ def encode(boot: Boot) -> bytes:
 
 
 def decode(raw: bytes) -> Boot:
-    fields: dict[str, Any] = cbor2.loads(raw)
-    return Boot(**{name: fields[name] for name in Boot._fields if name in fields})
+    """Raises ProtocolError."""
+    try:
+        fields: dict[str, Any] = cbor2.loads(raw)
+        return Boot(**{name: fields[name] for name in Boot._fields if name in fields})
+    except (cbor2.CBORDecodeError, ValueError, TypeError, RecursionError) as error:
+        raise ProtocolError(f"what a zygote is told at its start: {error}") from error

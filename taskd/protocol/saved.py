@@ -201,7 +201,17 @@ class Saved:
         return saved
 
     def apply(self, kind: int, fields: dict[str, Any]) -> None:
-        """Add up one more record. Raises errors.ProtocolError for a kind that does not exist."""
+        """Add up one more record. Raises errors.ProtocolError for a kind that does not exist, and
+        for fields that are not what that kind has."""
+        try:
+            self._apply(kind, fields)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise ProtocolError(
+                f"a saved record of kind {kind} is not what it should be: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def _apply(self, kind: int, fields: dict[str, Any]) -> None:
         match _kind(kind):
             case Kind.STEP:
                 self._add_step(fields["path"], fields["value"])

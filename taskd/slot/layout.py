@@ -216,7 +216,12 @@ def encode_body(kind: int, fields: dict[str, Any]) -> bytes:
 
 def decode_body(offset: int, body: bytes) -> Record:
     """The record of a body that stood at ``offset`` with a right checksum. Raises SlotDamaged."""
-    kind, fields = _decode(body)
+    try:
+        kind, fields = _decode(body)
+    except (TypeError, ValueError):
+        kind, fields = None, None
+    if not isinstance(kind, int) or not isinstance(fields, dict):
+        raise SlotDamaged(f"the record at byte {offset} is no kind with its fields")
     return Record(offset, kind, fields)
 
 

@@ -79,11 +79,13 @@ def decode(raw: bytes) -> Snapshot:
     body = raw[_HEAD.size : _HEAD.size + length]
     if magic != MAGIC or len(body) != length or zlib.crc32(body) != crc:
         raise ProtocolError(_DAMAGED)
-    fields = cbor2.loads(body)
-    if fields["version"] not in READABLE:
-        raise ProtocolError(
-            f"the snapshot has version {fields['version']}; this taskd reads {READABLE}"
-        )
+    try:
+        fields = cbor2.loads(body)
+        version = fields["version"]
+    except (cbor2.CBORDecodeError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ProtocolError(f"the snapshot cannot be read: {error}") from error
+    if version not in READABLE:
+        raise ProtocolError(f"the snapshot has version {version}; this taskd reads {READABLE}")
     return Snapshot(fields, raw[_HEAD.size + length :])
 
 

@@ -77,6 +77,7 @@ LATE: dict[tuple[str, str], str] = {
     ("cli", "demo"): "taskd demo draws its bars with the command line's own code",
     ("__init__", "client"): "type checkers see the public names; nothing is imported",
     ("__init__", "errors"): "likewise",
+    ("__init__", "protocol"): "likewise",
     ("__init__", "tasks"): "likewise",
     ("__init__", "worker"): "likewise",
 }
