@@ -3,6 +3,8 @@
 A handler answers by ``client.reply``, or raises Refused; one that writes calls
 ``client.written`` once its operation is on disk. The operations are those of
 ``protocol.client``; their fields are checked already.
+
+Longer than 400 lines because every operation has its handler here, beside the table of them all.
 """
 
 from __future__ import annotations
