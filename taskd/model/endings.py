@@ -17,6 +17,9 @@ CRASHES = 3
 LONGEST_DELAY = 600.0
 """Seconds: backoff doubles from one second up to this."""
 
+OWN_FAULT = 70
+"""EX_SOFTWARE: a worker's exit status for a fault of its own machinery (which a task may break)."""
+
 _DOUBLINGS = 10
 """Enough to reach LONGEST_DELAY; the count itself may be any, also too large for a float."""
 
@@ -66,6 +69,11 @@ def death_in_words(status: int | None) -> str:
         except ValueError:
             name = f"signal {number}"
         return f"its process was killed by {name}"
+    if status >> 8 == OWN_FAULT:
+        return (
+            f"its process ended by itself with exit status {OWN_FAULT}, as a worker does whose own "
+            "part has failed: the daemon's log says where"
+        )
     return f"its process ended by itself with exit status {status >> 8}"
 
 

@@ -104,5 +104,5 @@ def _by_line() -> None:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # the task may have closed or replaced them, as it likes
+        with suppress(BaseException):  # the task may have closed or replaced them, as it likes
             stream.flush()

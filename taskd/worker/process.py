@@ -11,12 +11,14 @@ and exits. A task that it had not begun it drops.
 
 from __future__ import annotations
 
+import contextvars
+import gc
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from os import _exit as _leave  # also where a task has put something else in its place
 from typing import Any, NoReturn
 
 from taskd.errors import ProtocolError
@@ -33,6 +35,7 @@ from taskd.worker.interrupt import Interrupted
 from taskd.worker.loglimit import LogLimit
 from taskd.worker.run import Ending, left, run_attempt, unfit
 from taskd.worker.slotkeeper import SlotKeeper
+from taskd.worker.surroundings import Surroundings
 
 
 def run_worker(boot: Boot, worker: bytes) -> NoReturn:
@@ -48,7 +51,7 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
         channel = Channel.connect(boot.socket)
     except OSError:
         slot.remove()  # the master went away between the fork and now: nobody knows us
-        os._exit(0)
+        _leave(0)
     try:
         control = Control(channel, slot, boot.socket, boot.orphan_grace)
         control.greet(worker, who, slot.name)
@@ -59,8 +62,7 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
         slot.remove()
         _give_up(boot, worker, f"cannot begin: {error}")
     _serve(boot, control, slot, limit, frozenset(tree.children()))
-    sys.stdout.flush()
-    os._exit(0)
+    _leave(0)
 
 
 def _give_up(boot: Boot, worker: bytes, why: str) -> NoReturn:
@@ -69,7 +71,7 @@ def _give_up(boot: Boot, worker: bytes, why: str) -> NoReturn:
     with suppress(OSError):
         channel = Channel.connect(boot.socket)
         channel.send({"type": "unready", "worker": worker, "pid": os.getpid(), "message": why})
-    os._exit(os.EX_TEMPFAIL)
+    _leave(os.EX_TEMPFAIL)
 
 
 def _fresh_start() -> None:
@@ -87,7 +89,7 @@ def _serve(
     boot: Boot, control: Control, slot: SlotWriter, limit: LogLimit, spared: frozenset[int]
 ) -> None:
     """``spared``: processes that the app started at import (in a worker that was not forked)."""
-    reusable = True
+    reusable, before = True, Surroundings()
     control.idle(reusable)
     while (order := control.next_order()) is not None:
         if isinstance(order, Questions):
@@ -95,7 +97,7 @@ def _serve(
             control.planned(answer)
             control.idle(reusable)
             continue
-        reusable = _attempt(boot, control, slot, limit, order, spared)
+        reusable = _attempt(boot, control, slot, limit, order, spared, before)
         if not control.wait_until_noted():
             slot.sync()
             return  # END stays in the slot for the next master, also over a power cut
@@ -113,8 +115,13 @@ def _attempt(
     limit: LogLimit,
     order: Order,
     spared: frozenset[int],
+    before: Surroundings,
 ) -> bool:
-    """Run one attempt to its END record. Returns whether this process may run another."""
+    """Run one attempt to its END record. Returns whether this process may run another.
+
+    An attempt of which anything still runs is over only with this process: its END is left in the
+    slot, and read there once we and our tree are gone.
+    """
     registered = registry()[order.name]
     begun = {
         "task": order.task,
@@ -126,16 +133,40 @@ def _attempt(
     keeper = SlotKeeper(control, slot, order, boot.revision)
     control.insist(lambda: slot.append(Kind.BEGIN, begun))
     threads = threading.active_count()
+    left_behind: int | None = 0
     try:
         log = _prepare(order, keeper)
     except Interrupted:
-        ending, left_behind = left(keeper, registered.version), 0
+        ending = left(keeper, registered.version)
     else:
         with limit.on(order.log, order.log_limit), output.into(log), _environment(boot, order):
-            ending = _run(registered, order, keeper)
-            left_behind = tree.kill_all(spared)
-    _record(slot, control, order, ending)
-    return not left_behind and threading.active_count() <= threads
+            ending = contextvars.copy_context().run(_run, registered, order, keeper)
+            before.calm()
+            left_behind = _kill_tree(spared)
+    offset = _record(slot, control, order, ending)
+    if left_behind is None or threading.active_count() > threads:
+        slot.sync()
+        _leave(0)
+    control.ended(order, offset)
+    return not left_behind and _is_as_before(before, order)
+
+
+def _is_as_before(before: Surroundings, order: Order) -> bool:
+    changed = before.differences()
+    if changed:
+        why = f"task {order.task} has changed its process: {', '.join(changed)}"
+        with suppress(OSError):
+            os.write(2, f"taskd worker: {why}; it is not used again\n".encode())
+    return not changed
+
+
+def _kill_tree(spared: frozenset[int]) -> int | None:
+    """How many leftovers were killed; None if some may live on (the task hid /proc from us, say):
+    our own end hands them to the zygote."""
+    try:
+        return tree.kill_all(spared)
+    except Exception:
+        return None
 
 
 def _prepare(order: Order, keeper: SlotKeeper) -> int:
@@ -155,11 +186,14 @@ def _run(registered: Any, order: Order, keeper: SlotKeeper) -> Ending:
         args = data.decode(order.args)
     except ProtocolError as error:  # of a newer taskd, say: another revision's may read it
         return unfit(Saved(registered.version), f"what it has saved cannot be read: {error}")
-    return run_attempt(registered, args, kept, keeper, submitted_at=order.version)
+    ending = run_attempt(registered, args, kept, keeper, submitted_at=order.version)
+    ending = ending._replace(exception=None)
+    gc.collect()  # what the task leaves in memory ends with it, also where that takes code of its
+    return ending
 
 
-def _record(slot: SlotWriter, control: Control, order: Order, ending: Ending) -> None:
-    """Write END, and what the next attempt continues from, to disk; then tell the master."""
+def _record(slot: SlotWriter, control: Control, order: Order, ending: Ending) -> int:
+    """Write END, and what the next attempt continues from, to disk; returns where END stands."""
     fields: dict[str, Any] = {
         "task": order.task,
         "attempt": order.attempt,
@@ -175,8 +209,7 @@ def _record(slot: SlotWriter, control: Control, order: Order, ending: Ending) ->
         value = getattr(ending, name)
         if value is not None:
             fields[name] = value
-    offset = control.insist(lambda: slot.append_end(fields))
-    control.ended(order, offset)
+    return control.insist(lambda: slot.append_end(fields))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import platform
 import select
 import signal
 import sys
+from os import _exit as _leave  # a task may put something else in its place, and come back to us
 from typing import NoReturn
 
 import taskd
@@ -324,8 +325,10 @@ def _import_what_workers_need() -> None:
 def _report_and_die() -> NoReturn:
     import traceback
 
-    traceback.print_exc()
-    os._exit(70)  # EX_SOFTWARE: a fault of the worker's own machinery, not of a task
+    try:
+        traceback.print_exc()
+    finally:
+        _leave(70)  # EX_SOFTWARE: a fault of the worker's own machinery, not of a task
 
 
 def _drain(fd: int) -> None:

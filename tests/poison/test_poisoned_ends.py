@@ -64,6 +64,7 @@ DEATHS = {
     "exec": lambda: os.execv("/bin/sh", ["sh", "-c", "kill -USR1 $$"]),
     "exec, exit": lambda: os.execv("/bin/sh", ["sh", "-c", "exit 7"]),
     "a crowd": leave_a_crowd,
+    "a broken worker": lambda: [setattr(os, n, lambda *_: None) for n in ("pwrite", "_exit")],
 }
 
 @task(queue="poison")
@@ -216,6 +217,8 @@ DEATHS = {
     "exec": "its process was killed by SIGUSR1",
     "exec, exit": "its process ended by itself with exit status 7",
     "a crowd": "its process ended by itself with exit status 9",
+    "a broken worker": "its process ended by itself with exit status 70, as a worker does whose "
+    "own part has failed: the daemon's log says where",
 }
 
 

@@ -203,7 +203,7 @@ def test_the_longest_wait_is_reached() -> None:
     [
         (None, "its process died; nobody saw how"),
         (0, "its process ended by itself with exit status 0"),
-        (70 << 8, "its process ended by itself with exit status 70"),
+        (71 << 8, "its process ended by itself with exit status 71"),
         (signal.SIGKILL, "its process was killed by SIGKILL"),
         (signal.SIGSEGV | 0x80, "its process was killed by SIGSEGV"),  # with a core dump
         (40, "its process was killed by signal 40"),  # a real-time signal has no name

@@ -1,0 +1,189 @@
+"""What a task may change of its process, so that no other task meets it.
+
+Runs in workers. A worker whose surroundings are not what they were before a task is not used
+again: another one is forked in milliseconds, while putting things back would take away what a
+module that the task has imported relies on from then on. Only what would keep the attempt's own end
+from being written is put back at once: see ``calm``.
+
+Not noticed is what the app's own modules keep in their variables; ``tasks_per_worker = 1`` is the
+remedy there.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import ctypes
+import gc
+import locale
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from taskd.posix import libc
+from taskd.tasks import registry
+
+_PR_GET_CHILD_SUBREAPER = 37
+
+_VOLATILE = ("Name", "State", "Vm", "Rss", "Hugetlb", "Threads", "SigQ", "SigPnd", "ShdPnd",
+             "FDSize", "voluntary_ctxt", "nonvoluntary_ctxt", "Core", "THP")  # fmt: skip
+"""Lines of /proc/self/status that change without anyone changing anything."""
+
+_LIMITS = sorted(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
+
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+
+_NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children", "user",
+               "uts")  # fmt: skip
+
+_MODULES = (builtins, os, os.path, select, signal, socket, sys, threading, time)
+"""Modules of Python that a worker itself works with."""
+
+_CODE = (type, types.FunctionType, types.BuiltinFunctionType)
+
+
+class Surroundings:
+    """As they were when this was made."""
+
+    def __init__(self) -> None:
+        self._limits = {each: resource.getrlimit(each) for each in _LIMITS}
+        self._modules = dict(sys.modules)
+        self._code = list(_code())
+        self._rest = {name: _seen(look) for name, look in _LOOKS.items()}
+        self._descriptors = _descriptors()
+
+    def calm(self) -> None:
+        """What the task set ticking, its resource limits and tracing must not meet the end of its
+        attempt. What cannot be put back is found by ``differences``."""
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0)
+        for each, limits in self._limits.items():
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(each, limits)
+        sys.settrace(None)
+        sys.setprofile(None)
+
+    def differences(self) -> list[str]:
+        """What is not as it was, in words; empty: another task may run here."""
+        try:
+            return self._differences()
+        except Exception as error:  # of an object of the app's, asked whether it is another one
+            return [f"what cannot be compared ({type(error).__name__})"]
+
+    def _differences(self) -> list[str]:
+        found = [name for name, look in _LOOKS.items() if _seen(look) != self._rest[name]]
+        if any(resource.getrlimit(each) != limits for each, limits in self._limits.items()):
+            found.append("resource limits")
+        if any(sys.modules.get(name) is not module for name, module in self._modules.items()):
+            found.append("modules")
+        if any(vars(owner).get(name) is not value for owner, name, value in self._code):
+            found.append("functions")
+        if not self._descriptors.items() <= _descriptors().items():
+            found.append("descriptors")
+        return found
+
+
+def _code() -> Iterator[tuple[Any, str, Any]]:
+    """The functions and classes of taskd, and of the modules that it works with."""
+    ours = [module for name, module in sys.modules.items() if name.partition(".")[0] == "taskd"]
+    for module in (*_MODULES, *ours):
+        for name, value in list(vars(module).items()):
+            if isinstance(value, _CODE):
+                yield module, name, value
+                if (
+                    module in ours
+                    and isinstance(value, type)
+                    and value.__module__ == module.__name__
+                ):
+                    for inner, method in list(vars(value).items()):
+                        if isinstance(method, types.FunctionType):
+                            yield value, inner, method
+
+
+def _descriptors() -> dict[int, tuple[int, int]]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the one that the list was read by
+            status = os.fstat(int(name))
+            found[int(name)] = status.st_dev, status.st_ino
+    return found
+
+
+def _status() -> list[str]:
+    """Users, groups, rights, umask, signals that are blocked, ignored or caught, processors."""
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
+        return [line for line in file if not line.startswith(_VOLATILE)]
+
+
+def _handlers() -> list[Any]:
+    return [signal.getsignal(number) for number in range(1, signal.NSIG) if number in _SIGNALS]
+
+
+_SIGNALS = signal.valid_signals()
+
+
+def _place() -> list[Any]:
+    """The working directory, the root directory, and the namespaces."""
+    here, root = os.stat("."), os.stat("/")
+    spaces = [os.readlink(f"/proc/self/ns/{name}") for name in _NAMESPACES]
+    return [here.st_dev, here.st_ino, root.st_dev, root.st_ino, spaces]
+
+
+def _python() -> list[Any]:
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    hooks = (sys.excepthook, sys.unraisablehook, threading.excepthook, sys.displayhook)
+    imports = (sys.path, sys.meta_path, sys.path_hooks)
+    return [
+        *map(id, (*streams, *hooks, *imports, os.environ)),
+        *(stream is None or stream.closed for stream in streams),
+        *(list(each) for each in imports),
+        list(sys.argv),
+        sys.getrecursionlimit(),
+        sys.getswitchinterval(),
+        threading.gettrace() if hasattr(threading, "gettrace") else None,
+        gc.isenabled(),
+        gc.get_threshold(),
+        socket.getdefaulttimeout(),
+        locale.setlocale(locale.LC_ALL),
+        time.tzname,
+    ]
+
+
+def _is_subreaper() -> bool:
+    answer = ctypes.c_int()
+    return libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0) == 0 and bool(
+        answer.value
+    )
+
+
+def _priority() -> list[Any]:
+    with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+        return [os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0), file.read()]
+
+
+_LOOKS: dict[str, Callable[[], Any]] = {
+    "users, rights or signals": _status,
+    "signal handlers": _handlers,
+    "directory or namespaces": _place,
+    "Python's own state": _python,
+    "environment": lambda: dict(os.environ),
+    "priority": _priority,
+    "being a subreaper": _is_subreaper,
+    "registered tasks": lambda: dict(registry()),
+}
+
+
+def _seen(look: Callable[[], Any]) -> Any:
+    """What cannot be seen (any more, in another root directory, say) is something else."""
+    try:
+        return look()
+    except Exception as error:
+        return type(error)
