@@ -135,7 +135,7 @@ class Adopted:
         gc.freeze()  # what is here now stays: ``takeover.first`` kept the collector away from it
         gc.enable()
         master.loop.run()
-        master.close()
+        master.end()
         return 0
 
 

@@ -231,15 +231,19 @@ class Master:
         self.drain_limit.look()
         self.rounds.begin()
 
+    def end(self) -> None:
+        """``close``, as the last thing that this process does. A signal that asks for something
+        comes too late: it must not end us in its own way, with another exit status, once the
+        interpreter takes its handlers back."""
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        self.close()
+
     def close(self) -> None:
         """The daemon ends: the sockets go, so that clients know at once; the store is closed.
 
-        Zygotes go too, but for those whose workers are kept for the next master. A signal that asks
-        for something comes too late: it must not end us in its own way, with another exit status,
-        once the interpreter takes its handlers back.
+        Zygotes go too, but for those whose workers are kept for the next master.
         """
-        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
         for revision in self.revisions:
             if not (self.stop.keeps and self.workers.any_of(revision)):
                 self.kill(revision.pid)

@@ -54,7 +54,7 @@ def main(
     start = Start(master, chosen, release_path is not None, on_ready)
     start.run()
     master.loop.run()
-    master.close()
+    master.end()
     if start.failure is not None:
         print(f"taskd: {start.failure}", file=sys.stderr)
         return 1
