@@ -39,7 +39,7 @@ class Rounds:
         self._doors = Look(master.loop, "its sockets cannot be made anew", Doors(master).look)
 
     def begin(self) -> None:
-        self._ahead = _ahead()
+        """What the clock is compared with is from before: dates that are older count on it."""
         self._go()
 
     def _go(self) -> None:
