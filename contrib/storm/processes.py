@@ -7,7 +7,10 @@ import signal
 from typing import NamedTuple
 
 ZYGOTE = "taskd.zygote"
-"""Stands in the command line of zygotes and of the workers that they fork."""
+"""Stands in the command line of a zygote that has just been started."""
+
+TITLES = ("taskd: zygote", "taskd: worker")
+"""How zygotes, and the workers that they fork, show themselves from then on."""
 
 
 class Process(NamedTuple):
@@ -56,7 +59,7 @@ class Family:
     def look(self, master: int | None) -> tuple[list[Process], list[Process]]:
         """(the keepers: zygotes and whatever else the master started; the workers)"""
         found = {process.pid: process for process in marked(self._marker)}
-        zygotes = {pid for pid, process in found.items() if ZYGOTE in process.words}
+        zygotes = {pid for pid, process in found.items() if _is_ours(process)}
         for pid in zygotes:
             if found[pid].parent in zygotes:
                 self._workers.add((pid, found[pid].start))
@@ -64,6 +67,10 @@ class Family:
         of_master = {pid for pid, process in found.items() if process.parent == master}
         keepers = sorted((zygotes | of_master) - {process.pid for process in workers})
         return [found[pid] for pid in keepers if pid != master], workers
+
+
+def _is_ours(process: Process) -> bool:
+    return ZYGOTE in process.words or process.words[0].startswith(TITLES)
 
 
 def catches(pid: int | None, number: int) -> bool:

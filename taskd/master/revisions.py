@@ -24,7 +24,7 @@ from taskd.master.revision import Proof, Revision
 from taskd.master.wire import Messages
 from taskd.model.endings import death_in_words
 from taskd.model.revision import LIVE, RevisionEvent, RevisionState
-from taskd.posix import process, spawn
+from taskd.posix import process, spawn, title
 from taskd.protocol import boot
 from taskd.revision import record, release
 from taskd.upgrade import rejected
@@ -135,7 +135,7 @@ class Revisions:
             app=revision.app._asdict(),
             orphan_grace=self._master.config.daemon.orphan_grace,
         )
-        argv = [revision.python, "-P", "-m", "taskd.zygote"]
+        argv = [revision.python, "-P", "-m", "taskd.zygote", title.ROOM]
         revision.pid = spawn.spawn(argv, boot.encode(orders), spawn.environment())
         revision.start = process.start_time(revision.pid) or 0  # it is ours: there until reaped
         log.info("zygote started", revision=revision.name, pid=revision.pid)

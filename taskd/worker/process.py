@@ -22,7 +22,7 @@ from os import _exit as _leave  # also where a task has put something else in it
 from typing import Any, NoReturn
 
 from taskd.errors import ProtocolError
-from taskd.posix import files, mark, process, tree
+from taskd.posix import files, mark, process, title, tree
 from taskd.protocol import data
 from taskd.protocol.boot import Boot
 from taskd.protocol.saved import Kind, Outcome, Saved
@@ -41,6 +41,7 @@ from taskd.worker.surroundings import Surroundings
 def run_worker(boot: Boot, worker: bytes) -> NoReturn:
     """Be that worker until retired or the master is lost; ends the process."""
     _fresh_start()
+    title.show("taskd: worker", boot.revision)
     who = process.identity()
     tag = mark.wear(worker)
     try:
@@ -97,7 +98,9 @@ def _serve(
             control.planned(answer)
             control.idle(reusable)
             continue
+        title.show("taskd: worker", f"{boot.revision} task {order.task} {order.name}")
         reusable = _attempt(boot, control, slot, limit, order, spared, before)
+        title.show("taskd: worker", boot.revision)
         if not control.wait_until_noted():
             slot.sync()
             return  # END stays in the slot for the next master, also over a power cut

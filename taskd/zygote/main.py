@@ -22,7 +22,7 @@ from os import _exit as _leave  # a task may put something else in its place, an
 from typing import NoReturn
 
 import taskd
-from taskd.posix import process, spawn
+from taskd.posix import process, spawn, title
 from taskd.protocol import boot
 from taskd.protocol import worker as protocol
 from taskd.revision import record, release
@@ -44,12 +44,14 @@ def main() -> NoReturn:
     """Run until retired (or orphaned) and the last worker is gone; never returns."""
     config = _read_boot()
     output.be_lenient()
+    del sys.argv[1:]
     if config.worker is not None:
         _spawned_worker(config, config.worker)
     try:
         channel = Channel.connect(config.socket)
     except OSError as error:
         sys.exit(f"taskd zygote: no master at {config.socket}: {error}")
+    title.show("taskd: zygote", config.revision)
     zygote = Zygote(config, channel)
     zygote.prove()
     zygote.serve()
@@ -290,7 +292,7 @@ class Zygote:
         self._channel.send({"type": "forked", "worker": worker, "pid": pid, "start": _start(pid)})
 
     def _spawn(self, worker: bytes) -> int:
-        argv = [sys.executable, "-P", "-m", "taskd.zygote"]
+        argv = [sys.executable, "-P", "-m", "taskd.zygote", title.ROOM]
         config = boot.encode(self._config._replace(worker=worker))
         return spawn.spawn(argv, config, spawn.environment())
 

@@ -88,7 +88,9 @@ def words(pid: int) -> list[str]:
 
 def zygotes(daemon: Daemon) -> list[int]:
     """Found by what they are, since a daemon without a standard error has no log."""
-    return [pid for pid in processes.children(daemon.pid) if "taskd.zygote" in words(pid)]
+    return [
+        pid for pid in processes.children(daemon.pid) if words(pid)[0].startswith("taskd: zygote")
+    ]
 
 
 # ── signals ──────────────────────────────────────────────────────────────────────────────────

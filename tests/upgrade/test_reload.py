@@ -148,7 +148,7 @@ def test_an_app_with_threads_at_import_gets_workers_that_are_spawned(daemon: Dae
     for task in tasks:
         pid = daemon.reached(task.id, "0").pid
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            assert b"taskd.zygote" in file.read()
+            assert file.read().startswith(b"taskd: worker r3 task ")
         with open(f"/proc/{pid}/fd/0", "rb") as file:
             assert file.read() == b"", "descriptor 0 is /dev/null, as in forked ones"
     daemon.open_gate("go")

@@ -1,0 +1,42 @@
+"""What ps shows of zygotes and workers: who they are and what they do, and no arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from support.beside import APP
+from support.daemon import Daemon
+
+POISON = """
+@task
+def import_orders(password: str) -> str:
+    mark("begun")
+    gate("end")
+    return " ".join(sys.argv[1:]).strip()
+"""
+
+
+def title(pid: int) -> tuple[str, str]:
+    with (
+        open(f"/proc/{pid}/cmdline", encoding="ascii") as line,
+        open(f"/proc/{pid}/comm", encoding="ascii") as name,
+    ):
+        return line.read().rstrip("\0"), name.read().rstrip()
+
+
+def test_zygotes_and_workers_say_what_they_are_and_do(new_daemon: Callable[..., Daemon]) -> None:
+    for fork in ("auto", "never"):
+        daemon = new_daemon(app={"fork": fork})
+        daemon.release("r42", APP + POISON)
+        daemon.point("r42")
+        daemon.start()
+        task = daemon.client().submit("import_orders", {"password": "letmein"})
+        pid = daemon.reached(task.id, "begun").pid
+        doing = f"taskd: worker r42 task {task.id} import_orders"
+        assert title(pid) == (doing, "taskd: worker")
+        assert title(daemon.zygotes()["r42"]) == ("taskd: zygote r42", "taskd: zygote")
+        daemon.open_gate("end")
+        assert task.result(30) == "", "the app does not see what made room for the title"
+        idle = daemon.client().submit("plain")
+        assert idle.result(30) == pid
+        assert title(pid)[0] in ("taskd: worker r42", f"taskd: worker r42 task {idle.id} plain")
