@@ -14,8 +14,13 @@ from support.daemon import Daemon
 from support.waiting import eventually
 
 APP = """
+import sys
 from taskd import task
 from side import gate, mark
+
+@task
+def runs_on() -> str:
+    return sys.executable
 
 @task
 def stays() -> str:
@@ -168,8 +173,8 @@ def test_a_python_that_is_named_through_the_symlink_runs_by_its_real_path(
         daemon.python = named
     daemon.start()
     real = os.path.join(os.path.realpath(folder), program)
-    assert words(daemon.zygotes()["r1"])[0] == real
+    assert daemon.client().submit("runs_on").result(30) == real
     daemon.reload("r2")
-    assert words(daemon.zygotes()["r2"])[0] == real
+    assert daemon.client().submit("runs_on").result(30) == real
     assert words(daemon.pid)[0] == real, "the daemon itself, now that it was replaced"
     assert named not in words(daemon.pid), "nor is the way back through the symlink"
