@@ -16,7 +16,7 @@ from taskd import log
 from taskd.errors import Error, ProtocolError, StoreError
 from taskd.master.running import Running
 from taskd.master.trouble import PASSING, in_words
-from taskd.model.endings import Facts, judge
+from taskd.model.endings import Facts, if_cancelled, judge
 from taskd.model.routing import Held, route
 from taskd.model.task import SETTLED, State
 from taskd.model.worker import WorkerEvent, WorkerState
@@ -131,7 +131,7 @@ class Attempts:
 
         def overdue() -> None:
             if worker.running is running and worker.state is WorkerState.RUNNING:
-                self._master.workers.kill(worker, f"cancelled, and did not leave in {grace:.0f} s")
+                self._master.workers.kill(worker, f"did not leave in {grace:g} s, and was killed")
 
         self._master.loop.after(grace, overdue)
 
@@ -263,6 +263,7 @@ class Attempts:
             saved_version=None if succeeded else kept_version,
             run_at=verdict.run_at,
             progress=running.progress,
+            if_cancelled=if_cancelled(facts, running.why if running.asked == "cancel" else None),
         )
 
     def _commit(
@@ -276,15 +277,15 @@ class Attempts:
             if isinstance(outcome, StoreError):
                 self.try_later(running, again, outcome)
                 return
+            end = outcome.end or operation
             if outcome.result == Answer.RECORDED:
-                reason = {"reason": operation.reason} if operation.reason else {}
-                state = operation.state.value
-                log.info(state, task=running.task, attempt=running.attempt, **reason)
+                reason = {"reason": end.reason} if end.reason else {}
+                log.info(end.state.value, task=running.task, attempt=running.attempt, **reason)
             self.release(running)
-            if operation.state in SETTLED:
+            if end.state in SETTLED:
                 self._unfit.pop(running.task, None)
             done(outcome.result)
-            self._master.dispatch.on_scheduled(operation.run_at)
+            self._master.dispatch.on_scheduled(end.run_at)
             self._master.dispatch.kick()
 
         self._master.write(operation, committed)

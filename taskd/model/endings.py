@@ -101,6 +101,15 @@ def judge(facts: Facts, budgets: Budgets, retries_allowed: int, now: float) -> V
             return _left(facts, budgets) if facts.asked else _died(facts, budgets, now)
 
 
+def if_cancelled(facts: Facts, why: str | None) -> str:
+    """The reason of a task that is to be cancelled, and whose attempt did not end so by itself.
+
+    ``why``: who wished it; None: a daemon before this one was told."""
+    wish = why or "cancelled"
+    how = (facts.asked or facts.death) if facts.outcome is None else ""
+    return f"{wish}; {how}" if how else wish
+
+
 def _failed(facts: Facts, budgets: Budgets, allowed: int, now: float) -> Verdict:
     used = budgets.retries + 1
     error = facts.error or {"type": "Error", "message": facts.reason or "", "traceback": ""}

@@ -134,7 +134,8 @@ class Claim(NamedTuple):
 class Settle(NamedTuple):
     """An attempt is over: running → ``state``. Result: Answer.
 
-    If a cancel was wished, any state but ``succeeded`` becomes ``cancelled``. ``saved`` replaces
+    If a cancel was wished, any state but ``succeeded`` becomes ``cancelled``, and for one that
+    would have gone on, ``if_cancelled`` is the reason. ``saved`` replaces
     the kept state, None leaves it, b"" drops it; a task that succeeded keeps none in any case.
     ``saved_version`` goes with ``saved`` (None: the version at submission). ``progress`` None
     leaves the last one. ``budgets`` replaces the counts. ``scheduled`` needs ``run_at``, else
@@ -153,6 +154,7 @@ class Settle(NamedTuple):
     saved_version: int | None = None
     run_at: float | None = None
     progress: dict[str, Any] | None = None
+    if_cancelled: str | None = None
 
 
 class Cancel(NamedTuple):
@@ -232,11 +234,12 @@ class Applied(NamedTuple):
     """What became of one operation: a result, or the refusal it earned (which harms no other).
 
     ``task``: whose events changed, or None. Where several are concerned (SubmitAll, Wake), the
-    result names them.
+    result names them. ``end``: of a Settle that counted, as it was recorded.
     """
 
     result: Any
     task: int | None
+    end: Settle | None = None
 
 
 class Filter(NamedTuple):

@@ -222,7 +222,7 @@ class SqliteStore:
         )
         if end.result is not None:
             self._run(_RESULT, task.id, end.result)
-        return Applied(Answer.RECORDED, task.id)
+        return Applied(Answer.RECORDED, task.id, end)
 
     def _cancel(self, cancel: Cancel) -> Applied:
         task = self._theirs(cancel.task, cancel.owner)
@@ -375,7 +375,7 @@ def _heeding_the_wish(task: _Task, end: Settle) -> Settle:
     if end.state is State.SCHEDULED and end.run_at is None:
         raise ValueError(f"task {task.id} is to be scheduled, but for no time")
     if task.cancel_wished and end.state is not State.SUCCEEDED:
-        why = end.reason if end.state in ENDED else None  # why it was requeued no longer matters
+        why = end.reason if end.state in ENDED else end.if_cancelled
         end = end._replace(state=State.CANCELLED, reason=why)
     return end._replace(
         run_at=end.run_at if end.state is State.SCHEDULED else None,

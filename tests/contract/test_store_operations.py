@@ -364,8 +364,12 @@ def test_after_the_wish_any_end_but_a_success_is_cancelled(bench: Any, state: St
     task = bench.submit(key="k")
     bench.claim(task)
     bench.cancel(task)
-    assert bench.settle(task, state, run_at=9e9, saved=b"s", saved_version=1) == Answer.RECORDED
+    ends = {"run_at": 9e9, "saved": b"s", "saved_version": 1}
+    why = {"reason": "as it was", "if_cancelled": "as it is"}
+    assert bench.settle(task, state, **ends, **why) == Answer.RECORDED
     row = bench.row(task)
+    requeued = state in (State.QUEUED, State.SCHEDULED, State.HELD)
+    assert row.reason == ("as it is" if requeued else "as it was")
     assert (row.state, row.run_at, row.ended) == (State.CANCELLED, None, bench.now - 1)
     assert bench.reader.saved(task) == b"s"
     assert bench.reader.events(task, 0, 99)[-1].state is State.CANCELLED

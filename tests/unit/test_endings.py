@@ -194,6 +194,16 @@ def test_a_wait_is_bounded_however_often_it_was_tried(count: int) -> None:
     assert backoff(count) <= backoff(count + 1)
 
 
+def test_a_cancelled_task_says_who_wished_it_and_how_it_ended() -> None:
+    died = Facts(None, False, death="its process was killed by SIGSEGV")
+    assert endings.if_cancelled(died, "cancelled by user 7") == (
+        "cancelled by user 7; its process was killed by SIGSEGV"
+    )
+    killed = died._replace(asked="did not leave in 1 s, and was killed")
+    assert endings.if_cancelled(killed, None) == "cancelled; did not leave in 1 s, and was killed"
+    assert endings.if_cancelled(Facts("left", True), "cancelled by user 7") == "cancelled by user 7"
+
+
 def test_the_longest_wait_is_reached() -> None:
     assert backoff(20) == LONGEST_DELAY
 
