@@ -110,6 +110,7 @@ class Attempts:
 
     def on_sent(self, running: Running, worker: Worker) -> None:
         """The worker has the task now: tell it what was asked while the claim was on its way."""
+        self._master.salvage.oom.look()
         if running.asked is not None:
             self._tell_wish(running, worker)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from taskd import log
 from taskd.errors import Error, StoreError
+from taskd.master.oom import OomWatch
 from taskd.master.running import Running
 from taskd.master.trouble import PASSING
 from taskd.model.endings import Facts, death_in_words
@@ -31,10 +32,12 @@ class Salvage:
 
     def __init__(self, master: Master) -> None:
         self._master = master
+        self.oom = OomWatch()
 
     def on_death(self, worker: Worker, status: int | None) -> None:
         """The worker is dead and its tree gone: what its slot says is what counts."""
         path = os.path.join(self._master.places.slots, f"{worker.id.hex()}.slot")
+        death = self.oom.explain(death_in_words(status), status)
         running = worker.running
         if running is None or running.attempt == 0 or worker.slot_fd < 0:
             if running is None:
@@ -46,7 +49,7 @@ class Salvage:
             running,
             worker.slot_fd,
             path,
-            death_in_words(status),
+            death,
             worker.asked_to_leave,
         )
 

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from taskd.master.trouble import NO_WORKER, UNWRITABLE
 from taskd.model.task import State
+from taskd.posix import process, title
 from taskd.store.api import Row
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
+
+OURS = (title.WORKER, "python")
+"""How a worker is called, and one of a version that did not say so."""
 
 _WAITING = frozenset({State.QUEUED, State.SCHEDULED})
 
@@ -31,12 +35,25 @@ def _why_it_waits(master: Master) -> str | None:
     return None
 
 
+def _odd(master: Master, task: int) -> str | None:
+    """What is the matter with the process of a running task, if something is; seen from outside."""
+    worker = master.attempts.worker_of(task)
+    if worker is None or not worker.pid:
+        return None
+    if process.is_stopped(worker.pid):
+        return f"its process {worker.pid} is stopped, and goes on after SIGCONT"
+    if worker.channel is None and (name := process.name(worker.pid)) is not None:
+        it = "" if name.startswith(OURS) else f", and is the program {name!r} now"
+        return f"its process {worker.pid} is not connected to the daemon{it}; it is let run"
+    return None
+
+
 def view(master: Master, row: Row, with_result: bool = True) -> dict[str, Any]:
     running = master.attempts.get(row.id)
     progress, reason = row.progress, row.reason
     if running is not None and row.state is State.RUNNING:
         progress = running.progress or progress
-        reason = running.waiting or running.why or reason
+        reason = running.waiting or running.why or (with_result and _odd(master, row.id)) or reason
     if row.state is State.QUEUED:
         reason = _why_it_waits(master) or reason
     succeeded = row.state is State.SUCCEEDED

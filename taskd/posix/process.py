@@ -85,6 +85,21 @@ def kill(who: Identity) -> None:
         os.close(fd)
 
 
+def is_stopped(pid: int) -> bool:
+    """True for a process that does nothing until SIGCONT, or for its debugger."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] in ("T", "t")
+
+
+def name(pid: int) -> str | None:
+    """What the kernel calls it: its program's name, or what it calls itself."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
 def is_zombie(pid: int) -> bool:
     """True for a process that has ended and is not reaped yet; False if there is none."""
     fields = _stat(pid)

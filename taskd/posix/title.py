@@ -14,6 +14,8 @@ _PR_SET_NAME = 15
 ROOM = " " * 120
 """A last argument that gives a title room."""
 
+ZYGOTE, WORKER = "taskd: zygote", "taskd: worker"
+
 _place: tuple[int, int] | None = None
 
 

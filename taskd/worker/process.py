@@ -41,7 +41,7 @@ from taskd.worker.surroundings import Surroundings
 def run_worker(boot: Boot, worker: bytes) -> NoReturn:
     """Be that worker until retired or the master is lost; ends the process."""
     _fresh_start()
-    title.show("taskd: worker", boot.revision)
+    title.show(title.WORKER, boot.revision)
     who = process.identity()
     tag = mark.wear(worker)
     try:
@@ -98,9 +98,9 @@ def _serve(
             control.planned(answer)
             control.idle(reusable)
             continue
-        title.show("taskd: worker", f"{boot.revision} task {order.task} {order.name}")
+        title.show(title.WORKER, f"{boot.revision} task {order.task} {order.name}")
         reusable = _attempt(boot, control, slot, limit, order, spared, before)
-        title.show("taskd: worker", boot.revision)
+        title.show(title.WORKER, boot.revision)
         if not control.wait_until_noted():
             slot.sync()
             return  # END stays in the slot for the next master, also over a power cut

@@ -51,7 +51,7 @@ def main() -> NoReturn:
         channel = Channel.connect(config.socket)
     except OSError as error:
         sys.exit(f"taskd zygote: no master at {config.socket}: {error}")
-    title.show("taskd: zygote", config.revision)
+    title.show(title.ZYGOTE, config.revision)
     zygote = Zygote(config, channel)
     zygote.prove()
     zygote.serve()
