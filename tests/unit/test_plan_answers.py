@@ -23,6 +23,7 @@ from taskd.worker import plan
 from taskd.worker import process as worker
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control
+from taskd.worker.loglimit import LogLimit
 
 
 @pytest.fixture(autouse=True)
@@ -215,7 +216,7 @@ def served(directory: Path, path: str) -> list[dict[str, Any]]:
             control = Control(Channel(theirs), slot)
             control.start()
             boot = Boot(b"", "", "", "r2", [], "auto", "", "")
-            worker._serve(boot, control, slot, frozenset())
+            worker._serve(boot, control, slot, LogLimit(), frozenset())
 
         fork(be_worker)
         theirs.close()

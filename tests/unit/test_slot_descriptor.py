@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+import stat
 from pathlib import Path
 
 import pytest
@@ -102,8 +104,17 @@ def test_one_that_is_not_to_be_had_again_is_lost_and_nothing_else_is_written(
         os.close(kept)
 
 
+def close_inherited() -> None:
+    """What other tests left open in the process that forked us; not the pipe for our answer."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself
+            if int(name) > 2 and not stat.S_ISFIFO(os.fstat(int(name)).st_mode):
+                os.close(int(name))
+
+
 def test_its_number_is_not_the_next_that_a_file_gets(tmp_path: Path) -> None:
     def in_a_process_of_its_own() -> None:
+        close_inherited()
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         for limit in (hard, 1024, 300):
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
@@ -117,6 +128,7 @@ def test_its_number_is_not_the_next_that_a_file_gets(tmp_path: Path) -> None:
 
 def test_where_no_high_number_is_to_be_had_the_low_one_stays(tmp_path: Path) -> None:
     def in_a_process_of_its_own() -> None:
+        close_inherited()
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard))
         fd = os.open(tmp_path, os.O_RDONLY)
