@@ -40,6 +40,8 @@ def _odd(master: Master, task: int) -> str | None:
     worker = master.attempts.worker_of(task)
     if worker is None or not worker.pid:
         return None
+    if worker.asked_to_leave is not None:
+        return f"{worker.asked_to_leave}; its process is not dead yet"
     if process.is_stopped(worker.pid):
         return f"its process {worker.pid} is stopped, and goes on after SIGCONT"
     if worker.channel is None and (name := process.name(worker.pid)) is not None:
@@ -53,7 +55,8 @@ def view(master: Master, row: Row, with_result: bool = True) -> dict[str, Any]:
     progress, reason = row.progress, row.reason
     if running is not None and row.state is State.RUNNING:
         progress = running.progress or progress
-        reason = running.waiting or running.why or (with_result and _odd(master, row.id)) or reason
+        odd = _odd(master, row.id) if with_result else None
+        reason = running.waiting or odd or running.why or reason
     if row.state is State.QUEUED:
         reason = _why_it_waits(master) or reason
     succeeded = row.state is State.SUCCEEDED
