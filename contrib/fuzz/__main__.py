@@ -87,7 +87,7 @@ def _loop(name: str, seed: int | None, seconds: float, runs: int | None) -> bool
             traceback.print_exc()
             return True
         done += 1
-    print(f"{name}: {done:,} runs with --seed {seed}, nothing found")
+    print(f"{name}: {done:,} runs with --seed {seed}, nothing found", flush=True)
     return False
 
 

@@ -115,8 +115,8 @@ def mark_fields(mark: Mark, cursor: bytes | None = None) -> dict[str, Any]:
 
 
 def read_mark(fields: dict[str, Any]) -> Mark:
-    """The Mark that ``mark_fields`` wrote."""
-    return Mark(
+    """The Mark that ``mark_fields`` wrote. Raises TypeError if a field is of another type."""
+    mark = Mark(
         data.decode(fields["cursor"]),
         fields["done"],
         fields.get("total"),
@@ -125,6 +125,18 @@ def read_mark(fields: dict[str, Any]) -> Mark:
         fields.get("finished", False),
         fields.get("moved", False),
     )
+    if tuple(map(type, mark[1:])) not in _MARK_TYPES:
+        raise TypeError("a loop's mark has a field of a wrong type")
+    return mark
+
+
+_MARK_TYPES = frozenset(
+    (int, total, length, fingerprint, bool, bool)
+    for total in (int, type(None))
+    for length in (int, type(None))
+    for fingerprint in (bytes, type(None))
+)
+"""Of all but the cursor; one look, since it is made for every item of every loop."""
 
 
 class Saved:
@@ -198,6 +210,12 @@ class Saved:
         saved.state = data.decode(fields["state"])
         if "args" in fields:
             saved.args = data.decode(fields["args"])
+        if type(saved.version) is not int or type(saved.state) is not dict:
+            raise TypeError("the version is no int or the state no dict")
+        if type(saved.args) not in (dict, type(None)):
+            raise TypeError("the arguments are no dict")
+        if not all(type(path) is str for path in (*saved.steps, *saved.cursors)):
+            raise TypeError("a step or loop whose name is no text")
         return saved
 
     def apply(self, kind: int, fields: dict[str, Any]) -> None:

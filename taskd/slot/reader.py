@@ -193,7 +193,7 @@ class _Walk:
             self._begin = offset, body
         elif kind == Kind.SNAPSHOT:
             self._start_over()
-            self._snapshot = layout.decode_body(offset, body)
+            self._snapshot = _snapshot(layout.decode_body(offset, body))
         elif kind == Kind.PROGRESS:
             self._progress = offset, body
         elif kind == Kind.END:
@@ -233,6 +233,15 @@ class _Walk:
 
 def _fields(place: tuple[int, bytes] | None, default: dict[str, Any] | None) -> Any:
     return default if place is None else layout.decode_body(*place).fields
+
+
+def _snapshot(record: Record) -> Record:
+    """Raises SlotDamaged if it is not what a SNAPSHOT holds: everything before it is past."""
+    fields = record.fields
+    kinds = [type(fields.get(name)) for name in ("saved", "begin", "saves", "progress")]
+    if kinds[:3] != [bytes, dict, int] or kinds[3] not in (dict, type(None)):
+        raise SlotDamaged(f"the snapshot at byte {record.offset} lacks a field, or has a wrong one")
+    return record
 
 
 def _snapshot_behind(slot: _Slot, offset: int) -> int | None:

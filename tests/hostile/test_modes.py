@@ -1,9 +1,7 @@
 """Files and directories: the tightest modes that work, and no name that others have planted.
 
-The links are real, planted before the daemon uses the name, or swapped by another user meanwhile.
-
-Longer than 400 lines because the list of every path, its mode and why stands here
-with what holds it.
+The links are real, planted before the daemon uses the name; ``test_swapped_names`` has those that
+another user swaps meanwhile.
 """
 
 from __future__ import annotations
@@ -16,12 +14,11 @@ from typing import Any
 
 import pytest
 from support.daemon import Daemon
-from support.users import STRANGER, Beside, as_user, groups_here
+from support.users import STRANGER, groups_here
 from support.waiting import eventually
 
 import taskd
-from taskd import paths
-from taskd.errors import ConfigError, DeployRefused, Refused
+from taskd.errors import DeployRefused, Refused
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 
@@ -327,82 +324,3 @@ def test_links_in_the_place_of_files_on_their_way_to_a_worker_are_not_followed(
     eventually(lambda: "cannot be handed to its worker" in daemon.log(), "it is not followed")
     os.unlink(planted)
     assert large.result(60) == "done"
-
-
-# ── names that are swapped meanwhile ─────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def user() -> Iterator[int]:
-    """One that nobody else is, not even another run of these tests; its name in /tmp goes again."""
-    uid = 1_000_000 + os.getpid()
-    yield uid
-    name = f"/tmp/taskd-{uid}"
-    if os.path.islink(name):
-        os.unlink(name)
-    elif os.path.isdir(name):
-        os.rmdir(name)
-
-
-@needs_root
-def test_a_private_directory_under_tmp_is_ours_or_refused_whatever_others_do_to_its_name(
-    user: int, tmp_path: Path
-) -> None:
-    """Another user makes and removes links of that name all the time, to a directory of ours."""
-    target = tmp_path / "target"
-    target.mkdir(mode=0o750)
-    os.chmod(target, 0o750)
-    os.chown(target, user, user)
-    for at in (tmp_path, *tmp_path.parents):
-        if at != Path("/tmp") and at.is_relative_to("/tmp"):
-            os.chmod(at, 0o755)
-    name = f"/tmp/taskd-{user}"
-
-    def swap(tell: Callable[[str], None]) -> None:
-        count = 0
-        while True:
-            try:
-                os.symlink(target, name)
-                os.unlink(name)
-            except OSError:
-                continue
-            count += 1
-            if count % 50 == 0:
-                tell("swapped")
-
-    def make() -> tuple[int, int]:
-        base = os.path.join(target, "own")
-        made = refused = 0
-        while min(made, refused) < 20 and made + refused < 20_000:
-            try:
-                paths.ensure(paths.Directories(f"{base}/state", name, f"{base}/logs"))
-            except ConfigError:
-                refused += 1
-                continue
-            made += 1
-            is_real = os.lstat(name)
-            assert stat.S_ISDIR(is_real.st_mode)
-            assert (is_real.st_uid, stat.S_IMODE(is_real.st_mode)) == (user, 0o700)
-            os.rmdir(name)
-        return made, refused
-
-    with Beside(STRANGER, [], swap) as swapper:
-        eventually(lambda: swapper.told, "it swaps")
-        made, refused = as_user(user, [], make)
-    assert made >= 20
-    assert stat.S_IMODE(target.stat().st_mode) == 0o750, "a mode was set through a link"
-    assert refused + made > 20
-
-
-@needs_root
-def test_a_client_does_not_follow_a_link_to_anothers_sockets(user: int, tmp_path: Path) -> None:
-    name = f"/tmp/taskd-{user}"
-    os.symlink(tmp_path, name)
-    os.lchown(name, STRANGER, -1)
-    assert not paths.is_own(name, user)
-    os.unlink(name)
-    os.mkdir(name, 0o700)
-    os.chown(name, STRANGER, -1)
-    assert not paths.is_own(name, user)
-    os.chown(name, user, -1)
-    assert paths.is_own(name, user)

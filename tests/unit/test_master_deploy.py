@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from support.waiting import eventually
 
 from taskd.errors import DeployRefused
 from taskd.master import handoff, revisions
+from taskd.master.planning import Planning
 from taskd.master.revision import Revision
 from taskd.model.revision import RevisionState
 from taskd.model.task import State
@@ -344,3 +346,21 @@ def test_what_a_dead_zygote_leaves_to_us_is_killed_and_what_was_there_before_us_
         return result
 
     assert in_child(under_test) == (True, True)
+
+
+def test_what_a_plan_asks_is_nobody_elses_to_read(bench: Bench) -> None:
+    """Everybody's arguments stand in that file, for as long as the worker needs to take it."""
+    bench.submit(password="hunter2")
+    answered: list[object] = []
+    before = os.umask(0)
+    try:
+        Planning(bench.master, bench.revision, answered.append)
+        worker = bench.fork()
+        path = bench.until(lambda: worker.of("plan"))[0]["path"]
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    finally:
+        os.umask(before)
+    with open(path, "rb") as file:
+        assert b"hunter2" in file.read()
+    worker.send({"type": "planned", "refused": [], "probe": None})
+    bench.until(lambda: answered)
