@@ -124,8 +124,8 @@ def _is_meant(worker: Worker, pid: int, message: dict[str, Any]) -> bool:
     """Whether that process is the worker we know by this id, at what we know it to do."""
     if worker.pid == 0:
         return worker.channel is None
-    if worker.pid != pid or process.start_time(pid) != worker.start:
-        return False
+    if worker.pid != pid or worker.start not in (0, process.start_time(pid)):
+        return False  # (0: its zygote could not tell, for want of a descriptor)
     if worker.running is None:
         return worker.channel is None
     return message.get("busy") == [worker.running.task, worker.running.attempt]

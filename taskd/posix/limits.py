@@ -7,11 +7,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import resource
 from collections.abc import Iterator
 
 SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors of a process or a machine that has no more to give just now."""
+
+
+def can_open(count: int) -> bool:
+    """Whether this process may have ``count`` more descriptors at once."""
+    made: list[int] = []
+    try:
+        for _ in range(count):
+            made.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    finally:
+        for fd in made:
+            os.close(fd)
+    return True
 
 
 @contextlib.contextmanager

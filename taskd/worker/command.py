@@ -82,6 +82,7 @@ class _Watch:
     def let_go(self) -> None:
         """There is no program."""
         self._pid.put(None)
+        self._thread.join()
 
     def join(self) -> None:
         self._thread.join()

@@ -11,8 +11,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 from taskd.posix import files
@@ -58,20 +57,34 @@ def open_log(path: str) -> int:
     return files.open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
-@contextmanager
-def into(log: int) -> Iterator[None]:
-    """Descriptors 1 and 2 write to ``log`` meanwhile, which is closed at once. Raises OSError."""
-    before = [_Held(fd) for fd in (1, 2)]
-    try:
+class Output:
+    """Descriptors 1 and 2 write to the end of the log at ``path`` within the block.
+
+    Whatever that needs is there once it is made: raises OSError then, and leaves nothing open.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._log = open_log(path)
+        self._before: list[_Held] = []
+        try:
+            for fd in (1, 2):
+                self._before.append(_Held(fd))
+        except OSError:
+            os.close(self._log)
+            for held in self._before:
+                held.put_back()
+            raise
+
+    def __enter__(self) -> None:
         _flush()
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.close(log)
+        os.dup2(self._log, 1)
+        os.dup2(self._log, 2)
+        os.close(self._log)
         _by_line()
-        yield
-    finally:
+
+    def __exit__(self, *_: object) -> None:
         _flush()
-        for held in before:
+        for held in self._before:
             held.put_back()
 
 

@@ -12,6 +12,7 @@ and exits. A task that it had not begun it drops.
 from __future__ import annotations
 
 import contextvars
+import errno
 import gc
 import os
 import signal
@@ -22,7 +23,7 @@ from os import _exit as _leave  # also where a task has put something else in it
 from typing import Any, NoReturn
 
 from taskd.errors import ProtocolError
-from taskd.posix import files, mark, process, title, tree
+from taskd.posix import files, limits, mark, process, title, tree
 from taskd.protocol import data
 from taskd.protocol.boot import Boot
 from taskd.protocol.saved import Kind, Outcome, Saved
@@ -31,20 +32,28 @@ from taskd.tasks import registry
 from taskd.worker import output, plan
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control, Order, Questions
-from taskd.worker.interrupt import Interrupted
+from taskd.worker.interrupt import Interrupted, Yielded
 from taskd.worker.loglimit import LogLimit
 from taskd.worker.run import Ending, left, run_attempt, unfit
 from taskd.worker.slotkeeper import SlotKeeper
 from taskd.worker.surroundings import Surroundings
 
+NEEDED = 16
+"""Descriptors that a worker must be able to have to run another task; one that has used them up
+would wait for them for ever."""
+
+TRIES = 3
+"""Times that a worker without descriptors tries to begin a task, a second apart."""
+
 
 def run_worker(boot: Boot, worker: bytes) -> NoReturn:
     """Be that worker until retired or the master is lost; ends the process."""
-    _fresh_start()
-    title.show(title.WORKER, boot.revision)
-    who = process.identity()
-    tag = mark.wear(worker)
     try:
+        _fresh_start()
+        title.show(title.WORKER, boot.revision)
+        who = process.identity()
+        tag = mark.wear(worker)
+        spared = frozenset(tree.children())
         slot = SlotWriter.create(boot.slots, worker, who, boot.revision, boot.id, tag)
     except (SlotFull, OSError) as error:
         _give_up(boot, worker, f"cannot make its slot: {error}")
@@ -62,7 +71,7 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
     except (OSError, RuntimeError) as error:  # of descriptors, or of threads
         slot.remove()
         _give_up(boot, worker, f"cannot begin: {error}")
-    _serve(boot, control, slot, limit, frozenset(tree.children()))
+    _serve(boot, control, slot, limit, spared)
     _leave(0)
 
 
@@ -138,11 +147,11 @@ def _attempt(
     threads = threading.active_count()
     left_behind: int | None = 0
     try:
-        log = _prepare(order, keeper)
-    except Interrupted:
-        ending = left(keeper, registered.version)
+        written = _prepare(order, keeper)
+    except Interrupted as interrupt:
+        ending = left(interrupt, keeper, registered.version)
     else:
-        with limit.on(order.log, order.log_limit), output.into(log), _environment(boot, order):
+        with limit.on(order.log, order.log_limit), written, _environment(boot, order):
             ending = contextvars.copy_context().run(_run, registered, order, keeper)
             before.calm()
             left_behind = _kill_tree(spared)
@@ -151,7 +160,7 @@ def _attempt(
         slot.sync()
         _leave(0)
     control.ended(order, offset)
-    return not left_behind and _is_as_before(before, order)
+    return not left_behind and limits.can_open(NEEDED) and _is_as_before(before, order)
 
 
 def _is_as_before(before: Surroundings, order: Order) -> bool:
@@ -164,21 +173,32 @@ def _is_as_before(before: Surroundings, order: Order) -> bool:
 
 
 def _kill_tree(spared: frozenset[int]) -> int | None:
-    """How many leftovers were killed; None if some may live on (the task hid /proc from us, say):
-    our own end hands them to the zygote."""
+    """How many leftovers were killed; None if some may live on (the task hid /proc from us, say,
+    or has left no descriptor): our own end hands them to the zygote."""
     try:
-        return tree.kill_all(spared)
+        with limits.every_descriptor():
+            return tree.kill_all(spared)
     except Exception:
         return None
 
 
-def _prepare(order: Order, keeper: SlotKeeper) -> int:
-    """The task's scratch directory, and its log's descriptor, as soon as both can be had: none of
-    its code has run, and nothing of its budgets is used. Raises Interrupted."""
+def _prepare(order: Order, keeper: SlotKeeper) -> output.Output:
+    """The task's scratch directory and its log, as soon as both can be had: none of its code has
+    run, and nothing of its budgets is used. Raises Interrupted.
 
-    def make() -> int:
-        files.make_own_directory(order.scratch)
-        return output.open_log(order.log)
+    What this process alone has not got, another worker may have: Yielded after a few tries."""
+    tries = 0
+
+    def make() -> output.Output:
+        nonlocal tries
+        tries += 1
+        try:
+            files.make_own_directory(order.scratch)
+            return output.Output(order.log)
+        except OSError as error:
+            if error.errno == errno.EMFILE and tries > TRIES:
+                raise Yielded(f"its worker could not begin: {error.strerror}") from None
+            raise
 
     return keeper.patiently("cannot begin yet", make, (OSError,))
 

@@ -100,9 +100,9 @@ def unfit(saved: Saved, why: str) -> Ending:
     return Ending(Outcome.HELD, saved, reason=f"{why}. {REMEDY}", unfit=True)
 
 
-def left(keeper: Keeper, version: int) -> Ending:
-    """Asked to leave before any of the task's code has run."""
-    return _interrupted(Interrupted(), Ending(Outcome.LEFT, Saved(version)), keeper)
+def left(interrupt: Interrupted, keeper: Keeper, version: int) -> Ending:
+    """The attempt ended before any of the task's code has run."""
+    return _interrupted(interrupt, Ending(Outcome.LEFT, Saved(version)), keeper)
 
 
 class _Returned(NamedTuple):

@@ -6,11 +6,12 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 
 import pytest
 from looking import problems, reason
+from short import no_descriptor_left
 from support import processes
 from support.daemon import Daemon, repeated
 from support.mounts import Mounted
@@ -45,23 +46,6 @@ def daemon(mounted: Callable[..., Mounted]) -> Mounted:
     made.point("r")
     made.start()
     return made
-
-
-@contextmanager
-def no_descriptor_left(pid: int, free: int = 0) -> Iterator[None]:
-    """That process may open ``free`` more descriptors and no other, until the end."""
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
-    first_free = next(n for n in range(max(used) + 2) if n not in used)
-    limit, left = first_free, free
-    while left:
-        left -= limit not in used
-        limit += 1
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.parametrize("free", range(5))
@@ -128,21 +112,57 @@ def test_a_zygote_without_descriptors_forks_once_it_has_some(daemon: Mounted) ->
         zygote = daemon.zygotes()["r"]
         with no_descriptor_left(zygote):
             tasks = [client.submit("quick") for _ in range(5)]
-            eventually(lambda: problems(daemon))
+            words = "cannot begin yet: [Errno 24] Too many open files"
+            eventually(lambda: reason(daemon, tasks[0].id).startswith(words))
             assert processes.is_alive(zygote)
-        assert [each.result(60) for each in tasks] == [0] * 5
+        assert [each.result(60) for each in tasks] == [0] * 5  # in workers that have some
 
 
 def test_a_program_that_lacks_descriptors_is_started_later_and_not_failed(daemon: Mounted) -> None:
     with daemon.client() as client:
         first = client.submit("loop", {"count": 3})
         worker = daemon.reached(first.id, "2").pid
+        daemon.open_gate("go")
+        assert first.result(30) == 3
         with no_descriptor_left(worker, free=3):  # for its log, and not for the program
-            daemon.open_gate("go")
-            assert first.result(30) == 3
             task = client.submit("command", {"argv": ["/bin/echo", "hello"]})
             words = "cannot start '/bin/echo' yet: Too many open files"
             eventually(lambda: reason(daemon, task.id) == words)
         assert task.result(30) == 0
         assert task.status().attempt > 1
     assert daemon.task_log(task.id) == "hello\n"
+
+
+GREEDY = """
+import os
+import resource
+from taskd import task
+from side import mark
+
+@task
+def greedy() -> str:
+    mark("greedy")
+    try:
+        while True:
+            os.dup(0)
+    except OSError:
+        return "took them all"
+"""
+
+
+def test_a_task_that_leaves_no_descriptor_has_succeeded_once(
+    mounted: Callable[..., Mounted],
+) -> None:
+    """Its worker cannot see any more whether it left a process behind: its zygote does."""
+    daemon = mounted()
+    daemon.release("greedy", GREEDY)
+    daemon.point("greedy")
+    daemon.start()
+    with daemon.client() as client:
+        zygote = daemon.zygotes()["greedy"]
+        resource.prlimit(zygote, resource.RLIMIT_NOFILE, (1100, 1100))
+        task = client.submit("greedy")
+        assert task.result(60) == "took them all"
+        assert (task.status().attempt, task.status().reason) == (1, None)
+        assert client.submit("greedy").result(60) == "took them all"
+    assert daemon.items(task.id) == ["greedy"]
