@@ -48,6 +48,7 @@ class DrainLimit:
         limit = self._master.config.daemon.drain_limit
         if limit is None or self._master.stopping:
             return
+        self._master.rounds.look_at_the_clock()
         waits = [self._turn(r, limit) for r in self._draining()]
         wait = min((each for each in waits if each is not None), default=None)
         if wait is not None:

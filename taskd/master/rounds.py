@@ -44,13 +44,14 @@ class Rounds:
 
     def _go(self) -> None:
         self._master.loop.after(EVERY, self._go)
-        self._look_at_the_clock()
+        self.look_at_the_clock()
         if self._master.is_serving and not self._master.is_frozen:
             self._doors.ask()
         if self._master.damage is not None:
             self._master.loop.troubles.tell(UNWRITABLE, self._master.damage, lasts=2 * EVERY)
 
-    def _look_at_the_clock(self) -> None:
+    def look_at_the_clock(self) -> None:
+        """For who is about to tell from a date how long something has lasted."""
         by = _ahead() - self._ahead
         if abs(by) < SET:
             return
