@@ -35,8 +35,9 @@ FORKS_AT_ONCE = 8
 FORK_PAUSE = 1.0
 """Seconds without a new request after a fork failed (memory, process limit)."""
 
-STRAGGLERS_AGAIN = 0.05
-"""Seconds between two looks at a dead worker's leftovers that are being killed."""
+STRAGGLERS_AGAIN, STRAGGLERS_LATEST = 0.05, 1.0
+"""Seconds between two looks at a dead worker's leftovers that are being killed: at first, and when
+they will not die."""
 
 
 class Probe(NamedTuple):
@@ -57,6 +58,7 @@ class Workers:
         self._wanted: dict[Revision, int] = {}
         self._probes: dict[bytes, Probe] = {}
         self._fork_paused = False
+        self._dying: set[bytes] = set()  # dead, and what they left is not
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────
 
@@ -319,13 +321,7 @@ class Workers:
 
     def _orphan_died(self, worker: Worker) -> None:
         """What it left behind is killed, and only then is its attempt over."""
-        with limits.every_descriptor():
-            left = tree.kill_session(worker.pid)
-            left = mark.kill_wearers(_mark_of(worker)) or left
-        if left:
-            self._master.loop.after(STRAGGLERS_AGAIN, lambda: self._orphan_died(worker))
-        else:
-            self.bury(worker, None)
+        self._end_when_over(worker, None)
 
     def reap_ours(self) -> None:
         """Bury those of our own children among the workers that have died (on every SIGCHLD)."""
@@ -334,29 +330,37 @@ class Workers:
                 self._reap(worker)
 
     def _reap(self, worker: Worker) -> None:
+        if worker.id in self._dying:
+            return
         try:
             dead, status = os.waitpid(worker.pid, os.WNOHANG)
         except ChildProcessError:  # its zygote reaped it and died before it could tell us
             if process.is_gone(worker.identity):
-                self._sweep(worker)
-                self.bury(worker, None)
+                self._end_when_over(worker, None)
             return
         if dead:
-            self._sweep(worker)
+            self._end_when_over(worker, status)
+
+    def _end_when_over(
+        self, worker: Worker, status: int | None, pause: float = STRAGGLERS_AGAIN
+    ) -> None:
+        """It is dead; what it left behind is killed, and only then is its attempt over. Nothing is
+        waited for here: a leftover may hang in the kernel for hours."""
+        if self._kill_leftovers(worker):
+            self._dying.add(worker.id)
+            again = min(2 * pause, STRAGGLERS_LATEST)
+            self._master.loop.after(pause, lambda: self._end_when_over(worker, status, again))
+        else:
+            self._dying.discard(worker.id)
             self.bury(worker, status)
 
-    def _sweep(self, worker: Worker) -> None:
-        """Kill what it left behind: its session, and the orphans that became our children.
-
-        Not looking, for want of a descriptor, is no way out: what is left would overlap.
-        """
+    def _kill_leftovers(self, worker: Worker) -> bool:
+        """Its session, what wears its mark, and the orphans that became our children; True if any
+        is left. Not looking, for want of a descriptor, is no way out: it would overlap."""
         with limits.every_descriptor():
-            self._kill_leftovers(worker)
-
-    def _kill_leftovers(self, worker: Worker) -> None:
-        tree.kill_session(worker.pid)
-        mark.kill_wearers(_mark_of(worker))
-        tree.kill_all(self._master.kept_children() - {worker.pid})
+            left = tree.kill_session(worker.pid)
+            left = mark.kill_wearers(_mark_of(worker)) or left
+            return tree.strike(self._master.kept_children()) or left
 
     def kill(self, worker: Worker, why: str) -> None:
         """End it by force; its task is shown as interrupted for that reason, never as failed."""

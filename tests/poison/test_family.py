@@ -76,6 +76,19 @@ def holds_the_lock(ctx, how: str) -> str:
     return os.environ["TASKD_REVISION"]
 
 @task
+def leaves_one_that_waits_for_a_disk(place: str) -> int:
+    mark("begun")
+    if attempt() == 1:
+        if os.fork() == 0:
+            os.setsid()
+            stray()
+            with open(os.path.join(place, "file"), "w") as file:
+                file.write("x")
+            os._exit(0)
+        gate("never")
+    return attempt()
+
+@task
 def waits_for_a_disk(place: str) -> str:
     mark("begun")
     with open(os.path.join(place, "file"), "w") as file:
@@ -218,6 +231,11 @@ def frozen() -> Iterator[Frozen]:
             subprocess.run(["umount", "-l", path], capture_output=True)
 
 
+def sleeps_in_the_kernel(pid: int) -> bool:
+    found = processes.state_and_parent(pid)
+    return found is not None and found[0] == "D"
+
+
 def test_a_task_that_not_even_the_kernel_can_kill_is_cancelled_once_it_is_dead(
     daemon: Daemon, beside: Beside, frozen: Frozen
 ) -> None:
@@ -225,11 +243,7 @@ def test_a_task_that_not_even_the_kernel_can_kill_is_cancelled_once_it_is_dead(
     task = client.submit("waits_for_a_disk", {"place": frozen.path})
     worker = daemon.reached(task.id, "begun").pid
 
-    def sleeps_in_the_kernel() -> bool:
-        found = processes.state_and_parent(worker)
-        return found is not None and found[0] == "D"
-
-    eventually(sleeps_in_the_kernel, "it waits in the kernel")
+    eventually(lambda: sleeps_in_the_kernel(worker), "it waits in the kernel")
     task.cancel()
     shown = "did not leave in 0.3 s, and was killed; its process is not dead yet"
     eventually(lambda: task.status().reason == shown, "it has been killed, in vain")
@@ -238,3 +252,24 @@ def test_a_task_that_not_even_the_kernel_can_kill_is_cancelled_once_it_is_dead(
     frozen.thaw()
     assert task.wait(30).state == "cancelled"
     assert not processes.is_alive(worker)
+
+
+@pytest.mark.parametrize("and_the_zygote", [False, True])
+def test_a_leftover_that_cannot_be_killed_keeps_its_own_task_waiting_and_nobody_else(
+    daemon: Daemon, beside: Beside, frozen: Frozen, and_the_zygote: bool
+) -> None:
+    client = daemon.client()
+    task = client.submit("leaves_one_that_waits_for_a_disk", {"place": frozen.path})
+    worker = daemon.reached(task.id, "begun").pid
+    left = eventually(lambda: [e.pid for e in daemon.effects(task.id) if "stray" in e.item])[0]
+    eventually(lambda: sleeps_in_the_kernel(left), "it waits in the kernel")
+    if and_the_zygote:
+        os.kill(daemon.zygotes()["r1"], signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
+    eventually(lambda: not processes.is_alive(worker), "the worker is dead")
+    for _ in range(3):
+        assert client.submit("plain").result(30) > 0
+    assert (task.status().state, task.status().attempt) == ("running", 1)
+    frozen.thaw()
+    assert task.result(30) == 2
+    assert not processes.is_alive(left)
