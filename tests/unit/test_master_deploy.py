@@ -16,6 +16,7 @@ from forked import fork, hang, in_child
 from support import processes
 from support.waiting import eventually
 
+from taskd import Secret
 from taskd.errors import DeployRefused
 from taskd.master import handoff, revisions
 from taskd.master.planning import Planning
@@ -363,5 +364,20 @@ def test_what_a_plan_asks_is_nobody_elses_to_read(bench: Bench) -> None:
         os.umask(before)
     with open(path, "rb") as file:
         assert b"hunter2" in file.read()
+    worker.send({"type": "planned", "refused": [], "probe": None})
+    bench.until(lambda: answered)
+
+
+def test_a_plan_asks_nothing_about_secrets_of_a_worker_that_knows_none(bench: Bench) -> None:
+    bench.revision.version = 3
+    bench.submit(password=Secret("hunter2"))
+    bench.run(bench.fork())
+    bench.revision.version = 2
+    answered: list[Any] = []
+    Planning(bench.master, bench.revision, answered.append)
+    worker = bench.fork()
+    path = bench.until(lambda: worker.of("plan"))[0]["path"]
+    with open(path, "rb") as file:
+        assert b"hunter2" not in file.read()
     worker.send({"type": "planned", "refused": [], "probe": None})
     bench.until(lambda: answered)
