@@ -68,10 +68,11 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
         control.start()
         limit = LogLimit()
         limit.start()
+        before = Surroundings()
     except (OSError, RuntimeError) as error:  # of descriptors, or of threads
         slot.remove()
         _give_up(boot, worker, f"cannot begin: {error}")
-    _serve(boot, control, slot, limit, spared)
+    _serve(boot, control, slot, limit, spared, before)
     _leave(0)
 
 
@@ -96,10 +97,16 @@ def _fresh_start() -> None:
 
 
 def _serve(
-    boot: Boot, control: Control, slot: SlotWriter, limit: LogLimit, spared: frozenset[int]
+    boot: Boot,
+    control: Control,
+    slot: SlotWriter,
+    limit: LogLimit,
+    spared: frozenset[int],
+    before: Surroundings,
 ) -> None:
-    """``spared``: processes that the app started at import (in a worker that was not forked)."""
-    reusable, before = True, Surroundings()
+    """``spared``: processes that the app started at import (in a worker that was not forked).
+    ``before``: what this process is like before any task."""
+    reusable = True
     control.idle(reusable)
     while (order := control.next_order()) is not None:
         if isinstance(order, Questions):

@@ -24,6 +24,7 @@ from taskd.worker import process as worker
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control
 from taskd.worker.loglimit import LogLimit
+from taskd.worker.surroundings import Surroundings
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +217,7 @@ def served(directory: Path, path: str) -> list[dict[str, Any]]:
             control = Control(Channel(theirs), slot)
             control.start()
             boot = Boot(b"", "", "", "r2", [], "auto", "", "")
-            worker._serve(boot, control, slot, LogLimit(), frozenset())
+            worker._serve(boot, control, slot, LogLimit(), frozenset(), Surroundings())
 
         fork(be_worker)
         theirs.close()
