@@ -283,6 +283,7 @@ class Attempts:
                 reason = {"reason": end.reason} if end.reason else {}
                 log.info(end.state.value, task=running.task, attempt=running.attempt, **reason)
             self.release(running)
+            self._master.tasklogs.on_end(running.task)
             if end.state in SETTLED:
                 self._unfit.pop(running.task, None)
             done(outcome.result)

@@ -31,6 +31,7 @@ from taskd.master.rounds import Rounds
 from taskd.master.salvage import Salvage
 from taskd.master.stop import Stop
 from taskd.master.streams import Streams
+from taskd.master.tasklogs import TaskLogs
 from taskd.master.trouble import UNWRITABLE
 from taskd.master.workers import Workers
 from taskd.paths import Directories
@@ -79,6 +80,7 @@ class Master:
         self.deploy = Deploy(self)
         self.after_drain = AfterDrain(self)
         self.drain_limit = DrainLimit(self)
+        self.tasklogs = TaskLogs(self)
         self.rounds = Rounds(self)
         self.stop = Stop(self)
         self.health: health.Check | None = None

@@ -36,6 +36,7 @@ Master → zygote
     ping       {}
     keep       {}: the revision serves: leave a record for a master to come (``revision.record``)
     identify   {}: say ``identity`` again, as the files are now (empty: not readable); version 2
+    cut        log: path, size: bytes: cut the middle out of that log if it takes more; version 3
     retire     {}: exit once the last worker is gone
 
 Worker → master

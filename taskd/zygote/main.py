@@ -26,7 +26,7 @@ from taskd.posix import process, spawn, title
 from taskd.protocol import boot
 from taskd.protocol import worker as protocol
 from taskd.revision import record, release
-from taskd.worker import output
+from taskd.worker import loglimit, output
 from taskd.worker.channel import Channel
 from taskd.worker.search import Search
 from taskd.zygote import app
@@ -248,6 +248,8 @@ class Zygote:
                     self._channel.send({"type": "pong"})
                 case "identify":
                     self._identify()
+                case "cut":
+                    loglimit.look(message["log"], message["size"])
                 case "retire":
                     self._retiring = True
                 case _:

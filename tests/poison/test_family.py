@@ -75,6 +75,8 @@ def holds_the_lock(ctx, how: str) -> str:
     mark("let-go")
     return os.environ["TASKD_REVISION"]
 
+holds_the_lock_to_the_end = task(name="holds_the_lock_to_the_end")(holds_the_lock.fn)
+
 @task
 def leaves_one_that_waits_for_a_disk(place: str) -> int:
     mark("begun")
@@ -165,6 +167,8 @@ def test_a_deploy_while_a_task_cannot_speak_goes_through_and_the_task_ends_once(
     client = daemon.client()
     task = client.submit("holds_the_lock", {"how": "sleep"})
     worker = daemon.reached(task.id, "begun").pid
+    other = client.submit("holds_the_lock_to_the_end", {"how": "sleep"})
+    daemon.reached(other.id, "begun")
     for name in ("r2", "r1", "r2"):
         daemon.reload(name)
         assert client.submit("plain").result(30) > 0
@@ -173,6 +177,8 @@ def test_a_deploy_while_a_task_cannot_speak_goes_through_and_the_task_ends_once(
     daemon.open_gate("let-go")
     assert task.result(30) == "r2", "asked to move meanwhile, it does so once it can"
     assert daemon.items(task.id) == ["begun", "begun", "let-go"]
+    assert other.result(30) == "r1", "on_deploy is finish: it stays where it is"
+    assert daemon.items(other.id) == ["begun", "let-go"]
 
 
 def test_a_master_that_dies_while_a_task_cannot_speak_is_found_again(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from support.beside import Beside
@@ -41,6 +42,24 @@ def floods_for_ever() -> None:
         os.write(1, LINE * 64)
 
 @task
+def becomes_a_flood() -> None:
+    print("the first line", flush=True)
+    mark("begun")
+    os.execvp("yes", ["yes", "x" * 200])
+
+@task
+def holds_the_lock_while_a_program_floods() -> None:
+    print("the first line", flush=True)
+    subprocess.Popen(["yes", "x" * 200])
+    mark("begun")
+    ctypes.PyDLL(None).sleep(3600)
+
+@task
+def dies_of_its_flood() -> None:
+    os.write(1, b"the first line\\n" + b"x" * (4 << 20) + b"\\nthe last line\\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@task
 def writes_after_its_log_is_gone() -> str:
     os.unlink(os.readlink("/proc/self/fd/1"))
     for n in range(100):
@@ -53,6 +72,10 @@ LIMIT = 256 * 1024
 
 def room(daemon: Daemon, task: int) -> int:
     return os.stat(daemon.path("logs", f"{task}.log")).st_blocks * 512
+
+
+def grows_to(path: str, size: int) -> bool:
+    return os.path.getsize(path) > size
 
 
 def logs(daemon: Daemon, *arguments: object) -> subprocess.CompletedProcess[bytes]:
@@ -142,3 +165,32 @@ def test_the_next_attempt_goes_on_with_the_log_of_the_one_before(
     text = logs(daemon, task.id).stdout
     assert text.count(b"bytes were cut out") == 1
     assert text.startswith(b"the first line\n")
+
+
+# ── where the worker cannot see to it ────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", ["becomes_a_flood", "holds_the_lock_while_a_program_floods"])
+def test_a_flood_that_its_worker_cannot_see_is_bounded_all_the_same(
+    daemon: Daemon, beside: Beside, name: str
+) -> None:
+    task = daemon.client().submit(name)
+    daemon.reached(task.id, "begun")
+    path = daemon.path("logs", f"{task.id}.log")
+    for _ in range(2):
+        goal = os.path.getsize(path) + (1 << 30)
+        eventually(partial(grows_to, path, goal), "it goes on and on", within=120)
+        eventually(lambda: room(daemon, task.id) < os.path.getsize(path) // 2, "it is cut")
+    task.cancel()
+    assert task.wait(30).state == "cancelled"
+    eventually(lambda: room(daemon, task.id) <= LIMIT, "and once more when it is over")
+    assert logs(daemon, task.id).stdout.startswith(b"the first line\n")
+
+
+def test_a_log_of_a_task_that_died_of_its_flood_is_cut(daemon: Daemon, beside: Beside) -> None:
+    task = daemon.client().submit("dies_of_its_flood")
+    assert task.wait(30).state == "held"
+    eventually(lambda: room(daemon, task.id) <= LIMIT, "it is cut")
+    text = logs(daemon, task.id).stdout
+    assert text.startswith(b"the first line\n")
+    assert text.endswith(b"\nthe last line\n")

@@ -167,6 +167,19 @@ def leaves_a_cycle(raises: bool = False) -> int:
     return os.getpid()
 
 @task(queue="one")
+def leaves_a_transaction(place: str) -> int:
+    import sqlite3
+    base = sqlite3.connect(place, isolation_level=None, timeout=0)
+    base.execute("create table if not exists t (x)")
+    base.execute("begin immediate")
+    base.execute("insert into t values (1)")
+    tempfile.TemporaryFile()
+    held = [base]
+    held.append(held)
+    if base.execute("select count(*) from t").fetchone() == (1,):
+        raise ValueError("with an open transaction in hand")
+
+@task(queue="one")
 def leaves_a_restless_thread(n: int) -> int:
     def run():
         while True:
@@ -253,6 +266,15 @@ def test_what_a_task_leaves_in_memory_is_deleted_before_the_next_task(
     task = daemon.client().submit("leaves_a_cycle", {"raises": raises})
     task.wait(30)
     assert daemon.items(task.id) == ["deleted"] * (1 + raises)
+
+
+def test_a_transaction_that_a_task_leaves_open_is_rolled_back_with_its_attempt(
+    daemon: Daemon, beside: Beside
+) -> None:
+    client = daemon.client()
+    for _ in range(3):
+        info = client.submit("leaves_a_transaction", {"place": daemon.path("base")}).wait(30)
+        assert "with an open transaction in hand" in str(info.reason), "nor is it locked"
 
 
 def test_a_thread_that_a_task_leaves_is_gone_before_its_next_attempt_begins(
