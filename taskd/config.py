@@ -5,6 +5,8 @@ value is checked, what it is when left out. A key or section that is not there i
 is a value of another type: a misspelt key must not pass for a default. A ``Config`` keeps the
 ``table`` it was made from, which holds text, numbers, lists and maps alone, so that it can be
 carried to the next image of the master without a second look at the file.
+
+Longer than 400 lines because the whole format, key by key, is in one place.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ _LONGEST = 10 * 365 * 86400.0
 _SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _LARGEST = 1 << 60
 _SMALLEST_LOG = 64 << 10
+_LEAST_MEMORY = 16 << 20  # what a worker takes itself, and a little
+_LEAST_PIDS = 8  # a worker itself has a few threads
 
 
 class App(NamedTuple):
@@ -84,8 +88,17 @@ class Logs(NamedTuple):
     max_size: int | None
 
 
+class Limits(NamedTuple):
+    """What each worker of a queue may use at once: bytes of memory; processes and threads. None:
+    no limit of ours."""
+
+    memory: int | None = None
+    pids: int | None = None
+
+
 class Config(NamedTuple):
-    """A checked ``taskd.toml``. ``queues``: name to concurrency; ``default`` is always there."""
+    """A checked ``taskd.toml``. ``queues``: name to concurrency; ``limits``: by the same names;
+    ``default`` is always there."""
 
     app: App
     daemon: Daemon
@@ -93,6 +106,7 @@ class Config(NamedTuple):
     hooks: Hooks
     logs: Logs
     queues: dict[str, int]
+    limits: dict[str, Limits]
     source: str
     table: dict[str, Any]
 
@@ -100,18 +114,24 @@ class Config(NamedTuple):
         """How many tasks of ``queue`` may run at once; a queue not named has the default's."""
         return self.queues.get(queue, self.queues[DEFAULT_QUEUE])
 
+    def limits_of(self, queue: str) -> Limits:
+        """What a worker may use for a task of ``queue``; one not named has the default's."""
+        return self.limits.get(queue, self.limits[DEFAULT_QUEUE])
+
     @classmethod
     def from_table(cls, table: dict[str, Any], source: str) -> Config:
         """Check a parsed table; ``source`` names the file in errors. Raises ConfigError."""
         _known(table, [*RULES, "queues"], source, "section")
         sections = {name: _section(table, name, source) for name in RULES}
+        queues, limits = _queues(table.get("queues", {}), source)
         return cls(
             app=App(**sections["app"]),
             daemon=Daemon(**sections["daemon"]),
             access=Access(**sections["access"]),
             hooks=Hooks(**sections["hooks"]),
             logs=Logs(**sections["logs"]),
-            queues=_queues(table.get("queues", {}), source),
+            queues=queues,
+            limits=limits,
             source=source,
             table=table,
         )
@@ -260,6 +280,21 @@ def _log_size(value: Any) -> int | None:
     return size
 
 
+def _memory_max(value: Any) -> int | None:
+    size = _memory(value)
+    if size is not None and size < _LEAST_MEMORY:
+        raise _WrongError
+    return size
+
+
+def _pids_max(value: Any) -> int | None:
+    if value == _NONE:
+        return None
+    if _count(value) < _LEAST_PIDS:
+        raise _WrongError
+    return int(value)
+
+
 def _command(value: Any) -> list[str]:
     """The words to run; a text is a line for the shell."""
     if isinstance(value, str):
@@ -272,6 +307,7 @@ def _command(value: Any) -> list[str]:
 
 
 _NONE = "none"
+_UNSAID = object()  # unlike "none": what [queues.default] says
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _PATH = 'an absolute path, such as "/srv/app/current"'
 _NAMES = "a list of group names"
@@ -315,21 +351,37 @@ RULES: dict[str, dict[str, _Rule]] = {
 }
 """Every section and key but ``[queues.NAME]``, whose names are the user's."""
 
-_QUEUE_RULES = {"concurrency": _Rule(_count, _NUMBER)}
+_QUEUE_RULES = {
+    "concurrency": _Rule(_count, _NUMBER),
+    "memory_max": _Rule(_memory_max, f"{_SIZE}, of at least 16MiB", _UNSAID),
+    "pids_max": _Rule(_pids_max, 'a whole number from 8 to 1000000, or "none"', _UNSAID),
+}
 
 
 def _section(table: dict[str, Any], name: str, source: str) -> dict[str, Any]:
     return _values(table.get(name, {}), RULES[name], name, source)
 
 
-def _queues(table: Any, source: str) -> dict[str, int]:
+def _queues(table: Any, source: str) -> tuple[dict[str, int], dict[str, Limits]]:
+    """What each queue says; what it does not say, as [queues.default] has it."""
     _need_map(table, "queues", source)
-    found = {
-        name: _values(section, _QUEUE_RULES, f"queues.{name}", source)["concurrency"]
-        for name, section in table.items()
+    usual: dict[str, Any] = {
+        "concurrency": DEFAULT_CONCURRENCY,
+        "memory_max": None,
+        "pids_max": None,
     }
-    usual = found.get(DEFAULT_QUEUE) or DEFAULT_CONCURRENCY
-    return {DEFAULT_QUEUE: usual} | {name: count or usual for name, count in found.items()}
+    usual |= _said(table.get(DEFAULT_QUEUE, {}), DEFAULT_QUEUE, source)
+    found = {DEFAULT_QUEUE: usual}
+    for name, section in table.items():
+        found[name] = usual | _said(section, name, source)
+    counts = {name: each["concurrency"] for name, each in found.items()}
+    limits = {name: Limits(each["memory_max"], each["pids_max"]) for name, each in found.items()}
+    return counts, limits
+
+
+def _said(section: Any, name: str, source: str) -> dict[str, Any]:
+    values = _values(section, _QUEUE_RULES, f"queues.{name}", source)
+    return {key: value for key, value in values.items() if key in section}
 
 
 def _values(section: Any, rules: dict[str, _Rule], name: str, source: str) -> dict[str, Any]:

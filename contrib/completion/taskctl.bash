@@ -4,7 +4,7 @@
 # Task ids and revisions are asked of the daemon, through the socket that the command line names;
 # without one there are none, and nothing is said about it.
 
-_taskctl_verbs="status submit run list show wait follow logs cancel retry revisions drain deploy reload rollback"
+_taskctl_verbs="status submit run list show wait follow logs cancel retry revisions drain deploy reload rollback doctor"
 
 _taskctl_options() {
     case $1 in
@@ -13,7 +13,7 @@ _taskctl_options() {
         list) echo "--state --queue --name --limit --json" ;;
         wait) echo "--timeout --json" ;;
         logs) echo "-f --follow" ;;
-        status | show | follow) echo "--json" ;;
+        status | show | follow | doctor) echo "--json" ;;
         revisions) echo "--rejected --json" ;;
         drain) echo "--revision --checkpoint --now --json" ;;
         deploy | reload | rollback) echo "--plan --allow-held --json" ;;

@@ -43,6 +43,7 @@ VERBS = {
     "drain": Verb("revisions", "make a draining revision empty sooner"),
     "deploy": Verb("deploy", "deploy a release: switch the symlink to it, back if it is refused"),
     "reload": Verb("deploy", "deploy the release that the symlink names now"),
+    "doctor": Verb("doctor", "say what is in force here, what is not, and why"),
     "rollback": Verb("deploy", "deploy the release before this one again"),
 }
 

@@ -23,6 +23,7 @@ from taskd.master.deploy import Deploy
 from taskd.master.dispatch import Dispatch
 from taskd.master.doorway import Doorway
 from taskd.master.drain_limit import DrainLimit
+from taskd.master.groups import Groups
 from taskd.master.ledger import Kind, Ledger
 from taskd.master.loop import READ, Loop
 from taskd.master.orphans import Orphans
@@ -69,6 +70,7 @@ class Master:
         self.helpers: dict[int, Callable[[int], None]] = {}
         self.listeners: dict[str, socket.socket] = {}
         self.revisions = Revisions(self)
+        self.groups = Groups(self)
         self.workers = Workers(self)
         self.doorway = Doorway(self)
         self.orphans = Orphans(self)

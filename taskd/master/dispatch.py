@@ -79,7 +79,8 @@ class Dispatch:
             if isinstance(revision, Held):
                 self._hold(row, revision.reason)
                 continue
-            worker = self._master.workers.take_idle(revision)
+            limits = self._master.config.limits_of(queue)
+            worker = self._master.workers.take_idle(revision, limits)
             if worker is None:
                 wanted[revision] += 1
             else:
@@ -115,6 +116,7 @@ class Dispatch:
     def _claim(self, row: Row, worker: Worker) -> None:
         """Raises what passes, with nothing done."""
         message = self._message(row, worker)
+        self._master.groups.limit(worker, self._master.config.limits_of(row.queue))
         entry = worker.revision.tasks[row.name]
         on_deploy = row.on_deploy.value if row.on_deploy else entry["on_deploy"]
         running = Running(row.id, row.queue, row.name, row.owner, on_deploy)

@@ -97,6 +97,8 @@ def _worker(worker: Worker, carried: Carried) -> dict[str, Any]:
         "version": worker.version,
         "is_ours": worker.is_ours,
         "is_orphan": worker.is_orphan,
+        "limits": None if worker.limits is None else list(worker.limits),
+        "is_grouped": worker.is_grouped,
         "asked_to_leave": worker.asked_to_leave,
         "has_slot": worker.slot_fd >= 0,
         "running": None if worker.running is None else _running(worker.running),

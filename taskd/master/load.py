@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Any
 
-from taskd.config import App, Config
+from taskd.config import App, Config, Limits
 from taskd.errors import ProtocolError
 from taskd.master.clients import Client
 from taskd.master.core import Master
@@ -124,6 +124,8 @@ class Loader:
             setattr(worker, name, fields[name])
         worker.version = fields.get("version", 1)
         worker.is_orphan = fields.get("is_orphan", False)
+        worker.limits = _load_limits(fields)
+        worker.is_grouped = fields.get("is_grouped", False)  # one of before there were any
         master.workers.restore(worker)
         if fields["has_slot"]:
             worker.slot_fd = self._claim(worker.slot_name)
@@ -168,6 +170,12 @@ class Loader:
         deploy.plan = fields.get("plan")
         if (hook := fields.get("hook")) is not None:
             deploy.hook = self._taken.get(hook).decode()
+
+
+def _load_limits(fields: dict[str, Any]) -> Limits | None:
+    if "limits" not in fields:
+        return Limits()  # the worker of a master that knew none
+    return None if fields["limits"] is None else Limits(*fields["limits"])
 
 
 def _load_running(fields: dict[str, Any]) -> Running:

@@ -43,6 +43,7 @@ def sweep(master: Master) -> None:
     belong to nothing any more are removed. Again every minute: nothing is left for a restart."""
     try:
         owned = {_recover(master, row) for row in rows(master.reader)}
+        master.groups.sweep()
         for name in os.listdir(master.places.slots):
             if name not in owned and not _is_known(master, name):
                 with contextlib.suppress(FileNotFoundError):  # its worker removes it just now
@@ -121,11 +122,15 @@ def _end_when_over(master: Master, running: Running, slot: str, who: Identity) -
     reused = process.start_time(who.pid) not in (None, who.start)
     left = same_boot and not reused and tree.kill_session(who.pid)
     left = (same_boot and mark.kill_wearers(_mark_of(master, slot))) or left
+    worker = bytes.fromhex(slot.removesuffix(".slot"))
+    left = (same_boot and master.groups.end(worker)) or left
     if left:
         again = STRAGGLERS_AGAIN
         master.loop.after(again, lambda: _end_when_over(master, running, slot, who))
         return
     death = "its process died while the daemon was away" if same_boot else ""
+    death = master.groups.explain(worker, death, None) or death
+    master.groups.forget(worker)
     _settle(master, running, slot, death, None if same_boot else "the machine was restarted")
 
 

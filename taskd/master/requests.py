@@ -212,6 +212,7 @@ def status(master: Master, client: Client, request: Request) -> None:
             "queues": queues,
             "note": master.note if client.owner is None else "",
             "problems": master.loop.troubles.sentences() if client.owner is None else [],
+            "checks": master.groups.checks() if client.owner is None else [],
         },
     )
 

@@ -37,7 +37,9 @@ class Salvage:
     def on_death(self, worker: Worker, status: int | None) -> None:
         """The worker is dead and its tree gone: what its slot says is what counts."""
         path = os.path.join(self._master.places.slots, f"{worker.id.hex()}.slot")
-        death = self.oom.explain(death_in_words(status), status)
+        death = death_in_words(status)
+        known = self._master.groups.explain(worker.id, death, worker.limits)
+        death = known or self.oom.explain(death, status)
         running = worker.running
         if running is None or running.attempt == 0 or worker.slot_fd < 0:
             if running is None:

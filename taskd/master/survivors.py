@@ -166,6 +166,7 @@ def _worker(master: Master, row: Row, found: dict[bytes, _Found]) -> None:
     master.ledger.add(fd, Kind.SLOT, worker.slot_name)
     master.workers.restore(worker)
     running = of_row(row)
+    master.groups.regain(worker, master.config.limits_of(row.queue))
     if row.on_deploy is None and row.name in zygote.revision.tasks:
         running.on_deploy = zygote.revision.tasks[row.name]["on_deploy"]
     master.attempts.hold(running, worker)

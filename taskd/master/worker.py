@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from taskd.config import Limits
 from taskd.errors import ProtocolError
 from taskd.master.revision import Revision
 from taskd.master.running import Running
@@ -18,8 +19,10 @@ class Worker:
         "asked_to_leave",
         "channel",
         "id",
+        "is_grouped",
         "is_orphan",
         "is_ours",
+        "limits",
         "pid",
         "revision",
         "running",
@@ -45,6 +48,8 @@ class Worker:
         self.is_ours = False  # its zygote died: we are its parent
         self.is_orphan = False  # its zygote died, and so had the master that was above: nobody is
         self.asked_to_leave: str | None = None  # why we end its task, if we do
+        self.limits: Limits | None = None  # that it is bound to; None: it had no task yet
+        self.is_grouped = True  # in its control group, if it was given one
         self.unready: str | None = None  # why it could not begin, as it said itself
 
     def take(self, event: WorkerEvent) -> None:

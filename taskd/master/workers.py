@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskd import log
+from taskd.config import Limits
 from taskd.errors import Error, ProtocolError
 from taskd.master.ledger import Kind
 from taskd.master.revision import Revision
@@ -79,14 +80,20 @@ class Workers:
         """Requests that a zygote has not answered: an exec waits for none to be open."""
         return sum(1 for w in self._all.values() if w.state is WorkerState.ASKED)
 
-    def take_idle(self, revision: Revision) -> Worker | None:
-        """An idle worker of ``revision``, now claimed for a task; the most recently used one."""
-        for worker in reversed(self._all.values()):
-            if worker.channel is None:
-                continue  # it is on its way out
-            if worker.state is WorkerState.IDLE and worker.revision is revision:
-                worker.take(WorkerEvent.CLAIM)
-                return worker
+    def take_idle(self, revision: Revision, limits: Limits) -> Worker | None:
+        """An idle worker of ``revision`` that may be bound to ``limits``, now claimed for a task;
+        the most recently used one."""
+        groups = self._master.groups
+        idle = [
+            worker
+            for worker in self._all.values()  # without a channel it is on its way out
+            if worker.channel and worker.state is WorkerState.IDLE and worker.revision is revision
+        ]
+        if fitting := [worker for worker in idle if groups.fits(worker, limits)]:
+            fitting[-1].take(WorkerEvent.CLAIM)
+            return fitting[-1]
+        for worker in filter(groups.is_outdated, idle):  # nothing will ever be given to it
+            self.retire(worker)
         return None
 
     # ── asking for workers ───────────────────────────────────────────────────────────────────
@@ -109,7 +116,11 @@ class Workers:
         for _ in range(min(self._wanted.get(revision, 0) - coming, FORKS_AT_ONCE - asked)):
             worker = Worker(os.urandom(16), revision)
             self._all[worker.id] = worker
-            revision.channel.send({"type": "fork", "worker": worker.id})
+            self._ask_for(revision.channel, worker)
+
+    def _ask_for(self, zygote: Messages, worker: Worker) -> None:
+        group = self._master.groups.make(worker.id)
+        zygote.send({"type": "fork", "worker": worker.id, "group": group})
 
     def probe(self, revision: Revision, probe: Probe) -> None:
         """Boot one worker of a revision that is proven and not yet live."""
@@ -117,7 +128,7 @@ class Workers:
         worker = Worker(os.urandom(16), revision)
         self._all[worker.id] = worker
         self._probes[worker.id] = probe
-        revision.channel.send({"type": "fork", "worker": worker.id})
+        self._ask_for(revision.channel, worker)
 
     def forget_probes(self) -> None:
         """Nobody waits for them any more."""
@@ -167,6 +178,8 @@ class Workers:
         """It may connect before its zygote's ``forked`` is read: both say the same."""
         worker.pid, worker.start = message["pid"], message["start"]
         worker.version = message["version"]
+        if message.get("ungrouped"):
+            self._master.groups.on_ungrouped(worker, message["ungrouped"])
         if worker.state is WorkerState.ASKED:
             worker.take(WorkerEvent.FORKED)
         if worker.channel is not None:  # its end of the old one is closed; a child may hold it
@@ -218,6 +231,7 @@ class Workers:
 
     def _never_came(self, worker: Worker, why: str) -> None:
         del self._all[worker.id]
+        self._master.groups.forget(worker.id)
         if (probe := self._probes.pop(worker.id, None)) is not None:
             probe.on_death(why)
         self._master.deploy.on_fork_answered()
@@ -292,6 +306,7 @@ class Workers:
             worker.channel.wire.close()
             self._on_lost(worker)
         self._master.salvage.on_death(worker, status)
+        self._master.groups.forget(worker.id)
         if worker.slot_fd >= 0:
             self._master.ledger.drop(worker.slot_name)
             os.close(worker.slot_fd)
@@ -307,6 +322,7 @@ class Workers:
         for worker in self.of(revision):
             if not worker.pid:
                 del self._all[worker.id]
+                self._master.groups.forget(worker.id)
             elif revision.is_foreign:
                 self.watch_orphan(worker)
             elif not worker.is_orphan:
@@ -355,11 +371,13 @@ class Workers:
             self.bury(worker, status)
 
     def _kill_leftovers(self, worker: Worker) -> bool:
-        """Its session, what wears its mark, and the orphans that became our children; True if any
-        is left. Not looking, for want of a descriptor, is no way out: it would overlap."""
+        """Its session, what wears its mark or is in its group, and the orphans that became our
+        children; True if any is left. Not looking, for want of a descriptor, is no way out: it
+        would overlap."""
         with limits.every_descriptor():
             left = tree.kill_session(worker.pid)
             left = mark.kill_wearers(_mark_of(worker)) or left
+            left = self._master.groups.end(worker.id) or left
             return tree.strike(self._master.kept_children()) or left
 
     def kill(self, worker: Worker, why: str) -> None:
@@ -367,6 +385,7 @@ class Workers:
         worker.asked_to_leave = why
         if worker.pid:
             process.kill(worker.identity)
+            self._master.groups.kill(worker.id)
 
 
 def _mark_of(worker: Worker) -> int:

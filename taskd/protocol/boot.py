@@ -21,7 +21,8 @@ class Boot(NamedTuple):
     which a process that still imports the app ends itself. ``records``: the directory for the
     record that the zygote leaves (empty: it leaves none); ``number`` and ``app``: the revision's
     number and configuration, to stand in it. ``orphan_grace``: seconds that a worker goes on
-    without a master.
+    without a master. ``group``: the control group that a worker is to join, or empty; then
+    ``ungrouped`` is why it could not, if it should have.
     """
 
     id: bytes
@@ -38,6 +39,8 @@ class Boot(NamedTuple):
     number: int = 0
     app: dict[str, Any] | None = None
     orphan_grace: float = 600.0
+    group: str = ""
+    ungrouped: str = ""
 
 
 def encode(boot: Boot) -> bytes:

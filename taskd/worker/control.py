@@ -100,7 +100,7 @@ class Control:
 
     # ── the main thread ──────────────────────────────────────────────────────────────────────
 
-    def greet(self, worker: bytes, who: Identity, slot: str) -> None:
+    def greet(self, worker: bytes, who: Identity, slot: str, ungrouped: str = "") -> None:
         self._hello = {
             "type": "hello",
             "role": "worker",
@@ -111,6 +111,8 @@ class Control:
             "slot": slot,
             "busy": None,
         }
+        if ungrouped:
+            self._hello["ungrouped"] = ungrouped
         self._channel.send(self._hello)
 
     def start(self) -> None:

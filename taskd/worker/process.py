@@ -23,7 +23,7 @@ from os import _exit as _leave  # also where a task has put something else in it
 from typing import Any, NoReturn
 
 from taskd.errors import ProtocolError
-from taskd.posix import files, limits, mark, process, title, tree
+from taskd.posix import cgroup, files, limits, mark, process, title, tree
 from taskd.protocol import data
 from taskd.protocol.boot import Boot
 from taskd.protocol.saved import Kind, Outcome, Saved
@@ -64,7 +64,7 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
         _leave(0)
     try:
         control = Control(channel, slot, boot.socket, boot.orphan_grace)
-        control.greet(worker, who, slot.name)
+        control.greet(worker, who, slot.name, boot.ungrouped)
         control.start()
         limit = LogLimit()
         limit.start()
@@ -161,7 +161,7 @@ def _attempt(
         with limit.on(order.log, order.log_limit), written, _environment(boot, order):
             ending = contextvars.copy_context().run(_run, registered, order, keeper)
             before.calm()
-            left_behind = _kill_tree(spared)
+            left_behind = _kill_tree(spared, boot.group)
     offset = _record(slot, control, order, ending)
     if left_behind is None or threading.active_count() > threads:
         slot.sync()
@@ -179,12 +179,15 @@ def _is_as_before(before: Surroundings, order: Order) -> bool:
     return not changed
 
 
-def _kill_tree(spared: frozenset[int]) -> int | None:
-    """How many leftovers were killed; None if some may live on (the task hid /proc from us, say,
-    or has left no descriptor): our own end hands them to the zygote."""
+def _kill_tree(spared: frozenset[int], group: str) -> int | None:
+    """How many leftovers were killed; None if some may live on (the task hid /proc from us, or has
+    left no descriptor, or something is in our group and no descendant of ours): our own end hands
+    them to the zygote."""
     try:
         with limits.every_descriptor():
-            return tree.kill_all(spared)
+            killed = tree.kill_all(spared)
+            alone = not group or cgroup.holds_only(group, spared | {os.getpid()})
+            return killed if alone else None
     except Exception:
         return None
 

@@ -22,7 +22,7 @@ from os import _exit as _leave  # a task may put something else in its place, an
 from typing import NoReturn
 
 import taskd
-from taskd.posix import process, spawn, title
+from taskd.posix import cgroup, process, spawn, title
 from taskd.protocol import boot
 from taskd.protocol import worker as protocol
 from taskd.revision import record, release
@@ -35,6 +35,10 @@ from taskd.zygote.nursery import Death, Nursery
 SHORT_AGAIN = 500
 """Milliseconds until a zygote that is out of descriptors looks again at who has died."""
 
+GROUP_AGAIN = 50
+"""Milliseconds until a dead worker's group is looked at again, in which something still dies: it
+need not be a child of ours."""
+
 IDLE_GRACE = 10.0
 """Seconds that a zygote without workers waits for the next master: importing the app anew is all
 that would be lost."""
@@ -46,7 +50,7 @@ def main() -> NoReturn:
     output.be_lenient()
     del sys.argv[1:]
     if config.worker is not None:
-        _spawned_worker(config, config.worker)
+        _spawned_worker(_join_group(config), config.worker)
     try:
         channel = Channel.connect(config.socket)
     except OSError as error:
@@ -76,6 +80,18 @@ def _spawned_worker(config: boot.Boot, worker: bytes) -> NoReturn:
     if broken is not None:
         sys.exit(f"taskd worker: the app no longer imports: {broken.message}")
     run_worker(config, worker)
+
+
+def _join_group(config: boot.Boot) -> boot.Boot:
+    """In a worker, before any code of the app's runs in it. Without a group it runs all the same,
+    and says why."""
+    if not config.group:
+        return config
+    try:
+        cgroup.join(config.group)
+    except OSError as error:
+        return config._replace(group="", ungrouped=error.strerror or str(error))
+    return config
 
 
 def _load(config: boot.Boot) -> app.Broken | None:
@@ -213,10 +229,10 @@ class Zygote:
 
     def _timeout(self) -> float | None:
         """Milliseconds until something must be tried again."""
-        due = self._search.due_in() * 1000 if self._is_searching else None
-        if not self._is_short:
-            return due
-        return SHORT_AGAIN if due is None else min(due, SHORT_AGAIN)
+        again = [self._search.due_in() * 1000] if self._is_searching else []
+        again += [SHORT_AGAIN] if self._is_short else []
+        again += [GROUP_AGAIN] if self._nursery.is_dying else []
+        return min(again, default=None)
 
     def _look_for_master(self, poll: select.poll) -> None:
         if not self._is_searching:
@@ -238,7 +254,7 @@ class Zygote:
             match message.get("type"):
                 case "fork":
                     self._keep_record()
-                    self._fork(message["worker"])
+                    self._fork(message["worker"], message.get("group", ""))
                 case "keep":
                     self._is_kept = True
                     self._keep_record()
@@ -281,24 +297,24 @@ class Zygote:
                 }
             )
 
-    def _fork(self, worker: bytes) -> None:
+    def _fork(self, worker: bytes, group: str) -> None:
+        config = self._config._replace(worker=worker, group=group)
         try:
-            pid = os.fork() if self._forks else self._spawn(worker)
+            pid = os.fork() if self._forks else self._spawn(config)
         except OSError as error:
             why = f"cannot start a worker: {error.strerror}"
             self._channel.send({"type": "unforked", "worker": worker, "message": why})
             return
         if pid == 0:
-            self._become_worker(worker)
-        self._nursery.add(worker, pid)
+            self._become_worker(config, worker)
+        self._nursery.add(worker, pid, group)
         self._channel.send({"type": "forked", "worker": worker, "pid": pid, "start": _start(pid)})
 
-    def _spawn(self, worker: bytes) -> int:
+    def _spawn(self, config: boot.Boot) -> int:
         argv = [sys.executable, "-P", "-m", "taskd.zygote", title.ROOM]
-        config = boot.encode(self._config._replace(worker=worker))
-        return spawn.spawn(argv, config, spawn.environment())
+        return spawn.spawn(argv, boot.encode(config), spawn.environment())
 
-    def _become_worker(self, worker: bytes) -> NoReturn:
+    def _become_worker(self, config: boot.Boot, worker: bytes) -> NoReturn:
         """In the forked child: never returns into the zygote's frames."""
         try:
             signal.set_wakeup_fd(-1)
@@ -310,7 +326,7 @@ class Zygote:
             os.setsid()
             from taskd.worker.process import run_worker
 
-            run_worker(self._config, worker)
+            run_worker(_join_group(config), worker)
         except BaseException:
             _report_and_die()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from taskd.posix import process, tree
+from taskd.posix import cgroup, process, tree
 
 
 class Death(NamedTuple):
@@ -27,6 +27,7 @@ class Nursery:
     def __init__(self) -> None:
         self._apps_own = frozenset(tree.children())
         self._alive: dict[int, bytes] = {}
+        self._groups: dict[bytes, str] = {}
         self._dying: list[Death] = []
         self._told: dict[bytes, Death] = {}
 
@@ -40,8 +41,16 @@ class Nursery:
         """Whether nothing lives and nothing is left to be noted."""
         return not (self.alive or self._told)
 
-    def add(self, worker: bytes, pid: int) -> None:
+    @property
+    def is_dying(self) -> bool:
+        """Whether something of a dead worker still lives."""
+        return bool(self._dying)
+
+    def add(self, worker: bytes, pid: int, group: str = "") -> None:
+        """``group``: the control group that it is in, if it is."""
         self._alive[pid] = worker
+        if group:
+            self._groups[worker] = group
 
     def known(self) -> list[list[object]]:
         """Every worker that a master must count with: its id, pid and start time (0: dead)."""
@@ -63,8 +72,18 @@ class Nursery:
             dead, status = os.waitpid(pid, os.WNOHANG)
             if dead:
                 self._dying.append(Death(self._alive.pop(pid), pid, status))
-        if not self._dying or tree.strike(self._apps_own | self._alive.keys()):
+        if not self._dying:
+            return []
+        left = [self._end_group(death.worker) for death in self._dying]
+        if tree.strike(self._apps_own | self._alive.keys()) or any(left):
             return []
         told, self._dying = self._dying, []
+        for death in told:
+            self._groups.pop(death.worker, None)
         self._told.update((death.worker, death) for death in told)
         return told
+
+    def _end_group(self, worker: bytes) -> bool:
+        """Kill what is in it, whoever's it is. True while anything lives."""
+        group = self._groups.get(worker)
+        return group is not None and cgroup.end(group)

@@ -1,0 +1,57 @@
+"""A control group that is delegated, and a daemon in it, as a service manager starts one."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.daemon import Daemon
+from support.waiting import eventually
+
+from taskd.posix import cgroup
+
+MARK = "user.delegate"
+
+
+def mounted() -> Path:
+    """Where control groups of version 2 are. Skips where there are none, or none may be made."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        words = line.split()
+        is_mounted = words[words.index("-") + 1] == "cgroup2" and "rw" in words[5].split(",")
+        if is_mounted and os.access(words[4], os.W_OK):
+            return Path(words[4])
+    pytest.skip("needs the right to make control groups of version 2")
+
+
+class GroupedDaemon(Daemon):
+    """``group``: that of the daemon; its processes are in there, or below."""
+
+    def __init__(self, **sections: Any) -> None:
+        self.group = mounted() / f"taskd-test-{uuid.uuid4().hex}"
+        self.group.mkdir()
+        os.setxattr(self.group, MARK, b"1")
+        super().__init__(**sections)
+
+    def command(self, *arguments: str) -> list[str]:
+        script = 'echo 0 > "$0/cgroup.procs" && exec "$@"'
+        return ["/bin/sh", "-c", script, str(self.group), *super().command(*arguments)]
+
+    def workers(self) -> dict[str, set[int]]:
+        """The workers' groups by name, and the processes in each."""
+        return {each.name: cgroup.members(str(each)) for each in self.group.glob("worker-*")}
+
+    def group_of(self, pid: int) -> str:
+        """The name of the group that a process is in."""
+        line = Path(f"/proc/{pid}/cgroup").read_text().splitlines()[-1]
+        return line.rpartition("/")[2]
+
+    def clean_up(self) -> None:
+        super().clean_up()
+        eventually(self._is_removed, "the daemon's control group is empty")
+
+    def _is_removed(self) -> bool:
+        cgroup.end(str(self.group))
+        return cgroup.remove(str(self.group))
