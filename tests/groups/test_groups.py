@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,11 +148,30 @@ def test_a_task_that_is_killed_is_killed_with_all_that_it_has_started(
     with daemon.client() as client:
         task = client.submit("stays")
         child, worker = daemon.reached(task.id, "child").pid, daemon.reached(task.id, "stays").pid
-        client.handle(task.id).cancel()
+        task.cancel()
         task.wait(30)
         assert task.status().state == "cancelled"
         assert not processes.is_alive(child)
         assert not processes.is_alive(worker)
+
+
+def test_whatever_is_in_the_group_of_a_killed_worker_is_gone_before_its_task_is_over(
+    daemon: GroupedDaemon,
+) -> None:
+    """Also what nobody of the daemon's is the parent of."""
+    with daemon.client() as client, subprocess.Popen(["sleep", "3600"]) as other:
+        try:
+            task = client.submit("stays")
+            worker = daemon.reached(task.id, "stays").pid
+            (group,) = daemon.workers()
+            Path(daemon.group, group, "cgroup.procs").write_text(str(other.pid))
+            os.kill(worker, signal.SIGKILL)
+            daemon.reached(task.id, "stays", attempt=2)
+            assert other.poll() == -signal.SIGKILL
+            task.cancel()
+            task.wait(30)
+        finally:
+            other.kill()
 
 
 def test_a_group_that_a_task_has_made_goes_with_it(daemon: GroupedDaemon) -> None:
