@@ -194,7 +194,7 @@ class Groups:
             return f"{death}; the kernel killed it for want of memory"
         return (
             f"{death}; the kernel killed it, since it used more memory than its queue's "
-            f"memory_max, {limits.memory} bytes"
+            f"memory_max, {_size(limits.memory)}"
         )
 
     def forget(self, worker: bytes) -> None:
@@ -260,3 +260,11 @@ class Groups:
             text = "in force" if not missing else f"not in force: {', '.join(sorted(missing))}"
             found.append({"name": "limits of queues", "ok": not missing, "text": text})
         return found
+
+
+def _size(count: int) -> str:
+    """Bytes as the configuration would have them."""
+    for unit, bits in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if count % (1 << bits) == 0:
+            return f"{count >> bits}{unit}"
+    return f"{count} bytes"

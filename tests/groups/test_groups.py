@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support import processes
 from support.daemon import Daemon
-from support.groups import GroupedDaemon, mounted
+from support.groups import GroupedDaemon, can_limit, mounted
 from support.waiting import eventually
 
 from taskd.posix import cgroup
@@ -227,3 +227,22 @@ def test_a_group_that_is_not_delegated_is_left_alone_and_the_doctor_says_so(
     assert checks[0]["text"].startswith(
         f"not in force: the group {made.group} is not delegated to the daemon; "
     )
+
+
+def test_limits_that_the_kernel_cannot_hold_cost_no_task_and_the_doctor_says_so(
+    new_daemon: Callable[..., Daemon],
+) -> None:
+    made = new_daemon(kind=GroupedDaemon, queues={"default": {"memory_max": "1GiB"}})
+    assert isinstance(made, GroupedDaemon)
+    if can_limit(mounted()):
+        Path(made.group.parent, "cgroup.subtree_control").write_text("-memory -pids")
+    made.release("r1", APP)
+    made.point("r1")
+    made.start()
+    with made.client() as client:
+        assert client.submit("holds", {"name": "."}).result(30) == "done"
+        found = {check["name"]: check for check in client.status()["checks"]}
+    why = f"no limits on memory: the kernel has no controller for them in {made.group}"
+    assert made.log().count(why) == 1
+    assert why in found["control groups"]["text"]
+    assert found["limits of queues"]["text"] == "not in force: memory"

@@ -26,18 +26,26 @@ def mounted() -> Path:
     pytest.skip("needs the right to make control groups of version 2")
 
 
+def can_limit(place: Path) -> bool:
+    """Whether groups of version 2 can limit memory and processes."""
+    return {"memory", "pids"} <= set((place / "cgroup.controllers").read_text().split())
+
+
 class GroupedDaemon(Daemon):
-    """``group``: that of the daemon; its processes are in there, or below."""
+    """``group``: that of the daemon; its processes are in there, or below. ``start_in``: which of
+    those below it is started in."""
 
     def __init__(self, **sections: Any) -> None:
         self.group = mounted() / f"taskd-test-{uuid.uuid4().hex}"
         self.group.mkdir()
         os.setxattr(self.group, MARK, b"1")
+        self.start_in = ""
         super().__init__(**sections)
 
     def command(self, *arguments: str) -> list[str]:
         script = 'echo 0 > "$0/cgroup.procs" && exec "$@"'
-        return ["/bin/sh", "-c", script, str(self.group), *super().command(*arguments)]
+        group = str(self.group / self.start_in)
+        return ["/bin/sh", "-c", script, group, *super().command(*arguments)]
 
     def workers(self) -> dict[str, set[int]]:
         """The workers' groups by name, and the processes in each."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from taskd import config
-from taskd.config import Config
+from taskd.config import Config, Limits
 from taskd.errors import ConfigError
 
 LEAST: dict[str, Any] = {"app": {"release": "/srv/app/current", "modules": ["app.tasks"]}}
@@ -272,3 +272,34 @@ def test_the_option_wins_over_the_environment_over_the_users_over_the_systems(
 def test_importing_the_configuration_does_not_import_the_parser() -> None:
     code = "import sys, taskd.config; sys.exit('tomllib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_queue_has_limits_of_its_own_or_those_of_default_or_none() -> None:
+    queues = {
+        "default": {"memory_max": "2GiB", "pids_max": 200},
+        "small": {"memory_max": "64MiB"},
+        "free": {"memory_max": "none", "pids_max": "none"},
+    }
+    found = Config.from_table(LEAST | {"queues": queues}, "t")
+    assert found.limits_of("unnamed") == Limits(2 << 30, 200)
+    assert found.limits_of("small") == Limits(64 << 20, 200)
+    assert found.limits_of("free") == Limits()
+    assert Config.from_table(LEAST, "t").limits_of("default") == Limits()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("memory_max", "1MiB", "of at least 16MiB, found '1MiB'"),
+        ("memory_max", True, "of at least 16MiB, found true"),
+        ("memory_max", "2 giraffes", "of at least 16MiB, found '2 giraffes'"),
+        ("pids_max", 7, 'a whole number from 8 to 1000000, or "none", found 7'),
+        ("pids_max", "8", "a whole number from 8 to 1000000, or \"none\", found '8'"),
+    ],
+)
+def test_a_limit_under_which_no_worker_can_be_is_an_error(
+    key: str, value: object, expected: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"t: queues\.q\." + key) as caught:
+        Config.from_table(LEAST | {"queues": {"q": {key: value}}}, "t")
+    assert str(caught.value).endswith(expected)
