@@ -1,24 +1,69 @@
-"""The daemon's own log: one line per transition on stderr, with fields.
+"""The daemon's own log: one line per transition, with fields.
 
-Runs in the master. A line is written with one system call, nothing is buffered: an exec loses no
-line. ``task= attempt= worker= revision=`` name what the line is about.
+Runs in the master. ``task= attempt= worker= revision=`` name what a line is about. Where stderr
+leads to systemd's journal ($JOURNAL_STREAM names it), a line is an entry of its own with these as
+fields (``journalctl TASK=7``), by the journal's native protocol; where that is not to be reached,
+a line with its level in front, as systemd reads it. Else it is a line with the time, in colours on
+a terminal.
+
+Nothing is buffered: an exec loses no line. Nothing is waited for: a reader that hangs (journald, a
+pipe, a stopped terminal) loses lines, and is told how many once it reads again.
+
+Source: https://systemd.io/JOURNAL_NATIVE_PROTOCOL/, systemd.exec(5) on $JOURNAL_STREAM.
 """
 
 from __future__ import annotations
 
 import os
+import select
+import socket
 import time
 from typing import Any
 
+JOURNAL = "/run/systemd/journal/socket"
 
-def _line(level: str, text: str, fields: dict[str, Any]) -> None:
-    text = text if text.isprintable() else repr(text)[1:-1]  # what others say stays one line
+_INFO, _WARNING, _ERROR = 6, 4, 3
+_LEVELS = {_INFO: "", _WARNING: "warning: ", _ERROR: "error: "}
+_COLOURS = {_WARNING: "\x1b[33m", _ERROR: "\x1b[31m"}
+_PLAIN = "\x1b[0m"
+_NAMED = frozenset(("task", "attempt", "worker", "revision"))  # others: with TASKD_ before them
+_LONGEST = 4096
+"""Bytes of a line that a pipe takes whole or not at all."""
+
+_LONGEST_ENTRY = 64 * 1024
+_lost = 0
+
+
+def info(text: str, **fields: Any) -> None:
+    _say(_INFO, text, fields)
+
+
+def warning(text: str, **fields: Any) -> None:
+    _say(_WARNING, text, fields)
+
+
+def error(text: str, **fields: Any) -> None:
+    _say(_ERROR, text, fields)
+
+
+def lines(text: str) -> None:
+    """What belongs to the line before: a traceback, say. One entry in the journal."""
+    found = [_clean(line) for line in text.rstrip().splitlines()]
+    if found and not (_is_journal() and _send(_INFO, "\n".join(found), {})):
+        for line in found:
+            _write(_INFO, f"  {line}")
+
+
+def _say(level: int, text: str, fields: dict[str, Any]) -> None:
     shown = "".join(f" {key}={_value(value)}" for key, value in fields.items())
-    stamp = "" if "JOURNAL_STREAM" in os.environ else time.strftime("%H:%M:%S ")
-    try:
-        os.write(2, f"{stamp}{level}{text}{shown}\n".encode(errors="replace"))
-    except OSError:
-        return  # nowhere to write to: the daemon goes on
+    message = f"{_clean(text)}{shown}"
+    if not (_is_journal() and _send(level, message, fields)):
+        _write(level, message)
+
+
+def _clean(text: str) -> str:
+    """What others say stays one line, without control characters."""
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _value(value: Any) -> str:
@@ -26,19 +71,89 @@ def _value(value: Any) -> str:
     return text if text.isprintable() and text and " " not in text else repr(text)
 
 
-def lines(text: str) -> None:
-    """What belongs to the line before: a traceback, say."""
-    for line in text.rstrip().splitlines():
-        _line("  ", line, {})
+# ── the journal ──────────────────────────────────────────────────────────────────────────────
 
 
-def info(text: str, **fields: Any) -> None:
-    _line("", text, fields)
+def _is_journal() -> bool:
+    """Whether stderr is the stream that systemd has connected with the journal."""
+    named = os.environ.get("JOURNAL_STREAM")
+    if not named:
+        return False
+    try:
+        stderr = os.fstat(2)
+    except OSError:
+        return False
+    return named == f"{stderr.st_dev}:{stderr.st_ino}"
 
 
-def warning(text: str, **fields: Any) -> None:
-    _line("warning: ", text, fields)
+def _send(level: int, message: str, fields: dict[str, Any]) -> bool:
+    """False if it must go another way."""
+    global _lost
+    entry = [_field("MESSAGE", message), _field("PRIORITY", str(level)),
+             _field("SYSLOG_IDENTIFIER", "taskd")]  # fmt: skip
+    for key, value in fields.items():
+        name = key.upper() if key in _NAMED else f"TASKD_{key.upper()}"
+        entry.append(_field(name, value.hex() if isinstance(value, bytes) else str(value)))
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+            if _lost:
+                note = _field("MESSAGE", _lost_in_words()) + _field("PRIORITY", str(_WARNING))
+                journal.sendto(note, socket.MSG_DONTWAIT, JOURNAL)
+                _lost = 0
+            journal.sendto(b"".join(entry), socket.MSG_DONTWAIT, JOURNAL)
+    except BlockingIOError:  # it hangs, and its stream would too
+        _lost += 1
+    except OSError:
+        return False
+    return True
 
 
-def error(text: str, **fields: Any) -> None:
-    _line("error: ", text, fields)
+def _field(name: str, value: str) -> bytes:
+    """With its length where there is more than one line."""
+    raw = value.encode(errors="replace")[:_LONGEST_ENTRY]
+    if b"\n" not in raw:
+        return name.encode() + b"=" + raw + b"\n"
+    return name.encode() + b"\n" + len(raw).to_bytes(8, "little") + raw + b"\n"
+
+
+# ── stderr ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _write(level: int, message: str) -> None:
+    global _lost
+    if not _takes_more():
+        _lost += 1
+        return
+    if _lost:
+        note, _lost = _lost_in_words(), 0
+        _put(_WARNING, note)
+    _put(level, message)
+
+
+def _takes_more() -> bool:
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
+    return any(event & select.POLLOUT for _, event in poll.poll(0))
+
+
+def _put(level: int, message: str) -> None:
+    raw = f"{_before(level)}{message}".encode(errors="replace")
+    if len(raw) >= _LONGEST:
+        raw = raw[: _LONGEST - 5] + b" ..."
+    try:
+        os.write(2, raw + b"\n")
+    except OSError:
+        return  # nowhere to write to: the daemon goes on
+
+
+def _before(level: int) -> str:
+    if _is_journal():
+        return f"<{level}>"
+    stamp, word = time.strftime("%H:%M:%S "), _LEVELS[level]
+    if word and os.isatty(2) and not os.environ.get("NO_COLOR"):
+        return f"{stamp}{_COLOURS[level]}{word}{_PLAIN}"
+    return f"{stamp}{word}"
+
+
+def _lost_in_words() -> str:
+    return f"{_lost} lines of this log were lost, since nobody read it"
