@@ -6,9 +6,9 @@ as it would say to a service manager: by ``READY=1`` to $NOTIFY_SOCKET, which he
 process's. That it died is seen by a pipe whose other end it alone holds; then the reason is what
 it has written to its log. Everything it prints goes to ``taskd.log`` in the directory of logs.
 
-The pid file is written when the daemon is ready: it holds the state directory's lock by then, so
-that no other daemon's pid can be overwritten. The lock is what counts; the file is for people and
-scripts.
+The daemon writes and locks the pid file itself, once it holds the state directory's lock (see
+``posix.pidfile``), and removes it at its end. Its log is opened for appending: it may be copied and
+truncated by whoever rotates it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from taskd import paths
 from taskd.cli import outcome, text
-from taskd.posix import files
+from taskd.posix import files, pidfile
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: as unix(7) has them
 _SHOWN = 20
@@ -52,10 +52,10 @@ def run(daemon: Callable[[], int]) -> int:
     if between == 0:
         notices.close()  # now: later its number is something else's
         os.close(alive)
-        return _daemon(daemon, address, held, log)
+        return _daemon(daemon, address, held, log, where)
     os.close(held)
     try:
-        is_ready = _is_ready(between, alive, notices, where)
+        is_ready = _is_ready(between, alive, notices)
         return outcome.DONE if is_ready else _died(log, size)
     finally:
         os.close(alive)
@@ -71,10 +71,13 @@ def _listen() -> tuple[socket.socket, str]:
     return notices, f"@{name}"
 
 
-def _daemon(daemon: Callable[[], int], address: str, held: int, log: str) -> int:
+def _daemon(
+    daemon: Callable[[], int], address: str, held: int, log: str, where: paths.Directories
+) -> int:
     from daemon import DaemonContext
 
     os.environ["NOTIFY_SOCKET"] = address
+    os.environ[pidfile.VARIABLE] = where.pid_file
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     with open(files.open_own(log, flags), "ab", buffering=0) as output:
         context = DaemonContext(
@@ -91,21 +94,18 @@ def _daemon(daemon: Callable[[], int], address: str, held: int, log: str) -> int
             return daemon()
 
 
-def _is_ready(between: int, alive: int, notices: socket.socket, where: paths.Directories) -> bool:
+def _is_ready(between: int, alive: int, notices: socket.socket) -> bool:
     """Wait for the verdict; Ctrl-C meanwhile ends the daemon, however far it is."""
     pid = 0
     try:
         os.waitpid(between, 0)
         pid = _read_pid(alive)
-        is_ready = bool(pid) and _wait(_Start(pid, alive, notices))
+        return bool(pid) and _wait(_Start(pid, alive, notices))
     except KeyboardInterrupt:
         pid = pid or _read_pid(alive)
         if pid:
             os.kill(pid, signal.SIGTERM)
         raise
-    if is_ready:
-        _write_pid(where, pid)
-    return is_ready
 
 
 def _read_pid(alive: int) -> int:
@@ -148,7 +148,3 @@ def _died(log: str, size: int) -> int:
     for line in written[-_SHOWN:] or [f"taskd: the daemon ended at once; see {log}"]:
         print(text.clean(line), file=sys.stderr)
     return outcome.FAILED
-
-
-def _write_pid(where: paths.Directories, pid: int) -> None:
-    files.write_atomically(where.pid_file, b"%d\n" % pid, 0o644)

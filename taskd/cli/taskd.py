@@ -86,9 +86,10 @@ def _run(args: Namespace) -> int:
 
         return start(path, release)
 
+    from taskd.cli import detach, init
+
     if not args.detach:
-        return daemon()
-    from taskd.cli import detach
+        return init.run(daemon) if os.getpid() == init.FIRST else daemon()
 
     return detach.run(lambda: outcome.guarded(PROGRAM, daemon))
 

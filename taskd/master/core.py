@@ -36,7 +36,7 @@ from taskd.master.tasklogs import TaskLogs
 from taskd.master.trouble import UNWRITABLE
 from taskd.master.workers import Workers
 from taskd.paths import Directories
-from taskd.posix import tree
+from taskd.posix import pidfile, tree
 from taskd.store import health
 from taskd.store.api import Applied, Operation
 from taskd.store.reader import SqliteReader
@@ -257,3 +257,5 @@ class Master:
                 os.unlink(os.path.join(self.places.runtime, name))
         self.reader.close()
         self.writer.stop(CLOSE_WITHIN)
+        if (path := pidfile.wanted()) is not None:
+            pidfile.remove(path)

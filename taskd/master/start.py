@@ -20,7 +20,7 @@ from taskd.master.core import CONTROL, SUBMIT, WORKER, Master
 from taskd.master.ledger import Kind
 from taskd.master.revision import Revision
 from taskd.master.trouble import in_words
-from taskd.posix import locks, process, sockets, spawn, tree
+from taskd.posix import locks, pidfile, process, sockets, spawn, tree
 from taskd.revision import release
 from taskd.store import health
 from taskd.systemd import notify
@@ -93,6 +93,8 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
         _check_unused(where)
         mode = socket_mode(name, settings.access)
         master.adopt_listener(name, sockets.listen(where, mode))
+    if (path := pidfile.wanted()) is not None:
+        master.ledger.add(pidfile.take(path), Kind.LOCK, "pidfile")
     return master, chosen
 
 

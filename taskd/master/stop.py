@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from taskd import log
 from taskd.master.revision import Revision
 from taskd.model.worker import WorkerState
+from taskd.posix import pidfile
 from taskd.systemd import notify
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ class Stop:
         self._master = master
         self.under_way = False
         self._forced = False
-        self.keeps = "NOTIFY_SOCKET" in os.environ
+        # A detached daemon has such a socket too, until it is ready, and nobody behind it.
+        self.keeps = "NOTIFY_SOCKET" in os.environ and pidfile.wanted() is None
 
     def begin(self) -> None:
         """Ask everything to leave; a second call ends what has not left yet."""

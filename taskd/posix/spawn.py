@@ -16,7 +16,7 @@ LAUNCHER = "TASKD_LAUNCHER"
 """
 
 _OURS_ALONE = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS",
-               "LISTEN_FDNAMES", LAUNCHER)  # fmt: skip
+               "LISTEN_FDNAMES", LAUNCHER, "TASKD_DETACHED")  # fmt: skip
 """Variables that systemd, or we, mean for the master and for nobody below it."""
 
 

@@ -16,6 +16,7 @@ import pytest
 SCRIPT = """
 import os, signal, sys
 from taskd.cli import detach
+from taskd.posix import pidfile
 from taskd.systemd import notify
 
 def daemon():
@@ -68,6 +69,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 READY_AND_WAITS = """
     print("at work", flush=True)
+    pidfile.take(pidfile.wanted())
     notify.tell("READY=1", "STATUS=serving")
     signal.pause()
 """

@@ -1,0 +1,58 @@
+"""``taskd run`` as a container's first process: a parent for orphans, with the daemon as its child.
+
+The first process of a pid namespace inherits whatever else is orphaned in it (what was started
+with `docker exec`, say), which the daemon could not tell from leftovers of its tasks. So the first
+process is this small one: it reaps all that dies, passes every signal on to the daemon, and ends
+with it, with its exit status (128 and the signal's number if it was killed); the kernel then ends
+what is left in the container.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+FIRST = 1
+
+_OURS = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
+
+
+def run(daemon: Callable[[], int]) -> int:
+    """Returns twice: in the first process at the daemon's end, in the daemon with its status."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    child = os.fork()
+    if child == 0:
+        os.setsid()  # else a terminal's Ctrl-C would come twice: from it, and from us
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return daemon()
+    return _keep(child)
+
+
+def _keep(child: int) -> int:
+    """Blocked signals wait for us, also those that are ignored otherwise."""
+    while True:
+        number = signal.sigwait(signal.valid_signals())
+        if number not in _OURS:
+            os.kill(child, number)
+            continue
+        status = _reap(child)
+        if status is not None:
+            return status if status >= 0 else 128 - status
+
+
+def _reap(child: int) -> int | None:
+    """Everything that has died; the child's exit status if it has."""
+    found = None
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return found
+        if pid == 0:
+            return found
+        if pid == child:
+            found = os.waitstatus_to_exitcode(status)
