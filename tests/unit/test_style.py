@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,9 @@ def test_no_file_is_named_after_nothing() -> None:
     """A file called utils has no responsibility, and so takes every one."""
     nothing = {"utils.py", "util.py", "helpers.py", "misc.py", "common.py"}
     assert not [file for file in (ROOT / "taskd").rglob("*.py") if file.name in nothing]
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports them by base name and, where two share one, collects nothing at all."""
+    names = Counter(file.name for file in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
