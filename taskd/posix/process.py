@@ -11,6 +11,7 @@ import signal
 from typing import NamedTuple
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
 _ENDED = ("Z", "X")
 
 
@@ -112,3 +113,15 @@ def become_subreaper() -> None:
 
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise libc.error("prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def is_subreaper() -> bool:
+    """Whether this process still is one: any code in it may have changed that."""
+    import ctypes
+
+    from taskd.posix import libc
+
+    answer = ctypes.c_int()
+    return libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0) == 0 and (
+        answer.value != 0
+    )

@@ -180,14 +180,14 @@ def _is_as_before(before: Surroundings, order: Order) -> bool:
 
 
 def _kill_tree(spared: frozenset[int], group: str) -> int | None:
-    """How many leftovers were killed; None if some may live on (the task hid /proc from us, or has
-    left no descriptor, or something is in our group and no descendant of ours): our own end hands
-    them to the zygote."""
+    """How many leftovers were killed; None if some may live on (they went past us to the zygote, or
+    the task hid /proc from us, or has left no descriptor, or something is in our group and no
+    descendant of ours): our own end hands them to the zygote."""
     try:
         with limits.every_descriptor():
             killed = tree.kill_all(spared)
             alone = not group or cgroup.holds_only(group, spared | {os.getpid()})
-            return killed if alone else None
+            return killed if alone and process.is_subreaper() else None
     except Exception:
         return None
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import ctypes
 import gc
 import locale
 import os
@@ -28,10 +27,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from taskd.posix import libc
 from taskd.tasks import registry
-
-_PR_GET_CHILD_SUBREAPER = 37
 
 _VOLATILE = ("Name", "State", "Vm", "Rss", "Hugetlb", "Threads", "SigQ", "SigPnd", "ShdPnd",
              "FDSize", "voluntary_ctxt", "nonvoluntary_ctxt", "Core", "THP")  # fmt: skip
@@ -157,13 +153,6 @@ def _python() -> list[Any]:
     ]
 
 
-def _is_subreaper() -> bool:
-    answer = ctypes.c_int()
-    return libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0) == 0 and bool(
-        answer.value
-    )
-
-
 def _priority() -> list[Any]:
     with open("/proc/self/oom_score_adj", encoding="ascii") as file:
         return [os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0), file.read()]
@@ -176,7 +165,6 @@ _LOOKS: dict[str, Callable[[], Any]] = {
     "Python's own state": _python,
     "environment": lambda: dict(os.environ),
     "priority": _priority,
-    "being a subreaper": _is_subreaper,
     "registered tasks": lambda: dict(registry()),
 }
 

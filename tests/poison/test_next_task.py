@@ -179,6 +179,27 @@ def leaves_a_transaction(place: str) -> int:
     if base.execute("select count(*) from t").fetchone() == (1,):
         raise ValueError("with an open transaction in hand")
 
+@task(queue="one", retries=2)
+def hides_its_children() -> list:
+    with open(os.environ["TASKD_TEST_EFFECTS"]) as file:
+        told = [line.split()[1].split("-")[1] for line in file if " stray-" in line]
+    living = [pid for pid in told if os.path.exists(f"/proc/{pid}")]
+    if attempt() == 3:
+        return living
+    libc.prctl(36, 0, 0, 0, 0)
+    read, write = os.pipe()
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os.setsid()
+            stray()
+            os.close(write)
+            time.sleep(3600)
+        os._exit(0)
+    os.close(write)
+    os.read(read, 1)
+    os.wait()
+    raise ValueError(f"again; alive: {living}")
+
 @task(queue="one")
 def leaves_a_restless_thread(n: int) -> int:
     def run():
@@ -266,6 +287,16 @@ def test_what_a_task_leaves_in_memory_is_deleted_before_the_next_task(
     task = daemon.client().submit("leaves_a_cycle", {"raises": raises})
     task.wait(30)
     assert daemon.items(task.id) == ["deleted"] * (1 + raises)
+
+
+def test_children_that_a_task_hid_from_its_worker_are_gone_before_its_next_attempt_begins(
+    daemon: Daemon, beside: Beside
+) -> None:
+    task = daemon.client().submit("hides_its_children")
+    assert task.result(60) == []
+    assert len([item for item in daemon.items(task.id) if item.startswith("stray")]) == 2
+    errors = [e["reason"] for e in task.follow() if "again" in str(e["reason"])]
+    assert all("alive: []" in reason for reason in errors)
 
 
 def test_a_transaction_that_a_task_leaves_open_is_rolled_back_with_its_attempt(
