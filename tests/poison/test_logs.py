@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -95,6 +96,7 @@ def test_a_log_that_grows_without_end_is_kept_within_its_limit(
     eventually(lambda: room(daemon, task.id) <= LIMIT, "it is cut while the task runs")
     daemon.open_gate("written")
     assert task.result(30) == "done"
+    eventually(lambda: room(daemon, task.id) <= LIMIT, "and once more at its end")
     text = logs(daemon, task.id).stdout
     assert text.startswith(b"the first line\n")
     assert text.endswith(b"the last line\n")
@@ -111,6 +113,23 @@ def test_a_task_that_floods_its_log_for_ever_is_bounded_and_can_be_cancelled(
     daemon.reached(task.id, "begun")
     eventually(lambda: os.path.getsize(path) > 2 << 30, "it has written two gigabytes")
     assert room(daemon, task.id) < 1 << 30
+    task.cancel()
+    assert task.wait(30).state == "cancelled"
+
+
+def test_a_worker_keeps_its_log_short_while_the_master_is_hung(
+    daemon: Daemon, beside: Beside
+) -> None:
+    task = daemon.client().submit("floods_for_ever")
+    daemon.reached(task.id, "begun")
+    daemon.kill(signal.SIGSTOP)
+    try:
+        path = daemon.path("logs", f"{task.id}.log")
+        goal = os.path.getsize(path) + (1 << 30)
+        eventually(lambda: os.path.getsize(path) > goal, "it has written another gigabyte")
+        eventually(lambda: room(daemon, task.id) < 1 << 28, "it is cut")
+    finally:
+        daemon.kill(signal.SIGCONT)
     task.cancel()
     assert task.wait(30).state == "cancelled"
 
@@ -161,7 +180,7 @@ def test_the_next_attempt_goes_on_with_the_log_of_the_one_before(
     daemon.reached(task.id, "written", 2)
     daemon.open_gate("written")
     assert task.result(30) == "done"
-    assert room(daemon, task.id) <= LIMIT
+    eventually(lambda: room(daemon, task.id) <= LIMIT, "it is cut")
     text = logs(daemon, task.id).stdout
     assert text.count(b"bytes were cut out") == 1
     assert text.startswith(b"the first line\n")
