@@ -1,10 +1,10 @@
 """The limit of a task's log: what is too much of it is cut out of its middle while it grows.
 
 Runs in workers, in a thread of its own. The task and its programs write straight to the file, so
-that somebody has to look: at intervals that a writer of FASTEST cannot outrun; and once more, when
-the attempt is over, the master does. A faster one takes more room for as long as that. The thread holds no
-descriptor between two looks: a task that closes all of them must not leave it with a number that
-has come to mean another file.
+that somebody has to look: at intervals that a writer of FASTEST cannot outrun. A faster one takes
+more room for as long as that; when the attempt is over the master looks once more. The thread
+holds no descriptor between two looks: a task that closes all of them must not leave it with a
+number that has come to mean another file.
 """
 
 from __future__ import annotations

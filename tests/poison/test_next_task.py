@@ -202,9 +202,11 @@ def hides_its_children() -> list:
 
 @task(queue="one")
 def leaves_a_restless_thread(n: int) -> int:
+    line = f"{os.environ['TASKD_TASK_ID']} restless {attempt()} r1 {os.getpid()}\n"
+    effects = open(os.environ["TASKD_TEST_EFFECTS"], "a", buffering=1)
     def run():
         while True:
-            mark("restless")
+            effects.write(line)
             time.sleep(0.001)
     threading.Thread(target=run).start()
     mark("begin")
