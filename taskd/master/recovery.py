@@ -141,9 +141,7 @@ def _mark_of(master: Master, slot: str) -> int:
     except FileNotFoundError:
         return 0
     try:
-        return slot_reader.read_header(fd).mark
-    except Error:
-        return 0
+        return slot_reader.mark_of(fd)
     finally:
         os.close(fd)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskd import log
 from taskd.config import Limits
-from taskd.errors import Error, ProtocolError
+from taskd.errors import ProtocolError
 from taskd.master.ledger import Kind
 from taskd.master.revision import Revision
 from taskd.master.trouble import NO_WORKER
@@ -389,9 +389,4 @@ class Workers:
 
 
 def _mark_of(worker: Worker) -> int:
-    if worker.slot_fd < 0:
-        return 0
-    try:
-        return slot_reader.read_header(worker.slot_fd).mark
-    except (Error, OSError):
-        return 0
+    return slot_reader.mark_of(worker.slot_fd) if worker.slot_fd >= 0 else 0

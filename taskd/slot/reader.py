@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from taskd.protocol.saved import Kind
 from taskd.slot import layout
-from taskd.slot.layout import BLOCK, FRAME_SIZE, Header, Record, SlotDamaged
+from taskd.slot.layout import BLOCK, FRAME_SIZE, Header, Record, SlotDamaged, SlotError
 
 _PIECE = 1024 * 1024
 _HOLE_UNIT = 512  # no file system makes holes at a finer grain
@@ -55,6 +55,17 @@ class Content(NamedTuple):
 def read_header(fd: int) -> Header:
     """Who owns the slot. Raises SlotDamaged or SlotFromFuture."""
     return layout.decode_header(os.pread(fd, BLOCK, 0))
+
+
+def mark_of(fd: int) -> int:
+    """What its owner's descendants are told by (``posix.mark``); 0 if the slot does not say.
+
+    Raises OSError: that it cannot be read just now does not mean that there is none.
+    """
+    try:
+        return read_header(fd).mark
+    except SlotError:
+        return 0
 
 
 def read(fd: int) -> Content:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 from collections import Counter
 from collections.abc import Callable
 
@@ -188,6 +189,35 @@ def test_what_a_killed_task_left_is_gone_before_its_next_attempt_begins(
     daemon.start()
     assert task.result(30) == "done"
     assert not processes.is_alive(leftover)
+
+
+def test_what_a_killed_orphan_left_is_gone_before_its_next_attempt_begins(daemon: Daemon) -> None:
+    """Nobody is its parent, and nobody its leftover's; only what both wear tells them."""
+    task = daemon.client().submit("leaves_a_child", {})
+    leftover = daemon.reached(task.id, "leftover").pid
+    worker = daemon.reached(task.id, "begin").pid
+    daemon.kill()
+    os.kill(daemon.zygotes()["r1"], signal.SIGKILL)
+    daemon.start()
+    eventually(lambda: "adopted" in daemon.log(), "it is adopted without its zygote")
+    os.kill(worker, signal.SIGKILL)
+    assert task.result(30) == "done"
+    assert not processes.is_alive(leftover)
+
+
+def test_a_death_that_was_noted_and_not_yet_recorded_is_found_by_the_next_master(
+    daemon: Daemon,
+) -> None:
+    """The zygote has forgotten it, and the store does not know of it."""
+    (task,) = counting(daemon)
+    with contextlib.closing(sqlite3.connect(daemon.path("state", "store.db"))) as other:
+        other.execute("begin immediate")  # nothing can be committed meanwhile
+        os.kill(daemon.reached(task.id, "1").pid, signal.SIGKILL)
+        eventually(lambda: "worker gone" in daemon.log(), "the master has heard, and noted it")
+        daemon.kill()
+    daemon.start()
+    assert task.result(30) == [0, 1, 2, 3]
+    assert Counter(daemon.items(task.id)) == {"0": 1, "1": 2, "2": 1, "3": 1}
 
 
 def test_an_orphan_leaves_at_a_safe_point_when_no_master_comes(
