@@ -32,6 +32,7 @@ What is in them, and with which modes, whatever the umask is. Each as tight as w
     runtime/submit.sock     0600; 0666 with either list of groups: a mode has but one group, so who
                             may is decided once they are connected, by what the kernel says of them
     runtime/taskd.pid       0644  a number that ps shows as well
+    runtime/swept           0600  made by the unit's stop-post: says that it ended what was left
 
 Since nobody else can change what is in these directories, a path in them is ours. Files in them are
 opened without following a link all the same, since what an older start, another mode or a restored
@@ -116,6 +117,11 @@ class Directories(NamedTuple):
     def worker_socket(self) -> str:
         """For the daemon's own zygotes and workers."""
         return os.path.join(self.runtime, WORKER_SOCKET)
+
+    @property
+    def swept(self) -> str:
+        """There after a stop that had to end tasks without the daemon (systemd/stop-post)."""
+        return os.path.join(self.runtime, "swept")
 
     @property
     def pid_file(self) -> str:

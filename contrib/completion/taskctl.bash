@@ -15,7 +15,7 @@ _taskctl_options() {
         logs) echo "-f --follow" ;;
         status | show | follow | doctor) echo "--json" ;;
         revisions) echo "--rejected --json" ;;
-        drain) echo "--revision --checkpoint --now --json" ;;
+        drain) echo "--revision --checkpoint --now --unit --user --json" ;;
         deploy | reload | rollback) echo "--plan --allow-held --json" ;;
         cancel | retry) ;;
         *) echo "--version $_taskctl_verbs" ;;

@@ -142,7 +142,7 @@ def _remove(path: str) -> None:
         with suppress(FileNotFoundError):
             os.unlink(path)
     above = os.path.dirname(path)
-    if above in (CONFIG, SYSUSERS) or above.endswith("/.config/taskd"):
+    if above in (CONFIG, SYSUSERS) or above.endswith(("/.config/taskd", "/lib/taskd")):
         with suppress(OSError):  # not empty: it is not ours alone
             os.rmdir(above)
 

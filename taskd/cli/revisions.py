@@ -1,4 +1,4 @@
-"""``taskctl revisions`` and ``taskctl drain``: what lives beside what serves, and why."""
+"""``taskctl revisions``: what lives beside what serves, and why."""
 
 from __future__ import annotations
 
@@ -44,21 +44,6 @@ def add_revisions(parser: ArgumentParser) -> None:
     )
     add_json(parser, "one JSON object a line: of the live ones, or with --rejected of those")
     parser.set_defaults(verb_runs=_revisions)
-
-
-def add_drain(parser: ArgumentParser) -> None:
-    """``drain --revision R [--checkpoint|--now] [--json]``"""
-    parser.add_argument(
-        "--revision", metavar="R", required=True, help="a revision that drains (see revisions)"
-    )
-    how = parser.add_mutually_exclusive_group()
-    for name, what in (
-        ("checkpoint", "have its tasks leave at their next safe point, to continue elsewhere"),
-        ("now", "end its tasks; they continue elsewhere from what they saved"),
-    ):
-        how.add_argument(f"--{name}", dest="how", action="store_const", const=name, help=what)
-    add_json(parser, "one JSON object")
-    parser.set_defaults(verb_runs=_drain, how="finish")
 
 
 def _revisions(client: Client, args: Namespace) -> None:
@@ -120,16 +105,3 @@ def _kept_by(revision: Mapping[str, Any]) -> str:
 
 def _rejected(rejected: Mapping[str, Any], now: float) -> list[str]:
     return [rejected["revision"], text.ago(rejected["at"], now), rejected["reason"]]
-
-
-def _drain(client: Client, args: Namespace) -> None:
-    answer = client.drain(args.revision, args.how)
-    if args.json:
-        print(jsontext.line({"revision": args.revision, **answer}))
-        return
-    print(f"{text.clean(args.revision)} drains: {answer['running']} running{_asked(args, answer)}")
-
-
-def _asked(args: Namespace, answer: Mapping[str, Any]) -> str:
-    did = {"checkpoint": "asked to leave at the next safe point", "now": "ended"}
-    return f", {answer['asked']} {did[args.how]}" if args.how in did else ""

@@ -27,6 +27,9 @@ SYSUSERS = "/etc/sysusers.d"
 TMPFILES = "/etc/tmpfiles.d"
 CONFIG = "/etc/taskd"
 BIN = "/usr/local/bin"
+LIB = "/usr/local/lib/taskd"
+STOP_POST = "stop-post"
+"""The script that the units run after each end of the daemon."""
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,17}")
 """As long as `taskd-NAME-submit` may be for a group: 31 characters."""
@@ -110,11 +113,12 @@ def of_system(app: str | None, launchers: str) -> Site:
     config = f"{CONFIG}/{app or 'taskd'}.toml"
     names = [name.replace("@", f"@{app}") for name in units]
     links = {f"{BIN}/{name}": f"{launchers}/{name}" for name in COMMANDS}
+    script = {f"{LIB}/{STOP_POST}": text_of(STOP_POST)}
     return Site(
-        ours=unit_files | accounts,
+        ours=unit_files | script | accounts,
         yours={config: _config(account, app)},
         links={path: target for path, target in links.items() if path != target},
-        shared=frozenset([*links, *(unit_files if app else ())]),
+        shared=frozenset([*links, *script, *(unit_files if app else ())]),
         service=names[0],
         sockets=tuple(names[1:]),
         account=account,
@@ -134,7 +138,10 @@ def of_user(environ: Mapping[str, str], uid: int, launchers: str) -> Site:
     config = f"{above}/taskd/taskd.toml"
     sample = text_of("taskd.toml").split("[access]", 1)[0].rstrip() + "\n"  # its last section
     return Site(
-        ours={f"{above}/systemd/user/taskd.service": text_of("user/taskd.service")},
+        ours={
+            f"{above}/systemd/user/taskd.service": text_of("user/taskd.service"),
+            f"{home}/.local/lib/taskd/{STOP_POST}": text_of(STOP_POST),
+        },
         yours={config: sample.replace("/srv/app", f"{home}/app")},
         links={f"{home}/.local/bin/{name}": f"{launchers}/{name}" for name in COMMANDS},
         shared=frozenset(),

@@ -40,7 +40,7 @@ VERBS = {
     "cancel": Verb("change", "cancel tasks"),
     "retry": Verb("change", "queue held, failed or cancelled tasks again"),
     "revisions": Verb("revisions", "list the revisions that live, and what was refused"),
-    "drain": Verb("revisions", "make a draining revision empty sooner"),
+    "drain": Verb("drain", "show what a stop would interrupt; make a revision empty sooner"),
     "deploy": Verb("deploy", "deploy a release: switch the symlink to it, back if it is refused"),
     "reload": Verb("deploy", "deploy the release that the symlink names now"),
     "doctor": Verb("doctor", "say what is in force here, what is not, and why"),

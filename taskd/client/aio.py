@@ -127,6 +127,10 @@ class AsyncClient:
         """Deploy the release that was confirmed before this one; all else as ``reload``."""
         return await self._deploy(asks.rollback(plan, allow_held))
 
+    async def shutdown(self, *, plan: bool = False, keep: bool | None = None) -> dict[str, Any]:
+        """Stop the daemon and wait until its tasks have left. See ``Client.shutdown``."""
+        return await self._deploy(asks.shutdown(plan, keep))
+
     async def drain(self, revision: str, how: str = "finish") -> dict[str, Any]:
         """Make a draining revision empty sooner; answers {running, asked}. See ``Client.drain``."""
         return await self._do(asks.drain(revision, how))

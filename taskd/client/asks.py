@@ -93,6 +93,10 @@ def drain(revision: str, how: str) -> Ask[dict[str, Any]]:
     return _ask("drain", {"revision": revision, "how": how}, _as_it_is)
 
 
+def shutdown(plan: bool, keep: bool | None) -> Ask[dict[str, Any]]:
+    return _ask("shutdown", {"plan": plan or None, "keep": keep}, _as_it_is)
+
+
 def cancel(task: int) -> Ask[dict[str, Any]]:
     return _ask("cancel", {"task": task}, _as_it_is)
 

@@ -153,6 +153,18 @@ class Client:
         """
         return self._do(asks.drain(revision, how))
 
+    def shutdown(self, *, plan: bool = False, keep: bool | None = None) -> dict[str, Any]:
+        """Stop the daemon and wait until its tasks have left; answers {asked, ended, kept}.
+
+        ``keep``: tasks that do not leave in time go on, for the next daemon; False: they are
+        ended, and continue from what is saved; None: as at a SIGTERM. With ``plan`` nothing is
+        done, and the answer says what would be interrupted: {tasks: [{task, name, revision,
+        started, saved}…], limit}.
+
+        Raises Error if the connection is lost before the end: it is not asked for twice.
+        """
+        return self._deploy(asks.shutdown(plan, keep))
+
     def cancel(self, task: int) -> dict[str, Any]:
         """Cancel a task; answers {state, was}. One that has ended stays as it is."""
         return self._do(asks.cancel(task))

@@ -25,9 +25,9 @@ from taskd.protocol.client_side import (
 )
 from taskd.protocol.operations import STREAMS, needs
 
-NOT_REPEATED = frozenset(("reload", "rollback"))
+NOT_REPEATED = frozenset(("reload", "rollback", "shutdown"))
 """Operations that are not sent again: what became of the first is unknown, and a second rollback
-would undo it."""
+would undo it, a second shutdown stop the next daemon."""
 
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5

@@ -67,6 +67,7 @@ class Attempts:
         if worker is not None:
             self._workers[running.task] = worker
             worker.running = running
+        self._master.standing.changed()
 
     def release(self, running: Running) -> None:
         """The task's place in its queue is free again.
@@ -81,6 +82,7 @@ class Attempts:
         worker = self._workers.pop(running.task, None)
         if worker is not None and worker.running is running:
             worker.running = None
+        self._master.standing.changed()
 
     def disown(self, task: int) -> None:
         """Its worker is dead: nobody can be told anything about it any more."""

@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import socket
+from collections import Counter
 from collections.abc import Callable
 
 from taskd import log
@@ -30,6 +31,7 @@ from taskd.master.orphans import Orphans
 from taskd.master.revisions import Revisions
 from taskd.master.rounds import Rounds
 from taskd.master.salvage import Salvage
+from taskd.master.standing import Standing
 from taskd.master.stop import Stop
 from taskd.master.streams import Streams
 from taskd.master.tasklogs import TaskLogs
@@ -64,6 +66,7 @@ class Master:
         self.is_frozen = False
         self.is_adopting = False  # a new image, before it is decided who serves
         self.not_ours: frozenset[int] = frozenset()  # children that we had before we began
+        self.was_swept = False  # what the daemon before us left was ended by its unit's stop
         self._has_orphans = False  # a zygote died: what it kept an eye on may be among our children
         self._committed = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.writer = Writer(lambda: SqliteStore(places.store), self._committed)
@@ -87,19 +90,37 @@ class Master:
         self.stop = Stop(self)
         self.health: health.Check | None = None
         self._damage: StoreError | None = None
-        self.note = ""
+        self._note = ""
+        self.standing = Standing(self)
+        self.loop.troubles.on_change = self.standing.changed
         self.loop.watch(self._committed, READ, lambda _: self._on_committed())
 
     @property
     def stopping(self) -> bool:
         return self.stop.under_way
 
+    @property
+    def note(self) -> str:
+        """What happened last, in words, for ``status``."""
+        return self._note
+
+    @note.setter
+    def note(self, words: str) -> None:
+        self._note = words
+        self.standing.changed()
+
     def status_line(self) -> str:
         """One line for systemd's status."""
+        if self.stopping:
+            return self.stop.in_words()
         current = self.revisions.current
-        running = len(self.attempts.all())
-        line = f"{current.name if current else 'starting'}; {running} running"
-        return f"{line}; {self.note}" if self.note else line
+        name = current.name if current else "starting"
+        running = self.attempts.all()
+        workers = [self.attempts.worker_of(each.task) for each in running]
+        others = Counter(w.revision.name for w in workers if w and w.revision is not current)
+        older = "".join(f", {count} on {other}" for other, count in sorted(others.items()))
+        parts = [name, f"{len(running)} running{older}", self.note]
+        return "; ".join(filter(None, [*parts, *self.loop.troubles.sentences()]))
 
     # ── the store ────────────────────────────────────────────────────────────────────────────
 
@@ -168,8 +189,8 @@ class Master:
     def catch_signals(self) -> None:
         self.loop.on_signal(signal.SIGCHLD, self.reap)
         self.loop.on_signal(signal.SIGHUP, self.deploy.wish)
-        self.loop.on_signal(signal.SIGTERM, self.stop.begin)
-        self.loop.on_signal(signal.SIGINT, self.stop.begin)
+        self.loop.on_signal(signal.SIGTERM, self.stop.on_signal)
+        self.loop.on_signal(signal.SIGINT, self.stop.on_signal)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
     def reap(self) -> None:
@@ -226,6 +247,7 @@ class Master:
         """Everything is in place: read, accept, reap, dispatch."""
         self.is_serving = True
         self.is_frozen = False
+        self.standing.begin()
         self.clients.open_sockets()
         self.hear()
         self.reap()

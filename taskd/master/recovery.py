@@ -131,7 +131,15 @@ def _end_when_over(master: Master, running: Running, slot: str, who: Identity) -
     death = "its process died while the daemon was away" if same_boot else ""
     death = master.groups.explain(worker, death, None) or death
     master.groups.forget(worker)
-    _settle(master, running, slot, death, None if same_boot else "the machine was restarted")
+    _settle(master, running, slot, death, _why_we_ended_it(master, same_boot))
+
+
+def _why_we_ended_it(master: Master, same_boot: bool) -> str | None:
+    if not same_boot:
+        return "the machine was restarted"
+    if master.was_swept:
+        return "the daemon was stopped before the task had left, and its process was ended"
+    return None
 
 
 def _mark_of(master: Master, slot: str) -> int:

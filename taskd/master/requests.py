@@ -24,6 +24,7 @@ from taskd.errors import (
     StoreError,
     UnknownTask,
 )
+from taskd.master import stop as stop_of_daemon
 from taskd.master.deploy import Caller, How
 from taskd.master.taskview import view
 from taskd.model.binding import SECRET_SIGN, bind
@@ -394,6 +395,15 @@ def drain(master: Master, client: Client, request: Request) -> None:
     client.reply(request.id, {"running": len(busy), "asked": asked})
 
 
+def shutdown(master: Master, client: Client, request: Request) -> None:
+    """Answered at the very end, by ``stop``."""
+    _operators_only(client)
+    if request.fields.get("plan"):
+        client.reply(request.id, stop_of_daemon.plan(master))
+    else:
+        master.stop.wish(client, request.id, request.fields.get("keep"))
+
+
 HANDLERS: dict[str, Handler] = {
     "submit": submit,
     "show": show,
@@ -408,6 +418,7 @@ HANDLERS: dict[str, Handler] = {
     "reload": reload,
     "rollback": rollback,
     "drain": drain,
+    "shutdown": shutdown,
     "stop": stop,
 }
 

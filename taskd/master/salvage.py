@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from taskd.master.core import Master
     from taskd.master.worker import Worker
 
+_SECTOR = 512  # the unit of st_blocks, stat(2)
+_SURE = 1024 * 1024
+"""Bytes of a slot that has saved something for sure, and need not be read to find out."""
+
 
 class Salvage:
     """Reads the slots of the dead, and of the living for a deploy's plan."""
@@ -193,6 +197,21 @@ class Salvage:
                     return self._add_up(running.task, content)
         stored = self._master.reader.saved(running.task)
         return None if stored is None else Saved.decode(stored)
+
+    def saved_at(self, running: Running) -> float | None:
+        """When a running task has saved something last (Unix seconds); None: never yet."""
+        worker = self._master.attempts.worker_of(running.task)
+        if worker is not None and worker.slot_fd >= 0:
+            with contextlib.suppress(Error, OSError):
+                file = os.fstat(worker.slot_fd)
+                if file.st_blocks * _SECTOR > _SURE or self._has_saved(running, worker.slot_fd):
+                    return file.st_mtime
+        row = self._master.reader.task(running.task)
+        return row.started if row is not None and row.saved_version is not None else None
+
+    def _has_saved(self, running: Running, slot_fd: int) -> bool:
+        content = slot_reader.read(slot_fd)
+        return content.saves > 0 and _is_of(running, content)
 
 
 def _is_of(running: Running, content: slot_reader.Content) -> bool:

@@ -152,6 +152,15 @@ def _disown_inherited() -> None:
                 os.set_inheritable(int(name), False)
 
 
+def _take_away(mark: str) -> bool:
+    """Whether that file was there; it is not any more."""
+    try:
+        os.unlink(mark)
+    except OSError:
+        return False
+    return True
+
+
 def _lock(path: str) -> int:
     """One daemon per state directory. Raises ConfigError naming the one that is there."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -215,6 +224,7 @@ class Start:
 
     def run(self) -> None:
         master = self._master
+        master.standing.begin()
         master.catch_signals()
         image.let_signals_through()  # whatever the caller had blocked
         try:
@@ -227,6 +237,7 @@ class Start:
         master = self._master
         worker_socket = master.listeners[WORKER]
         place.put_right(master.places.slots)
+        master.was_swept = _take_away(master.places.swept)
         survivors.restore(master)
         recovery.sweep(master)
         master.loop.watch(worker_socket.fileno(), 1, lambda _: master.doorway.accept(worker_socket))
@@ -284,6 +295,6 @@ class Start:
         # A master that died in between may not have asked those that move.
         leaving.let_old_ones_leave(master, outcome, None)
         log.info("ready", revision=outcome.name, pid=os.getpid())
-        notify.tell("READY=1", f"STATUS={master.status_line()}")
+        notify.tell("READY=1", f"STATUS={master.status_line()}", wait=True)
         if self._on_ready is not None:
             self._on_ready()

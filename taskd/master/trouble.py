@@ -35,6 +35,7 @@ class Troubles:
 
     def __init__(self, after: Callable[[float, Callable[[], None]], object]) -> None:
         self._after = after
+        self.on_change: Callable[[], None] = lambda: None
         self._all: dict[str, _Trouble] = {}
 
     def tell(self, what: str, error: BaseException | str, lasts: float = LASTS) -> None:
@@ -47,11 +48,13 @@ class Troubles:
             self._after(lasts, lambda: self._look(what))
         if known is None or known.why != why:
             log.error(what, why=why)
+            self.on_change()
 
     def over(self, what: str) -> None:
         """It went on."""
         if self._all.pop(what, None) is not None:
             log.info(f"over: {what}")
+            self.on_change()
 
     def why(self, what: str) -> str | None:
         """Why it does not go on, or None."""

@@ -85,6 +85,12 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     drain     revision, how? ("finish", "checkpoint" or "now") → {running, asked}: what keeps that
               draining revision alive; "checkpoint" asks its tasks to leave at their next safe
               point, "now" ends them (they continue from what is saved); control.sock only
+    shutdown  plan? (false), keep? → {asked, ended: [task…], kept: [task…]}: the daemon stops; the
+              reply comes when all is over: how many tasks were asked to leave, and those that did
+              not in time, which were ended or, with ``keep``, go on for the next daemon. Default:
+              as at a SIGTERM. With ``plan`` nothing is done: → {tasks: [{task, name, revision,
+              started, saved}…], limit: seconds}, ``saved`` being when it saved something last, or
+              null; control.sock only
     stop      stream → {}
 
     TASK is {id: 17, name, queue, state, shown, reason, attempt, revision, progress, result:

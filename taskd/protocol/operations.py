@@ -97,13 +97,14 @@ OPERATIONS: dict[str, Fields] = {
         "revision": _NAME._replace(required=True),
         "how": Field(str, among=frozenset(("finish", "checkpoint", "now"))),
     },
+    "shutdown": {"plan": Field(bool), "keep": Field(bool)},
     "stop": {"stream": _TASK_ID},
 }
 
 STREAMS = frozenset(("follow", "wait"))
 """Operations that answer with a stream."""
 
-SINCE = {"rollback": 2, "drain": 2}
+SINCE = {"rollback": 2, "drain": 2, "shutdown": 3}
 """The version of the protocol that brought an operation, where it is not the first."""
 
 

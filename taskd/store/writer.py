@@ -53,6 +53,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._submitted = 0
         self._delivered = 0
+        self._finished = 0  # batches; only the thread counts
         self._done: deque[tuple[Callback, Applied | errors.StoreError]] = deque()
         # Below: shared with the thread, under this condition, which tells of every change.
         self._changed = threading.Condition()
@@ -119,6 +120,16 @@ class Writer:
         """Operations submitted whose callback has not run yet."""
         return self._submitted - self._delivered
 
+    @property
+    def finished(self) -> int:
+        """Batches and checkpoints that were carried out so far, or failed: it makes progress."""
+        return self._finished
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits for the disk. A look without waiting, for who looks again."""
+        return self._idle()
+
     def flush(self, timeout: float) -> bool:
         """Wait until all that was submitted is applied (the callbacks are for ``completions``).
 
@@ -174,6 +185,7 @@ class Writer:
                 self._say_opened()
                 while (batch := self._take()) is not None:
                     self._apply(store, batch)
+                    self._finished += 1
             finally:
                 store.close()
         except BaseException as error:  # the thread's boundary: the loop raises it again

@@ -1,15 +1,13 @@
-"""taskctl revisions and drain against a small daemon on a real socket."""
+"""taskctl revisions against a small daemon on a real socket."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-import pytest
 from cli_daemon import Daemon, Run, objects
 
 from taskd.cli import revisions, text
-from taskd.errors import NotAllowed, Refused
 
 OLD: dict[str, Any] = {
     "revision": "r41",
@@ -99,42 +97,3 @@ def test_a_table_is_cut_at_the_terminals_width() -> None:
     lines = revisions.page([OLD], [REJECTED], 2000.0, 60)
     assert max(map(text.columns, lines)) == 60
     assert lines[1].endswith("..")
-
-
-# ── drain ────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("words", "how", "asked", "line"),
-    [
-        ([], "finish", 0, "r41 drains: 3 running"),
-        (["--checkpoint"], "checkpoint", 2,
-         "r41 drains: 3 running, 2 asked to leave at the next safe point"),
-        (["--now"], "now", 3, "r41 drains: 3 running, 3 ended"),
-    ],
-)  # fmt: skip
-def test_drain_says_how_many_still_run_and_were_asked(
-    run: Run, daemon: Daemon, words: list[str], how: str, asked: int, line: str
-) -> None:
-    daemon.answers["drain"] = lambda fields: {"running": 3, "asked": asked}
-    assert run("drain", "--revision", "r41", *words) == (0, line + "\n", "")
-    assert daemon.seen == [("drain", {"revision": "r41", "how": how})]
-    assert objects(run("drain", "--revision", "r41", *words, "--json")[1]) == [
-        {"revision": "r41", "running": 3, "asked": asked}
-    ]
-
-
-def test_a_refused_drain_says_why(run: Run, daemon: Daemon) -> None:
-    for error in (Refused("no revision 'r9' is alive"), NotAllowed("only an operator may do this")):
-
-        def refuse(fields: dict[str, Any], error: Refused = error) -> None:
-            raise error
-
-        daemon.answers["drain"] = refuse
-        assert run("drain", "--revision", "r9", "--now") == (1, "", f"taskctl: {error}\n")
-
-
-def test_drain_wants_one_revision_and_one_way(run: Run, daemon: Daemon) -> None:
-    for words in ([], ["r41"], ["--revision"], ["--revision", "r41", "--now", "--checkpoint"]):
-        assert run("drain", *words)[0] == 2, words
-    assert daemon.seen == []

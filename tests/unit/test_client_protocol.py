@@ -628,6 +628,7 @@ SINCE_2: list[tuple[str, dict[str, Any]]] = [
 SINCE_3: list[tuple[str, dict[str, Any]]] = [
     ("submit", {"tasks": [{"submission": bytes(16), "name": "a", "args": b"\xa0"}],
                 "secrets": True}),
+    ("shutdown", {"plan": True, "keep": False}),
 ]  # fmt: skip
 
 ASKED = {1: ASKS, 2: ASKS + SINCE_2, 3: ASKS + SINCE_2 + SINCE_3}

@@ -224,6 +224,7 @@ def test_a_user_installs_a_daemon_of_their_own_and_takes_it_away(home: Home) -> 
         ".config/taskd/taskd.toml",
         ".local/bin/taskd",
         ".local/bin/taskctl",
+        ".local/lib/taskd/stop-post",
     }
     assert there[".local/bin/taskd"] == f"{home.python}/bin/taskd"
     assert config.load(str(home.path / ".config/taskd/taskd.toml")).access.submit_groups == []

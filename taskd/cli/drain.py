@@ -1,0 +1,178 @@
+"""``taskctl drain``: what a stop would interrupt; have it interrupted; empty a revision sooner."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from taskd.cli import jsontext, text
+from taskd.cli.options import add_json
+from taskd.cli.outcome import UsageError
+from taskd.cli.text import Column, Look
+
+if TYPE_CHECKING:
+    from taskd.client.blocking import Client
+
+_TASK = (
+    Column("TASK", right=True),
+    Column("NAME"),
+    Column("REVISION"),
+    Column("RUNNING", right=True),
+    Column("SAVED", right=True),
+    Column("WHEN STOPPED"),
+)
+
+_PROGRAM = "command"
+"""The task that runs a program (see ``taskctl run``)."""
+
+_SHOWN = 20
+"""Tasks that a line names at most."""
+
+
+def add_drain(parser: ArgumentParser) -> None:
+    """``drain [--json]``, ``drain --revision R [--checkpoint|--now]``, ``drain --unit U``"""
+    parser.description = (
+        "Without options, show which running tasks a stop of the daemon would interrupt, and what "
+        "becomes of them; nothing is changed."
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--revision", metavar="R", help="a revision that drains (see revisions)")
+    what.add_argument(
+        "--unit",
+        metavar="UNIT",
+        help="stop the daemon as the job of its unit says: for ExecStop=. In a restart, tasks that "
+        "do not leave in time go on; else they are ended",
+    )
+    how = parser.add_mutually_exclusive_group()
+    for name, does in (
+        ("checkpoint", "have its tasks leave at their next safe point, to continue elsewhere"),
+        ("now", "end its tasks; they continue elsewhere from what they saved"),
+    ):
+        how.add_argument(f"--{name}", dest="how", action="store_const", const=name, help=does)
+    parser.add_argument("--user", action="store_true", help="UNIT is one of your own")
+    add_json(parser, "one JSON object")
+    parser.set_defaults(verb_runs=_drain)
+
+
+def _drain(client: Client, args: Namespace) -> None:
+    if args.how and args.revision is None:
+        raise UsageError(f"--{args.how} is for --revision R")
+    if args.user and args.unit is None:
+        raise UsageError("--user is for --unit UNIT")
+    if args.revision is not None:
+        _revision(client, args)
+    elif args.unit is not None:
+        _stop(client, args)
+    else:
+        _show(client, args)
+
+
+# ── a revision ───────────────────────────────────────────────────────────────────────────────
+
+
+def _revision(client: Client, args: Namespace) -> None:
+    answer = client.drain(args.revision, args.how or "finish")
+    if args.json:
+        print(jsontext.line({"revision": args.revision, **answer}))
+        return
+    print(f"{text.clean(args.revision)} drains: {answer['running']} running{_asked(args, answer)}")
+
+
+def _asked(args: Namespace, answer: Mapping[str, Any]) -> str:
+    did = {"checkpoint": "asked to leave at the next safe point", "now": "ended"}
+    return f", {answer['asked']} {did[args.how]}" if args.how in did else ""
+
+
+# ── a stop ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _stop(client: Client, args: Namespace) -> None:
+    from taskd.cli import unit_job
+
+    client.status()  # one that does not answer is not waited for: systemd goes on with a signal
+    for_good = unit_job.is_for_good(args.unit, args.user)
+    answer = client.shutdown(keep=None if for_good is None else not for_good)
+    if args.json:
+        ids = {name: [str(task) for task in answer[name]] for name in ("ended", "kept")}
+        print(jsontext.line({"asked": answer["asked"], **ids}))
+        return
+    print(outcome(answer))
+
+
+def outcome(answer: Mapping[str, Any]) -> str:
+    """How a stop went, in one line."""
+    ended, kept = answer["ended"], answer["kept"]
+    left = max(0, answer["asked"] - len(ended) - len(kept))
+    parts = [f"{left} left at a safe point"]
+    parts += [f"{len(ended)} did not and {_were(ended)} ended: {_named(ended)}"] * bool(ended)
+    parts += [f"{len(kept)} did not and {_go(kept)} on: {_named(kept)}"] * bool(kept)
+    return f"tasks asked to leave: {answer['asked']}; " + ", ".join(parts)
+
+
+def _were(tasks: Sequence[int]) -> str:
+    return "was" if len(tasks) == 1 else "were"
+
+
+def _go(tasks: Sequence[int]) -> str:
+    return "goes" if len(tasks) == 1 else "go"
+
+
+def _named(tasks: Sequence[int]) -> str:
+    more = f" and {len(tasks) - _SHOWN} more" if len(tasks) > _SHOWN else ""
+    return ", ".join(map(str, tasks[:_SHOWN])) + more
+
+
+# ── what a stop would do ─────────────────────────────────────────────────────────────────────
+
+
+def _show(client: Client, args: Namespace) -> None:
+    found = client.shutdown(plan=True)
+    if args.json:
+        print(jsontext.line(_json(found)))
+        return
+    for line in page(found, time.time(), Look.of(sys.stdout, os.environ).width):
+        print(line)
+
+
+def _json(found: Mapping[str, Any]) -> dict[str, Any]:
+    fields = ("task", "name", "revision", "started", "saved")
+    return {"tasks": [jsontext.only(fields, task) for task in found["tasks"]],
+            "stop_timeout": found["limit"]}  # fmt: skip
+
+
+def page(found: Mapping[str, Any], now: float, width: int) -> list[str]:
+    """The lines for people; ``now`` in Unix seconds."""
+    tasks = found["tasks"]
+    if not tasks:
+        return ["a stop would interrupt nothing: no task is running"]
+    many = "1 task" if len(tasks) == 1 else f"{len(tasks)} tasks"
+    limit = text.duration(found["limit"])
+    return [
+        f"a stop would interrupt {many}, and wait {limit} at most for all to leave",
+        "",
+        *text.table(_TASK, [_row(task, now) for task in tasks], width),
+    ]
+
+
+def _row(task: Mapping[str, Any], now: float) -> list[str]:
+    started = task["started"]
+    return [
+        str(task["task"]),
+        task["name"],
+        task["revision"] or "-",
+        "-" if started is None else text.duration(now - started),
+        text.ago(task["saved"], now),
+        _what_becomes_of(task),
+    ]
+
+
+def _what_becomes_of(task: Mapping[str, Any]) -> str:
+    if task["name"] == _PROGRAM:
+        return "gets SIGTERM, and is run again after the next start"
+    if task["saved"] is None:
+        return "has saved nothing: begins anew, unless it comes to a safe point"
+    return "leaves at its next safe point, and goes on from there"

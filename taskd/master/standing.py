@@ -1,0 +1,102 @@
+"""How the daemon stands, as systemd is told it: STATUS, WATCHDOG, and more time where it is needed.
+
+In the master. Without a service manager nothing here wakes up.
+
+* STATUS when it has changed, once a second at most.
+* WATCHDOG only while the loop turns and the store's writer gets on: a timer of the loop sends it,
+  and not unless the writer has nothing to do or has carried out something since the last time. A
+  writer that hangs for all of WatchdogSec= ends the daemon; its tasks go on, and the next daemon
+  begins with a store of its own.
+* EXTEND_TIMEOUT_USEC again and again while the daemon starts or stops: both have limits of their
+  own (``[daemon] prove_timeout`` and ``stop_timeout``), and whoever raises those need not know of
+  systemd's.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from taskd.systemd import notify
+
+if TYPE_CHECKING:
+    from taskd.master.core import Master
+
+SELDOM = 1.0
+"""Seconds between two STATUS."""
+
+EXTEND_EVERY = 5.0
+EXTENSION = 20.0
+"""Seconds: how often more time is asked for, and how much from then on."""
+
+PINGS = 3
+"""Looks within the watchdog's time: all but one may find the writer busy with the same."""
+
+
+class Standing:
+    """Begun by ``begin``; ``changed`` may be called at any time."""
+
+    def __init__(self, master: Master) -> None:
+        self._master = master
+        self._is_heard = notify.is_heard()
+        self._watchdog = notify.watchdog()
+        self._begun = False
+        self._asked = False
+        self._said = ""
+        self._said_at = -SELDOM
+        self._finished = -1
+
+    def begin(self) -> None:
+        """From now on; a second call does nothing."""
+        if self._begun or not self._is_heard:
+            return
+        self._begun = True
+        if self._watchdog is not None:
+            self._ping()
+        self._extend()
+
+    # ── STATUS ───────────────────────────────────────────────────────────────────────────────
+
+    def changed(self) -> None:
+        """Something that ``status_line`` tells may be another now."""
+        if self._asked or not self._is_heard:
+            return
+        self._asked = True
+        wait = max(0.0, self._said_at + SELDOM - time.monotonic())
+        self._master.loop.after(wait, self._say)
+
+    def _say(self) -> None:
+        self._asked = False
+        self._said_at = time.monotonic()
+        line = self._master.status_line()
+        if line == self._said:
+            return
+        if notify.tell(f"STATUS={line}"):
+            self._said = line
+        else:
+            self.changed()  # it is too busy to listen: in a second
+
+    # ── WATCHDOG ─────────────────────────────────────────────────────────────────────────────
+
+    def _ping(self) -> None:
+        assert self._watchdog is not None
+        self._master.loop.after(self._watchdog / PINGS, self._ping)
+        writer = self._master.writer
+        if writer.is_idle or writer.finished != self._finished:
+            notify.tell("WATCHDOG=1")
+        self._finished = writer.finished
+
+    # ── time ─────────────────────────────────────────────────────────────────────────────────
+
+    def _extend(self) -> None:
+        if self._master.is_serving:
+            return  # the stop begins it anew
+        notify.tell(f"EXTEND_TIMEOUT_USEC={EXTENSION * 1e6:.0f}")
+        self._master.loop.after(EXTEND_EVERY, self._extend)
+
+    def stopping(self) -> None:
+        """The stop has begun."""
+        if self._is_heard:
+            notify.tell("STOPPING=1")
+            self._extend()
+            self.changed()
