@@ -53,6 +53,29 @@ def wait(ctx: Context, path: str) -> str:
         time.sleep(0.02)
     return NAME
 
+def items(cursor, path):
+    number = cursor or 0
+    while not os.path.exists(path):
+        yield number + 1, number
+        number += 1
+
+@task
+def long(ctx: Context, path: str) -> str:
+    "One item after the other, until there is a file of that name."
+    for number in ctx.each("numbers", items, path):
+        trace(ctx, number)
+        time.sleep(0.1)
+    return NAME
+
+@task
+def stay(ctx: Context, path: str) -> str:
+    "The same, and never comes to a safe point."
+    trace(ctx, "began")
+    while not os.path.exists(path):
+        time.sleep(0.02)
+    trace(ctx, "ended")
+    return NAME
+
 @task
 def dial(ctx: Context) -> str:
     "Over the network, to itself."
@@ -111,6 +134,18 @@ class Service:
     def start(self) -> None:
         self.machine.run("systemctl", "enable", "--quiet", "--now", self.unit)
 
+    def set(self, section: str, line: str) -> None:
+        """Add a line to a section of the configuration that is there."""
+        text = self.machine.read(self.config)
+        assert text.count(f"[{section}]\n") == 1
+        self.machine.write(self.config, text.replace(f"[{section}]\n", f"[{section}]\n{line}\n"))
+
+    def drop_in(self, *lines: str) -> None:
+        """Have these lines in the unit's [Service], as `systemctl edit` does it."""
+        path = f"/etc/systemd/system/{self.unit}.d/test.conf"
+        self.machine.write(path, "\n".join(["[Service]", *lines, ""]))
+        self.machine.run("systemctl", "daemon-reload")
+
     def release(self, name: str, extra: str = "") -> str:
         """A new release's directory; ``extra``: more lines of its module."""
         path = f"{self.home}/releases/{name}"
@@ -154,6 +189,11 @@ class Service:
     @property
     def state(self) -> str:
         return self.machine.property(self.unit, "ActiveState")
+
+    def processes(self) -> list[str]:
+        """The pids of all that the service's user runs."""
+        find = ("find", "/proc", "-maxdepth", "1", "-regex", "/proc/[0-9]+", "-user", self.account)
+        return [path.removeprefix("/proc/") for path in self.machine.says(*find).split()]
 
     def trace(self) -> list[Trace]:
         text = self.machine.run("cat", f"{self.temporary}/trace", check=False).stdout

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from support.machine import Machine
 from support.service import Service
 from support.waiting import eventually
+
+MANY = """
+from taskd import Client
+with Client("/run/taskd/submit.sock") as client:
+    print(*[{submit}.id for _ in range({number})])
+"""
+"""As a user's program does it."""
 
 
 @pytest.fixture
@@ -93,18 +102,48 @@ def test_a_killed_worker_is_its_own_tasks_matter(service: Service) -> None:
         assert service.items(task) == {str(number): 1 for number in range(60)}
 
 
-def test_a_daemon_that_is_killed_is_back_at_once_and_its_tasks_go_on(service: Service) -> None:
-    tasks = [service.submit("wait", "path=/tmp/go", user="alice") for _ in range(5)]
+def test_fifty_tasks_go_on_in_their_workers_while_the_daemon_is_killed_again_and_again(
+    machine: Machine,
+) -> None:
+    service = Service(machine)
+    service.install()
+    service.configure()
+    text = machine.read(service.config)
+    machine.write(service.config, text.replace("\nconcurrency = 8\n", "\nconcurrency = 60\n"))
+    service.admit("alice")
+    service.start()
+    submitting = MANY.format(submit='client.submit("long", {"path": "/tmp/go"})', number=50)
+    tasks = machine.says("/opt/taskd/bin/python", "-c", submitting, user="alice").split()
     began = service.began(*tasks)
-    service.machine.kill(service.pid)
-    eventually(lambda: service.ctl("status", check=False), "an answer")
-    assert service.machine.property(service.unit, "NRestarts") == "1"
+    for number in ("1", "2", "3"):
+        service.machine.kill(service.pid)
+        eventually(lambda: service.ctl("status", check=False), "an answer")
+        assert machine.property(service.unit, "NRestarts") == number
+    assert service.status()["states"]["running"] == 50
     service.let_go("/tmp/go")
-    assert [service.result(task, user="alice") for task in tasks] == ["r1"] * 5
-    for task in tasks:
-        lines = [line for line in service.trace() if line.task == task]
-        assert lines == [began[task]], "begun once, in one process"
-        assert service.show(task)["attempt"] == 1
+    service.ctl("wait", *tasks, user="alice")
+    done: dict[str, list[str]] = {task: [] for task in tasks}
+    for line in service.trace():
+        assert line.pid == began[line.task].pid, "in the process in which it began"
+        done[line.task].append(line.item)
+    for items in done.values():
+        assert items == [str(n) for n in range(len(items))], "each item once, and none left out"
+    shown = [json.loads(line) for line in service.ctl("list", "--json").splitlines()]
+    assert [(task["state"], task["attempt"]) for task in shown] == [("succeeded", 1)] * 50
+
+
+PAUSES = """
+for procs in "$1"/cgroup.procs "$1"/.control/cgroup.procs; do
+    while read -r pid; do cat "/proc/$pid/comm"; done <"$procs"
+done
+"""
+
+
+def pauses(service: Service) -> bool:
+    """Whether what runs after the daemon's end is waiting."""
+    group = f"/sys/fs/cgroup/system.slice/{service.unit}"
+    found = service.machine.run("sh", "-c", PAUSES, "pauses", group, check=False)
+    return "sleep" in found.stdout.split()
 
 
 def test_a_daemon_that_cannot_start_tries_on_and_pauses_between(machine: Machine) -> None:
@@ -116,9 +155,8 @@ def test_a_daemon_that_cannot_start_tries_on_and_pauses_between(machine: Machine
     started = machine.run("systemctl", "enable", "--now", service.unit, check=False)
     assert started.returncode == 1
     assert "app.release is missing" in machine.journal("--unit", service.unit)
-    for number in ("2", "3"):
-        eventually(lambda n=number: machine.property(service.unit, "NRestarts") == n, "a new try")
-        eventually(lambda: machine.property(service.unit, "SubState") == "stop-post", "a pause")
+    eventually(lambda: machine.property(service.unit, "NRestarts") == "2", "a second new try")
+    eventually(lambda: pauses(service), "a pause")
     machine.write(service.config, good)
     eventually(lambda: service.state == "active", "a start with the configuration mended")
 
