@@ -1,8 +1,9 @@
 """A kernel of its own for tests that need what this machine's kernel does not offer.
 
-User Mode Linux is Linux as a program: it boots within a second, from the very files of this
-machine, with a fresh process table and all controllers of control groups. A test file is run
-inside by pytest, and what that says is its result.
+User Mode Linux is Linux as a program: it boots within a second, with a fresh process table and all
+controllers of control groups. Either from the very files of this machine: a test file is run inside
+by pytest, and what that says is its result. Or from a Debian root, with systemd: a program is run
+inside once it has booted, and what that writes is the result.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 PROGRAM = "linux.uml"
 _CAGE = ("unshare", "--pid", "--fork", "--kill-child")
-_LONGEST = 400
+_LONGEST = 300
 _ENDED = "taskd: pytest ended with"
 
 _INIT = """#!/bin/sh
@@ -31,6 +32,36 @@ cd {root}
 {python} -m pytest -p no:cacheprovider -q -rs {words}
 echo "{ended} $?"
 {python} -c 'import ctypes; ctypes.CDLL(None).reboot(0x4321FEDC)'
+"""
+
+
+_STACK = """
+set -e
+mkdir "$1/work" "$1/root"
+mount -t overlay machine -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" "$1/root"
+exec linux.uml mem=1G rootfstype=hostfs rootflags="$1/root" rw quiet init=/lib/systemd/systemd \\
+    con=null con0=null,fd:1 {masked}
+"""
+
+_NOT_NEEDED = ("systemd-journal-catalog-update.service", "systemd-update-done.service",
+               "systemd-logind.service", "getty@tty1.service", "systemd-user-sessions.service",
+               "systemd-journal-flush.service", "fstrim.timer",
+               "systemd-tmpfiles-clean.timer")  # fmt: skip
+"""Units that cost time."""
+
+_IN_MEMORY = ("/var/lib/taskd", "/var/log/taskd")
+"""Where another user than root writes: the machine's files are not open to it from in there."""
+
+_UNIT = """
+[Unit]
+After=multi-user.target
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'cd; /opt/taskd/bin/python inside.py >said 2>&1; echo $$? >status'
+Environment=HOME=/root
+ExecStopPost=/bin/systemctl --force poweroff
+[Install]
+WantedBy=graphical.target
 """
 
 
@@ -59,3 +90,38 @@ def run_pytest(place: Path, words: Sequence[str]) -> tuple[int | None, str]:
     said = ran.stdout.decode(errors="replace").replace("\r", "")
     ends = [line.removeprefix(_ENDED) for line in said.splitlines() if line.startswith(_ENDED)]
     return int(ends[-1]) if ends else None, said
+
+
+def boot_and_run(layers: Sequence[Path], place: Path, program: str) -> str:
+    """Boot a Debian, run a Python program in it as root, and give what it printed.
+
+    ``layers``: what its root consists of, the uppermost first. ``place``: an empty directory.
+    AssertionError if the program fails, or if it never came to run.
+    """
+    home = place / "upper" / "root"
+    units = place / "upper" / "etc" / "systemd" / "system"
+    wanted = units / "graphical.target.wants"
+    for directory in (home, wanted, *(place / "upper" / path[1:] for path in _IN_MEMORY)):
+        directory.mkdir(parents=True)
+    mounts = "".join(f"tmpfs {path} tmpfs mode=0700 0 0\n" for path in _IN_MEMORY)
+    (place / "upper" / "etc" / "fstab").write_text(mounts)
+    (home / "inside.py").write_text(program)
+    (units / "inside.service").write_text(_UNIT)
+    (wanted / "inside.service").symlink_to(units / "inside.service")
+    stack = ":".join(map(str, layers))
+    masked = " ".join(f"systemd.mask={unit}" for unit in _NOT_NEEDED)
+    cage = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child")
+    ran = subprocess.run(
+        [*cage, "/bin/sh", "-c", _STACK.replace("{masked}", masked), "boot", str(place), stack],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=_LONGEST,
+    )
+    console = ran.stdout.decode(errors="replace")
+    said, status = home / "said", home / "status"
+    assert status.exists(), f"it did not come to run the program:\n{console}"
+    text = said.read_text()
+    assert status.read_text().strip() == "0", text
+    shutil.rmtree(place / "upper")
+    return text
