@@ -14,6 +14,7 @@ In the master. Without a service manager nothing here wakes up.
 
 from __future__ import annotations
 
+import faulthandler
 import time
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,7 @@ class Standing:
             return
         self._begun = True
         if self._watchdog is not None:
+            faulthandler.enable()  # SIGABRT is how the watchdog ends us: say where we were
             self._ping()
         self._extend()
 

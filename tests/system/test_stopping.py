@@ -140,7 +140,9 @@ def test_the_watchdog_ends_a_daemon_that_hangs_and_its_tasks_live_through_it(
     machine.kill(before, "STOP")
     eventually(lambda: machine.property(service.unit, "NRestarts") == "1", "a new daemon")
     eventually(lambda: service.state == "active", "it serves")
-    assert "Watchdog timeout" in machine.journal("--unit", service.unit)
+    journal = machine.journal("--unit", service.unit)
+    assert "Watchdog timeout" in journal
+    assert "Fatal Python error: Aborted" in journal and "loop.py" in journal, "and where it was"
     service.let_go("/tmp/go")
     assert [service.result(task) for task in tasks] == ["r1"] * 3
     for task in tasks:
