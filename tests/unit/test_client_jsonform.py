@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.naming import as_id
 
 from taskd.client.jsonform import from_argument, task_to_json, to_json
 from taskd.client.records import task_info
@@ -43,7 +44,7 @@ FORMS: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "form"), FORMS, ids=lambda value: f"{value!r:.30}")
+@pytest.mark.parametrize(("value", "form"), FORMS, ids=lambda value: as_id(value, 30))
 def test_each_kind_of_value_has_its_form(value: Any, form: Any) -> None:
     assert to_json(value) == form
     assert json.loads(json.dumps(to_json(value), allow_nan=False)) == form
@@ -105,7 +106,7 @@ ARGUMENTS: list[tuple[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("text", "value"), ARGUMENTS, ids=lambda value: f"{value!r:.20}")
+@pytest.mark.parametrize(("text", "value"), ARGUMENTS, ids=lambda value: as_id(value, 20))
 def test_an_argument_is_strict_json_or_else_its_text(text: str, value: Any) -> None:
     found = from_argument(text)
     assert found == value

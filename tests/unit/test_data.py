@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.naming import as_id
 
 from taskd.errors import NotPlainData, ProtocolError
 from taskd.protocol import data
@@ -127,7 +128,7 @@ def test_encoding_what_came_back_gives_the_same_bytes_for_all_but_sets(value: An
         "é" * 2000,
         [b"\xc2\x59" * 1000],
     ],
-    ids=lambda value: f"{value!r:.30}",
+    ids=lambda value: as_id(value, 30),
 )
 def test_a_value_at_an_edge_comes_back(value: Any) -> None:
     assert same(rebuilt(value), value)
@@ -214,7 +215,7 @@ REFUSED: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "text"), REFUSED, ids=lambda value: f"{value!r:.30}")
+@pytest.mark.parametrize(("value", "text"), REFUSED, ids=lambda value: as_id(value, 30))
 @pytest.mark.parametrize("wrap", [lambda v: v, lambda v: {"rows": [0, 1, 2, v]}], ids=["", "deep"])
 def test_what_is_not_plain_data_is_refused_with_its_path(wrap: Any, value: Any, text: str) -> None:
     with pytest.raises(NotPlainData, match=text) as caught:
