@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import compileall
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -20,6 +21,10 @@ FAILED = pytest.StashKey[bool]()
 # How long an example takes says something about the machine, nothing about the code.
 settings.register_profile("taskd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("taskd")
+
+# A shell starts what runs in its background with SIGINT ignored, which all that a test starts would
+# inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

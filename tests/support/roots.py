@@ -71,7 +71,7 @@ def make(debian: Debian) -> Path:
     """The root of ``debian``, from the cache if it is there."""
     root = CACHE / f"{debian.suite}-{_recipe(debian)}"
     CACHE.mkdir(parents=True, exist_ok=True)
-    with _locked(root.with_suffix(".lock")):
+    with locked(root.with_suffix(".lock")):
         if not root.exists():
             unfinished = root.with_suffix(".unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -102,7 +102,7 @@ def said(*command: str) -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold the lock ``path``, which the kernel drops with the process."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

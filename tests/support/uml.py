@@ -29,7 +29,7 @@ ip link set lo up 2>/dev/null
 export TMPDIR=/mnt HOME=/mnt LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={path}
 cd {root}
-{python} -m pytest -p no:cacheprovider -q -rs {words}
+{python} -m pytest -n 0 -p no:cacheprovider -q -rs {words}
 echo "{ended} $?"
 {python} -c 'import ctypes; ctypes.CDLL(None).reboot(0x4321FEDC)'
 """

@@ -12,7 +12,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from support.roots import CACHE, DEBIANS, said
+from support.roots import CACHE, DEBIANS, locked, said
 
 import taskd
 
@@ -44,8 +44,10 @@ def dependencies() -> Path:
     pythons = [debian.python for debian in DEBIANS]
     name = hashlib.sha256(repr([needed, pythons]).encode()).hexdigest()[:12]
     house = CACHE / f"wheels-{name}"
-    if not house.exists():
-        _download(needed, pythons, house)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with locked(house.with_suffix(".lock")):
+        if not house.exists():
+            _download(needed, pythons, house)
     return house
 
 

@@ -155,6 +155,12 @@ def submit_all(daemon: Daemon) -> list[tuple[TaskHandle, Any, list[str]]]:
     return found
 
 
+STORE = (2, 3)
+"""Descriptors of the store's file: for the one that writes, the one that reads, and perhaps the one
+that looked at all of it at the start: SQLite keeps that for later, since closing it would drop this
+process's locks (its "How To Corrupt" says why)."""
+
+
 def quiet_descriptors(daemon: Daemon, workers: int) -> Counter[str]:
     """The master's descriptors once that many workers are connected and no other client is."""
 
@@ -164,7 +170,12 @@ def quiet_descriptors(daemon: Daemon, workers: int) -> Counter[str]:
             now = daemon.descriptors()
         if sum(each["workers"] for each in found) != workers or len(found) != 1:
             return None
-        return now if now[slot_name(daemon)] == workers else None
+        if (
+            now[slot_name(daemon)] != workers
+            or now.pop(daemon.path("state", "store.db")) not in STORE
+        ):
+            return None
+        return now
 
     return eventually(look, f"{workers} workers, and one revision")
 
