@@ -282,8 +282,9 @@ class Clients:
         self.bounds.owes(client, True, False)
 
     def open_sockets(self) -> None:
-        """Give the sockets the modes that [access] asks for now: a deploy may have changed it."""
-        for name in self.master.listeners:
+        """Give the sockets the modes that [access] asks for now: a deploy may have changed it.
+        Those that systemd holds have the modes that their units say."""
+        for name in self.master.listeners.keys() - self.master.given:
             path = os.path.join(self.master.places.runtime, name)
             mode = socket_mode(name, self.master.config.access)
             try:

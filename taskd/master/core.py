@@ -72,6 +72,7 @@ class Master:
         self.writer = Writer(lambda: SqliteStore(places.store), self._committed)
         self.helpers: dict[int, Callable[[int], None]] = {}
         self.listeners: dict[str, socket.socket] = {}
+        self.given: frozenset[str] = frozenset()  # those that systemd holds, files and modes too
         self.revisions = Revisions(self)
         self.groups = Groups(self)
         self.workers = Workers(self)
@@ -266,7 +267,8 @@ class Master:
         self.close()
 
     def close(self) -> None:
-        """The daemon ends: the sockets go, so that clients know at once; the store is closed.
+        """The daemon ends: the sockets go, so that clients know at once (those that systemd holds
+        stay, and clients wait for the next daemon); the store is closed.
 
         Zygotes go too, but for those whose workers are kept for the next master.
         """
@@ -275,8 +277,9 @@ class Master:
                 self.kill(revision.pid)
         for name, listener in self.listeners.items():
             listener.close()
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(self.places.runtime, name))
+            if name not in self.given:
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(self.places.runtime, name))
         self.reader.close()
         self.writer.stop(CLOSE_WITHIN)
         if (path := pidfile.wanted()) is not None:

@@ -2,7 +2,8 @@
 
 In the master. Somebody cleaned up the runtime directory, or a tool that believed it to be left
 over: the daemon would go on, and nobody could reach it. Looked at by ``rounds``; connections that
-are open are not concerned.
+are open are not concerned. One that systemd holds is not made anew: its unit may have been stopped
+on purpose, so that nothing new comes. That nobody can connect is told, and what to do.
 """
 
 from __future__ import annotations
@@ -41,7 +42,13 @@ class Doors:
         for name in list(self._master.listeners):
             where = os.path.join(self._master.places.runtime, name)
             found = _inode(where)
-            if found is None:
+            if found is None and name in self._master.given:
+                self._tell(
+                    "its socket unit was stopped, or its file removed; `systemctl restart` of the "
+                    "socket unit together with the service opens it again",
+                    where,
+                )
+            elif found is None:
                 self._make(name, where)
             elif self._ours.setdefault(name, found) != found:
                 self._tell("its file is another's: end that process, and remove the file", where)

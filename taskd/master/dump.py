@@ -50,6 +50,7 @@ def dump(master: Master, wishes: list[int], phase: Phase) -> bytes:
         },
         "wishes": wishes,
         "not_ours": sorted(master.not_ours),
+        "given": sorted(master.given),
         "note": master.note,
         "after_drain": master.after_drain.previous,
         "rejected": [list(each) for each in master.revisions.rejected],

@@ -72,6 +72,7 @@ class Loader:
         self.master.after_drain.previous = fields.get("after_drain")
         self.master.revisions.rejected = [Rejected(*each) for each in fields.get("rejected", [])]
         self.master.not_ours = frozenset(fields.get("not_ours", ()))
+        self.master.given = frozenset(fields.get("given", ()))
         if self._unclaimed:
             raise ProtocolError(f"descriptors that nobody claims: {', '.join(self._unclaimed)}")
         return self.master

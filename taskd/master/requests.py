@@ -25,6 +25,7 @@ from taskd.errors import (
     UnknownTask,
 )
 from taskd.master import stop as stop_of_daemon
+from taskd.master.checks import checks
 from taskd.master.deploy import Caller, How
 from taskd.master.taskview import view
 from taskd.model.binding import SECRET_SIGN, bind
@@ -213,7 +214,7 @@ def status(master: Master, client: Client, request: Request) -> None:
             "queues": queues,
             "note": master.note if client.owner is None else "",
             "problems": master.loop.troubles.sentences() if client.owner is None else [],
-            "checks": master.groups.checks() if client.owner is None else [],
+            "checks": checks(master) if client.owner is None else [],
         },
     )
 

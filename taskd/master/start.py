@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from taskd.master.trouble import in_words
 from taskd.posix import locks, pidfile, process, sockets, spawn, tree
 from taskd.revision import release
 from taskd.store import health
-from taskd.systemd import notify
+from taskd.systemd import activation, notify
 from taskd.upgrade import confirmed, image, marker, rejected, steps
 
 MEET_WITHIN = 5.0
@@ -77,6 +78,7 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     _disown_inherited()
     chosen = _choose(places.confirmed, settings, release_path)
     _hand_over_to(release.interpreter(chosen, settings.app.python), path, release_path)
+    given = _take_sockets(places)
     lock = _lock(places.lock)
     before = frozenset(tree.children())
     process.become_subreaper()
@@ -88,14 +90,28 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     master.revisions.rejected = rejected.read(places.state)
     master.after_drain.remember()
     master.ledger.add(lock, Kind.LOCK, "lock")
+    master.given = frozenset(given)
     for name in (WORKER, CONTROL, SUBMIT):
         where = os.path.join(places.runtime, name)
+        if name in given:
+            master.adopt_listener(name, given[name])
+            continue
         _check_unused(where)
         mode = socket_mode(name, settings.access)
         master.adopt_listener(name, sockets.listen(where, mode))
     if (path := pidfile.wanted()) is not None:
         master.ledger.add(pidfile.take(path), Kind.LOCK, "pidfile")
     return master, chosen
+
+
+def _take_sockets(places: paths.Directories) -> dict[str, socket.socket]:
+    """Those that a service manager holds for us, by our names."""
+    wanted = {os.path.join(places.runtime, name): name for name in (CONTROL, SUBMIT)}
+    taken = activation.take(os.environ, os.getpid(), wanted)
+    for what in taken.refused:
+        expected = " or ".join(f"ListenStream={path}" for path in wanted)
+        log.warning(f"systemd gave a socket that is none of the daemon's: {what}; {expected} is")
+    return taken.listeners
 
 
 def _check_unused(path: str) -> None:
@@ -145,9 +161,11 @@ def _open_standard() -> None:
 
 
 def _disown_inherited() -> None:
-    """What whoever started us left open is not for our children, nor for the next image."""
+    """What whoever started us left open is not for our children, nor for the next image; but for
+    the sockets that systemd gives: a release's own taskd may be the one that takes them."""
+    given = activation.announced(os.environ, os.getpid())
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
+        if int(name) > 2 and int(name) not in given:
             with contextlib.suppress(OSError):  # the descriptor of the listing itself
                 os.set_inheritable(int(name), False)
 

@@ -137,6 +137,7 @@ def settings(text: str) -> list[str]:
 def test_a_template_says_the_same_as_the_plain_unit_but_for_the_names(name: str) -> None:
     template = site.text_of(name.replace(".", "@."))
     one = template.replace("taskd@%i.service", "taskd.service").replace("taskd-%i", "taskd")
+    one = one.replace("@%i.socket", ".socket")
     one = one.replace("/etc/taskd/%i.toml", "/etc/taskd/taskd.toml").replace(" of %i:", ":")
     assert settings(one) == settings(site.text_of(name))
 
