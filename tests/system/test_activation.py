@@ -46,9 +46,15 @@ def test_the_first_submission_starts_the_daemon_which_stops_for_good_with_its_so
     assert held["sockets"] and held["watchdog"] and held["stops"]
     machine.run("systemctl", "stop", service.unit)
     assert service.submit("count", "to=2", user="alice") and service.state == "active"
+    machine.run("systemctl", "stop", SOCKETS[1])
+    submitting = ("taskctl", "submit", "count", "to=2")
+    assert machine.run(*submitting, user="alice", check=False).returncode == 3
+    assert service.status()["revision"] == "r1", "who may do all still can"
+    machine.run("systemctl", "restart", SOCKETS[1], service.unit)
+    assert service.result(service.submit("count", "to=2", user="alice")) == "r1"
     machine.run("systemctl", "stop", *SOCKETS, service.unit)
-    refused = machine.run("taskctl", "submit", "count", "to=2", user="alice", check=False)
-    assert refused.returncode == 3 and service.state == "inactive"
+    assert machine.run(*submitting, user="alice", check=False).returncode == 3
+    assert service.state == "inactive"
     machine.run("systemctl", "enable", "--now", service.unit)
     for unit in SOCKETS:
         assert machine.property(unit, "ActiveState") == "active"
