@@ -44,8 +44,8 @@ class Doors:
             found = _inode(where)
             if found is None and name in self._master.given:
                 self._tell(
-                    "its socket unit was stopped, or its file removed; `systemctl restart` of the "
-                    "socket unit together with the service opens it again",
+                    "its socket unit was stopped, or its file removed; to open it again, stop the "
+                    "socket unit and restart the service",
                     where,
                 )
             elif found is None:
