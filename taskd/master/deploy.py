@@ -366,6 +366,7 @@ class Deploy:
     def _answer_refusal(self, callers: list[Caller], path: str, error: Error) -> None:
         log.error("deploy refused", release=path, why=str(error))
         self._master.note = f"last deploy refused: {error}"
+        self._master.standing.say()
         self._refuse_callers(callers, error)
 
     def _refuse_callers(self, callers: list[Caller], error: Error) -> None:

@@ -2,7 +2,8 @@
 
 In the master. Without a service manager nothing here wakes up.
 
-* STATUS when it has changed, once a second at most.
+* STATUS when it has changed, once a second at most; that a deploy was refused at once, since
+  `systemctl status` is where one looks for the reason when `systemctl reload` has failed.
 * WATCHDOG only while the loop turns and the store's writer gets on: a timer of the loop sends it,
   and not unless the writer has nothing to do or has carried out something since the last time. A
   writer that hangs for all of WatchdogSec= ends the daemon; its tasks go on, and the next daemon
@@ -69,6 +70,10 @@ class Standing:
 
     def _say(self) -> None:
         self._asked = False
+        self.say()
+
+    def say(self) -> None:
+        """What it is now, now."""
         self._said_at = time.monotonic()
         line = self._master.status_line()
         if line == self._said:
