@@ -22,9 +22,10 @@ FAILED = pytest.StashKey[bool]()
 settings.register_profile("taskd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("taskd")
 
-# A shell starts what runs in its background with SIGINT ignored, which all that a test starts would
-# inherit.
+# A shell starts what runs in its background with SIGINT ignored, and nohup with SIGHUP, which all
+# that a test starts would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -115,13 +115,13 @@ class Dispatch:
 
     def _claim(self, row: Row, worker: Worker) -> None:
         """Raises what passes, with nothing done."""
+        owner = cbor2.dumps([worker.id, *worker.identity])  # which may have to be looked up
         message = self._message(row, worker)
         self._master.groups.limit(worker, self._master.config.limits_of(row.queue))
         entry = worker.revision.tasks[row.name]
         on_deploy = row.on_deploy.value if row.on_deploy else entry["on_deploy"]
         running = Running(row.id, row.queue, row.name, row.owner, on_deploy)
         self._master.attempts.hold(running, worker)
-        owner = cbor2.dumps([worker.id, *worker.identity])
         claim = Claim(row.id, owner, worker.revision.name, time.time())
 
         def claimed(outcome: Applied | StoreError) -> None:

@@ -52,6 +52,7 @@ class Groups:
 
     @property
     def _base(self) -> str | None:
+        """Raises OSError if it is not known yet and cannot be found out now."""
         if self._found is None:
             self._found = cgroup.find()
             if self._found.base is None:
@@ -59,7 +60,7 @@ class Groups:
         return self._found.base
 
     def path(self, worker: bytes) -> str | None:
-        """Where that worker's group is, if it has one."""
+        """Where that worker's group is, if it has one. Raises OSError, as ``_base``."""
         return None if self._base is None else os.path.join(self._base, _PREFIX + worker.hex())
 
     def _say(self, what: str, error: Exception) -> None:
@@ -71,7 +72,8 @@ class Groups:
     # ── a worker begins ──────────────────────────────────────────────────────────────────────
 
     def make(self, worker: bytes) -> str:
-        """The group that it is to join; empty if there is none."""
+        """The group that it is to join; empty if there is none. Raises OSError if that is not known
+        for now: a worker without its group would be one without limits."""
         path = self.path(worker)
         if path is None:
             return ""
@@ -116,11 +118,12 @@ class Groups:
             self._say(f"no limits on {' and '.join(sorted(missing))}", ConfigError(why))
 
     def limit(self, worker: Worker, limits: Limits) -> None:
-        """Before its first task: ``worker`` is bound to ``limits`` from now on."""
+        """Before its first task: ``worker`` is bound to ``limits`` from now on. Raises OSError with
+        nothing done."""
         if worker.limits is not None:
             return
-        worker.limits = limits
         path = self.path(worker.id)
+        worker.limits = limits
         if path is None or limits == Limits() or not worker.is_grouped:
             return
         self._enable()
@@ -187,7 +190,10 @@ class Groups:
 
     def explain(self, worker: bytes, death: str, limits: Limits | None) -> str | None:
         """Why it died, in words, if the kernel has killed it for want of memory."""
-        path = self.path(worker)
+        try:
+            path = self.path(worker)
+        except OSError:
+            return None
         if path is None or not cgroup.oom_kills(path):
             return None
         if limits is None or limits.memory is None:
@@ -198,8 +204,11 @@ class Groups:
         )
 
     def forget(self, worker: bytes) -> None:
-        """It is dead and over: remove its group."""
-        path = self.path(worker)
+        """It is dead and over: remove its group. Where it cannot be found now, a sweep does it."""
+        try:
+            path = self.path(worker)
+        except OSError:
+            return
         if path is not None and not cgroup.remove(path):
             self._left.add(path)
             self._remove_later()
@@ -221,9 +230,9 @@ class Groups:
 
     def sweep(self) -> None:
         """Remove the empty groups of workers that nobody knows (a master died over them)."""
-        if self._base is None:
-            return
         with contextlib.suppress(OSError):
+            if self._base is None:
+                return
             for name in os.listdir(self._base):
                 path = os.path.join(self._base, name)
                 if name.startswith(_PREFIX) and not self._is_known(name):
@@ -241,7 +250,12 @@ class Groups:
 
     def checks(self) -> list[dict[str, object]]:
         """What is in force, and if not, why: each {name, ok, text}."""
-        if self._base is None:
+        try:
+            base = self._base
+        except OSError as error:
+            text = f"not known just now: {error.strerror}"
+            return [{"name": "control groups", "ok": False, "text": text}]
+        if base is None:
             assert self._found is not None
             text = f"not in force: {self._found.why}; {INSTEAD}"
             return [{"name": "control groups", "ok": False, "text": text}]

@@ -8,6 +8,7 @@ nothing: whoever is alive and busy comes back on another one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +18,7 @@ from taskd.config import Limits
 from taskd.errors import ProtocolError
 from taskd.master.ledger import Kind
 from taskd.master.revision import Revision
-from taskd.master.trouble import NO_WORKER
+from taskd.master.trouble import NO_WORKER, in_words
 from taskd.master.wire import Messages
 from taskd.master.worker import Worker
 from taskd.model.endings import death_in_words
@@ -115,20 +116,26 @@ class Workers:
         asked = self._count(revision, WorkerState.ASKED)
         for _ in range(min(self._wanted.get(revision, 0) - coming, FORKS_AT_ONCE - asked)):
             worker = Worker(os.urandom(16), revision)
-            self._all[worker.id] = worker
-            self._ask_for(revision.channel, worker)
+            try:
+                group = self._master.groups.make(worker.id)
+            except OSError as error:
+                self._put_off_forks(in_words(error))
+                return
+            self._ask_for(revision.channel, worker, group)
 
-    def _ask_for(self, zygote: Messages, worker: Worker) -> None:
-        group = self._master.groups.make(worker.id)
+    def _ask_for(self, zygote: Messages, worker: Worker, group: str) -> None:
+        self._all[worker.id] = worker
         zygote.send({"type": "fork", "worker": worker.id, "group": group})
 
     def probe(self, revision: Revision, probe: Probe) -> None:
         """Boot one worker of a revision that is proven and not yet live."""
         assert revision.channel is not None, "a proven revision has a zygote"
         worker = Worker(os.urandom(16), revision)
-        self._all[worker.id] = worker
+        group = ""
+        with contextlib.suppress(OSError):  # it runs nothing that needs one
+            group = self._master.groups.make(worker.id)
         self._probes[worker.id] = probe
-        self._ask_for(revision.channel, worker)
+        self._ask_for(revision.channel, worker, group)
 
     def forget_probes(self) -> None:
         """Nobody waits for them any more."""

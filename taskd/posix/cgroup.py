@@ -17,6 +17,8 @@ import signal
 from collections.abc import Iterator, Set
 from typing import NamedTuple
 
+from taskd.posix.limits import SHORT
+
 LEAF = "taskd-master"
 """The group for everything but workers. A group with limits below it may hold no process itself."""
 
@@ -34,10 +36,13 @@ class Found(NamedTuple):
 
 
 def find() -> Found:
-    """The group to make others in. Raises nothing."""
+    """The group to make others in. Raises OSError if that cannot be told now, for want of
+    descriptors or memory: it does not mean that there is none."""
     try:
         mount, root, path = _own()
-    except (OSError, ValueError, LookupError):
+    except (OSError, ValueError, LookupError) as error:
+        if isinstance(error, OSError) and error.errno in SHORT:
+            raise
         return Found(None, "there are no control groups of version 2 here")
     if path.startswith("/.."):
         return Found(None, "the daemon's own group is not to be seen from here")

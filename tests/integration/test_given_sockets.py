@@ -30,10 +30,10 @@ HAND_OVER = """
 import os, sys
 fds = [int(fd) for fd in sys.argv[1].split(",")]
 for n, fd in enumerate(fds):
-    os.dup2(fd, 50 + n)  # out of the way of the numbers that they are to have
+    os.dup2(fd, 1000 + n)  # out of the way of the numbers that they are to have
 for n in range(len(fds)):
-    os.dup2(50 + n, 3 + n)
-os.closerange(3 + len(fds), 100)
+    os.dup2(1000 + n, 3 + n)
+os.closerange(3 + len(fds), 1000 + len(fds))
 os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(fds)),
                "LISTEN_FDNAMES": sys.argv[2]}
 os.execv(sys.argv[3], sys.argv[3:])
@@ -229,6 +229,11 @@ def test_the_doctor_says_who_holds_the_sockets_and_whether_anybody_watches(
     def checks(daemon: Daemon) -> dict[str, bool]:
         with daemon.raw() as raw:
             return {check["name"]: check["ok"] for check in raw.ask("status")["checks"]}
+
+    alone = new_daemon()
+    alone.release("r1", APP)
+    alone.point("r1")
+    assert checks(alone.start())["sockets"], "nobody could hold them"
 
     assert checks(given().start())["sockets"]
     managed = new_daemon(kind=Managed, watchdog=30.0)
