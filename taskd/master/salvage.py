@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from taskd.master.worker import Worker
 
 _SECTOR = 512  # the unit of st_blocks, stat(2)
-_SURE = 1024 * 1024
+_SURE = 128 * 1024
 """Bytes of a slot that has saved something for sure, and need not be read to find out."""
 
 
