@@ -276,9 +276,12 @@ def test_whatever_a_task_changes_of_its_process_no_other_task_meets_it(
 
 
 def test_a_task_that_changes_nothing_leaves_its_worker_to_the_next(daemon: Daemon) -> None:
+    """Not always to the very next: a result may be out before its worker is free again, and then
+    another is started, which stays as well."""
     client = daemon.client()
-    pids = {client.submit("changes", {"what": "scratch"}).result(30) for _ in range(5)}
-    assert len(pids) == 1
+    pids = [client.submit("changes", {"what": "scratch"}).result(30) for _ in range(10)]
+    assert len(set(pids)) < len(pids)
+    assert all(processes.is_alive(pid) for pid in pids)
     assert "it is not used again" not in daemon.log()
 
 

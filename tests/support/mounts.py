@@ -6,7 +6,9 @@ left mounted.
 
 from __future__ import annotations
 
+import glob
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,9 +32,17 @@ class Mounted(Daemon):
         self._mount("-t", "tmpfs", "-o", f"size={size},mode=755", "taskd-test", self.path(folder))
 
     def ext4(self, folder: str, size: int = 16 * MIB) -> str:
-        """An ext4 in a file there, read-only after its first error; the file's path."""
-        image = self.path(f"{folder}.ext4")
-        if not os.path.exists(image):
+        """An ext4 in a file there, read-only after its first error; the file's path.
+
+        The second time with what the last one held: a copy, for the mount of the same file would
+        be the same file system, and read-only still, while a container that was booted meanwhile
+        holds the old mount among its own.
+        """
+        images = sorted(glob.glob(self.path(f"{folder}.ext4.*")))
+        image = self.path(f"{folder}.ext4.{len(images)}")
+        if images:
+            shutil.copyfile(images[-1], image)
+        else:
             with open(image, "wb") as file:
                 file.truncate(size)
             _run("mkfs.ext4", "-q", image)
