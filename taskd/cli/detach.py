@@ -19,7 +19,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from taskd import paths
@@ -48,15 +48,19 @@ def run(daemon: Callable[[], int]) -> int:
     alive, held = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
+    # Ctrl-C waits until we know whom it concerns: from a call that it interrupts no pid comes back.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     between = os.fork()
     if between == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         notices.close()  # now: later its number is something else's
         os.close(alive)
         return _daemon(daemon, address, held, log, where)
     os.close(held)
     try:
-        is_ready = _is_ready(between, alive, notices)
-        return outcome.DONE if is_ready else _died(log, size)
+        os.waitpid(between, 0)
+        start = _Start(_read_pid(alive), alive, notices)
+        return outcome.DONE if _is_ready(start, before) else _died(log, size)
     finally:
         os.close(alive)
         notices.close()
@@ -94,17 +98,17 @@ def _daemon(
             return daemon()
 
 
-def _is_ready(between: int, alive: int, notices: socket.socket) -> bool:
-    """Wait for the verdict; Ctrl-C meanwhile ends the daemon, however far it is."""
-    pid = 0
+def _is_ready(start: _Start, mask: Collection[int]) -> bool:
+    """Wait for the verdict; Ctrl-C, from now on or already, ends the daemon, however far it is.
+
+    ``mask``: the signals that were blocked before.
+    """
     try:
-        os.waitpid(between, 0)
-        pid = _read_pid(alive)
-        return bool(pid) and _wait(_Start(pid, alive, notices))
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        return bool(start.pid) and _wait(start)
     except KeyboardInterrupt:
-        pid = pid or _read_pid(alive)
-        if pid:
-            os.kill(pid, signal.SIGTERM)
+        if start.pid:
+            os.kill(start.pid, signal.SIGTERM)
         raise
 
 

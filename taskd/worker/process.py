@@ -68,7 +68,7 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
         control.start()
         limit = LogLimit()
         limit.start()
-        before = Surroundings()
+        before = Surroundings(but={channel.fileno()})  # another after a crash of the master
     except (OSError, RuntimeError) as error:  # of descriptors, or of threads
         slot.remove()
         _give_up(boot, worker, f"cannot begin: {error}")

@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from taskd.tasks import registry
@@ -47,14 +47,18 @@ _CODE = (type, types.FunctionType, types.BuiltinFunctionType)
 
 
 class Surroundings:
-    """As they were when this was made."""
+    """As they were when this was made.
 
-    def __init__(self) -> None:
+    ``but``: descriptors that may become others meanwhile, such as one of a lost connection.
+    """
+
+    def __init__(self, but: Collection[int] = ()) -> None:
         self._limits = {each: resource.getrlimit(each) for each in _LIMITS}
         self._modules = dict(sys.modules)
         self._code = list(_code())
         self._rest = {name: _seen(look) for name, look in _LOOKS.items()}
-        self._descriptors = _descriptors()
+        found = _descriptors()
+        self._descriptors = {fd: file for fd, file in found.items() if fd not in but}
 
     def calm(self) -> None:
         """What the task set ticking, its resource limits and tracing must not meet the end of its

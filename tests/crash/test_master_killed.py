@@ -110,6 +110,9 @@ def test_a_new_master_waits_for_workers_that_live_and_starts_no_second_copy(
     assert behind.result(30) == [0, 1, 2]
     assert repeated(daemon.effects()) == {}
     assert {task.status().attempt for task in tasks} == {1}
+    assert client.submit("quick", {"n": 2}).result(30) == 3
+    assert all(processes.is_alive(pid) for pid in pids), "they serve on"
+    assert "it is not used again" not in daemon.log()
 
 
 def test_a_worker_that_dies_under_the_eyes_of_the_next_master_continues(daemon: Daemon) -> None:

@@ -27,7 +27,7 @@ def ordered(name: str) -> str:
 
 def within():
     mark("begin")
-    time.sleep(0.01)
+    gate("go")
     mark("end")
 
 @task(queue="two")
@@ -108,6 +108,8 @@ def test_a_queue_runs_as_many_at_once_as_it_may_and_never_more(
 ) -> None:
     client = daemon.client()
     tasks = [client.submit(name) for _ in range(60)]
+    eventually(lambda: len(daemon.effects()) >= limit, "as many as may begin")
+    daemon.open_gate("go")
     client.wait([task.id for task in tasks], timeout=60)
     effects = daemon.effects()
     assert Counter(e.item for e in effects) == {"begin": 60, "end": 60}
@@ -116,6 +118,7 @@ def test_a_queue_runs_as_many_at_once_as_it_may_and_never_more(
 
 def test_the_limit_holds_over_deploys_and_kills(daemon: Daemon) -> None:
     daemon.release("r2", APP)
+    daemon.open_gate("go")
     client = daemon.client()
     tasks = [client.submit("two_at_a_time") for _ in range(60)]
     for name in ("r2", "r1"):

@@ -19,6 +19,7 @@ from taskd.cli import detach
 from taskd.posix import pidfile
 from taskd.systemd import notify
 
+{first}
 def daemon():
 {body}
 
@@ -39,8 +40,9 @@ class Place:
             "LOGS_DIRECTORY": str(self.logs),
         }
 
-    def start(self, body: str) -> subprocess.Popen[str]:
-        script = SCRIPT.format(body=textwrap.indent(textwrap.dedent(body), "    "))
+    def start(self, body: str, first: str = "") -> subprocess.Popen[str]:
+        body = textwrap.indent(textwrap.dedent(body), "    ")
+        script = SCRIPT.format(first=first, body=body)
         return subprocess.Popen(
             [sys.executable, "-c", script],
             env=self.environ,
@@ -130,7 +132,21 @@ def test_another_process_cannot_say_that_the_daemon_is_ready(place: Place) -> No
     assert (starter.returncode, err) == (1, "not yet ready\n")
 
 
-def test_an_interrupted_start_ends_the_daemon_too(place: Place) -> None:
+PLAIN = ""
+
+INTERRUPTS_ITSELF = """
+reads = os.read
+def read_and_interrupt(fd, size):
+    found = reads(fd, size)
+    os.kill(os.getpid(), signal.SIGINT)
+    return found
+os.read = read_and_interrupt
+"""
+"""Ctrl-C at the moment at which the daemon's pid has been read, and is nowhere yet."""
+
+
+@pytest.mark.parametrize("first", [PLAIN, INTERRUPTS_ITSELF], ids=["any time", "worst time"])
+def test_an_interrupted_start_ends_the_daemon_too(place: Place, first: str) -> None:
     fifo = place.base / "fifo"
     os.mkfifo(fifo)
     starter = place.start(
@@ -138,7 +154,8 @@ def test_an_interrupted_start_ends_the_daemon_too(place: Place) -> None:
         with open({str(fifo)!r}, "w") as told:
             told.write(str(os.getpid()))
         signal.pause()
-        """
+        """,
+        first,
     )
     daemon = int(fifo.read_text())
     (place.base / "pid").write_text(str(daemon))
