@@ -161,6 +161,24 @@ def test_a_daemon_that_cannot_start_tries_on_and_pauses_between(machine: Machine
     eventually(lambda: service.state == "active", "a start with the configuration mended")
 
 
+def test_a_stop_in_that_pause_leaves_no_task_running(service: Service) -> None:
+    machine = service.machine
+    task = service.submit("stay", "path=/tmp/go")
+    service.began(task)
+    good = machine.read(service.config)
+    machine.write(service.config, "[app]\n")
+    machine.kill(service.pid)
+    eventually(lambda: pauses(service), "a pause")
+    assert service.processes(), "the task goes on without a daemon"
+    machine.run("systemctl", "stop", service.unit)
+    eventually(lambda: service.processes() == [], "its processes are gone")
+    assert "ended what was left of the tasks" in machine.journal("--unit", service.unit)
+    machine.write(service.config, good)
+    service.let_go("/tmp/go")
+    machine.run("systemctl", "start", service.unit)
+    assert service.result(task) == "r1" and service.show(task)["attempt"] == 2
+
+
 def test_tasks_use_the_network_and_nothing_that_the_sandbox_forbids(service: Service) -> None:
     assert service.result(service.submit("dial")) == "hello"
     for code, says in {
