@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from taskd.cli import jsontext, outcome, plan, text
+from taskd.cli import jsontext, main_process, outcome, plan, text
 from taskd.cli.options import add_json
 from taskd.cli.symlink import Symlink, alone
 from taskd.cli.text import Look
@@ -66,6 +66,7 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _reload(client: Client, args: Namespace) -> int:
+    main_process.end_with_it(os.environ)
     return _told(client.reload(plan=args.plan, allow_held=args.allow_held), args)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from support import processes
 from support.daemon import Daemon
 from support.managed import Managed
 from support.waiting import eventually
@@ -241,3 +244,48 @@ def test_the_doctor_says_who_holds_the_sockets_and_whether_anybody_watches(
     managed.point("r1")
     found = checks(managed.start())
     assert (found["sockets"], found["watchdog"]) == (False, True)
+
+
+# ── what a service manager runs beside the daemon ────────────────────────────────────────────
+
+TASKCTL = [sys.executable, "-c", "import sys, taskd.cli.taskctl as c; sys.exit(c.main())"]
+
+
+def begin(daemon: Daemon, *words: str) -> subprocess.Popen[str]:
+    """`taskctl` as ExecReload= and ExecStop= run it, and not waited for."""
+    return subprocess.Popen(
+        [*TASKCTL, "--socket", daemon.control, *words],
+        env=daemon.environment() | {"MAINPID": str(daemon.pid)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("words", [["reload"], ["drain", "--unit", "taskd.service"]])
+def test_what_runs_beside_a_daemon_that_hangs_and_is_killed_ends_with_it(
+    given: Callable[..., Given], words: list[str]
+) -> None:
+    daemon = given().start()
+    ended = f"taskctl: the daemon (pid {daemon.pid}) ended before it answered\n"
+    daemon.kill(signal.SIGSTOP)
+    beside = begin(daemon, *words)
+    eventually(lambda: processes.descriptors(beside.pid)["socket"], "it is connected")
+    daemon.kill()
+    assert beside.communicate(timeout=20) == ("", ended) and beside.returncode == 3
+    late = begin(daemon, *words)
+    assert late.communicate(timeout=20) == ("", ended) and late.returncode == 3
+
+
+def test_the_verdict_of_a_deploy_and_the_outcome_of_a_stop_come_before_that(
+    given: Callable[..., Given],
+) -> None:
+    daemon = given().start()
+    daemon.point("r2")
+    reloading = begin(daemon, "reload")
+    assert reloading.communicate(timeout=60)[0].startswith("r2 serves")
+    stopping = begin(daemon, "drain", "--unit", "taskd.service")
+    assert stopping.communicate(timeout=60)[0].startswith("tasks asked to leave: 0")
+    assert (reloading.returncode, stopping.returncode) == (0, 0)
+    assert daemon.process is not None and daemon.process.wait(30) == 0

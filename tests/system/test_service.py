@@ -179,6 +179,20 @@ def test_a_stop_in_that_pause_leaves_no_task_running(service: Service) -> None:
     assert service.result(task) == "r1" and service.show(task)["attempt"] == 2
 
 
+def test_a_daemon_that_hangs_and_is_killed_in_a_reload_is_started_again(service: Service) -> None:
+    machine = service.machine
+    service.drop_in("WatchdogSec=0")  # which would end the reload as well, a minute later
+    machine.run("systemctl", "restart", service.unit)
+    before = service.pid
+    machine.kill(before, "STOP")
+    reloading = machine.start("systemctl", "reload", service.unit)
+    eventually(lambda: machine.property(service.unit, "ControlPID") != "0", "the reload has begun")
+    machine.kill(before)
+    eventually(lambda: service.pid not in (0, before) and service.state == "active")
+    assert reloading.wait(60) == 1
+    assert service.result(service.submit("count", "to=2")) == "r1"
+
+
 def test_tasks_use_the_network_and_nothing_that_the_sandbox_forbids(service: Service) -> None:
     assert service.result(service.submit("dial")) == "hello"
     for code, says in {
