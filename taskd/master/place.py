@@ -14,26 +14,28 @@ from taskd.errors import Error
 from taskd.slot import layout, reader
 
 _ASIDE = ".moved"
+"""Ends the name of a slot on its way: a master that dies before the end leaves it to the next."""
 
 
 def put_right(directory: str) -> None:
     """Give every slot its own name, where no other file has it. Raises OSError."""
     strays = {name: right for name in os.listdir(directory) if (right := _strayed(directory, name))}
+    aside = {name: name if name.endswith(_ASIDE) else name + _ASIDE for name in strays}
     for name in strays:  # first out of each other's way
-        os.rename(os.path.join(directory, name), os.path.join(directory, name + _ASIDE))
+        os.rename(os.path.join(directory, name), os.path.join(directory, aside[name]))
     for name, right in strays.items():
         taken = os.path.lexists(os.path.join(directory, right))
         log.warning("a slot under another's name", name=name, owner=right, put_right=not taken)
-        there = name if taken else right
-        os.rename(os.path.join(directory, name + _ASIDE), os.path.join(directory, there))
+        if not taken:  # else it stays aside: the name that it had may be another's by now
+            os.rename(os.path.join(directory, aside[name]), os.path.join(directory, right))
 
 
 def _strayed(directory: str, name: str) -> str | None:
     """The name that it should have, if it is a slot and has another."""
-    if not name.endswith(layout.SUFFIX):
+    if not name.endswith((layout.SUFFIX, _ASIDE)):
         return None
     with contextlib.suppress(Error, OSError):
-        fd = os.open(os.path.join(directory, name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = reader.open_slot(os.path.join(directory, name))
         try:
             right = layout.file_name(reader.read_header(fd).worker)
         finally:
