@@ -20,7 +20,7 @@ from taskd.model.endings import Facts, if_cancelled, judge
 from taskd.model.routing import Held, route
 from taskd.model.task import SETTLED, State
 from taskd.model.worker import WorkerEvent, WorkerState
-from taskd.protocol.saved import Kind
+from taskd.protocol.saved import Kind, check
 from taskd.slot import reader as slot_reader
 from taskd.store.api import Answer, Applied, Settle
 
@@ -327,8 +327,11 @@ def _read_end(slot_fd: int, offset: int, running: Running) -> tuple[dict[str, An
         end, kept = record.fields, None
         if record.kind != Kind.END or (end["task"], end["attempt"]) != _attempt(running):
             raise ProtocolError("what stands there is not the end of that attempt")
+        check(Kind.END, end)
         if end.get("snapshot") is not None:
-            kept = slot_reader.read_record(slot_fd, end["snapshot"], header).fields["saved"]
+            whole = slot_reader.read_record(slot_fd, end["snapshot"], header).fields
+            check(Kind.SNAPSHOT, whole)
+            kept = whole["saved"]
     except (Error, OSError, KeyError, TypeError, OverflowError) as error:
         log.error("an end cannot be read", task=running.task, why=str(error))
         raise ProtocolError(f"the end of task {running.task} cannot be read: {error}") from error

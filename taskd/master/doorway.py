@@ -17,6 +17,7 @@ from taskd.master.loop import Timer
 from taskd.master.wire import Messages, Wire
 from taskd.master.worker import Worker
 from taskd.posix import process, sockets
+from taskd.slot import reader as slot_reader
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
@@ -99,8 +100,7 @@ class Doorway:
             return False
         if worker.slot_fd < 0:
             try:
-                flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-                worker.slot_fd = os.open(self._slot_path(worker), flags)
+                worker.slot_fd = slot_reader.open_slot(self._slot_path(worker), os.O_RDWR)
             except OSError as error:  # out of descriptors: it exits, or tries again
                 log.error("cannot open a worker's slot", worker=worker.id, why=error.strerror)
                 return False

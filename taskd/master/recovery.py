@@ -102,7 +102,7 @@ def _watch(master: Master, running: Running, slot: str, who: Identity) -> None:
 def _is_dead(master: Master, slot: str, who: Identity) -> bool:
     """By lock and process where there is a slot; by the process alone where there is none."""
     try:
-        fd = os.open(os.path.join(master.places.slots, slot), os.O_RDWR | os.O_CLOEXEC)
+        fd = slot_reader.open_slot(os.path.join(master.places.slots, slot))
     except FileNotFoundError:
         return process.is_gone(who)
     try:
@@ -145,7 +145,7 @@ def _why_we_ended_it(master: Master, same_boot: bool) -> str | None:
 def _mark_of(master: Master, slot: str) -> int:
     """What the worker's descendants are told by; 0 if its slot does not say. Raises OSError."""
     try:
-        fd = os.open(os.path.join(master.places.slots, slot), os.O_RDONLY | os.O_CLOEXEC)
+        fd = slot_reader.open_slot(os.path.join(master.places.slots, slot))
     except FileNotFoundError:
         return 0
     try:
@@ -158,7 +158,7 @@ def _settle(master: Master, running: Running, slot: str, death: str, asked: str 
     path = os.path.join(master.places.slots, slot)
 
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = slot_reader.open_slot(path)
     except FileNotFoundError:  # who leaves before it begins anything leaves its slot
         master.salvage.hold_lost(running, f"its slot {path} is gone")
         return
@@ -185,7 +185,7 @@ def _remove_if_old(path: str) -> None:
 
 def _remove_if_dead(path: str) -> None:
     """A slot whose worker had no task: of no use once the worker is dead."""
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    fd = slot_reader.open_slot(path)
     try:
         if slot_owner.is_dead(fd, slot_reader.read_header(fd)):
             os.unlink(path)

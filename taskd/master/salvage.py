@@ -18,7 +18,7 @@ from taskd.master.running import Running
 from taskd.master.trouble import PASSING
 from taskd.model.endings import Facts, death_in_words
 from taskd.posix import files, process
-from taskd.protocol.saved import Saved
+from taskd.protocol.saved import Kind, Saved, check
 from taskd.slot import layout as slot_layout
 from taskd.slot import reader as slot_reader
 
@@ -79,7 +79,7 @@ class Salvage:
     def _again(self, running: Running, path: str, death: str, asked: str | None) -> None:
         """From the file: its descriptor may be closed by now. Raises what passes."""
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = slot_reader.open_slot(path)
         except FileNotFoundError:
             why = f"its slot {path} could not be read, and then it was gone"
             self._master.attempts.settle(running, Facts("held", False, reason=why), lambda _: None)
@@ -95,7 +95,7 @@ class Salvage:
         file = files.identity(slot_fd)
         done = lambda _: _unlink(path, file)  # noqa: E731
         try:
-            content = slot_reader.read(slot_fd)
+            content = _read(slot_fd)
         except Error as error:
             self._hold_damaged(running, None, path, file, f"its slot cannot be read: {error}")
             return
@@ -142,6 +142,7 @@ class Salvage:
                 raise  # of the store, not of the slot: that passes
             except (Error, KeyError, TypeError) as error:
                 what = f"{what}; nor can what stands before it be added up: {error}"
+        _name_as_well(path, file, aside)
         facts = Facts("held", kept is not None, reason=f"{what}. It is kept as {aside}")
         self._master.attempts.settle(
             running,
@@ -192,7 +193,7 @@ class Salvage:
         worker = self._master.attempts.worker_of(running.task)
         if worker is not None and worker.slot_fd >= 0:
             with contextlib.suppress(Error, OSError):
-                content = slot_reader.read(worker.slot_fd)
+                content = _read(worker.slot_fd)
                 if _is_of(running, content) and content.saves:
                     return self._add_up(running.task, content)
         stored = self._master.reader.saved(running.task)
@@ -210,8 +211,18 @@ class Salvage:
         return row.started if row is not None and row.saved_version is not None else None
 
     def _has_saved(self, running: Running, slot_fd: int) -> bool:
-        content = slot_reader.read(slot_fd)
+        content = _read(slot_fd)
         return content.saves > 0 and _is_of(running, content)
+
+
+def _read(slot_fd: int) -> slot_reader.Content:
+    """What stands there, with nothing in it that we would trip over. Raises Error, OSError."""
+    content = slot_reader.read(slot_fd)
+    told = {Kind.BEGIN: content.begin, Kind.PROGRESS: content.progress, Kind.END: content.end}
+    for kind, fields in told.items():
+        if fields is not None:
+            check(kind, fields)
+    return content
 
 
 def _is_of(running: Running, content: slot_reader.Content) -> bool:
@@ -228,10 +239,20 @@ def _is_cut_short(content: slot_reader.Content) -> bool:
     return content.header.boot != process.boot_id() and not content.was_synced
 
 
+def _name_as_well(path: str, file: tuple[int, int], aside: str) -> None:
+    """Before it is recorded that it is kept there: should we die right after that, nobody would
+    know any more that the slot is to be kept, and a sweep removes it under its own name."""
+    with contextlib.suppress(OSError):  # no links on this file system: ``_set_aside`` moves it
+        if files.is_at(path, file):
+            os.link(path, aside)
+            files.sync_directory(os.path.dirname(path))
+
+
 def _set_aside(path: str, file: tuple[int, int], aside: str) -> None:
     with contextlib.suppress(OSError):
         if files.is_at(path, file):
             os.rename(path, aside)
+            _unlink(path, file)  # renaming does nothing where both are names of one file
             files.sync_directory(os.path.dirname(path))
 
 

@@ -145,8 +145,7 @@ def _worker(master: Master, row: Row, found: dict[bytes, _Found]) -> None:
     """The worker of a running task, if it lives or its zygote will tell how it died."""
     name, who = owner_of(row)
     try:
-        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(os.path.join(master.places.slots, name), flags)
+        fd = slot_reader.open_slot(os.path.join(master.places.slots, name), os.O_RDWR)
     except OSError:
         return
     try:

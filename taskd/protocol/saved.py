@@ -31,11 +31,14 @@ named sleep is kept as a step whose value is the time to wake, in Unix seconds.
 
 The full state is plain data itself: a map ``{format: 1, version, steps: {path: bytes}, cursors:
 {path: mark}, state: bytes, args?: bytes}``. Unknown fields of both are ignored.
+
+Longer than 400 lines because both forms, and what is checked of them, are in one place.
 """
 
 from __future__ import annotations
 
 from enum import Enum, IntEnum
+from math import inf, isfinite
 from typing import Any, NamedTuple
 
 from taskd.errors import ProtocolError
@@ -76,6 +79,53 @@ class Outcome(str, Enum):
     SLEEPING = "sleeping"  # ctx.sleep of a named sleep; continues at ``wake``
     HELD = "held"  # saved state and code do not fit; ``reason`` says why
     YIELDED = "yielded"  # a command's exit status 75: continue later, not asked by us
+
+
+_NUMBER = (int, float, type(None))
+
+_NEEDED: dict[int, dict[str, type | tuple[type, ...]]] = {
+    Kind.BEGIN: {"task": int, "attempt": int},
+    Kind.PROGRESS: {"done": _NUMBER, "total": _NUMBER, "note": str},
+    Kind.END: {"task": int, "attempt": int, "outcome": str, "progressed": bool},
+    Kind.SNAPSHOT: {"saved": bytes},
+}
+_ALLOWED: dict[int, dict[str, type | tuple[type, ...]]] = {
+    Kind.BEGIN: {"version": int},
+    Kind.END: {"version": int, "unfit": bool, "result": bytes, "error": dict, "reason": str,
+               "wake": (int, float), "snapshot": int},
+}  # fmt: skip
+"""What is read of each record besides what it saves; the second need not be there."""
+
+_LARGEST = 1 << 63
+"""Above that no whole number can be stored."""
+
+
+def check(kind: int, fields: dict[str, Any]) -> None:
+    """Raises ProtocolError if a record lacks what the master reads of it, or has something else
+    there: user code may have got hold of its worker's slot. What a task saves is checked as it is
+    applied."""
+    for name, wanted in _NEEDED.get(kind, {}).items():
+        _check_type(name, fields.get(name, _check_type), wanted)
+    for name, wanted in _ALLOWED.get(kind, {}).items():
+        if name in fields:
+            _check_type(name, fields[name], wanted)
+    if kind == Kind.END:
+        _check_end(fields)
+
+
+def _check_type(name: str, value: Any, wanted: type | tuple[type, ...]) -> None:
+    is_stored = not isinstance(value, int) or -_LARGEST < value < _LARGEST
+    if not isinstance(value, wanted) or not is_stored:
+        raise ProtocolError(f"a record's {name} is missing or of a wrong type")
+
+
+def _check_end(fields: dict[str, Any]) -> None:
+    if fields["outcome"] not in {outcome.value for outcome in Outcome}:
+        raise ProtocolError(f"an end whose outcome is not known: {fields['outcome'][:20]!r}")
+    if fields["outcome"] == Outcome.SLEEPING.value and not isfinite(fields.get("wake", inf)):
+        raise ProtocolError("a task that sleeps and has no time to wake")
+    for name in ("type", "message", "traceback") if "error" in fields else ():
+        _check_type(f"error: {name}", fields["error"].get(name), str)
 
 
 class Mark(NamedTuple):

@@ -9,10 +9,12 @@ of records before the last BEGIN or SNAPSHOT are checked and forgotten.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from taskd.posix import files
 from taskd.protocol.saved import Kind
 from taskd.slot import layout
 from taskd.slot.layout import BLOCK, FRAME_SIZE, Header, Record, SlotDamaged, SlotError
@@ -50,6 +52,21 @@ class Content(NamedTuple):
     torn: bool
     damage: str | None
     was_synced: bool
+
+
+_NO_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENXIO})
+"""What opening a link, a directory, a pipe or a socket gives."""
+
+
+def open_slot(path: str, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of the slot at ``path``. Raises FileNotFoundError also for what is no file (a
+    task may have put a pipe there, to have whoever opens it wait), OSError for what passes."""
+    try:
+        return files.open_own(path, flags)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise FileNotFoundError(errno.ENOENT, "no slot there", path) from error
+        raise
 
 
 def read_header(fd: int) -> Header:

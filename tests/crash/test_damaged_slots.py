@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from support.daemon import Daemon
@@ -125,3 +128,35 @@ def test_a_slot_whose_header_is_damaged_is_kept_as_well(daemon: Daemon, lives: b
     check_held(daemon, task, "its slot cannot be read: ", slot)
     task.retry()
     assert task.result(30) == list(range(ITEMS))
+
+
+@contextmanager
+def killed_when_it_renames(daemon: Daemon, path: str) -> Iterator[None]:
+    """The master gets SIGKILL in place of its next rename of that file."""
+    how = ["strace", "-f", "-p", str(daemon.pid), "-P", path, "-o", "/dev/null"]
+    kill = ["-e", "trace=rename,renameat2", "-e", "inject=rename,renameat2:signal=KILL:error=EIO"]
+    with subprocess.Popen([*how, *kill], stderr=subprocess.PIPE, text=True) as tracing:
+        assert tracing.stderr is not None
+        try:
+            assert "attached" in tracing.stderr.readline()
+            yield
+        finally:
+            tracing.kill()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_damaged_slot_is_kept_though_the_master_dies_before_it_is_set_aside(
+    daemon: Daemon,
+) -> None:
+    """That it is kept is recorded by then; its next start would take it for what nobody needs."""
+    task, worker, path = begun(daemon)
+    slot = flip(path, records(path)[3] + 12)
+    with killed_when_it_renames(daemon, path):
+        os.kill(worker, signal.SIGKILL)
+        assert daemon.process is not None
+        assert daemon.process.wait(30) == -signal.SIGKILL
+    daemon.start()
+    task = daemon.client().handle(task.id)
+    check_held(daemon, task, "its slot is damaged: ", slot)
+    eventually(lambda: not os.path.exists(path), "the slot has no other name")
+    check_held(daemon, task, "its slot is damaged: ", slot)

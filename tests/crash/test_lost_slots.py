@@ -93,13 +93,32 @@ def last_byte(slots: Slots) -> None:
     change(slots.paths[0], os.stat(slots.paths[0]).st_size - 1, bytes([last ^ 4]))
 
 
-def nonsense(slots: Slots) -> None:
+def nonsense(slots: Slots, kind: Kind = Kind.STEP) -> None:
     """A record with a right checksum that says nothing."""
     with open(slots.paths[0], "rb") as file:
         seed = layout.seed(slot_reader.read_header(file.fileno()).worker)
     end = os.stat(slots.paths[0]).st_size
-    body = layout.encode_body(Kind.STEP, {})
+    body = layout.encode_body(kind, {})
     change(slots.paths[0], end, layout.frame(seed, end, body))
+
+
+def empty_begin(slots: Slots) -> None:
+    nonsense(slots, Kind.BEGIN)
+
+
+def empty_end(slots: Slots) -> None:
+    nonsense(slots, Kind.END)
+
+
+def a_pipe(slots: Slots) -> None:
+    """Who opens one waits for its other end."""
+    os.unlink(slots.paths[0])
+    os.mkfifo(slots.paths[0])
+
+
+def a_directory(slots: Slots) -> None:
+    os.unlink(slots.paths[0])
+    os.mkdir(slots.paths[0])
 
 
 def from_the_future(slots: Slots) -> None:
@@ -133,7 +152,7 @@ def copied_over(slots: Slots) -> None:
 
 FAULTS = [
     *(gone, empty, half_a_header, cut_short, last_byte, from_the_future),
-    *(swapped, replaced, copied_over, nonsense),
+    *(swapped, replaced, copied_over, nonsense, empty_begin, empty_end, a_pipe, a_directory),
 ]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from taskd.errors import ProtocolError
 from taskd.protocol import data
-from taskd.protocol.saved import Kind, Saved, SavedFromFuture
+from taskd.protocol.saved import Kind, Saved, SavedFromFuture, check
 from taskd.slot import layout, reader
 
 HEADER = layout.encode_header(layout.Header(bytes(16), 1, 2, "boot", "r1"))
@@ -86,3 +86,34 @@ def test_so_is_a_whole_state(wrong: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError) as caught:
         Saved.decode(state(**wrong))
     assert not isinstance(caught.value, SavedFromFuture)
+
+
+END: dict[str, Any] = {"task": 1, "attempt": 1, "outcome": "succeeded", "progressed": True}
+ERROR = {"type": "E", "message": "", "traceback": ""}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"task": None},
+        {"progressed": "yes"},
+        {"outcome": 5},
+        {"outcome": "ascended"},
+        {"version": "1"},
+        {"version": 1 << 63},
+        {"result": 5},
+        {"reason": 7},
+        {"error": 5},
+        {"error": {"type": "E"}},
+        {"outcome": "sleeping"},
+        {"outcome": "sleeping", "wake": "soon"},
+        {"outcome": "sleeping", "wake": float("nan")},
+        {"snapshot": b""},
+    ],
+)
+def test_so_is_an_end(wrong: dict[str, Any]) -> None:
+    more = {"version": 1, "result": b"", "reason": "", "error": ERROR, "wake": 1.5, "snapshot": 1}
+    check(Kind.END, END)
+    check(Kind.END, END | more)
+    with pytest.raises(ProtocolError):
+        check(Kind.END, END | wrong)
