@@ -169,6 +169,8 @@ def test_anothers_task_answers_as_one_that_is_not_there(daemon: Daemon) -> None:
         f"{number} {op}": {"unknown-task"}
         for number, op in enumerate(["show", "log", "cancel", "retry", "wait", "follow"])
     }
+    lists = [said for name, said in theirs.items() if "list" in name]
+    assert [said["tasks"] for said in lists] == [[], [], []]
     assert mine.status().state == "running"
     daemon.open_gate("go")
     assert mine.result(30) == "nobody else's"
