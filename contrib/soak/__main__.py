@@ -75,7 +75,7 @@ def _soak(options: Options, every: float) -> int:
     outcome = storm.run(options, sampling)
     samples = samplers[0].samples
     rows = growth.judge(samples)
-    text = report.as_markdown(outcome).replace("# A storm", "# A soak", 1)
+    text = report.as_markdown(outcome, "soak")
     text += f"\n{len(samples)} samples of the master and its files:\n\n{growth.table(rows)}"
     print(text)
     if options.report is not None:

@@ -58,13 +58,16 @@ def as_json(outcome: Outcome) -> str:
     )
 
 
-def as_markdown(outcome: Outcome) -> str:
+def as_markdown(outcome: Outcome, kind: str = "storm") -> str:
+    """``kind``: "storm" or "soak"."""
     options = outcome.options
+    hours, minutes = f"--hours {options.minutes / 60:g}", f"--minutes {options.minutes:g}"
+    long = hours if kind == "soak" else minutes
     machine = f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python"
     text = [
-        f"# A storm of {options.minutes:g} minutes, seed {options.seed}",
+        f"# A {kind} of {options.minutes:g} minutes, seed {options.seed}",
         "",
-        f"`python -m contrib.storm --seed {options.seed} --minutes {options.minutes:g}` on "
+        f"`python -m contrib.{kind} --seed {options.seed} {long}` on "
         f"{machine} {platform.python_version()}.",
         "",
         "| what was done | times |",

@@ -100,7 +100,7 @@ def connect(socket: str | None, timeout: float | None) -> sockets.socket:
 def _explanation(where: str, tried: list[tuple[str, OSError]]) -> str:
     lines = ["no daemon is reachable; tried:"]
     lines += [f"  {path}: {_why(error)}" for path, error in tried]
-    if any(error.errno == errno.EACCES for _, error in tried):
+    if all(error.errno == errno.EACCES for _, error in tried):
         lines.append("Ask its administrator for a place in [access] submit_groups of taskd.toml.")
     elif where == paths.SYSTEM_RUNTIME_DIR:
         lines.append("Start it with `systemctl start taskd`, or one of your own with `taskd run`.")

@@ -313,8 +313,9 @@ def connection_lost() -> NoDaemon:
 def no_answer(limit: float) -> NoDaemon:
     """What is said when nothing comes over a connection that stands."""
     return NoDaemon(
-        f"the daemon is connected, but did not answer within {limit:g} s; what was asked may "
-        "still be done (see `taskctl status`)"
+        f"connected, but the daemon did not answer within {limit:g} s: it hangs, or systemd holds "
+        "the socket for one that does not come up (see `journalctl -u taskd`); what was asked may "
+        "still be done"
     )
 
 

@@ -75,9 +75,8 @@ class Stop:
         self._master.standing.stopping()
         limit = self._master.config.daemon.stop_timeout
         if running:
-            log.info(
-                f"stopping: {len(running)} tasks are asked to leave, for {limit:.0f} s at most"
-            )
+            asked = "1 task is" if len(running) == 1 else f"{len(running)} tasks are"
+            log.info(f"stopping: {asked} asked to leave, for {limit:.0f} s at most")
         for attempt in running:
             self._master.attempts.ask(attempt.task, "leave", "the daemon stops")
         self._master.loop.after(limit, lambda: self._out_of_time(limit))

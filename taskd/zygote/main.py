@@ -144,14 +144,17 @@ class Zygote:
     def prove(self) -> None:
         """Say what the release is, import it, and send its manifest; exits if it is broken."""
         process.become_subreaper()
-        fingerprint = release.fingerprint(self._config.release)
+        try:
+            fingerprint = release.fingerprint(self._config.release)
+        except OSError as error:
+            self._refuse(
+                f"its files cannot be read, or change while they are: {error.filename}: "
+                f"{error.strerror}; a release is a directory that nothing writes to"
+            )
         self._channel.send({"type": "identity", "hash": fingerprint})
         broken = _load(self._config)
         if broken is not None:
-            self._channel.send(
-                {"type": "broken", "message": broken.message, "traceback": broken.traceback}
-            )
-            os._exit(1)
+            self._refuse(broken.message, broken.traceback)
         self._nursery = Nursery()  # knows from here on which children are the app's own
         self._forks, warnings = app.may_fork(self._config.fork)
         _import_what_workers_need()
@@ -168,6 +171,10 @@ class Zygote:
                 "tasks": app.manifest(),
             }
         )
+
+    def _refuse(self, message: str, traceback: str = "") -> NoReturn:
+        self._channel.send({"type": "broken", "message": message, "traceback": traceback})
+        os._exit(1)
 
     def _keep_record(self) -> None:
         """The revision serves: leave what the next master needs to adopt us. On a full disk it is

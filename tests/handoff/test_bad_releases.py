@@ -85,6 +85,10 @@ def forbid(_: FaultyDaemon, release: str) -> None:
     os.chmod(os.path.join(release, "app.py"), 0)
 
 
+def close(_: FaultyDaemon, release: str) -> None:
+    os.mkdir(os.path.join(release, "closed"), 0)
+
+
 BAD = {
     "does not import": Bad("r2 does not import: ModuleNotFoundError: No module named 'nowhere'",
                            "import nowhere\n" + GOOD),
@@ -104,6 +108,8 @@ BAD = {
     "has a configuration with an unknown key": Bad("unknown key daemon.stop_timeuot",
                                                    prepare=unknown_key),
     "may not be read": Bad("PermissionError: [Errno 13] Permission denied", prepare=forbid),
+    "has a part that may not be read": Bad("closed: Permission denied; a release is a directory",
+                                           prepare=close),
     "is deleted before its app is imported": Bad("there is no release directory at",
                                                  prepare=delete, at=""),
     "is deleted while it is proven": Bad("there is no release directory at",

@@ -206,7 +206,7 @@ def test_a_second_signal_stops_at_once(new_daemon: Callable[..., Daemon]) -> Non
     task = daemon.client().submit("stubborn")
     daemon.reached(task.id, "here")
     daemon.kill(signal.SIGTERM)
-    eventually(lambda: "stopping: 1 tasks are asked to leave" in daemon.log(), "it is stopping")
+    eventually(lambda: "stopping: 1 task is asked to leave" in daemon.log(), "it is stopping")
     daemon.kill(signal.SIGTERM)
     assert daemon.process is not None
     assert daemon.process.wait(30) == 0

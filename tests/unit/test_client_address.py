@@ -128,3 +128,17 @@ def test_a_socket_that_does_not_let_us_in_says_whom_to_ask(
     monkeypatch.setattr(address, "connect_socket", refuse)
     with pytest.raises(NoDaemon, match=r"you may not connect to it\n.*submit_groups"):
         address.connect(str(tmp_path / "control.sock"), 5)
+
+
+def test_a_submit_socket_that_is_stopped_is_not_said_to_keep_us_out(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, timeout: float | None) -> socket.socket:
+        if path.endswith("submit.sock"):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(address, "connect_socket", refuse)
+    with pytest.raises(NoDaemon, match=r"does not exist\n(.*\n)*Start it") as told:
+        address.connect(str(tmp_path), 5)
+    assert "submit_groups" not in str(told.value)
