@@ -48,11 +48,17 @@ def held(plan: Plan) -> int:
 
 
 def remarks(plan: Plan) -> list[str]:
-    """What one has to know although the deploy went well: warnings, and what is held now."""
+    """What one has to know although the deploy went well: warnings, and what is held now,
+    or would be if its worker died."""
     return [
         *(f"warning: {warning}" for warning in plan["warnings"]),
-        *(f"held: {_who(row)}: {row['why']}" for row in _rows(plan) if row["verdict"] == "held"),
+        *(f"would be held: {_who(row)}: {row['why']}" for row in _held(plan["running"])),
+        *(f"held: {_who(row)}: {row['why']}" for row in _held(plan["waiting"])),
     ]
+
+
+def _held(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [row for row in rows if row["verdict"] == "held"]
 
 
 def to_json(plan: Plan) -> dict[str, Any]:

@@ -48,6 +48,15 @@ def test_a_deploy_that_holds_tasks_says_which_and_why(run: Run, daemon: Daemon) 
     assert deploys(daemon) == [{"allow_held": True}]
 
 
+def test_a_task_that_cannot_move_and_runs_on_is_not_said_to_be_held(
+    run: Run, daemon: Daemon
+) -> None:
+    row = {"task": 4, "name": "gone", "revision": "r41", "verdict": "held", "why": "it went (…)"}
+    daemon.answers["reload"] = lambda fields: ANSWER | {"plan": PLAN | {"running": [row]}}
+    _, _, err = run("reload", "--allow-held")
+    assert err == "taskctl: would be held: task 4 (gone): it went (…)\n"
+
+
 def test_what_the_hook_before_wrote_is_shown_beside_the_verdict(run: Run, daemon: Daemon) -> None:
     daemon.answers["reload"] = lambda fields: ANSWER | {"hook": "added\n\x1b[1mone column\n"}
     assert run("reload") == (
