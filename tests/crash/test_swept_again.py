@@ -1,0 +1,59 @@
+"""What a start cannot settle yet: a later sweep does it, in the same daemon."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from support import processes
+from support.daemon import Daemon
+from support.waiting import eventually
+
+APP = """
+from taskd import task
+from side import mark
+
+@task
+def short() -> int:
+    mark("done")
+    return 1
+"""
+
+OFTEN = """
+import sys
+from taskd.master import recovery
+recovery.SWEEP_EVERY = 0.2
+from taskd.cli.taskd import main
+sys.exit(main())
+"""
+
+
+class Sweeping(Daemon):
+    """Sweeps every moment, not every minute."""
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-c", OFTEN, *super().command(*arguments)[3:]]
+
+
+def test_the_slot_of_an_idle_worker_that_outlived_the_start_goes_without_another(
+    new_daemon: Callable[..., Daemon],
+) -> None:
+    """It leaves once it sees that its master is gone, and its slot with it to be looked at."""
+    daemon = new_daemon(kind=Sweeping)
+    daemon.release("r1", APP)
+    daemon.point("r1")
+    daemon.start()
+    task = daemon.client().submit("short")
+    assert task.result(30) == 1
+    idle = daemon.reached(task.id, "done").pid
+    slots = daemon.path("state", "slots")
+    (slot,) = (name for name in os.listdir(slots) if name.endswith(".slot"))
+    os.kill(idle, signal.SIGSTOP)
+    daemon.kill()
+    daemon.start()
+    assert slot in os.listdir(slots), "it may be of use as long as that worker lives"
+    os.kill(idle, signal.SIGCONT)
+    eventually(lambda: not processes.is_alive(idle), "it leaves")
+    eventually(lambda: slot not in os.listdir(slots), "nobody is left whom it could tell of")

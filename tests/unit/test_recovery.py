@@ -1,0 +1,54 @@
+"""The sweep for tasks without an owner: what one cannot do, the next one does."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+
+import cbor2
+import pytest
+from bench import Bench
+
+from taskd.master import recovery
+from taskd.model.task import State
+from taskd.posix import process
+from taskd.posix.process import Identity
+from taskd.store.api import Claim
+from taskd.store.reader import SqliteReader
+
+
+def of_a_dead_worker(bench: Bench) -> int:
+    """A task that runs, as the store has it, on a worker of another boot; its id."""
+    task = bench.submit("work")
+    who = Identity(os.getpid(), 1, process.boot_id()[::-1])
+    owner = cbor2.dumps([secrets.token_bytes(16), *who])
+    answers: list[object] = []
+    bench.master.write(Claim(task, owner, "r1", time.time()), answers.append)
+    bench.until(lambda: answers)
+    return task
+
+
+def state_of(bench: Bench, task: int) -> State:
+    row = bench.master.reader.task(task)
+    assert row is not None
+    return row.state
+
+
+@pytest.mark.parametrize("serving", [True, False], ids=["serving", "in a deploy"])
+def test_a_sweep_that_could_not_read_the_store_is_made_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, serving: bool
+) -> None:
+    monkeypatch.setattr(recovery, "SWEEP_EVERY", 0.05)
+    bench.master.is_serving = False  # nobody but the test claims the task
+    task = of_a_dead_worker(bench)
+    bench.master.is_serving = serving
+    bench.master.reader.close()
+    recovery.sweep(bench.master)
+    passed: list[bool] = []  # once a sweep was due
+    bench.master.loop.after(2 * recovery.SWEEP_EVERY, lambda: passed.append(True))
+    bench.until(lambda: passed)
+    bench.master.reader = SqliteReader(bench.master.places.store)
+    assert task not in bench.master.attempts
+    bench.master.is_serving = True
+    bench.until(lambda: state_of(bench, task) is State.HELD)
