@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
+import subprocess
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from support import processes
@@ -90,6 +93,38 @@ def test_workers_finish_alone_and_the_next_master_takes_what_is_in_their_slots(
     assert zygote in daemon.processes(), "its app is not imported again"
     assert repeated(daemon.effects()) == {}
     assert {task.status().attempt for task in tasks} == {1}
+
+
+@contextmanager
+def written_and_synced(daemon: Daemon, pid: int, path: str) -> Iterator[None]:
+    """Every write and sync of that file by that process goes to the file "calls"."""
+    how = ["strace", "-f", "-p", str(pid), "-P", path, "-e", "trace=pwrite64,fdatasync"]
+    calls = ["-o", daemon.path("calls")]
+    with subprocess.Popen([*how, *calls], stderr=subprocess.PIPE, text=True) as tracing:
+        assert tracing.stderr is not None
+        try:
+            assert "attached" in tracing.stderr.readline()
+            yield
+            tracing.wait(30)  # it ends with whom it looks at
+        finally:
+            tracing.kill()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_an_end_that_no_master_hears_is_on_disk_before_its_worker_goes(daemon: Daemon) -> None:
+    """Where one hears, the store has it before the worker may forget it."""
+    task = daemon.client().submit("fails", {})
+    pid = daemon.reached(task.id, "begin").pid
+    (name,) = os.listdir(daemon.path("state", "slots"))
+    daemon.kill()
+    with written_and_synced(daemon, pid, daemon.path("state", "slots", name)):
+        daemon.open_gate("go")
+    with open(daemon.path("calls"), encoding="ascii") as file:
+        calls = [line for line in file if "(" in line]
+    assert [call.split()[1].partition("(")[0] for call in calls] == ["pwrite64", "fdatasync"]
+    daemon.start()
+    assert task.wait(30).state == "failed"
+    assert daemon.items(task.id) == ["begin"]
 
 
 def test_a_new_master_waits_for_workers_that_live_and_starts_no_second_copy(
