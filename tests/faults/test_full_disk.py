@@ -206,7 +206,9 @@ def test_a_file_system_that_turns_read_only_keeps_everything_for_the_next_start(
         more, refused = submit_until_refused(daemon)
         assert daemon.path("state") in str(refused)
         daemon.open_gate("go")
-        eventually(lambda: "Read-only file system" in reason(daemon, running))
+        slots = os.path.join(daemon.path("state"), "slots")
+        words = f"cannot save: the slot cannot be written: Read-only file system: {slots}"
+        eventually(lambda: reason(daemon, running) == words, "its worker waits, and says for what")
         assert client.status()["states"]["queued"] == len(waiting + more)
     daemon.kill_everything()
     daemon.unmount("state")
