@@ -135,12 +135,13 @@ def test_damage_met_in_operation_ends_nothing_loses_nothing_and_accepts_nothing_
     assert repeated(daemon.effects()) == {}
 
 
-def damage_results(path: str) -> None:
-    """The one table that neither a submission nor a start looks at."""
+def damage_table(path: str, name: str) -> None:
+    """That table alone: "results" is looked at neither by a submission nor by a start,
+    "submissions" by a submission alone."""
     with sqlite3.connect(path) as store:
         store.execute("pragma wal_checkpoint(truncate)")
-        query = "select rootpage from sqlite_master where name = 'results'"
-        (page,) = store.execute(query).fetchone()
+        query = "select rootpage from sqlite_master where name = ?"
+        (page,) = store.execute(query, (name,)).fetchone()
     store.close()
     with open(path, "r+b") as file:
         file.seek((page - 1) * PAGE)
@@ -156,7 +157,7 @@ def test_damage_that_one_reader_met_refuses_and_stops_what_would_not_have_met_it
         done = client.submit("quick")
         assert done.result(30) == 0
         later = client.submit("quick", delay=3)
-        damage_results(store_of(daemon))
+        damage_table(store_of(daemon), "results")
         client.submit("quick", delay=3600)  # since then nothing in memory is taken for current
         with pytest.raises(taskd.Refused, match="the file is damaged"):
             raw.ask("show", task=done.id)
@@ -167,3 +168,24 @@ def test_damage_that_one_reader_met_refuses_and_stops_what_would_not_have_met_it
         eventually(lambda: reason(daemon, later.id).startswith("waits: nothing new is accepted"))
         assert raw.ask("show", task=later.id)["task"]["state"] == "queued"
     assert daemon.items(later.id) == []
+
+
+def test_damage_that_the_writer_met_refuses_and_stops_what_would_not_have_met_it(
+    mounted: Callable[..., Mounted],
+) -> None:
+    daemon = mounted(queues={"default": {"concurrency": 1}})
+    daemon.start()
+    with daemon.client() as client, daemon.raw() as raw:
+        running = client.submit("loop")
+        daemon.reached(running.id, "2")
+        waiting = client.submit("quick")
+        damage_table(store_of(daemon), "submissions")
+        with pytest.raises(taskd.Refused, match="the file is damaged"):
+            raw.submit("quick", text="x")
+        with pytest.raises(taskd.Refused, match="the file is damaged"):
+            raw.ask("retry", task=waiting.id)
+        daemon.open_gate("go")
+        assert running.result(30) == 6, "its end is recorded where there is no damage"
+        eventually(lambda: reason(daemon, waiting.id).startswith("waits: nothing new is accepted"))
+        assert any("the file is damaged" in problem for problem in problems(daemon))
+    assert daemon.items(waiting.id) == []
