@@ -25,7 +25,7 @@ from taskd.protocol import frames
 from taskd.slot import layout
 
 APP = """
-import ctypes, os, signal, time
+import ctypes, os, resource, signal, time
 from taskd import task
 from side import attempt, gate, is_open, mark, until_asked
 
@@ -63,6 +63,17 @@ def leaves_a_child(ctx) -> str:
                 mark("leftover")
                 time.sleep(3600)
             os._exit(0)
+        time.sleep(3600)
+    return "done"
+
+@task
+def hides_a_child(ctx) -> str:
+    mark("begin")
+    if attempt() == 1:
+        if os.fork() == 0:
+            resource.setrlimit(10, (5, 5))  # file locks: `ulimit -x`
+            mark("leftover")
+            time.sleep(3600)
         time.sleep(3600)
     return "done"
 
@@ -169,12 +180,17 @@ def test_a_worker_whose_zygote_died_as_well_is_adopted_and_its_death_is_said_to_
     assert daemon.items(second.id) == ["0", "1", "2", "3"]
 
 
+CHILDREN = ["leaves_a_child", "hides_a_child"]
+"""The first's is of a session of its own, forked twice, orphan of everything; the second's has
+taken off the mark that its worker wore, and stays in its session."""
+
+
+@pytest.mark.parametrize("name", CHILDREN)
 @pytest.mark.parametrize("zygote", ["lives", "dies before", "dies after"])
 def test_what_a_killed_task_left_is_gone_before_its_next_attempt_begins(
-    daemon: Daemon, zygote: str
+    daemon: Daemon, zygote: str, name: str
 ) -> None:
-    """A child of a session of its own, forked twice, orphan of everything."""
-    task = daemon.client().submit("leaves_a_child", {})
+    task = daemon.client().submit(name, {})
     leftover = daemon.reached(task.id, "leftover").pid
     worker = daemon.reached(task.id, "begin").pid
     keeper = daemon.zygotes()["r1"]
@@ -191,9 +207,13 @@ def test_what_a_killed_task_left_is_gone_before_its_next_attempt_begins(
     assert not processes.is_alive(leftover)
 
 
-def test_what_a_killed_orphan_left_is_gone_before_its_next_attempt_begins(daemon: Daemon) -> None:
-    """Nobody is its parent, and nobody its leftover's; only what both wear tells them."""
-    task = daemon.client().submit("leaves_a_child", {})
+@pytest.mark.parametrize("name", CHILDREN)
+def test_what_a_killed_orphan_left_is_gone_before_its_next_attempt_begins(
+    daemon: Daemon, name: str
+) -> None:
+    """Nobody is its parent, and nobody its leftover's; only what both wear, or their session,
+    tells them."""
+    task = daemon.client().submit(name, {})
     leftover = daemon.reached(task.id, "leftover").pid
     worker = daemon.reached(task.id, "begin").pid
     daemon.kill()
