@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from support import processes
 from support.daemon import Daemon, repeated
 from support.waiting import eventually
 
@@ -144,3 +145,38 @@ def test_a_deploy_goes_through_while_a_new_zygote_of_the_old_revision_starts(
     os.unlink(held)
     daemon.open_gate("go")
     assert running.result(30) == [0, 1, 2, 3]
+
+
+KEEPS_A_PROGRAM = """
+import os, subprocess
+from taskd import task
+
+program = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+with open(os.environ["TASKD_TEST_GATES"] + "/program", "w") as file:
+    file.write(str(program.pid))
+
+@task
+def quick() -> int:
+    return 1
+"""
+
+
+@pytest.mark.parametrize("how", ["is killed", "is not needed any more"])
+def test_what_the_app_started_at_its_import_goes_with_its_zygote(
+    new_daemon: Callable[..., Daemon], how: str
+) -> None:
+    """It has left the zygote's session, and belongs to no worker: parentage alone tells of it."""
+    daemon = new_daemon()
+    daemon.release("r1", KEEPS_A_PROGRAM)
+    daemon.release("r2", APP)
+    daemon.point("r1")
+    daemon.start()
+    with open(daemon.path("gates", "program"), encoding="ascii") as file:
+        program = int(file.read())
+    assert processes.is_alive(program)
+    if how == "is killed":
+        kill_zygote(daemon)
+    else:
+        daemon.reload("r2")
+    eventually(lambda: not processes.is_alive(program), "it is ended")
+    assert daemon.process is not None and daemon.process.poll() is None
