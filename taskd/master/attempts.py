@@ -20,7 +20,7 @@ from taskd.model.endings import Facts, if_cancelled, judge
 from taskd.model.routing import Held, route
 from taskd.model.task import SETTLED, State
 from taskd.model.worker import WorkerEvent, WorkerState
-from taskd.protocol.saved import Kind, check
+from taskd.protocol.saved import ERROR_PARTS, PROGRESS_PARTS, Kind, check
 from taskd.slot import reader as slot_reader
 from taskd.store.api import Answer, Applied, Settle
 
@@ -148,7 +148,7 @@ class Attempts:
         if message["type"] == "waiting":
             running.waiting = message["message"] or None
             return
-        running.progress = {key: message[key] for key in ("done", "total", "note")}
+        running.progress = {part: message[part] for part in PROGRESS_PARTS}
         self._master.streams.on_progress(running)
 
     # ── ends ─────────────────────────────────────────────────────────────────────────────────
@@ -183,13 +183,14 @@ class Attempts:
         kept: bytes | None,
         done: Callable[[str], None],
     ) -> None:
+        error = end.get("error")
         facts = Facts(
             outcome=end["outcome"],
             progressed=end["progressed"],
             asked=running.why if end["outcome"] == "left" else None,
             reason=end.get("reason"),
             wake=end.get("wake"),
-            error=end.get("error"),
+            error=None if error is None else {part: error[part] for part in ERROR_PARTS},
         )
         version = end.get("version") if kept is not None else None
 

@@ -18,7 +18,7 @@ from taskd.master.running import Running
 from taskd.master.trouble import PASSING
 from taskd.model.endings import Facts, death_in_words
 from taskd.posix import files, process
-from taskd.protocol.saved import Kind, Saved, check
+from taskd.protocol.saved import PROGRESS_PARTS, Kind, Saved, check
 from taskd.slot import layout as slot_layout
 from taskd.slot import reader as slot_reader
 
@@ -102,7 +102,8 @@ class Salvage:
         if slot_layout.file_name(content.header.worker) != os.path.basename(path):
             self.hold_lost(running, f"its slot {path} is another worker's")
             return
-        running.progress = content.progress or running.progress
+        if (progress := content.progress) is not None:
+            running.progress = {part: progress[part] for part in PROGRESS_PARTS}
         if content.damage is not None and not _is_cut_short(content):
             what = f"its slot is damaged: {content.damage}"
             self._hold_damaged(running, content, path, file, what)

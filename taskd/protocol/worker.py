@@ -77,6 +77,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskd.errors import ProtocolError
+from taskd.protocol.saved import TEXT_LIMIT
 
 VERSION = 3
 """What this code speaks as a worker; as a master it speaks every one from LOWEST on."""
@@ -104,6 +105,9 @@ _TO_MASTER: dict[str, dict[str, type | tuple[type, ...]]] = {
 }
 """What the master reads of each message; user code may have got hold of a worker's channel."""
 
+_TOLD = {"progress": "note", "waiting": "message"}
+"""Of which messages what text is told to clients, among more that must fit in a frame."""
+
 _ENTRY = {"version": int, "queue": str, "retries": int, "on_deploy": str, "params": list,
           "reads": list}  # fmt: skip
 """What the master reads of each task in a manifest."""
@@ -118,6 +122,8 @@ def check(message: Mapping[str, Any]) -> None:
     if not isinstance(kind, str):
         raise ProtocolError("a message without a type")
     _check_fields(kind, message, _TO_MASTER.get(kind, {}))
+    if (name := _TOLD.get(kind)) and len(message[name].encode()) > TEXT_LIMIT:
+        raise ProtocolError(f"{kind}: {name} passes the limit of {TEXT_LIMIT:,} bytes")
     if kind == "manifest":
         for name, entry in message["tasks"].items():
             if not isinstance(entry, dict):

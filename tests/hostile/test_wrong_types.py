@@ -9,7 +9,7 @@ import pytest
 
 from taskd.errors import ProtocolError
 from taskd.protocol import data
-from taskd.protocol.saved import Kind, Saved, SavedFromFuture, check
+from taskd.protocol.saved import TEXT_LIMIT, Kind, Saved, SavedFromFuture, check
 from taskd.slot import layout, reader
 
 HEADER = layout.encode_header(layout.Header(bytes(16), 1, 2, "boot", "r1"))
@@ -109,11 +109,15 @@ ERROR = {"type": "E", "message": "", "traceback": ""}
         {"outcome": "sleeping", "wake": "soon"},
         {"outcome": "sleeping", "wake": float("nan")},
         {"snapshot": b""},
+        {"result": bytes(data.RESULT_LIMIT + 1)},
+        {"reason": "ä" * TEXT_LIMIT},
+        {"error": ERROR | {"traceback": "x" * (TEXT_LIMIT + 1)}},
     ],
 )
 def test_so_is_an_end(wrong: dict[str, Any]) -> None:
     more = {"version": 1, "result": b"", "reason": "", "error": ERROR, "wake": 1.5, "snapshot": 1}
     check(Kind.END, END)
     check(Kind.END, END | more)
+    check(Kind.END, END | {"result": bytes(data.RESULT_LIMIT), "reason": "x" * TEXT_LIMIT})
     with pytest.raises(ProtocolError):
         check(Kind.END, END | wrong)
