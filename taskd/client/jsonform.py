@@ -3,7 +3,8 @@
 bytes become {"$bytes": base64}; a Secret four dots; tuples and sets lists (a set in the order of
 its members' JSON); datetime and date ISO 8601 text, Decimal and UUID text; NaN and the infinities,
 which JSON lacks, null. A dict's keys become text; where two would be the same text, the dict
-becomes {"$items": [[key, value], …]}.
+becomes {"$items": [[key, value], …]}. A result that is no value at all (a task has forged its end)
+becomes {"$damaged": base64}, so that one task's does not keep a whole list from being shown.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
+from taskd.errors import ProtocolError
 from taskd.protocol.secret import SHOWN, Secret
 
 if TYPE_CHECKING:
@@ -47,12 +49,19 @@ def task_to_json(task: TaskInfo) -> dict[str, Any]:
         "attempt": task.attempt,
         "revision": task.revision,
         "progress": to_json(task.progress),
-        "result": to_json(task.result),
+        "result": _result(task),
         "error": to_json(task.error),
         "submitted": task.submitted,
         "started": task.started,
         "ended": task.ended,
     }
+
+
+def _result(task: TaskInfo) -> Any:
+    try:
+        return to_json(task.result)
+    except ProtocolError:
+        return {"$damaged": b64encode(task.encoded_result or b"").decode()}
 
 
 def from_argument(text: str) -> Any:

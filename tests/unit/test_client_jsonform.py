@@ -145,3 +145,8 @@ def test_a_task_has_exactly_the_documented_fields() -> None:
         "started": None,
         "ended": None,
     }
+
+
+def test_a_result_that_is_no_value_is_shown_as_what_stands_there() -> None:
+    wire = {"id": 1, "name": "a", "queue": "q", "state": "succeeded", "result": b"\xff\xff"}
+    assert task_to_json(task_info(wire))["result"] == {"$damaged": "//8="}
