@@ -44,13 +44,24 @@ def sweep(master: Master) -> None:
     try:
         owned = {_recover(master, row) for row in rows(master.reader)}
         master.groups.sweep()
-        for name in os.listdir(master.places.slots):
-            if name not in owned and not _is_known(master, name):
-                with contextlib.suppress(FileNotFoundError):  # its worker removes it just now
-                    _remove_stray(os.path.join(master.places.slots, name))
+        _remove_strays(master, owned)
     except (StoreError, OSError) as error:
         log.error("cannot look for tasks without an owner", why=str(error))
     master.loop.after(SWEEP_EVERY, lambda: _sweep_again(master))
+
+
+def tidy(master: Master) -> None:
+    """At the end of a stop: slots of workers that have died since the last sweep go, too."""
+    with contextlib.suppress(StoreError, OSError):  # else the next start does it
+        _remove_strays(master, {owner_of(row)[0] for row in rows(master.reader)})
+
+
+def _remove_strays(master: Master, owned: set[str]) -> None:
+    """What no task and no worker that we know has to do with. Raises OSError."""
+    for name in os.listdir(master.places.slots):
+        if name not in owned and not _is_known(master, name):
+            with contextlib.suppress(FileNotFoundError):  # its worker removes it just now
+                _remove_stray(os.path.join(master.places.slots, name))
 
 
 def _sweep_again(master: Master) -> None:

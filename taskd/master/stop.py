@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskd import log
+from taskd.master import recovery
 from taskd.master.revision import Revision
 from taskd.model.worker import WorkerState
 from taskd.posix import pidfile
@@ -137,6 +138,7 @@ class Stop:
             self._master.loop.after(0.01, self._finish)
         elif not self._is_over:
             self._is_over = True
+            recovery.tidy(self._master)
             self._say_goodbye()
 
     def _say_goodbye(self) -> None:

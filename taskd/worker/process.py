@@ -70,7 +70,8 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
         limit.start()
         before = Surroundings(but={channel.fileno()})  # another after a crash of the master
     except (OSError, RuntimeError) as error:  # of descriptors, or of threads
-        slot.remove()
+        with suppress(OSError):  # a sweep does it
+            slot.remove()
         _give_up(boot, worker, f"cannot begin: {error}")
     _serve(boot, control, slot, limit, spared, before)
     _leave(0)
@@ -78,10 +79,13 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
 
 def _give_up(boot: Boot, worker: bytes, why: str) -> NoReturn:
     """Nothing can be run here; the next one may find what this one lacks. The master is told why,
-    as far as it can be: the exit status alone says little."""
-    with suppress(OSError):
+    or its log where there is no way to it: the exit status alone says little."""
+    try:
         channel = Channel.connect(boot.socket)
         channel.send({"type": "unready", "worker": worker, "pid": os.getpid(), "message": why})
+    except OSError:
+        with suppress(OSError):
+            os.write(2, f"taskd worker: {why}\n".encode())
     _leave(os.EX_TEMPFAIL)
 
 

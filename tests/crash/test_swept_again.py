@@ -37,11 +37,8 @@ class Sweeping(Daemon):
         return [sys.executable, "-c", OFTEN, *super().command(*arguments)[3:]]
 
 
-def test_the_slot_of_an_idle_worker_that_outlived_the_start_goes_without_another(
-    new_daemon: Callable[..., Daemon],
-) -> None:
-    """It leaves once it sees that its master is gone, and its slot with it to be looked at."""
-    daemon = new_daemon(kind=Sweeping)
+def outlived(daemon: Daemon) -> tuple[int, str]:
+    """An idle worker that outlived the start of the next daemon, stopped, and its slot's path."""
     daemon.release("r1", APP)
     daemon.point("r1")
     daemon.start()
@@ -54,6 +51,28 @@ def test_the_slot_of_an_idle_worker_that_outlived_the_start_goes_without_another
     daemon.kill()
     daemon.start()
     assert slot in os.listdir(slots), "it may be of use as long as that worker lives"
+    return idle, daemon.path("state", "slots", slot)
+
+
+def let_go(idle: int) -> None:
     os.kill(idle, signal.SIGCONT)
     eventually(lambda: not processes.is_alive(idle), "it leaves")
-    eventually(lambda: slot not in os.listdir(slots), "nobody is left whom it could tell of")
+
+
+def test_the_slot_of_an_idle_worker_that_outlived_the_start_goes_without_another(
+    new_daemon: Callable[..., Daemon],
+) -> None:
+    """It leaves once it sees that its master is gone, and its slot with it to be looked at."""
+    idle, slot = outlived(new_daemon(kind=Sweeping))
+    let_go(idle)
+    eventually(lambda: not os.path.exists(slot), "nobody is left whom it could tell of")
+
+
+def test_a_stop_before_the_next_sweep_leaves_no_such_slot(
+    new_daemon: Callable[..., Daemon],
+) -> None:
+    daemon = new_daemon()
+    idle, slot = outlived(daemon)
+    let_go(idle)
+    assert daemon.stop() == 0
+    assert not os.path.exists(slot)
