@@ -66,6 +66,7 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _reload(client: Client, args: Namespace) -> int:
+    main_process.give_way_to_a_stop(os.environ)
     main_process.end_with_it(os.environ)
     return _told(client.reload(plan=args.plan, allow_held=args.allow_held), args)
 

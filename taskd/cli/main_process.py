@@ -5,16 +5,21 @@ taken the connection and never will, since it hung and was killed. The command w
 next daemon, and systemd, before it starts that one, for the end of the command. So it ends with
 the daemon that was there when it began, which systemd names in $MAINPID.
 
-Source: systemd.exec(5).
+And a stop of the unit terminates a reload that is going on, together with the daemon. A command
+that the signal kills makes the unit "failed" although all went as it was asked to.
+
+Source: systemd.exec(5), systemd.service(5).
 """
 
 from __future__ import annotations
 
 import os
 import select
+import signal
 import threading
 import time
 from collections.abc import Mapping
+from types import FrameType
 
 from taskd.cli import outcome
 from taskd.errors import NoDaemon
@@ -28,14 +33,29 @@ LAST_WORDS = 1.0
 def end_with_it(environ: Mapping[str, str]) -> None:
     """End this process soon after the daemon, if it is a command of the unit. Raises NoDaemon if
     that is gone already."""
-    named = environ.get(VARIABLE, "")
-    if not named.isdecimal():
+    if not _is_of_unit(environ):
         return
+    named = environ[VARIABLE]
     try:
         daemon = os.pidfd_open(int(named))
     except ProcessLookupError:
         raise NoDaemon(_ended(named)) from None
     threading.Thread(target=_watch, args=[daemon, named], daemon=True).start()
+
+
+def give_way_to_a_stop(environ: Mapping[str, str]) -> None:
+    """SIGTERM ends this process as done, if it is a command of the unit: nobody waits for it."""
+    if _is_of_unit(environ):
+        signal.signal(signal.SIGTERM, _give_way)
+
+
+def _give_way(_number: int, _frame: FrameType | None) -> None:
+    outcome.say("taskctl", "the unit is being stopped: what becomes of this is not waited for")
+    os._exit(outcome.DONE)
+
+
+def _is_of_unit(environ: Mapping[str, str]) -> bool:
+    return environ.get(VARIABLE, "").isdecimal()
 
 
 def _watch(daemon: int, named: str) -> None:

@@ -193,6 +193,30 @@ def test_a_daemon_that_hangs_and_is_killed_in_a_reload_is_started_again(service:
     assert service.result(service.submit("count", "to=2")) == "r1"
 
 
+def test_a_stop_in_a_reload_leaves_the_unit_as_a_stop_does(service: Service) -> None:
+    """systemd ends the reload's command as well, which is no failure of the unit."""
+    machine = service.machine
+    task = service.submit("long", "path=/tmp/go")
+    service.began(task)
+    service.release("r2", "\nopen('/tmp/imported', 'w').close()\ntime.sleep(600)\n")
+    service.link("r2")
+    reloading = machine.start("systemctl", "reload", service.unit)
+    eventually(
+        lambda: (
+            machine.run("test", "-e", f"{service.temporary}/imported", check=False).returncode == 0
+        )
+    )
+    machine.run("systemctl", "stop", service.unit)
+    assert reloading.wait(60) == 1
+    assert machine.property(service.unit, "ActiveState") == "inactive"
+    assert machine.property(service.unit, "Result") == "success"
+    eventually(lambda: service.processes() == [], "its processes are gone")
+    service.link("r1")
+    machine.run("systemctl", "start", service.unit)
+    service.let_go("/tmp/go")
+    assert service.result(task) == "r1"
+
+
 def test_tasks_use_the_network_and_nothing_that_the_sandbox_forbids(service: Service) -> None:
     assert service.result(service.submit("dial")) == "hello"
     for code, says in {
