@@ -22,5 +22,7 @@ def no_descriptor_left(pid: int, free: int = 0) -> Iterator[None]:
     try:
         yield
     finally:
+        soft, hard = before
         with suppress(ProcessLookupError):  # it has ended meanwhile
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+            # not the hard limit, which it may have just now for a moment, and would take back
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(soft, hard - 1), hard))

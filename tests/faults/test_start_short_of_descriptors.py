@@ -54,10 +54,10 @@ TASKS = 3
 class Limited(Daemon):
     """With at most ``most`` descriptors at its start."""
 
-    most = 20_000
+    most, hard = 19_999, 20_000
 
     def command(self, *arguments: str) -> list[str]:
-        return ["prlimit", f"--nofile={self.most}:20000", *super().command(*arguments)]
+        return ["prlimit", f"--nofile={self.most}:{self.hard}", *super().command(*arguments)]
 
     def start_with(self, most: int) -> None:
         """It serves in the end: with so few, once it gets more, or when it is started again."""
@@ -72,7 +72,7 @@ class Limited(Daemon):
         with contextlib.suppress(AssertionError):  # or it waits for a descriptor, at its very start
             eventually(is_decided, within=3)
         if process.poll() is None:
-            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (20_000, 20_000))
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (Limited.most, Limited.hard))
             eventually(self._answers, "it goes on once it has descriptors")
         else:
             assert process.returncode == 1
