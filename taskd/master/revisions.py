@@ -310,7 +310,8 @@ class Revisions:
 
     def on_death(self, revision: Revision, status: int | None) -> None:
         """Its zygote was reaped; or, not being our child, is seen to be dead (status None)."""
-        log.info("zygote gone", revision=revision.name, pid=revision.pid, status=status)
+        how = death_in_words(status)
+        log.info("zygote gone", revision=revision.name, pid=revision.pid, how=how)
         if revision.channel is not None:
             revision.channel.wire.drain()  # what it said last: deaths, and what it just forked
         if revision.channel is not None:

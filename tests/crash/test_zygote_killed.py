@@ -82,6 +82,7 @@ def test_a_worker_that_dies_after_its_zygote_is_told_with_its_true_status(
     assert task.result(30) == "whole"
     reasons = [e["reason"] for e in task.follow() if e["reason"]]
     assert reasons == [f"crashed: its process was killed by {number.name}"]
+    assert "how='its process was killed by SIGKILL'" in daemon.log(), "its zygote"
     assert daemon.reached(task.id, "here", 2).pid != pid
 
 
