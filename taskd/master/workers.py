@@ -156,7 +156,8 @@ class Workers:
                     worker.take(WorkerEvent.FORKED)
                 self._master.deploy.on_fork_answered()
                 self._master.stop.on_change()
-                self._ask(revision)
+                if self._wanted.get(revision, 0) > 0:  # as of a look before others became idle
+                    self._master.dispatch.kick()
             case "unforked" if worker is not None:
                 self._put_off_forks(message["message"])
                 self._never_came(worker, message["message"])

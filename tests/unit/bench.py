@@ -78,7 +78,7 @@ class Line:
 class PlayedWorker(Line):
     """A worker that the test plays, with a real slot of its own."""
 
-    def __init__(self, bench: Bench, id: bytes) -> None:
+    def __init__(self, bench: Bench, id: bytes, *, idle: bool = True) -> None:
         super().__init__(bench.connect(WORKER))
         me = process.identity()
         self.id = id
@@ -95,7 +95,8 @@ class PlayedWorker(Line):
                 "busy": None,
             }
         )
-        self.send({"type": "idle", "reusable": True})
+        if idle:
+            self.send({"type": "idle", "reusable": True})
 
 
 class PlayedClient:
@@ -190,15 +191,19 @@ class Bench:
         client.sock.close()
         return int(reply.ok["tasks"][0]["id"])
 
-    def fork(self) -> PlayedWorker:
+    def fork(self, *, idle: bool = True) -> PlayedWorker:
         """Answer the next request for a worker that the zygote has not answered yet."""
+        return PlayedWorker(self, self.answer_fork(), idle=idle)
+
+    def answer_fork(self) -> bytes:
+        """The same, and nothing comes of that worker yet; its id."""
         answered = getattr(self, "_answered", 0)
         asked = self.until(lambda: self.zygote.of("fork")[answered:])[0]
         self._answered = answered + 1
         me = process.identity()
         forked = {"type": "forked", "worker": asked["worker"], "pid": me.pid, "start": me.start}
         self.zygote.send(forked)
-        return PlayedWorker(self, asked["worker"])
+        return bytes(asked["worker"])
 
     def run(self, worker: PlayedWorker) -> dict[str, Any]:
         """The order that the worker gets, begun in its slot."""

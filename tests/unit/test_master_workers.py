@@ -203,6 +203,20 @@ def test_a_worker_that_dies_before_it_is_ready_is_not_asked_for_again_at_once(
     bench.until(lambda: len(bench.zygote.of("fork")) == 2)
 
 
+def test_a_worker_that_becomes_idle_in_the_turn_of_a_fork_is_counted(bench: Bench) -> None:
+    """Two tasks, two workers: what was missing when the tasks were looked at is none too many."""
+    for _ in range(2):
+        bench.submit()
+    bench.until(lambda: len(bench.zygote.of("fork")) == 2)
+    worker = bench.fork(idle=False)
+    bench.until(lambda: [w for w in bench.master.workers if w.id == worker.id and w.channel])
+    worker.send({"type": "idle", "reusable": True})
+    bench.answer_fork()
+    for _ in range(5):
+        bench.turn()
+    assert len(bench.zygote.of("fork")) == 2
+
+
 def test_an_idle_worker_that_was_lost_is_given_nothing(bench: Bench) -> None:
     first = bench.submit()
     worker = bench.fork()
