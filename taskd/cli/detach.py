@@ -13,13 +13,14 @@ truncated by whoever rotates it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from taskd import paths
@@ -119,15 +120,32 @@ def _read_pid(alive: int) -> int:
 
 def _wait(start: _Start) -> bool:
     """True once the daemon is ready, False once it is gone; no deadline, an app may be large."""
-    poll = select.poll()
-    poll.register(start.notices, select.POLLIN)
-    poll.register(start.alive, select.POLLIN)
-    while True:
-        events = dict(poll.poll())
-        if start.notices.fileno() in events and _says_ready(start):
-            return True
-        if start.alive in events and start.notices.fileno() not in events:
-            return False
+    with _signals() as signalled:
+        poll = select.poll()
+        for waited_for in (start.notices, start.alive, signalled):
+            poll.register(waited_for, select.POLLIN)
+        while True:
+            events = dict(poll.poll())
+            if signalled in events:
+                os.read(signalled, 4096)  # whatever the signal means, it has happened by now
+            if start.notices.fileno() in events and _says_ready(start):
+                return True
+            if start.alive in events and start.notices.fileno() not in events:
+                return False
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[int]:
+    """A descriptor that is ready to be read once a signal has come: one that comes just before a
+    poll is only noted by Python, and would not be acted on until the poll returns."""
+    signalled, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    before = signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    try:
+        yield signalled
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(signalled)
+        os.close(waker)
 
 
 def _says_ready(start: _Start) -> bool:

@@ -335,23 +335,23 @@ class _Wire:
     async def _connect(self) -> asyncio.StreamReader:
         while True:
             try:
-                sock = await asyncio.to_thread(self._address.connect, self._timeout)
+                sock = await asyncio.to_thread(self._address.connect, self._patience.limit)
                 break
             except Error as error:
                 await self._pause(error)
         self._trouble = None
         self._patience.connected()
         self._session.connected()
-        # A writer that finds the connection closed drops what the daemon may have said before.
-        with suppress(BrokenPipeError, ConnectionResetError):
-            await asyncio.to_thread(sock.sendall, self._session.to_send())
-        reader, self._writer = await asyncio.open_unix_connection(sock=sock)
+        try:
+            # A writer that finds the connection closed drops what the daemon may have said before.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                await asyncio.to_thread(sock.sendall, self._session.to_send())
+            reader, self._writer = await asyncio.open_unix_connection(sock=sock)
+        except BaseException:
+            sock.close()  # cancelled, perhaps with the request sent: the daemon must see us go
+            raise
         self._send()
         return reader
-
-    @property
-    def _timeout(self) -> float:
-        return self._patience.limit
 
     async def _pause(self, trouble: Error) -> None:
         self._trouble = trouble

@@ -94,6 +94,7 @@ class Daemon:
         self._listener.listen()
         self._heard = threading.Condition()
         self._connections: list[socket.socket] = []
+        self._serving: list[threading.Thread] = []
         self._accepts = threading.Thread(target=self._accept, daemon=True)
         self._accepts.start()
 
@@ -131,6 +132,8 @@ class Daemon:
         """Whether a client has closed its end of the newest connection."""
         try:
             return self._connections[-1].recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
         except ConnectionResetError:  # and had not read all that we said
             return True
 
@@ -140,6 +143,8 @@ class Daemon:
         self._accepts.join(30)
         self._listener.close()
         self.hang_up()
+        for thread in self._serving:
+            thread.join(30)
         for connection in self._connections:
             connection.close()
 
@@ -150,7 +155,9 @@ class Daemon:
             except OSError:
                 return
             self._connections.append(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            serving = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            self._serving.append(serving)
+            serving.start()
 
     def _serve(self, connection: socket.socket) -> None:
         side = ServerSide()
@@ -207,9 +214,7 @@ def spawn(daemon: Daemon, *words: str, **more: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, *words],
         env=os.environ | {"TASKD_SOCKET": daemon.path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        **more,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more,
     )
 
 

@@ -6,6 +6,7 @@ carried out a request and before it answers, or in the middle of a stream.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import socket
@@ -97,7 +98,8 @@ class Daemon:
         """Drop all connections, as a crash would."""
         with self.lock:
             for connection in list(self.open.values()):
-                connection.sock.shutdown(socket.SHUT_RDWR)
+                with contextlib.suppress(OSError):  # our thread has just closed it
+                    connection.sock.shutdown(socket.SHUT_RDWR)
 
     def _event(self, task: int) -> None:
         number = 10 * len(self.events) + 7  # numbers have gaps: other tasks have events too

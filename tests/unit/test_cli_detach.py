@@ -134,33 +134,60 @@ def test_another_process_cannot_say_that_the_daemon_is_ready(place: Place) -> No
 
 PLAIN = ""
 
-INTERRUPTS_ITSELF = """
+AS_ITS_PID_IS_READ = """
 reads = os.read
 def read_and_interrupt(fd, size):
     found = reads(fd, size)
+    os.read = reads
     os.kill(os.getpid(), signal.SIGINT)
     return found
 os.read = read_and_interrupt
 """
 """Ctrl-C at the moment at which the daemon's pid has been read, and is nowhere yet."""
 
+AS_THE_WAIT_BEGINS = """
+import ctypes, functools, operator, select
+polls, kill = select.poll, ctypes.CDLL(None).kill
+class Poll:
+    def __init__(self):
+        self.real = polls()
+        self.register = self.real.register
+    def poll(self):
+        interrupt = functools.partial(kill, os.getpid(), signal.SIGINT)
+        return list(map(operator.call, [interrupt, self.real.poll]))[1]
+select.poll = Poll
+"""
+"""Ctrl-C just before the system call, when Python looks for signals no more."""
 
-@pytest.mark.parametrize("first", [PLAIN, INTERRUPTS_ITSELF], ids=["any time", "worst time"])
+BLOCKS_SIGTERM = "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [PLAIN, AS_ITS_PID_IS_READ, AS_THE_WAIT_BEGINS],
+    ids=["any time", "as its pid is read", "as the wait begins"],
+)
 def test_an_interrupted_start_ends_the_daemon_too(place: Place, first: str) -> None:
-    fifo = place.base / "fifo"
-    os.mkfifo(fifo)
+    """The daemon can be ended only once we hold on to it."""
+    told, go = place.base / "told", place.base / "go"
+    os.mkfifo(told)
+    os.mkfifo(go)
     starter = place.start(
         f"""
-        with open({str(fifo)!r}, "w") as told:
-            told.write(str(os.getpid()))
+        with open({str(told)!r}, "w") as file:
+            file.write(str(os.getpid()))
+        open({str(go)!r}).read()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {{signal.SIGTERM}})
         signal.pause()
         """,
-        first,
+        BLOCKS_SIGTERM + first,
     )
-    daemon = int(fifo.read_text())
+    daemon = int(told.read_text())
     (place.base / "pid").write_text(str(daemon))
     pidfd = os.pidfd_open(daemon)
-    starter.send_signal(signal.SIGINT)
+    go.write_text("")
+    if first is PLAIN:
+        starter.send_signal(signal.SIGINT)
     starter.communicate(timeout=60)
     assert starter.returncode != 0
     assert select.select([pidfd], [], [], 60)[0], "the daemon lives on"

@@ -169,8 +169,8 @@ def test_waiting_too_long_names_the_tasks_and_stops_the_stream(daemon: Daemon) -
     async def scenario(client: AsyncClient) -> None:
         done, running = await client.submit("known"), await client.submit("known")
         daemon.move(done.id, "succeeded")
-        for timeout in (0.05, 0):
-            with pytest.raises(TimeoutError, match=f"going on: task {running.id}$"):
+        for timeout, unheard_of in ((0.05, f"({done.id}, )?"), (0, "")):
+            with pytest.raises(TimeoutError, match=f"going on: task {unheard_of}{running.id}$"):
                 await client.wait([done.id, running.id], timeout)
         assert await done.result(0) is None
         await until(lambda: daemon.requests["stop"] == 1, client)
@@ -230,7 +230,6 @@ def test_a_daemon_that_was_never_there_is_reported_at_once(tmp_path: pathlib.Pat
 
 def test_a_daemon_that_stays_away_or_silent_is_given_up_after_the_timeout(daemon: Daemon) -> None:
     async def scenario(client: AsyncClient) -> None:
-        await client.status()
         daemon.silent.add("status")
         with pytest.raises(NoDaemon, match="did not answer within"):
             await client.status()

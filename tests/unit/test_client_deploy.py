@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 from cli_daemon import Daemon
+from support.waiting import eventually
 
 from taskd.client.aio import AsyncClient
 from taskd.client.blocking import Client
@@ -155,7 +157,33 @@ def test_a_deploy_that_is_left_closes_its_connection(deploying: Daemon) -> None:
         deploy.cancel()
         with pytest.raises(asyncio.CancelledError):
             await deploy
-        assert deploying.has_lost_one()
+        await asyncio.to_thread(eventually, deploying.has_lost_one)
         assert await client.status() == {"pid": 7}
 
+    in_loop(deploying, scenario)
+
+
+def test_a_deploy_that_is_left_while_it_is_asked_for_closes_its_connection(
+    deploying: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon may have the request before the client knows that it is out."""
+    sends, goes_on = socket.socket.sendall, threading.Event()
+
+    def sends_and_hangs(sock: socket.socket, data: bytes) -> None:
+        sends(sock, data)
+        if threading.current_thread().name.startswith("asyncio"):  # the client's, not the daemon's
+            assert goes_on.wait(60)
+
+    async def scenario(client: AsyncClient) -> None:
+        deploy = asyncio.create_task(client.reload())
+        await asyncio.to_thread(deploying.wait_for, "reload")
+        deploy.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await deploy
+        try:
+            await asyncio.to_thread(eventually, deploying.has_lost_one)
+        finally:
+            goes_on.set()
+
+    monkeypatch.setattr(socket.socket, "sendall", sends_and_hangs)
     in_loop(deploying, scenario)

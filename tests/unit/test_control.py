@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from descriptors import descriptors
 from forked import in_child
 from support.waiting import eventually
 
@@ -60,6 +62,7 @@ def talk(tmp_path: Path) -> Iterator[Talk]:
     made = Talk(tmp_path)
     yield made
     made.master.close()
+    made.control.idle(True)  # else its thread would look for another master for ever
 
 
 def begun(talk: Talk) -> Order:
@@ -177,6 +180,46 @@ def test_the_last_progress_goes_out_before_the_end(talk: Talk) -> None:
     assert seen == sorted(seen)
 
 
+class Held:
+    """Holds up the progress that the control thread has taken and not sent yet."""
+
+    def __init__(self, talk: Talk) -> None:
+        self._send = talk.control._channel.send
+        self.taken, self.go = threading.Event(), threading.Event()
+        self.let_go: list[bool] = []
+        talk.control._channel.send = self.send  # type: ignore[method-assign]
+        talk.control.progress({"task": 7, "attempt": 2, "done": 1, "total": 2, "note": ""})
+        assert self.taken.wait(20)
+
+    def send(self, message: dict[str, Any]) -> None:
+        if message["type"] == "progress" and not self.taken.is_set():
+            self.taken.set()
+            self.let_go.append(self.go.wait(20))
+        self._send(message)
+
+
+def test_a_progress_that_is_on_its_way_is_not_overtaken_by_the_end(talk: Talk) -> None:
+    order = begun(talk)
+    held = Held(talk)
+    ends = threading.Thread(target=talk.control.ended, args=(order, 1))
+    ends.start()
+    ends.join(0.2)
+    held.go.set()
+    assert [talk.hear()["type"] for _ in range(2)] == ["progress", "ended"]
+    ends.join(20)
+
+
+def test_a_progress_that_the_master_does_not_take_holds_up_no_task(talk: Talk) -> None:
+    begun(talk)
+    held = Held(talk)
+    talk.control.progress({"task": 7, "attempt": 2, "done": 2, "total": 2, "note": ""})
+    talk.control.saved(durable=False)
+    assert not talk.control.wait(0)
+    held.go.set()
+    assert [talk.hear()["done"] for _ in range(2)] == [1, 2]
+    assert held.let_go == [True]
+
+
 def test_a_loss_in_the_middle_of_a_task_is_no_wish(talk: Talk) -> None:
     """A worker whose master died finishes what it does."""
     begun(talk)
@@ -190,12 +233,11 @@ def test_a_task_that_closes_all_descriptors_leaves_nobody_waiting(tmp_path: Path
     """Its channel and the control thread's eventfd are gone with them."""
 
     def under_test() -> bool:
-        before = set(os.listdir("/proc/self/fd"))
+        before = descriptors()
         talk = Talk(tmp_path)
         begun(talk)
-        for name in set(os.listdir("/proc/self/fd")) - before - {str(talk.master.fileno())}:
-            with contextlib.suppress(OSError):  # the descriptor of the listing itself
-                os.close(int(name))
+        for fd in descriptors() - before - {talk.master.fileno()}:
+            os.close(fd)
         with contextlib.suppress(BrokenPipeError):  # nobody holds the channel's other end any more
             talk.say(type="leave", task=7, attempt=2, why="never heard")
         return talk.control.wait_until_noted()
@@ -243,4 +285,5 @@ def test_the_next_master_hears_who_it_is_what_runs_and_what_the_last_one_may_hav
         assert (hello["busy"], ended["type"], ended["offset"]) == ([7, 2], "ended", 4096)
         third.sendall(frames.encode({"type": "noted", "task": 7, "attempt": 2, "answer": "x"}))
         eventually(lambda: control._noted)
+        control.idle(True)  # it looks for no other
         third.close()

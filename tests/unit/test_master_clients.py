@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 
 import pytest
@@ -118,23 +119,20 @@ def test_each_in_its_turn_is_answered_while_one_asks_without_end(bench: Bench) -
 def test_who_says_nothing_is_cut_off_and_who_only_waits_is_not(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds, "HEARD_WITHIN", 0.05)
-    quiet = PlayedClient(bench)
-    bench.until(quiet.talk)
-    follower = PlayedClient(bench)
+    monkeypatch.setattr(bounds, "HEARD_WITHIN", 0.5)
     task = bench.submit()
+    quiet, follower, half = [PlayedClient(bench) for _ in range(3)]
+    bench.until(lambda: all([each.talk() for each in (quiet, follower, half)]))  # noqa: C419
     follower.ask("follow", tasks=[task])
     bench.until(lambda: len(follower.talk()) >= 3)
-    silent, slow, half = PlayedClient(bench), PlayedClient(bench), PlayedClient(bench)
+    silent, slow = PlayedClient(bench), PlayedClient(bench)
     silent._unsent = b""
-    bench.until(lambda: half.talk())
     half._unsent = half.side.request("status", {})[1][:-1]
-    hello, slow._unsent = slow._unsent, b""
+    drops = itertools.chain((1_000_000).to_bytes(4, "big"), itertools.repeat(0))
 
     def drip() -> bool:
-        nonlocal hello
-        slow._unsent, hello = hello[:1], hello[1:] + b"x"
-        return all(ended_busy(each) for each in (silent, slow, half))
+        slow._unsent = bytes([next(drops)])
+        return all([ended_busy(each) for each in (silent, slow, half)])  # noqa: C419  # all talk
 
     bench.until(drip)
     assert "nothing whole has come from it" in str(ended_busy(half))
