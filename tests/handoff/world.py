@@ -56,8 +56,9 @@ ROOM = "64m"
 ENOUGH = 1024
 """Descriptors that there are again afterwards; fewer than there may be at most, as usual."""
 
-SHORT = 1.5
-"""Seconds after which a want (of room, of descriptors) ends if the deploy waits for its end."""
+LONG, SHORT = 30.0, 1.5
+"""Seconds after which a want (of room, of descriptors) ends: the deploy is to be refused because of
+it, or may wait for its end."""
 
 
 class FaultyDaemon(Daemon):
