@@ -44,7 +44,7 @@ class Trial:
         self._done: Callable[[DeployRefused | None], None] | None = done
         self._said = bytearray()
         self._pid = 0
-        self._limit = steps.patience(TRY_WITHIN)
+        self._limit = steps.patience(TRY_WITHIN, steps.TRIED)
         self._start()
         self._deadline = master.loop.after(self._limit, self._overdue)
 

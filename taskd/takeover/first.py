@@ -37,7 +37,8 @@ def main() -> int:
     if len(sys.argv) > 3:
         return _return(fd, _read_reason(int(sys.argv[3])), sys.argv[4:5])
     decision = _thread.allocate_lock()  # whoever takes it decides: forward or back
-    _thread.start_new_thread(_watch, (decision, fd, before, steps.patience(DEADLINE)))
+    limit = steps.patience(DEADLINE, steps.NEW)
+    _thread.start_new_thread(_watch, (decision, fd, before, limit))
     try:
         steps.reach("first stage")
         from taskd.master import adopt

@@ -34,13 +34,12 @@ def limited(seconds: float) -> Iterator[None]:
     Not within itself, and not once ``arm`` was called. A body that is in a system call that cannot
     be interrupted (a dead disk) is not ended by it: that is for the service manager's watchdog.
     """
-    limit = steps.patience(seconds)
 
     def overdue(*_: object) -> None:
-        raise Overdue(f"not done after {limit:g} s")
+        raise Overdue(f"not done after {seconds:g} s")
 
     signal.signal(signal.SIGALRM, overdue)
-    signal.setitimer(signal.ITIMER_REAL, limit)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
@@ -61,7 +60,7 @@ def arm() -> None:
     """From now on the kernel kills this process, whatever its image, unless ``disarm`` comes."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
-    signal.setitimer(signal.ITIMER_REAL, steps.patience(HANG_LIMIT))
+    signal.setitimer(signal.ITIMER_REAL, HANG_LIMIT)
 
 
 def disarm() -> None:

@@ -3,8 +3,10 @@
 Runs in the old master, in the trial and in the new image, from its first line on: so it imports
 next to nothing. ``reach`` notes the step that begins. Where ``$TASKD_FAULT`` names a file (only
 tests do that), the file's one line "STEP KIND" makes that step fail, once: the file is removed
-first. KIND is exception, exit, hang, kill, stop or segfault. While it asks for a hang, the
-deadlines that would end one are short (``patience``): no slow disk or large app is waited for.
+first. KIND is exception, exit, hang, kill, stop or segfault. Nobody waits for all of the
+deadline that ends a hang: an interval timer is cut short by the hang itself, and the other ones
+begin short if they are for the step that it is asked for at (``patience``). What comes before that
+step has its usual time, however busy the machine is.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ AFTER = ("settle in", "announce", "serve")
 
 ALL = (*OLD, *NEW, *AFTER)
 
+TRIED = tuple(f"trial: {step}" for step in NEW)
+"""What the steps of ``NEW`` are called in the trial where tests make them fail."""
+
 POINT_OF_NO_RETURN = "settle in"
 """The first step with ``confirmed`` naming the new release."""
 
@@ -35,11 +40,15 @@ TRIAL = "taskd.takeover.trial"
 
 _fault_file = os.environ.get("TASKD_FAULT")
 
+_SHORT, _SHORT_OF_ALL = 1.0, 3.0
+"""Seconds until a hang that a test asks for is ended: from its begin, or together with what comes
+before it."""
+
 
 class Place:
     """Which step this process is at; ``passed`` is True behind the point of no return.
 
-    ``is_trial``: it only tries; its steps are "trial: STEP" where tests make them fail.
+    ``is_trial``: it only tries (``TRIED``).
     """
 
     def __init__(self) -> None:
@@ -65,11 +74,13 @@ def reach(step: str) -> None:
         _fail_if_asked(f"trial: {step}" if here.is_trial else step, _fault_file)
 
 
-def patience(seconds: float) -> float:
-    """``seconds``; much less while a test asks for a hang."""
-    if _fault_file is None or _asked(_fault_file)[1] != "hang":
+def patience(seconds: float, ends: tuple[str, ...]) -> float:
+    """``seconds``, of a deadline that ends a hang at these steps; less while a test asks for one
+    there."""
+    if _fault_file is None:
         return seconds
-    return min(seconds / 10, 2.0)
+    wanted, kind = _asked(_fault_file)
+    return min(seconds, _SHORT_OF_ALL) if kind == "hang" and wanted in ends else seconds
 
 
 def _asked(path: str) -> tuple[str, str]:
@@ -101,6 +112,9 @@ def _fail(step: str, kind: str) -> None:
         case "exit":
             sys.exit(3)
         case "hang":
+            if step in OLD or step in AFTER:
+                left, _ = signal.getitimer(signal.ITIMER_REAL)
+                signal.setitimer(signal.ITIMER_REAL, min(left, _SHORT))
             time.sleep(3600)
         case "segfault":
             import ctypes

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from matrix import CELLS, Cell, Kind, Outcome, Stage, table
-from world import SHORT, Asking, FaultyDaemon, Verdict, World, go_on
+from world import LONG, SHORT, Asking, FaultyDaemon, Verdict, World, go_on
 
 import taskd
 
@@ -58,7 +58,8 @@ def fail(world: World, cell: Cell, path: str) -> Verdict:
             stopped = daemon.stopped()
             with change(daemon, cell.kind, stopped):
                 go_on(stopped)
-                if (verdict := caller.verdict(SHORT)) is not None:
+                lasts = LONG if cell.outcome is Outcome.REFUSED else SHORT
+                if (verdict := caller.verdict(lasts)) is not None:
                     return verdict
         verdict = caller.verdict()
         assert verdict is not None, "no answer"

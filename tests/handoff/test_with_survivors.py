@@ -5,12 +5,14 @@ The test is their parent, as a service manager is, and reaps them.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 from collections.abc import Iterator
 
 import pytest
+from support import processes
 from world import APP, Asking, FaultyDaemon, go_on
 
 from taskd.upgrade import steps
@@ -24,10 +26,13 @@ def be_subreaper(wanted: bool) -> None:
 
 @pytest.fixture
 def parent() -> Iterator[None]:
-    """What a dead master leaves behind becomes ours."""
+    """What a dead master leaves behind becomes ours, and is ours to reap."""
     be_subreaper(True)
     yield
     be_subreaper(False)
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 @pytest.fixture
@@ -53,7 +58,7 @@ def test_an_adopted_zygote_that_dies_in_the_exec_is_no_failure(
     zygote = daemon.zygotes()["r1"]
     daemon.kill()
     daemon.start()
-    assert daemon.zygotes()["r1"] == zygote
+    assert processes.is_alive(zygote), "adopted, though perhaps too late to serve on"
     daemon.fail_at(step, "stop")
     with Asking(daemon, daemon.path("releases", "r2")) as caller:
         stopped = daemon.stopped()

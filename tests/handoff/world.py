@@ -56,8 +56,9 @@ ROOM = "64m"
 ENOUGH = 1024
 """Descriptors that there are again afterwards; fewer than there may be at most, as usual."""
 
-SHORT = 1.5
-"""Seconds after which a want (of room, of descriptors) ends if the deploy waits for its end."""
+LONG, SHORT = 30.0, 1.5
+"""Seconds after which a want (of room, of descriptors) ends: the deploy is to be refused because of
+it, or may wait for its end."""
 
 
 class FaultyDaemon(Daemon):
@@ -234,14 +235,19 @@ class World:
         """Nothing is left of the deploys: descriptors, processes, signals, files."""
         daemon = self.daemon
         eventually(self._is_quiet, "one revision, its zygote and idle workers are left")
-        if self.quiet is None:
-            self.quiet = self._own_descriptors()
-        with contextlib.suppress(AssertionError):
-            eventually(lambda: self._own_descriptors() == self.quiet)
-        assert self._own_descriptors() == self.quiet, "the descriptors are as before"
+        self._check_descriptors()
         assert not os.path.exists(daemon.path("state", "handoff"))
         assert not os.path.exists(daemon.fault), "the step was reached"
         assert blocked_signals(daemon.pid) == 0
+
+    def _check_descriptors(self) -> None:
+        """They are as before; if not, the difference is shown."""
+        if self.quiet is None:
+            self.quiet = eventually(self._own_descriptors)
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: self._own_descriptors() == self.quiet)
+            return
+        assert self._own_descriptors() == self.quiet, "the descriptors are as before"
 
     def _workers(self) -> int | None:
         found = self.kept.ask("revisions")["revisions"]
@@ -252,13 +258,14 @@ class World:
         found = self.daemon.processes()
         return workers is not None and len(found) == workers + 2 and not self.daemon.zombies()
 
-    def _own_descriptors(self) -> Counter[str]:
-        """The master's, without the two of each worker."""
-        workers = self._workers() or 0
+    def _own_descriptors(self) -> Counter[str] | None:
+        """The master's, without the two of each worker; None: a worker came or went just now."""
+        workers = self._workers()
         found = self.daemon.descriptors()
-        found["socket"] -= workers
         slots = self.daemon.path("state", "slots", "SLOT")
-        assert found.pop(slots, 0) == workers
+        if workers is None or found.pop(slots, 0) != workers:
+            return None
+        found["socket"] -= workers
         return found
 
     def end(self) -> None:

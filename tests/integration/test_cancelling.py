@@ -65,14 +65,25 @@ def sleeps(ctx) -> str:
 """
 
 
-@pytest.fixture
-def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
-    made = new_daemon(
-        queues={"one": {"concurrency": 1}}, daemon={"cancel_grace": 0.2, "stop_timeout": 0.5}
-    )
+def begun(made: Daemon) -> Daemon:
     made.release("r1", APP)
     made.point("r1")
     return made.start()
+
+
+@pytest.fixture
+def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
+    """It ends nobody by force while a test waits: who ends has left by itself."""
+    made = new_daemon(
+        queues={"one": {"concurrency": 1}}, daemon={"cancel_grace": 3600, "stop_timeout": 3600}
+    )
+    return begun(made)
+
+
+@pytest.fixture
+def impatient(new_daemon: Callable[..., Daemon]) -> Daemon:
+    """For tasks that do not leave."""
+    return begun(new_daemon(daemon={"cancel_grace": 0.2, "stop_timeout": 0.5}))
 
 
 # ── cancel ───────────────────────────────────────────────────────────────────────────────────
@@ -120,12 +131,12 @@ def test_a_sleeping_async_task_is_cancelled_at_once(daemon: Daemon) -> None:
     assert task.wait(30).state == "cancelled"
 
 
-def test_a_stubborn_task_is_killed_after_the_grace(daemon: Daemon) -> None:
-    task = daemon.client().submit("stubborn")
-    pid = daemon.reached(task.id, "here").pid
+def test_a_stubborn_task_is_killed_after_the_grace(impatient: Daemon) -> None:
+    task = impatient.client().submit("stubborn")
+    pid = impatient.reached(task.id, "here").pid
     task.cancel()
     assert task.wait(30).state == "cancelled"
-    eventually(lambda: pid not in daemon.processes(), "its worker is killed")
+    eventually(lambda: pid not in impatient.processes(), "its worker is killed")
 
 
 def test_a_task_whose_worker_dies_after_the_wish_is_not_queued_again(daemon: Daemon) -> None:
@@ -191,23 +202,19 @@ def test_a_stop_lets_tasks_leave_and_the_next_start_continues_them(daemon: Daemo
 
 
 def test_a_stop_ends_a_stubborn_task_by_force_and_it_is_not_counted_as_a_crash(
-    daemon: Daemon,
+    impatient: Daemon,
 ) -> None:
-    task = daemon.client().submit("stubborn")
-    daemon.reached(task.id, "here")
-    assert daemon.stop() == 0
-    assert daemon.processes() == []
-    daemon.start()
+    task = impatient.client().submit("stubborn")
+    impatient.reached(task.id, "here")
+    assert impatient.stop() == 0
+    assert impatient.processes() == []
+    impatient.start()
     assert task.result(30) is None
     reasons = [e["reason"] for e in task.follow() if e["reason"]]
     assert reasons == ["interrupted: the daemon stopped; did not leave in 0 s"]
 
 
-def test_a_second_signal_stops_at_once(new_daemon: Callable[..., Daemon]) -> None:
-    daemon = new_daemon(daemon={"stop_timeout": 3600})
-    daemon.release("r1", APP)
-    daemon.point("r1")
-    daemon.start()
+def test_a_second_signal_stops_at_once(daemon: Daemon) -> None:
     task = daemon.client().submit("stubborn")
     daemon.reached(task.id, "here")
     daemon.kill(signal.SIGTERM)

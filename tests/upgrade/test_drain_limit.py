@@ -41,6 +41,7 @@ def only_here(ctx, n: int) -> str:
 """
 
 LIMIT = {"drain_limit": "200ms", "cancel_grace": "200ms"}
+AND_NO_FORCE = {**LIMIT, "cancel_grace": "1h"}
 WHY = "interrupted: r1 has drained for longer than drain_limit (0.2 s)"
 
 
@@ -73,7 +74,7 @@ def reasons(task: Any) -> list[str]:
 def test_a_task_that_leaves_at_its_safe_point_goes_on_with_the_new_revision(
     daemon: Daemon,
 ) -> None:
-    limit(daemon, **LIMIT)
+    limit(daemon, **AND_NO_FORCE)
     daemon.start()
     task = begun(daemon, "listens", "0")
     daemon.reload("r2")
