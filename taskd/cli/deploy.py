@@ -67,8 +67,9 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _reload(client: Client, args: Namespace) -> int:
     main_process.give_way_to_a_stop(os.environ)
-    main_process.end_with_it(os.environ)
-    return _told(client.reload(plan=args.plan, allow_held=args.allow_held), args)
+    with main_process.ending_with_it(os.environ):
+        answer = client.reload(plan=args.plan, allow_held=args.allow_held)
+    return _told(answer, args)
 
 
 def _rollback(client: Client, args: Namespace) -> int:

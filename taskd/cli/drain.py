@@ -93,10 +93,10 @@ def _asked(args: Namespace, answer: Mapping[str, Any]) -> str:
 def _stop(client: Client, args: Namespace) -> None:
     from taskd.cli import main_process, unit_job
 
-    main_process.end_with_it(os.environ)
-    client.status()  # one that does not answer is not waited for: systemd goes on with a signal
-    for_good = unit_job.is_for_good(args.unit, args.user)
-    answer = client.shutdown(keep=None if for_good is None else not for_good)
+    with main_process.ending_with_it(os.environ):
+        client.status()  # one that does not answer is not waited for: systemd goes on with a signal
+        for_good = unit_job.is_for_good(args.unit, args.user)
+        answer = client.shutdown(keep=None if for_good is None else not for_good)
     if args.json:
         ids = {name: [str(task) for task in answer[name]] for name in ("ended", "kept")}
         print(jsontext.line({"asked": answer["asked"], **ids}))

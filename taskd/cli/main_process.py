@@ -2,8 +2,8 @@
 
 What can go wrong: systemd holds the socket, so that one may be connected with a daemon that has not
 taken the connection and never will, since it hung and was killed. The command would wait for the
-next daemon, and systemd, before it starts that one, for the end of the command. So it ends with
-the daemon that was there when it began, which systemd names in $MAINPID.
+next daemon, and systemd, before it starts that one, for the end of the command. So as long as it
+waits it ends with the daemon that was there when it began, which systemd names in $MAINPID.
 
 And a stop of the unit terminates a reload that is going on, together with the daemon. A command
 that the signal kills makes the unit "failed" although all went as it was asked to.
@@ -17,8 +17,8 @@ import os
 import select
 import signal
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import FrameType
 
 from taskd.cli import outcome
@@ -30,17 +30,23 @@ LAST_WORDS = 1.0
 """Seconds to read what the daemon said before it ended; what it did not say never comes."""
 
 
-def end_with_it(environ: Mapping[str, str]) -> None:
-    """End this process soon after the daemon, if it is a command of the unit. Raises NoDaemon if
-    that is gone already."""
+@contextmanager
+def ending_with_it(environ: Mapping[str, str]) -> Iterator[None]:
+    """While the body waits for an answer, end this process soon after the daemon, if it is a
+    command of the unit. Raises NoDaemon if that is gone already."""
     if not _is_of_unit(environ):
+        yield
         return
-    named = environ[VARIABLE]
+    named, answered = environ[VARIABLE], threading.Event()
     try:
         daemon = os.pidfd_open(int(named))
     except ProcessLookupError:
         raise NoDaemon(_ended(named)) from None
-    threading.Thread(target=_watch, args=[daemon, named], daemon=True).start()
+    threading.Thread(target=_watch, args=[daemon, named, answered], daemon=True).start()
+    try:
+        yield
+    finally:
+        answered.set()
 
 
 def give_way_to_a_stop(environ: Mapping[str, str]) -> None:
@@ -58,13 +64,13 @@ def _is_of_unit(environ: Mapping[str, str]) -> bool:
     return environ.get(VARIABLE, "").isdecimal()
 
 
-def _watch(daemon: int, named: str) -> None:
+def _watch(daemon: int, named: str, answered: threading.Event) -> None:
     poll = select.poll()
     poll.register(daemon, select.POLLIN)
     poll.poll()
-    time.sleep(LAST_WORDS)
-    outcome.say("taskctl", _ended(named))
-    os._exit(outcome.NO_DAEMON)
+    if not answered.wait(LAST_WORDS):
+        outcome.say("taskctl", _ended(named))
+        os._exit(outcome.NO_DAEMON)
 
 
 def _ended(named: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -53,15 +54,16 @@ class Visit:
         return words in self.text()
 
     def ended(self) -> int:
-        return self.process.wait(120)
+        return self.process.wait(200)  # more than it gives itself
 
     def left_behind(self) -> list[str]:
         """Files and processes that should not be there any more."""
         return [*os.listdir(self._temporary), *map(str, self._processes())]
 
     def clean_up(self) -> None:
-        for pid in [self.process.pid, *self._processes()]:
-            if processes.is_alive(pid):
+        self.process.kill()
+        for pid in self._processes():
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
 

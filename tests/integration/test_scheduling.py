@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from support.daemon import Daemon, Effect
 from support.waiting import eventually
 
 import taskd
+from taskd.protocol import data
 
 APP = """
 import time
@@ -206,9 +208,9 @@ def test_a_key_lives_over_the_death_of_the_daemon(daemon: Daemon) -> None:
 def test_a_delayed_task_does_not_begin_before_its_time(daemon: Daemon) -> None:
     client = daemon.client()
     task = client.submit("ordered", {"name": "late"}, delay=0.5)
-    at = task.status()
-    assert at.state == "scheduled"
     assert task.result(30) == "late"
+    states = [event["state"] for event in task.follow()]
+    assert states == ["scheduled", "queued", "running", "succeeded"]
     info = task.status()
     assert info.started is not None
     assert info.submitted is not None
@@ -216,13 +218,18 @@ def test_a_delayed_task_does_not_begin_before_its_time(daemon: Daemon) -> None:
 
 
 def test_delayed_tasks_run_after_a_restart_that_they_slept_through(daemon: Daemon) -> None:
-    client = daemon.client()
-    tasks = [client.submit("adds", {"a": n}, delay=0.3) for n in range(100)]
-    due = time.time() + 0.3
+    delayed = [
+        {"submission": os.urandom(16), "name": "adds", "args": data.encode({"a": n}), "delay": 1.0}
+        for n in range(100)
+    ]
+    with daemon.raw() as raw:  # at once: none is due before the stop
+        tasks = [task["id"] for task in raw.ask("submit", tasks=delayed)["tasks"]]
+    due = time.time() + 1.0
     assert daemon.stop() == 0
     eventually(lambda: time.time() > due, "they are due")
     daemon.start()
-    assert [task.result(30) for task in tasks] == [n + 2 for n in range(100)]
+    found = daemon.client().wait(tasks, timeout=30)
+    assert [info.result for info in found] == [n + 2 for n in range(100)]
 
 
 def test_a_task_that_raises_is_tried_again_with_growing_pauses(daemon: Daemon) -> None:
@@ -255,12 +262,13 @@ def test_a_retry_continues_from_what_was_saved(daemon: Daemon) -> None:
 
 def test_a_named_sleep_frees_the_worker_and_its_place_in_the_queue(daemon: Daemon) -> None:
     client = daemon.client()
+    long = client.submit("naps", {"seconds": 3600})
+    daemon.reached(long.id, "before")
     task = client.submit("naps", {"seconds": 2.5})
-    daemon.reached(task.id, "before")
     behind = client.submit("ordered", {"name": "behind"})
     assert behind.result(30) == "behind"
-    assert task.status().state == "scheduled"
-    assert task.status().reason == "sleeping"
+    assert long.status().state == "scheduled"
+    assert long.status().reason == "sleeping"
     before, after = task.result(30)
     assert after - before >= 2.5
     assert task.status().attempt == 2

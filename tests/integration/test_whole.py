@@ -46,6 +46,7 @@ def waits(ctx, n: int) -> str:
 @task
 def saves(ctx, size: int) -> int:
     mark("begin")
+    gate("go")
     return len(ctx.step("much", bytes, size))
 """
 
@@ -226,8 +227,10 @@ def test_a_full_disk_is_waited_out_and_nothing_is_lost(small: Daemon) -> None:
 
 def test_a_task_that_finds_the_disk_full_waits_visibly_and_goes_on(small: Daemon) -> None:
     client = small.client()
-    task = client.submit("saves", {"size": 900_000}, delay=0.5)
+    task = client.submit("saves", {"size": 900_000})
+    small.reached(task.id, "begin")
     ballast = fill(small, leave=600_000)
+    small.open_gate("go")
     eventually(lambda: "space" in str(task.status().reason), "it says what it waits for")
     assert task.status().state == "running"
     os.unlink(ballast)

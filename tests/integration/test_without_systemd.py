@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -92,7 +93,7 @@ class Detached(Daemon):
 
 @pytest.fixture
 def detached(new_daemon: Callable[..., Daemon]) -> Detached:
-    made = new_daemon(kind=Detached, daemon={"stop_timeout": 0.2})
+    made = new_daemon(kind=Detached, daemon={"stop_timeout": 0.2, "cancel_grace": 0.2})
     assert isinstance(made, Detached)
     prepared(made)
     made.start()
@@ -205,7 +206,16 @@ class Container(Daemon):
 
 
 def arguments_of(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    """None of one that has gone meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def sleeping(container: Container) -> list[int]:
+    """What ``sleep 3600`` the first process has inherited."""
+    return [pid for pid in processes.children(container.first) if "3600" in arguments_of(pid)]
 
 
 @pytest.fixture
@@ -243,11 +253,10 @@ def test_what_others_leave_in_the_container_is_reaped_and_never_killed(
     container.inside("setsid sleep 3600 >/dev/null 2>&1 & exit")
     with container.client() as client:
         assert client.submit("quick").result(30) == "done"
-        (outside,) = [
-            pid for pid in processes.children(container.first) if "3600" in arguments_of(pid)
-        ]
+        (outside,) = eventually(lambda: sleeping(container), "it is the first process's now")
         for pid in processes.children(container.master):
-            os.kill(pid, signal.SIGKILL)  # the zygote: what it had is looked for and killed
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)  # the zygote: what it had is looked for and killed
         assert client.submit("quick").result(30) == "done"
     assert processes.is_alive(outside)
     os.kill(outside, signal.SIGKILL)

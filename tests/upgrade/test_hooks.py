@@ -69,6 +69,11 @@ def lines(daemon: Daemon, name: str) -> list[list[str]]:
         return []
 
 
+def begun(daemon: Daemon, hook: str) -> int:
+    """How often the daemon has begun to run that hook, whether or not it has written anything."""
+    return daemon.log().count(f"hook hook={hook} ")
+
+
 def of(daemon: Daemon, name: str, previous: str) -> list[str]:
     """The words of one such line for release ``name``."""
     path = daemon.path("releases", name)
@@ -101,7 +106,7 @@ def until_gone(found: list[int]) -> None:
 
 def test_before_runs_once_in_the_new_release_and_its_output_is_shown(daemon: Daemon) -> None:
     started(daemon, before=["sh", "-c", f"echo 'added a column'; echo slowly >&2; {noted('b')}"])
-    assert lines(daemon, "b") == [], "a start is no deploy"
+    assert begun(daemon, "before") == 0, "a start is no deploy"
     answer = daemon.reload("r2")
     assert answer["hook"] == "added a column\nslowly\n"
     assert lines(daemon, "b") == [of(daemon, "r2", "r1")]
@@ -127,7 +132,7 @@ def test_a_plan_runs_no_hook(daemon: Daemon) -> None:
     started(daemon, before=noted("b"))
     daemon.point("r2")
     assert daemon.client().reload(plan=True)["plan"]["target"] == "r2"
-    assert lines(daemon, "b") == []
+    assert begun(daemon, "before") == 0
 
 
 def test_a_failing_before_refuses_the_deploy_with_its_status_and_its_last_lines(
@@ -161,9 +166,9 @@ def test_a_before_that_cannot_even_end_well_is_told_as_it_was(
 
 def test_a_before_that_is_not_done_in_time_is_killed_with_its_children(daemon: Daemon) -> None:
     script = f"echo $$ >> ../../p; (echo deeper; {waits('never')}) & echo $! >> ../../p; wait"
-    started(daemon, before=script, timeout="500ms")
+    started(daemon, before=script, timeout="2s")
     assert refused(daemon, "r2") == (
-        "r2: [hooks] before failed: it was not done after 0.5 s ([hooks] timeout), and was "
+        "r2: [hooks] before failed: it was not done after 2 s ([hooks] timeout), and was "
         "killed; the last of its output: deeper"
     )
     found = pids(daemon, "p")
@@ -254,7 +259,7 @@ def test_after_drain_runs_once_when_the_last_task_of_an_older_revision_is_gone(
     daemon.reload("r2")
     daemon.reload("r3")
     assert serves(daemon) == "r3"
-    assert lines(daemon, "a") == []
+    assert begun(daemon, "after_drain") == 0
     daemon.open_gate("go")
     assert [task.result(30) for task in tasks] == ["r1", "r1"]
     eventually(lambda: client.status()["note"] == "after_drain of r3 is done")
@@ -262,14 +267,14 @@ def test_after_drain_runs_once_when_the_last_task_of_an_older_revision_is_gone(
     assert "after_drain: dropped a column" in daemon.log()
     assert serves(daemon) == "r3"
     assert not os.path.exists(daemon.path("state", "after-drain"))
-    assert lines(daemon, "a") == [of(daemon, "r3", "r2")], "and not again"
+    assert begun(daemon, "after_drain") == 1, "and not again"
 
 
 def test_after_drain_runs_at_once_where_nothing_of_the_older_revision_is_left(
     daemon: Daemon,
 ) -> None:
     started(daemon, after_drain=noted("a"))
-    assert lines(daemon, "a") == [], "a start is no deploy"
+    assert begun(daemon, "after_drain") == 0, "a start is no deploy"
     daemon.reload("r1")
     daemon.reload("r2")
     eventually(lambda: lines(daemon, "a") == [of(daemon, "r2", "r1")])
@@ -285,6 +290,7 @@ def test_a_failing_after_drain_is_told_and_not_run_again(daemon: Daemon) -> None
     eventually(lambda: daemon.client().status()["note"] == note)
     daemon.restart()
     assert serves(daemon) == "r2"
+    assert begun(daemon, "after_drain") == 1
     assert lines(daemon, "a") == [of(daemon, "r2", "r1")]
 
 
@@ -298,7 +304,7 @@ def test_an_after_drain_that_is_due_survives_the_end_of_the_daemon(daemon: Daemo
     daemon.start()
     assert serves(daemon) == "r2"
     assert processes.is_alive(worker), "it works on, without a daemon of its own"
-    assert lines(daemon, "a") == []
+    assert begun(daemon, "after_drain") == 0
     daemon.open_gate("go")
     assert task.result(30) in ("r1", "r2")
     eventually(lambda: lines(daemon, "a") == [of(daemon, "r2", "r1")])
@@ -343,4 +349,4 @@ def test_a_refused_deploy_makes_no_after_drain(daemon: Daemon) -> None:
     refused(daemon, "r2")
     daemon.restart()
     assert serves(daemon) == "r1"
-    assert lines(daemon, "a") == []
+    assert begun(daemon, "after_drain") == 0
