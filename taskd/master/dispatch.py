@@ -157,7 +157,8 @@ class Dispatch:
         """The claim is committed: send the task, unless its worker died meanwhile."""
         if worker.state is not WorkerState.CLAIMED:
             facts = Facts("unbegun", False, reason="its worker was gone before it began")
-            self._master.attempts.settle(running, facts, _nothing)
+            drop = lambda _: self._master.salvage.drop_slot(worker)  # noqa: E731
+            self._master.attempts.settle(running, facts, drop)
             return
         worker.take(WorkerEvent.SENT)
         now = {"attempt": running.attempt, "at": time.time()}
@@ -221,6 +222,3 @@ class Dispatch:
             self.wake_due()
 
         self._master.write(Wake(now, BATCH), woken)
-
-
-def _nothing(_: str) -> None: ...

@@ -59,6 +59,18 @@ class Salvage:
             worker.asked_to_leave,
         )
 
+    def drop_slot(self, worker: Worker) -> None:
+        """It is dead, and what its slot was a sign of is recorded. What stands under its name and
+        is another's stays, and one that cannot be read or removed is left to a sweep."""
+        path = os.path.join(self._master.places.slots, f"{worker.id.hex()}.slot")
+        with contextlib.suppress(Error, OSError):
+            fd = slot_reader.open_slot(path)
+            try:
+                if slot_reader.read_header(fd).worker == worker.id:
+                    _unlink(path, files.identity(fd))
+            finally:
+                os.close(fd)
+
     def end_from_slot(
         self, running: Running, slot_fd: int, path: str, death: str, asked: str | None
     ) -> None:

@@ -259,9 +259,8 @@ def test_a_task_that_was_claimed_and_never_sent_is_run_and_not_held(
     with daemon.client() as client:
         first = client.submit("loop")
         assert first.result(30) == list(range(ITEMS))
-    slots = daemon.path("state", "slots")
-    (name,) = (name for name in os.listdir(slots) if name.endswith(".slot"))
-    with open(os.path.join(slots, name), "rb") as file:
+    slot = daemon.slot(daemon.effects(first.id)[-1].pid)
+    with open(slot, "rb") as file:
         header = slot_reader.read_header(file.fileno())
     daemon.kill()
     eventually(lambda: not processes.is_alive(header.pid), "the idle worker leaves")
@@ -275,4 +274,4 @@ def test_a_task_that_was_claimed_and_never_sent_is_run_and_not_held(
     daemon.start()
     with daemon.client() as client:
         assert client.handle(first.id + 1).result(30) == list(range(ITEMS))
-    eventually(lambda: name not in os.listdir(slots), "the slot is removed")
+    eventually(lambda: not os.path.exists(slot), "the slot is removed")

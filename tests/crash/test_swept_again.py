@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 
 from support import processes
@@ -21,21 +20,6 @@ def short() -> int:
     return 1
 """
 
-OFTEN = """
-import sys
-from taskd.master import recovery
-recovery.SWEEP_EVERY = 0.2
-from taskd.cli.taskd import main
-sys.exit(main())
-"""
-
-
-class Sweeping(Daemon):
-    """Sweeps every moment, not every minute."""
-
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-c", OFTEN, *super().command(*arguments)[3:]]
-
 
 def outlived(daemon: Daemon) -> tuple[int, str]:
     """An idle worker that outlived the start of the next daemon, stopped, and its slot's path."""
@@ -45,13 +29,12 @@ def outlived(daemon: Daemon) -> tuple[int, str]:
     task = daemon.client().submit("short")
     assert task.result(30) == 1
     idle = daemon.reached(task.id, "done").pid
-    slots = daemon.path("state", "slots")
-    (slot,) = (name for name in os.listdir(slots) if name.endswith(".slot"))
+    slot = daemon.slot(idle)
     os.kill(idle, signal.SIGSTOP)
     daemon.kill()
     daemon.start()
-    assert slot in os.listdir(slots), "it may be of use as long as that worker lives"
-    return idle, daemon.path("state", "slots", slot)
+    assert os.path.exists(slot), "it may be of use as long as that worker lives"
+    return idle, slot
 
 
 def let_go(idle: int) -> None:
@@ -63,7 +46,9 @@ def test_the_slot_of_an_idle_worker_that_outlived_the_start_goes_without_another
     new_daemon: Callable[..., Daemon],
 ) -> None:
     """It leaves once it sees that its master is gone, and its slot with it to be looked at."""
-    idle, slot = outlived(new_daemon(kind=Sweeping))
+    daemon = new_daemon()
+    daemon.constants["taskd.master.recovery.SWEEP_EVERY"] = 0.2
+    idle, slot = outlived(daemon)
     let_go(idle)
     eventually(lambda: not os.path.exists(slot), "nobody is left whom it could tell of")
 

@@ -281,6 +281,7 @@ def test_a_task_that_changes_nothing_leaves_its_worker_to_the_next(daemon: Daemo
     client = daemon.client()
     pids = [client.submit("changes", {"what": "scratch"}).result(30) for _ in range(10)]
     assert len(set(pids)) < len(pids)
+    daemon.through(pids)
     assert all(processes.is_alive(pid) for pid in pids)
     assert "it is not used again" not in daemon.log()
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from support import processes
 from support.beside import Beside
 from support.daemon import Daemon
+from support.reasons import told
 
 import taskd
 
@@ -228,14 +230,14 @@ def test_a_task_that_ends_its_process_is_held_after_three_times_and_shown_as_wha
     client = daemon.client()
     tasks = {how: client.submit("dies", {"how": how}) for how in DEATHS}
     shown = {how: tasks[how].wait(60) for how in DEATHS}
-    assert {how: info.reason for how, info in shown.items()} == {
+    assert {how: told(info.reason) for how, info in shown.items()} == {
         how: f"died 3 times at the same place; the last time {death}"
         for how, death in DEATHS.items()
     }
     assert Counter(info.state for info in shown.values()) == {"held": len(DEATHS)}
     for how, task in tasks.items():
         assert daemon.items(task.id).count("begin") == 3, how
-        reasons = [e["reason"] for e in task.follow() if e["reason"]]
+        reasons = [told(e["reason"]) for e in task.follow() if e["reason"]]
         assert reasons[:-1] == [f"crashed: {DEATHS[how]}"] * 2
 
 
@@ -277,7 +279,10 @@ def test_a_task_that_raises_whatever_it_likes_fails_with_that_and_its_worker_liv
         assert len(info.error["type"]) < 1000
         assert len(info.error["message"]) < 10_000
         assert len(info.error["traceback"]) < 100_000
-    assert "exit status 70" not in daemon.log()
+    workers = {daemon.reached(task.id, "begin").pid for task in tasks.values()}
+    daemon.through(workers)
+    assert all(processes.is_alive(pid) for pid in workers)
+    assert "it is not used again" not in daemon.log()
 
 
 RETURNED = [

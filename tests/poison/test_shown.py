@@ -51,6 +51,12 @@ LIKELY = re.compile(
 )
 
 
+def oom_kills() -> int:
+    """On the whole machine, so far."""
+    with open("/proc/vmstat", encoding="ascii") as file:
+        return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)
+
+
 def test_a_task_that_stops_itself_is_shown_so_and_goes_on_when_it_is_continued(
     daemon: Daemon, beside: Beside
 ) -> None:
@@ -101,5 +107,8 @@ def test_a_child_that_the_kernel_ends_for_want_of_memory_is_the_tasks_own_affair
 
 
 def test_a_kill_without_a_lack_of_memory_is_a_kill(daemon: Daemon, beside: Beside) -> None:
-    info = daemon.client().submit("is_killed").wait(30)
+    """Another test on this machine may lack some just then: once more."""
+    count = None
+    while count != (count := oom_kills()):
+        info = daemon.client().submit("is_killed").wait(30)
     assert str(info.reason).endswith("the last time its process was killed by SIGKILL")

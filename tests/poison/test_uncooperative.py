@@ -10,6 +10,7 @@ import pytest
 from support import processes
 from support.beside import APP, Beside
 from support.daemon import Daemon
+from support.reasons import told
 
 POISON = r"""
 import asyncio, re, subprocess
@@ -226,7 +227,7 @@ def test_a_cancelled_task_that_dies_by_itself_says_how(daemon: Daemon, beside: B
     os.kill(worker, signal.SIGKILL)
     info = task.wait(30)
     assert info.state == "cancelled"
-    assert info.reason in (
+    assert told(info.reason) in (
         "cancelled by user 0; its process was killed by SIGKILL",
         "cancelled by user 0; did not leave in 0.3 s, and was killed",
     )

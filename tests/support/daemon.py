@@ -8,6 +8,7 @@ leaves no process behind, and says so if there was one that should have ended by
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import re
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from support import processes
@@ -26,6 +27,7 @@ from support.raw import Raw
 from support.waiting import eventually
 
 import taskd
+from taskd.slot import layout, reader
 
 SIDE = os.path.join(os.path.dirname(__file__), "side.py")
 
@@ -59,6 +61,7 @@ class Daemon:
         self.marker = f"TASKD_TEST_MARK={uuid.uuid4().hex}"
         self.process: subprocess.Popen[bytes] | None = None
         self.extra: dict[str, str] = {}  # more of the environment that it is started with
+        self.constants: dict[str, float] = {}  # of its code, by "module.NAME": another value there
         self.runtime = self.path("run")
         self._last_log = ""
         for folder in ("state", "run", "logs", "releases", "gates"):
@@ -122,8 +125,16 @@ class Daemon:
 
     def command(self, *arguments: str) -> list[str]:
         """What starts it."""
-        program = [sys.executable, "-m", "taskd", "run", "--config", self.path("taskd.toml")]
-        return [*program, *arguments]
+        program = ["-c", self._with_constants()] if self.constants else ["-m", "taskd"]
+        config = self.path("taskd.toml")
+        return [sys.executable, *program, "run", "--config", config, *arguments]
+
+    def _with_constants(self) -> str:
+        """`taskd` as a program, with those of its constants that are to be others."""
+        lines = [f"import {name.rpartition('.')[0]}" for name in self.constants]
+        lines += [f"{name} = {value}" for name, value in self.constants.items()]
+        lines += ["import sys", "from taskd.cli.taskd import main", "sys.exit(main())"]
+        return "\n".join(lines)
 
     def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start `taskd run` without waiting for it; its output goes to the log."""
@@ -267,10 +278,25 @@ class Daemon:
     def zygotes(self) -> dict[str, int]:
         """The pids of the living zygotes by revision; the newest where there are several."""
         found = re.findall(r"zygote started revision=(\S+) pid=(\d+)", self.log())
-        return {revision: int(pid) for revision, pid in found if processes.is_alive(int(pid))}
+        ours = set(self.processes())  # the pid of a dead one may be another process's by now
+        return {revision: int(pid) for revision, pid in found if int(pid) in ours}
+
+    def slot(self, pid: int) -> str:
+        """The path of the slot of the worker with that pid; others may be there just now."""
+        for path in glob.glob(self.path("state", "slots", "*" + layout.SUFFIX)):
+            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+                if reader.read_header(file.fileno()).pid == pid:
+                    return path
+        raise AssertionError(f"no slot of a worker with pid {pid}")
 
     def processes(self) -> list[int]:
         return processes.marked(self.marker)
+
+    def through(self, workers: Collection[int]) -> None:
+        """Wait until these are done with their tasks also for themselves: each has said by then
+        whether it can be used again."""
+        busy = lambda: [pid for pid in workers if " task " in processes.title(pid)]  # noqa: E731
+        eventually(lambda: not busy(), "the workers are through")
 
     def zombies(self) -> list[int]:
         return processes.zombies(self.processes())

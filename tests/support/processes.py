@@ -28,6 +28,15 @@ def is_alive(pid: int) -> bool:
     return found is not None and found[0] not in "ZX"
 
 
+def title(pid: int) -> str:
+    """What ps shows of it; empty if there is none."""
+    try:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+            return file.read().rstrip("\0").replace("\0", " ")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def everything() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 

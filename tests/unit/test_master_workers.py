@@ -15,6 +15,7 @@ from taskd.model.task import State
 from taskd.posix import process
 from taskd.protocol import data
 from taskd.protocol.saved import Kind
+from taskd.store.api import Claim
 
 
 def row(bench: Bench, task: int) -> Any:
@@ -101,6 +102,32 @@ def test_an_attempt_that_was_never_begun_is_queued_again(bench: Bench) -> None:
     bench.until(lambda: settled(bench, task))
     assert row(bench, task).state is State.QUEUED
     assert row(bench, task).budgets.crashes == 0
+
+
+def test_a_worker_that_died_before_its_claim_was_committed_leaves_no_slot(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its slot says that nothing was begun, and is needed for no longer than that takes."""
+    claims: list[tuple[Any, Any]] = []
+    write = bench.master.write
+
+    def hold(operation: Any, done: Any) -> None:
+        if isinstance(operation, Claim):
+            claims.append((operation, done))
+        else:
+            write(operation, done)
+
+    monkeypatch.setattr(bench.master, "write", hold)
+    task = bench.submit()
+    worker = bench.fork()
+    bench.until(lambda: claims)
+    exited(bench, worker)
+    bench.until(lambda: bench.master.workers.get(worker.id) is None)
+    slot = os.path.join(bench.master.places.slots, worker.slot.name)
+    assert os.path.exists(slot)
+    write(*claims[0])
+    bench.until(lambda: not os.path.exists(slot))
+    assert (row(bench, task).state, row(bench, task).budgets.crashes) == (State.QUEUED, 0)
 
 
 def test_saved_records_that_cannot_be_added_up_hold_the_task(bench: Bench) -> None:
