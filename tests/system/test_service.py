@@ -73,9 +73,9 @@ def test_a_bad_deploy_fails_the_reload_and_changes_nothing(service: Service) -> 
     assert service.machine.property(service.unit, "NRestarts") == "0"
     assert service.machine.property(service.unit, "Result") == "success"
     assert service.machine.failed_units() == ""
+    assert "this release is broken" in service.machine.journal("--unit", service.unit)
     status = service.machine.says("systemctl", "status", "--full", "--lines=20", service.unit)
     assert "this release is broken" in status
-    assert "this release is broken" in service.machine.journal("--unit", service.unit)
     assert service.status()["revision"] == "r1"
     service.let_go("/tmp/go")
     assert service.result(running) == "r1"
