@@ -54,6 +54,8 @@ def begun(daemon: Daemon) -> tuple[TaskHandle, int, str]:
 
 def is_of(task: int, path: str) -> bool:
     """Whether it is that task's slot, and not a spare worker's."""
+    if not path.endswith(".slot"):
+        return False  # it is being made
     with open(path, "rb") as file:
         begin = slot_reader.read(file.fileno()).begin
     return begin is not None and begin["task"] == task

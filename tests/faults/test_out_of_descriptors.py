@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 import pytest
-from looking import problems, reason
+from looking import is_between_tasks, problems, reason, was_told
 from short import no_descriptor_left
 from support import processes
 from support.daemon import Daemon, repeated
@@ -99,8 +99,7 @@ def test_a_zygote_without_descriptors_tells_a_death_later_and_by_itself(daemon: 
         zygote = daemon.zygotes()["r"]
         with no_descriptor_left(zygote):
             os.kill(worker, signal.SIGKILL)
-            eventually(lambda: not processes.is_alive(worker))
-            eventually(lambda: not processes.children(zygote), "it has reaped it")
+            eventually(lambda: processes.state_and_parent(worker) is None, "it has reaped it")
         daemon.open_gate("go")
         assert task.result(60) == 6
         assert processes.is_alive(zygote)
@@ -126,19 +125,23 @@ def test_a_zygote_without_descriptors_forks_once_it_has_some(daemon: Mounted, fr
             eventually(is_seen)
             assert processes.is_alive(zygote)
         assert [each.result(60) for each in tasks] == [0] * 5  # in workers that have some
+    assert daemon.stop() == 0
     assert "Traceback" not in daemon.log(), "no worker takes it for a fault of its own"
 
 
 def test_a_program_that_lacks_descriptors_is_started_later_and_not_failed(daemon: Mounted) -> None:
     with daemon.client() as client:
         first = client.submit("loop", {"count": 3})
-        worker = daemon.reached(first.id, "2").pid
-        daemon.open_gate("go")
-        assert first.result(30) == 3
-        with no_descriptor_left(worker, free=3):  # for its log, and not for the program
+        daemon.reached(first.id, "2")
+        zygote = daemon.zygotes()["r"]
+        with processes.stopped(zygote), ExitStack() as short:  # the program meets no new worker
+            daemon.open_gate("go")
+            assert first.result(30) == 3
+            for worker in processes.children(zygote):
+                eventually(lambda worker=worker: is_between_tasks(worker))  # type: ignore[misc]
+                short.enter_context(no_descriptor_left(worker, free=3))  # for its log alone
             task = client.submit("command", {"argv": ["/bin/echo", "hello"]})
-            words = "cannot start '/bin/echo' yet: Too many open files"
-            eventually(lambda: reason(daemon, task.id) == words)
+            assert was_told(task, "cannot start '/bin/echo' yet: Too many open files")
         assert task.result(30) == 0
         assert task.status().attempt > 1
     assert daemon.task_log(task.id) == "hello\n"

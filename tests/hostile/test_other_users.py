@@ -9,6 +9,7 @@ import asyncio
 import concurrent.futures.thread  # noqa: F401  # the other user may not be able to read it
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,15 +22,17 @@ import taskd
 from taskd.errors import DeployRefused, NotAllowed
 from taskd.posix import sockets
 from taskd.protocol import frames
+from taskd.slot import reader
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 
 APP = """
 from taskd import task
-from side import gate
+from side import gate, mark
 
 @task
 def waits(n: int = 0) -> int:
+    mark("waits")
     gate("go")
     return n
 
@@ -260,12 +263,18 @@ def said(path: str, sent: bytes) -> bytes:
     return found
 
 
+def owner(slot: Path) -> int:
+    """The pid of the worker whose slot it is."""
+    with slot.open("rb") as file:
+        return reader.read_header(file.fileno()).pid
+
+
 def test_another_user_cannot_pass_for_a_worker(daemon: Daemon) -> None:
     """Not even one that knows the worker's id and can reach the socket."""
     task = daemon.client().submit("waits", {"n": 3})
-    eventually(lambda: task.status().state == "running", "it runs")
-    (slot,) = [name for name in os.listdir(daemon.path("state", "slots")) if name.endswith("slot")]
-    worker = bytes.fromhex(slot.split(".")[0])
+    pid = daemon.reached(task.id, "waits").pid
+    slots = Path(daemon.path("state", "slots")).glob("*.slot")
+    worker = next(bytes.fromhex(slot.stem) for slot in slots if owner(slot) == pid)
     path = daemon.path("run", "worker.sock")
     with pytest.raises(AssertionError, match="PermissionError"):
         as_submitter(lambda: said(path, hello(worker)))

@@ -156,7 +156,9 @@ class Machine:
         return self.run("systemctl", "--failed", "--no-legend", check=False).stdout
 
     def journal(self, *options: str) -> str:
-        """The journal of this boot, as text without times."""
+        """The journal of this boot, as text without times; all that was said before is in it."""
+        # not for ever: a test that has stopped journald and fails shows what there is
+        self.run("timeout", "10", "journalctl", "--sync", check=False)
         command = ["journalctl", "--boot", "--no-pager", "--output=cat", *options]
         return self.run(*command, check=False).stdout
 

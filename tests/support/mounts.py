@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 from support.daemon import Daemon
+from support.waiting import eventually
 
 MIB = 1024 * 1024
+C = os.environ | {"LC_ALL": "C"}
 
 
 class Mounted(Daemon):
@@ -89,8 +91,8 @@ class Mounted(Daemon):
     def unmount(self, folder: str) -> None:
         """The last mount on it goes."""
         path = self.path(folder)
+        eventually(lambda: _is_unmounted(path), f"nobody is in {path}")
         self._mounts.remove(path)
-        _run("umount", path)
 
     def _mount(self, *arguments: str) -> None:
         done = subprocess.run(["mount", *arguments], capture_output=True, text=True)
@@ -103,6 +105,13 @@ class Mounted(Daemon):
         while self._mounts:
             _run("umount", "--lazy", self._mounts.pop())
         super().clean_up()
+
+
+def _is_unmounted(path: str) -> bool:
+    """Not yet, while a process that is dying, or looks for a file there, is in it."""
+    done = subprocess.run(["umount", path], capture_output=True, text=True, env=C)
+    assert done.returncode == 0 or "busy" in done.stderr, done.stderr
+    return done.returncode == 0
 
 
 def _run(*command: str) -> None:

@@ -7,8 +7,13 @@ share it. A zombie has no environment any more, so those are found by their pare
 from __future__ import annotations
 
 import os
+import signal
 import stat
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from support.waiting import eventually
 
 
 def state_and_parent(pid: int) -> tuple[str, int] | None:
@@ -62,6 +67,17 @@ def marked(marker: str) -> list[int]:
 def children(parent: int) -> list[int]:
     """Its children, zombies included."""
     return [pid for pid in everything() if (s := state_and_parent(pid)) and s[1] == parent]
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """It does nothing meanwhile: a zygote, say, makes no worker beside those that there are."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        eventually(lambda: (state_and_parent(pid) or "Z")[0] in "TZX", "it has stopped")
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def zombies(parents: list[int]) -> list[int]:

@@ -197,7 +197,7 @@ class Service:
 
     def trace(self) -> list[Trace]:
         text = self.machine.run("cat", f"{self.temporary}/trace", check=False).stdout
-        rows = [line.split() for line in text.splitlines()]
+        rows = [line.split() for line in text.splitlines(keepends=True) if line.endswith("\n")]
         return [Trace(task, item, int(pid), name) for task, item, pid, name in rows]
 
     def began(self, *tasks: str) -> dict[str, Trace]:

@@ -47,8 +47,13 @@ def test_the_journal_can_be_asked_for_a_task(service: Service) -> None:
     first, second = (service.submit("count", "to=1") for _ in range(2))
     service.result(first)
     service.result(second)
-    options = (f"TASK={first}", "--no-pager", "--output=json")
-    found = [json.loads(line) for line in service.machine.says("journalctl", *options).splitlines()]
+
+    def entries() -> list[dict[str, str]]:
+        lines = service.machine.journal(f"TASK={first}", "--output=json").splitlines()
+        found = [json.loads(line) for line in lines]
+        return found if len(found) > 1 else []
+
+    found = eventually(entries, "its end, which may be known before it is logged")
     assert [entry["MESSAGE"].split()[0] for entry in found] == ["running", "succeeded"]
     running = found[0]
     assert running["REVISION"] == "r1" and running["ATTEMPT"] == "1"
@@ -75,6 +80,11 @@ def test_a_journal_that_hangs_holds_up_nobody_and_is_told_what_it_missed(
         assert machine.says("/opt/taskd/bin/python", "-c", MANY) == "400"
     finally:
         machine.kill(journald, "CONT")
-    service.result(service.submit("count", "to=1"))
     lost = "lines of this log were lost, since nobody read it"
-    eventually(lambda: lost in machine.journal("--unit", service.unit))
+
+    def is_told() -> bool:
+        """With the next line that the journal takes."""
+        service.result(service.submit("count", "to=1"))
+        return lost in machine.journal("--unit", service.unit)
+
+    eventually(is_told)

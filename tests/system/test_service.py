@@ -73,9 +73,9 @@ def test_a_bad_deploy_fails_the_reload_and_changes_nothing(service: Service) -> 
     assert service.machine.property(service.unit, "NRestarts") == "0"
     assert service.machine.property(service.unit, "Result") == "success"
     assert service.machine.failed_units() == ""
+    assert "this release is broken" in service.machine.journal("--unit", service.unit)
     status = service.machine.says("systemctl", "status", "--full", "--lines=20", service.unit)
     assert "this release is broken" in status
-    assert "this release is broken" in service.machine.journal("--unit", service.unit)
     assert service.status()["revision"] == "r1"
     service.let_go("/tmp/go")
     assert service.result(running) == "r1"
@@ -87,19 +87,24 @@ def test_a_bad_deploy_fails_the_reload_and_changes_nothing(service: Service) -> 
 
 def test_a_killed_worker_is_its_own_tasks_matter(service: Service) -> None:
     pid = service.pid
-    tasks = [service.submit("count", "to=60", user="alice") for _ in range(4)]
+    tasks = [service.submit("long", "path=/tmp/go", user="alice") for _ in range(4)]
+    victim, *others = tasks
     began = service.began(*tasks)
-    victim, others = tasks[0], tasks[1:]
+    eventually(lambda: len(service.items(victim)) > 3, "it has something to go on from")
     service.machine.kill(began[victim].pid)
+    eventually(lambda: service.began(victim)[victim].pid != began[victim].pid, "it goes on")
+    service.let_go("/tmp/go")
     assert [service.result(task) for task in tasks] == ["r1"] * 4
     assert (service.pid, service.state) == (pid, "active")
     assert service.machine.property(service.unit, "NRestarts") == "0"
     assert service.show(victim)["attempt"] == 2
-    assert set(service.items(victim)) == {str(number) for number in range(60)}
-    assert sum(service.items(victim).values()) <= 61, "the item in hand may be done twice"
+    items = service.items(victim)
+    assert set(items) == {str(number) for number in range(len(items))}
+    assert items.total() <= len(items) + 1, "the item in hand may be done twice"
     for task in others:
         assert service.show(task)["attempt"] == 1
-        assert service.items(task) == {str(number): 1 for number in range(60)}
+        items = service.items(task)
+        assert items == {str(number): 1 for number in range(len(items))}
 
 
 def test_fifty_tasks_go_on_in_their_workers_while_the_daemon_is_killed_again_and_again(
@@ -155,7 +160,7 @@ def test_a_daemon_that_cannot_start_tries_on_and_pauses_between(machine: Machine
     started = machine.run("systemctl", "enable", "--now", service.unit, check=False)
     assert started.returncode == 1
     assert "app.release is missing" in machine.journal("--unit", service.unit)
-    eventually(lambda: machine.property(service.unit, "NRestarts") == "2", "a second new try")
+    eventually(lambda: int(machine.property(service.unit, "NRestarts")) >= 2, "a second new try")
     eventually(lambda: pauses(service), "a pause")
     machine.write(service.config, good)
     eventually(lambda: service.state == "active", "a start with the configuration mended")

@@ -40,14 +40,14 @@ def test_a_stop_asks_all_to_leave_takes_its_time_says_who_did_not_and_a_start_go
     service: Service,
 ) -> None:
     machine = service.machine
-    service.set("daemon", 'stop_timeout = "3s"')
+    service.set("daemon", 'stop_timeout = "5s"')
     service.drop_in("TimeoutStopSec=1")  # the daemon asks for more
     service.start()
     leaving = [service.submit("long", "path=/tmp/go") for _ in range(3)]
     staying = service.submit("stay", "path=/tmp/go")
     began = service.began(*leaving, staying)
     shown = service.ctl("drain")
-    assert "a stop would interrupt 4 tasks, and wait 3s at most" in shown
+    assert "a stop would interrupt 4 tasks, and wait 5s at most" in shown
     eventually(lambda: machine.property(service.unit, "StatusText") == "r1; 4 running", "a status")
     machine.run("systemctl", "stop", service.unit)
     stopped(service)
@@ -67,7 +67,7 @@ def test_a_stop_asks_all_to_leave_takes_its_time_says_who_did_not_and_a_start_go
 
 def test_a_restart_keeps_who_does_not_leave_in_time(service: Service) -> None:
     machine = service.machine
-    service.set("daemon", 'stop_timeout = "1s"')
+    service.set("daemon", 'stop_timeout = "3s"')
     service.start()
     leaving, staying = (
         service.submit("long", "path=/tmp/go"),
@@ -109,7 +109,7 @@ def test_what_a_daemon_that_is_killed_in_a_stop_leaves_is_swept_and_goes_on_late
     service.start()
     tasks = [service.submit("stay", "path=/tmp/go") for _ in range(2)]
     service.began(*tasks)
-    assert len(service.processes()) == 4, "the daemon, a zygote and two workers"
+    assert len(service.processes()) >= 4, "the daemon, a zygote and two workers"
     stopping = machine.start("systemctl", "stop", service.unit)
     said = "stopping: 2 of 2 tasks have not left yet"
     eventually(
