@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from descriptors import descriptors
 from forked import in_child
 from support.waiting import eventually
 
@@ -60,6 +61,7 @@ def talk(tmp_path: Path) -> Iterator[Talk]:
     made = Talk(tmp_path)
     yield made
     made.master.close()
+    made.control.idle(True)  # else its thread would look for another master for ever
 
 
 def begun(talk: Talk) -> Order:
@@ -190,12 +192,11 @@ def test_a_task_that_closes_all_descriptors_leaves_nobody_waiting(tmp_path: Path
     """Its channel and the control thread's eventfd are gone with them."""
 
     def under_test() -> bool:
-        before = set(os.listdir("/proc/self/fd"))
+        before = descriptors()
         talk = Talk(tmp_path)
         begun(talk)
-        for name in set(os.listdir("/proc/self/fd")) - before - {str(talk.master.fileno())}:
-            with contextlib.suppress(OSError):  # the descriptor of the listing itself
-                os.close(int(name))
+        for fd in descriptors() - before - {talk.master.fileno()}:
+            os.close(fd)
         with contextlib.suppress(BrokenPipeError):  # nobody holds the channel's other end any more
             talk.say(type="leave", task=7, attempt=2, why="never heard")
         return talk.control.wait_until_noted()
@@ -243,4 +244,5 @@ def test_the_next_master_hears_who_it_is_what_runs_and_what_the_last_one_may_hav
         assert (hello["busy"], ended["type"], ended["offset"]) == ([7, 2], "ended", 4096)
         third.sendall(frames.encode({"type": "noted", "task": 7, "attempt": 2, "answer": "x"}))
         eventually(lambda: control._noted)
+        control.idle(True)  # it looks for no other
         third.close()

@@ -7,10 +7,13 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+from descriptors import descriptors
 from forked import in_child
 
+from taskd.master import loop as loop_module
 from taskd.master.loop import READ, WRITE, Loop
 
 
@@ -93,10 +96,15 @@ def test_a_number_that_is_used_again_in_the_same_round_is_another_descriptor(
     assert seen == ["replaced"], "the new one is not ready to be read"
 
 
-def test_timers_run_in_the_order_of_their_times(loop: Loop) -> None:
+def test_timers_run_in_the_order_of_their_times(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[int] = []
-    for number in (3, 1, 2):
-        loop.after(number / 1000, lambda number=number: seen.append(number))  # type: ignore[misc]
+    now = time.monotonic()
+    with monkeypatch.context() as at_one_moment:
+        at_one_moment.setattr(loop_module, "time", SimpleNamespace(monotonic=lambda: now))
+        for number in (3, 1, 2):
+            loop.after(number / 1000, lambda number=number: seen.append(number))  # type: ignore[misc]
     while len(seen) < 3:
         loop.turn()
     assert seen == [1, 2, 3]
@@ -201,11 +209,6 @@ def test_more_signals_than_the_pipe_holds_block_nothing() -> None:
         return loop.caught_signals()
 
     assert in_child(under_test) == {signal.SIGUSR1}
-
-
-def descriptors() -> set[int]:
-    found = {int(name) for name in os.listdir("/proc/self/fd")}
-    return {fd for fd in found if os.path.exists(f"/proc/self/fd/{fd}")}  # not the listing's own
 
 
 def test_its_own_descriptors_are_not_for_children() -> None:

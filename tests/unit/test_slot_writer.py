@@ -11,6 +11,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from descriptors import descriptors
 from slot_samples import BEGIN, END, WORKER, blocks_of, in_child, new_slot, size_of, step
 
 from taskd.posix import files, process
@@ -42,12 +43,12 @@ def test_a_slot_is_never_written_over_another(tmp_path: Path) -> None:
 
 
 def test_a_creation_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     no_rename = mock.patch("os.rename", side_effect=OSError(errno.EIO, "Input/output error"))
     with no_rename, pytest.raises(OSError, match="Input/output"):
         SlotWriter.create(str(tmp_path), WORKER, process.identity(), "r1")
     assert os.listdir(tmp_path) == []
-    assert os.listdir("/proc/self/fd") == before
+    assert descriptors() == before
 
 
 def test_a_revision_name_that_does_not_fit_is_refused(tmp_path: Path) -> None:

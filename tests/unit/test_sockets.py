@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from descriptors import descriptors
 from forked import in_child
 from support.waiting import eventually
 
@@ -123,11 +124,11 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_no_socket_there_is_an_error_that_leaks_nothing(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 120)
     deep.mkdir()
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     for folder in (tmp_path, deep):
         with pytest.raises(FileNotFoundError):
             sockets.connect(str(folder / "missing"))
-    assert os.listdir("/proc/self/fd") == before
+    assert descriptors() == before
 
 
 def test_a_socket_is_not_for_children(tmp_path: Path) -> None:

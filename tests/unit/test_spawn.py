@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from descriptors import descriptors
 
 from taskd.posix import spawn
 
@@ -87,11 +88,11 @@ def test_it_has_no_descriptor_of_ours(path: str) -> None:
 
 
 def test_spawning_leaves_no_descriptor_open(path: str) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     look(path)
     with pytest.raises(FileNotFoundError):
         spawn.spawn(["/does/not/exist"], b"", {})
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 def test_what_systemd_means_for_the_master_is_not_inherited(

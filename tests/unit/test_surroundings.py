@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
 import sys
 import time
 
+import pytest
 from forked import in_child
 
 from taskd.worker.surroundings import Surroundings
+
+
+@pytest.fixture(autouse=True)
+def no_garbage() -> None:
+    """Collected in between, it would close descriptors."""
+    gc.collect()
 
 
 def test_what_was_left_alone_is_as_it_was() -> None:
