@@ -71,7 +71,11 @@ class Questions(NamedTuple):
 
 
 class Control:
-    """Shared between the main thread and the control thread; every field under ``_state``."""
+    """Shared between the main thread and the control thread; every field under ``_state``.
+
+    ``_reporting``, taken before ``_state``, is held while a progress is taken and sent: the task
+    never waits for it (a master that hangs takes none), only its end does, which comes after it.
+    """
 
     def __init__(
         self, channel: Channel, slot: SlotWriter, address: str = "", orphan_grace: float = 600.0
@@ -86,6 +90,7 @@ class Control:
         self._is_busy = False  # an attempt is in the main thread's hands, up to its noted end
         self._end: dict[str, Any] | None = None  # said, and not noted yet
         self._waiting: dict[str, Any] | None = None  # likewise, while it cannot save
+        self._reporting = threading.Lock()
         self._state = threading.Condition()
         self._wake = files.out_of_the_way(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
         self._wake_file = files.identity(self._wake)
@@ -141,7 +146,8 @@ class Control:
 
     def ended(self, order: Order, offset: int) -> None:
         """END stands in the slot at ``offset``; the last progress goes before it."""
-        with self._state:  # not while the thread introduces us to another master
+        # Not while the thread introduces us to another master, nor while a report is on its way.
+        with self._reporting, self._state:
             report, self._progress = self._progress, None
             self._end = {
                 "type": "ended",
@@ -343,14 +349,15 @@ class Control:
                 self._unsynced_since = time.monotonic()
 
     def _report_if_due(self) -> None:
-        with self._state:
-            now = time.monotonic()
-            report = self._progress
-            if report is None or now < self._progress_sent + PROGRESS_EVERY:
-                return
-            self._progress = None
-            self._progress_sent = now
-        self._channel.send({"type": "progress", **report})
+        with self._reporting:
+            with self._state:
+                now = time.monotonic()
+                report = self._progress
+                if report is None or now < self._progress_sent + PROGRESS_EVERY:
+                    return
+                self._progress = None
+                self._progress_sent = now
+            self._channel.send({"type": "progress", **report})
 
 
 def _order(message: dict[str, Any]) -> Order:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,46 @@ def test_the_last_progress_goes_out_before_the_end(talk: Talk) -> None:
         seen.append(message["done"])
     assert seen[-1] == 199
     assert seen == sorted(seen)
+
+
+class Held:
+    """Holds up the progress that the control thread has taken and not sent yet."""
+
+    def __init__(self, talk: Talk) -> None:
+        self._send = talk.control._channel.send
+        self.taken, self.go = threading.Event(), threading.Event()
+        self.let_go: list[bool] = []
+        talk.control._channel.send = self.send  # type: ignore[method-assign]
+        talk.control.progress({"task": 7, "attempt": 2, "done": 1, "total": 2, "note": ""})
+        assert self.taken.wait(20)
+
+    def send(self, message: dict[str, Any]) -> None:
+        if message["type"] == "progress" and not self.taken.is_set():
+            self.taken.set()
+            self.let_go.append(self.go.wait(20))
+        self._send(message)
+
+
+def test_a_progress_that_is_on_its_way_is_not_overtaken_by_the_end(talk: Talk) -> None:
+    order = begun(talk)
+    held = Held(talk)
+    ends = threading.Thread(target=talk.control.ended, args=(order, 1))
+    ends.start()
+    ends.join(0.2)
+    held.go.set()
+    assert [talk.hear()["type"] for _ in range(2)] == ["progress", "ended"]
+    ends.join(20)
+
+
+def test_a_progress_that_the_master_does_not_take_holds_up_no_task(talk: Talk) -> None:
+    begun(talk)
+    held = Held(talk)
+    talk.control.progress({"task": 7, "attempt": 2, "done": 2, "total": 2, "note": ""})
+    talk.control.saved(durable=False)
+    assert not talk.control.wait(0)
+    held.go.set()
+    assert [talk.hear()["done"] for _ in range(2)] == [1, 2]
+    assert held.let_go == [True]
 
 
 def test_a_loss_in_the_middle_of_a_task_is_no_wish(talk: Talk) -> None:
