@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from bench import Bench, Line, PlayedWorker
 
+from taskd.master import workers
 from taskd.master.core import WORKER
 from taskd.model.task import State
 from taskd.posix import process
@@ -187,9 +188,10 @@ def test_a_worker_whose_slot_is_not_there_is_turned_away(bench: Bench) -> None:
 
 
 def test_a_worker_that_dies_before_it_is_ready_is_not_asked_for_again_at_once(
-    bench: Bench,
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a full disk none can make its slot: a fork a millisecond helps nobody."""
+    monkeypatch.setattr(workers, "FORK_PAUSE", 60.0)
     bench.submit()
     asked = bench.until(lambda: bench.zygote.of("fork"))[0]
     me = process.identity()
@@ -200,6 +202,7 @@ def test_a_worker_that_dies_before_it_is_ready_is_not_asked_for_again_at_once(
     for _ in range(5):
         bench.turn()
     assert len(bench.zygote.of("fork")) == 1
+    bench.master.workers._resume_forks()
     bench.until(lambda: len(bench.zygote.of("fork")) == 2)
 
 

@@ -53,6 +53,7 @@ def rebuilt(content: reader.Content) -> Saved:
     return saved
 
 
+@pytest.mark.timeout(900)
 def test_a_million_cursors_take_at_most_64_megabytes(tmp_path: Path) -> None:
     with new_slot(str(tmp_path)) as slot:
         slot.append(Kind.BEGIN, BEGIN)

@@ -39,9 +39,9 @@ def test_following_several_tasks_misses_no_event_that_is_committed_together(benc
         for index in (first, second, first):
             change: Any = Hold(tasks[index], "test", 1.0)
             bench.master.write(change, lambda _: None)
-            assert writer.flush(10)
+            assert writer.flush(30)
             bench.master.write(_retry(tasks[index]), lambda _: None)
-            assert writer.flush(10)
+            assert writer.flush(30)
     bench.until(lambda: len(numbers(client)) >= len(history(bench, *tasks)))
     assert numbers(client) == history(bench, *tasks)
 
@@ -99,7 +99,7 @@ def test_with_many_streams_on_a_task_others_are_answered_in_between(bench: Bench
     modest = PlayedClient(bench)
     bench.until(modest.talk)
     bench.master.write(Hold(task, "test", 1.0), lambda _: None)
-    assert bench.master.writer.flush(10)
+    assert bench.master.writer.flush(30)
     modest.ask("status")
     bench.until(lambda: len(modest.talk()) == 2)
     streams = bench.master.streams

@@ -32,6 +32,7 @@ def test_every_file_is_formatted() -> None:
     check("ruff", "format", "--check", ".")
 
 
+@pytest.mark.timeout(900)  # with nothing cached, beside other tests
 def test_mypy_strict_finds_nothing_in_the_package() -> None:
     check("mypy", "--strict", "taskd")
 

@@ -91,8 +91,9 @@ def test_a_timer_that_is_cancelled_while_it_fails_does_not_come_again(loop: Loop
 
 
 def test_a_ready_descriptor_whose_handler_fails_rests_and_is_served_later(
-    loop: Loop, pair: Pair
+    loop: Loop, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loop_module, "AGAIN", 1.0)  # longer than the turns below take
     handler = Failing()
     loop.watch(pair[0].fileno(), READ, handler)
     pair[1].send(b"x")
