@@ -99,29 +99,38 @@ class Faults:
         busy = _pids_in(self._place.seen("effects"))
         return [worker for worker in workers if worker.pid in busy] or workers
 
+    def _master(self) -> Process | None:
+        """Who is looked at and then signalled must be the same: another may start in between."""
+        pid = last_started(self._place)
+        return next((each for each in marked(self._place.marker) if each.pid == pid), None)
+
     def _signal_master(self, number: int) -> bool:
-        master = last_started(self._place)
-        found = [process for process in marked(self._place.marker) if process.pid == master]
-        return bool(found) and send(found[0], number)
+        master = self._master()
+        return master is not None and send(master, number)
 
     def _kill_master(self, _: Action) -> str:
         return "done" if self._signal_master(signal.SIGKILL) else "there was none"
 
     def _kill_zygote(self, action: Action) -> str:
+        found = self._keepers()
         self._place.tell("kills.jsonl", at=time.monotonic())
-        return self._signal_one(self._keepers(), action, signal.SIGKILL)
+        return self._signal_one(found, action, signal.SIGKILL)
 
     def _kill_all(self, _: Action) -> str:
         """As when the machine loses its power, but for what the kernel had not written yet."""
+        found = marked(self._place.marker)
         self._place.tell("kills.jsonl", at=time.monotonic())
-        for process in marked(self._place.marker):
+        for process in found:
             send(process, signal.SIGKILL)
         return "done"
 
     def _restart(self, _: Action) -> str:
         """The service manager starts it again, as in `systemctl restart`."""
+        master = self._master()
+        if master is None:
+            return "there was none"
         self._place.tell("stops.jsonl", at=time.monotonic())
-        return "done" if self._signal_master(signal.SIGTERM) else "there was none"
+        return "done" if send(master, signal.SIGTERM) else "there was none"
 
     def _stop_master(self, action: Action) -> str:
         if not self._signal_master(signal.SIGSTOP):
@@ -154,9 +163,12 @@ class Faults:
 
     def _hangup(self, name: str) -> str:
         self._place.point(name)
-        if not catches(last_started(self._place), signal.SIGHUP):
+        master = self._master()
+        if master is None:
+            return "there was none"
+        if not catches(master.pid, signal.SIGHUP):
             return "it was just starting"
-        return "done" if self._signal_master(signal.SIGHUP) else "there was none"
+        return "done" if send(master, signal.SIGHUP) else "there was none"
 
     def _taskctl(self, kind: str, *words: str, name: str = "") -> None:
         self._later(0, lambda: self._ask(kind, words, name))

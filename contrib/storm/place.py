@@ -30,7 +30,8 @@ BAD = {
 }
 """What the app does when it is imported; the last one lacks a task that waits all the while."""
 
-PROVE_TIMEOUT = 5.0
+PROVE_TIMEOUT = 15.0
+"""Seconds; a start may have its zygote stopped for some of them, and itself as well."""
 
 CONFIG = """\
 [app]

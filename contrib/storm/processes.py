@@ -73,7 +73,7 @@ def _is_ours(process: Process) -> bool:
     return ZYGOTE in process.words or process.words[0].startswith(TITLES)
 
 
-def catches(pid: int | None, number: int) -> bool:
+def catches(pid: int, number: int) -> bool:
     """Whether the process has a handler for that signal."""
     try:
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:

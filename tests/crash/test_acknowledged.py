@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from support.daemon import Daemon
 from support.raw import Raw
 
@@ -76,6 +77,7 @@ def kill_again_and_again(daemon: Daemon) -> list[int]:
     return ids
 
 
+@pytest.mark.timeout(900)
 def test_what_was_acknowledged_outlives_200_kills(new_daemon: Callable[..., Daemon]) -> None:
     daemons = [new_daemon() for _ in range(AT_ONCE)]
     for daemon in daemons:

@@ -7,9 +7,9 @@ master can be missing.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import signal
-import socket
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
@@ -17,11 +17,13 @@ from collections.abc import Callable
 import pytest
 from support import processes
 from support.daemon import Daemon, repeated
+from support.managed import Managed
 from support.waiting import eventually
 
 from taskd.client.blocking import TaskHandle
 from taskd.posix import sockets
 from taskd.protocol import frames
+from taskd.revision import record
 from taskd.slot import layout
 
 APP = """
@@ -119,6 +121,7 @@ def of_old(ctx) -> str:
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon(queues={"default": {"concurrency": 20}})
+    made.constants["taskd.master.start.MEET_WITHIN"] = 20.0  # what serves on is not to be replaced
     made.release("r1", APP)
     made.release("r2", APP)
     made.point("r1")
@@ -233,7 +236,8 @@ def test_a_death_that_was_noted_and_not_yet_recorded_is_found_by_the_next_master
     with contextlib.closing(sqlite3.connect(daemon.path("state", "store.db"))) as other:
         other.execute("begin immediate")  # nothing can be committed meanwhile
         os.kill(daemon.reached(task.id, "1").pid, signal.SIGKILL)
-        eventually(lambda: "worker gone" in daemon.log(), "the master has heard, and noted it")
+        eventually(lambda: "worker gone" in daemon.log(), "the master has heard")
+        daemon.client().status()  # which it answers once it has noted that
         daemon.kill()
     daemon.start()
     assert task.result(30) == [0, 1, 2, 3]
@@ -247,10 +251,10 @@ def test_an_orphan_leaves_at_a_safe_point_when_no_master_comes(
     daemon.release("r1", APP)
     daemon.point("r1")
     daemon.start()
-    task = daemon.client().submit("politely", {"n": 4})
-    pid = daemon.reached(task.id, "0").pid
-    daemon.kill()
     daemon.open_gate("go")
+    task = daemon.client().submit("politely", {"n": 4})
+    pid = daemon.reached(task.id, "1").pid
+    daemon.kill()
     eventually(lambda: not processes.is_alive(pid), "it has left")
     assert daemon.items(task.id) == ["0", "1"]
     daemon.start()
@@ -283,17 +287,18 @@ def test_nobody_else_passes_as_a_worker_that_is_looked_for(daemon: Daemon) -> No
     os.kill(pid, signal.SIGSTOP)
     daemon.kill()
     daemon.start()
-    (name,) = os.listdir(daemon.path("state", "slots"))
-    with open(daemon.path("state", "slots", name), "rb") as file:
+    slot = daemon.slot(pid)
+    with open(slot, "rb") as file:
         header = layout.decode_header(file.read(layout.BLOCK))
-    said = {"type": "hello", "role": "worker", "version": 2, "id": header.worker, "slot": name}
+    said = {"type": "hello", "role": "worker", "version": 2, "id": header.worker}
+    said |= {"slot": os.path.basename(slot)}
     said |= {"pid": pid, "start": header.start, "busy": [task.id, 1]}
     with sockets.connect(daemon.path("run", "worker.sock"), timeout=20) as impostor:
         impostor.sendall(frames.encode(said))
         ended = {"type": "ended", "task": task.id, "attempt": 1, "offset": 4096}
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it is turned away
             impostor.sendall(frames.encode(ended))
-        assert impostor.recv(1) == b"", "it is turned away"
+            assert impostor.recv(1) == b"", "it is turned away"
     os.kill(pid, signal.SIGCONT)
     eventually(lambda: "adopted" in daemon.log(), "the real one is not")
     task.cancel()
@@ -301,30 +306,26 @@ def test_nobody_else_passes_as_a_worker_that_is_looked_for(daemon: Daemon) -> No
 
 
 def test_restarts_under_a_service_manager_keep_who_does_not_leave_in_time(
-    daemon: Daemon, new_daemon: Callable[..., Daemon]
+    new_daemon: Callable[..., Daemon],
 ) -> None:
-    daemon = new_daemon(daemon={"stop_timeout": "300ms"})
+    daemon = new_daemon(kind=Managed, daemon={"stop_timeout": "300ms"})
     daemon.release("r1", APP)
     daemon.point("r1")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(daemon.path("notify"))
-        daemon.extra["NOTIFY_SOCKET"] = daemon.path("notify")
-        daemon.start()
-        stays = daemon.client().submit("stubborn", {"n": 5})
-        leaves = daemon.client().submit("politely", {"n": 4})
-        pid = daemon.reached(stays.id, "begin").pid
-        daemon.open_gate("go")
-        daemon.reached(leaves.id, "1")
-        assert daemon.stop() == 0
-        assert processes.is_alive(pid)
-        daemon.start()
-        assert stays.status().state == "running"
-        daemon.open_gate("stay")
-        assert stays.result(30) == 5
-        assert stays.status().attempt == 1
-        assert leaves.result(30) == 4
-        assert repeated(daemon.effects()) == {}
-        del daemon.extra["NOTIFY_SOCKET"]
+    daemon.start()
+    stays = daemon.client().submit("stubborn", {"n": 5})
+    leaves = daemon.client().submit("politely", {"n": 4})
+    pid = daemon.reached(stays.id, "begin").pid
+    daemon.open_gate("go")
+    daemon.reached(leaves.id, "1")
+    assert daemon.stop() == 0
+    assert processes.is_alive(pid)
+    daemon.start()
+    assert stays.status().state == "running"
+    daemon.open_gate("stay")
+    assert stays.result(30) == 5
+    assert stays.status().attempt == 1
+    assert leaves.result(30) == 4
+    assert repeated(daemon.effects()) == {}
 
 
 def test_an_old_revision_serves_its_tasks_on_after_a_crash(daemon: Daemon) -> None:
@@ -362,6 +363,8 @@ def test_the_zygote_that_served_goes_on_serving_unless_its_release_or_settings_c
     daemon: Daemon,
 ) -> None:
     first = daemon.zygotes()["r1"]
+    records = daemon.path("state", "zygotes", "*" + record.SUFFIX)
+    eventually(lambda: glob.glob(records), "the next master is to find its zygote")
     daemon.kill()
     daemon.start()
     assert daemon.log().count("zygote started") == 1
@@ -384,12 +387,12 @@ def test_zygotes_that_two_masters_gave_the_same_number_are_both_adopted(daemon: 
     """A record that is written late is not there when the next master begins to count."""
     (first,) = counting(daemon)
     daemon.kill()
-    (record,) = os.listdir(daemon.path("state", "zygotes"))
-    os.rename(daemon.path("state", "zygotes", record), daemon.path(record))
+    (name,) = os.listdir(daemon.path("state", "zygotes"))
+    os.rename(daemon.path("state", "zygotes", name), daemon.path(name))
     daemon.start()
     (second,) = counting(daemon)
     daemon.kill()
-    os.rename(daemon.path(record), daemon.path("state", "zygotes", record))
+    os.rename(daemon.path(name), daemon.path("state", "zygotes", name))
     daemon.start()
     daemon.open_gate("go")
     assert first.result(30) == second.result(30) == [0, 1, 2, 3]

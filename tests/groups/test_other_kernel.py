@@ -12,7 +12,7 @@ from support.groups import can_limit, mounted
 REQUIRED = ("CI", "TASKD_SYSTEM_TESTS")
 
 
-@pytest.mark.timeout(450)
+@pytest.mark.timeout(1000)
 def test_limits_hold_on_a_kernel_that_has_the_controllers(tmp_path: Path) -> None:
     if not uml.is_there():
         why = f"needs root and {uml.PROGRAM} (Debian's user-mode-linux)"

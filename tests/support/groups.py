@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from pathlib import Path
@@ -33,11 +34,12 @@ def can_limit(place: Path) -> bool:
 
 class GroupedDaemon(Daemon):
     """``group``: that of the daemon; its processes are in there, or below. ``start_in``: which of
-    those below it is started in."""
+    those below it is started in. ``bare``: it has no controllers, whatever the kernel has."""
 
-    def __init__(self, **sections: Any) -> None:
-        self.group = mounted() / f"taskd-test-{uuid.uuid4().hex}"
-        self.group.mkdir()
+    def __init__(self, bare: bool = False, **sections: Any) -> None:
+        self._top = mounted() / f"taskd-test-{uuid.uuid4().hex}"
+        self.group = self._top / "bare" if bare else self._top  # below one that hands down none
+        self.group.mkdir(parents=True)
         os.setxattr(self.group, MARK, b"1")
         self.start_in = ""
         super().__init__(**sections)
@@ -49,7 +51,11 @@ class GroupedDaemon(Daemon):
 
     def workers(self) -> dict[str, set[int]]:
         """The workers' groups by name, and the processes in each."""
-        return {each.name: cgroup.members(str(each)) for each in self.group.glob("worker-*")}
+        found = {}
+        for each in self.group.glob("worker-*"):
+            with contextlib.suppress(OSError):  # it was removed just now
+                found[each.name] = cgroup.members(str(each))
+        return found
 
     def group_of(self, pid: int) -> str:
         """The name of the group that a process is in."""
@@ -61,5 +67,5 @@ class GroupedDaemon(Daemon):
         eventually(self._is_removed, "the daemon's control group is empty")
 
     def _is_removed(self) -> bool:
-        cgroup.end(str(self.group))
-        return cgroup.remove(str(self.group))
+        cgroup.end(str(self._top))
+        return cgroup.remove(str(self._top))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 PROGRAM = "linux.uml"
 _CAGE = ("unshare", "--pid", "--fork", "--kill-child")
-_LONGEST = 300
+_LONGEST = 900
 _ENDED = "taskd: pytest ended with"
 
 _INIT = """#!/bin/sh

@@ -96,7 +96,7 @@ print(json.dumps(seen))
 """
 
 
-@pytest.mark.timeout(450)
+@pytest.mark.timeout(1200)
 def test_a_task_over_its_memory_limit_is_killed_alone_and_the_unit_goes_on(
     installed: Callable[[Debian], list[Path]], debian: Debian, tmp_path: Path
 ) -> None:
