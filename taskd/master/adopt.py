@@ -20,7 +20,6 @@ from taskd.master.core import Master
 from taskd.master.ledger import Entry, Kind
 from taskd.master.wire import Messages
 from taskd.posix import process
-from taskd.systemd import notify
 from taskd.upgrade import confirmed, image, marker, snapshot, steps
 from taskd.upgrade.snapshot import Snapshot
 
@@ -128,7 +127,7 @@ class Adopted:
         image.let_signals_through()
         master.serve()
         master.revisions.tidy()
-        notify.tell("READY=1", f"STATUS={master.status_line()}")
+        master.standing.ready()
         for number in self._wishes:
             os.kill(os.getpid(), number)
         image.disarm()

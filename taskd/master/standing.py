@@ -1,7 +1,9 @@
-"""How the daemon stands, as systemd is told it: STATUS, WATCHDOG, and more time where it is needed.
+"""How the daemon stands, as systemd is told it: READY, STATUS, WATCHDOG, and more time where that
+is needed.
 
 In the master. Without a service manager nothing here wakes up.
 
+* READY once we serve, again and again until it can be told.
 * STATUS when it has changed, once a second at most; that a deploy was refused at once, since
   `systemctl status` is where one looks for the reason when `systemctl reload` has failed.
 * WATCHDOG only while the loop turns and the store's writer gets on: a timer of the loop sends it,
@@ -57,6 +59,13 @@ class Standing:
             faulthandler.enable()  # SIGABRT is how the watchdog ends us: say where we were
             self._ping()
         self._extend()
+
+    def ready(self) -> None:
+        """We serve, whether it listens just now or not: one that hangs must not make us hang."""
+        if not self._is_heard or self._master.stopping:
+            return
+        if not notify.tell("READY=1", f"STATUS={self._master.status_line()}"):
+            self._master.loop.after(SELDOM, self.ready)
 
     # ── STATUS ───────────────────────────────────────────────────────────────────────────────
 

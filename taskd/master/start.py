@@ -24,7 +24,7 @@ from taskd.master.trouble import in_words
 from taskd.posix import locks, pidfile, process, sockets, spawn, tree
 from taskd.revision import release
 from taskd.store import health
-from taskd.systemd import activation, notify
+from taskd.systemd import activation
 from taskd.upgrade import confirmed, image, marker, rejected, steps
 
 MEET_WITHIN = 5.0
@@ -313,6 +313,6 @@ class Start:
         # A master that died in between may not have asked those that move.
         leaving.let_old_ones_leave(master, outcome, None)
         log.info("ready", revision=outcome.name, pid=os.getpid())
-        notify.tell("READY=1", f"STATUS={master.status_line()}", wait=True)
+        master.standing.ready()
         if self._on_ready is not None:
             self._on_ready()

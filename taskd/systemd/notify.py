@@ -10,11 +10,11 @@ def is_heard() -> bool:
     return "NOTIFY_SOCKET" in os.environ
 
 
-def tell(*lines: str, wait: bool = False) -> bool:
+def tell(*lines: str) -> bool:
     """Send these lines ("READY=1", "STATUS=…") in one message; nothing if nobody listens.
 
-    False if it could not be sent. It is not waited for a service manager that does not read, unless
-    ``wait``: for what must not be missed. Never raises: that the service manager cannot be told (no
+    False if it could not be sent. It is not waited for a service manager that does not read: what
+    must not be missed is told again. Never raises: that the service manager cannot be told (no
     descriptor is free, say) must not stop the service, least of all in the middle of a handoff.
     """
     if not is_heard():
@@ -24,7 +24,7 @@ def tell(*lines: str, wait: bool = False) -> bool:
 
         notifier = SystemdNotifier(debug=True)  # raises, instead of saying nothing
         with notifier.socket:
-            notifier.socket.setblocking(wait)
+            notifier.socket.setblocking(False)
             notifier.notify("\n".join(map(_one_line, lines)))
     except (OSError, ImportError):
         return False

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -45,6 +48,20 @@ class MountedAndManaged(Mounted, Managed):
     pass
 
 
+class Unheard(Managed):
+    """Its service manager hangs, with all unread that the socket takes, until ``hear``."""
+
+    def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
+        sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        with sender, contextlib.suppress(BlockingIOError):
+            while True:
+                sender.sendto(b"unread", self.path("notify"))
+        return super().spawn(*arguments)
+
+    def _answers(self) -> bool:
+        return Daemon._answers(self)
+
+
 @pytest.fixture
 def managed(new_daemon: Callable[..., Daemon]) -> Callable[..., Managed]:
     def make(kind: type[Managed] = Managed, **more: object) -> Managed:
@@ -74,6 +91,17 @@ def reasons(client: taskd.Client, task: int) -> str:
 
 
 # ── STATUS ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_service_manager_that_hangs_keeps_nobody_from_being_served_and_hears_of_it_later(
+    managed: Callable[..., Managed],
+) -> None:
+    daemon = managed(kind=Unheard)
+    daemon.open_gate("go")
+    daemon.start()
+    with daemon.client() as client:
+        assert client.submit("stays").result(30) == 1
+    eventually(lambda: "READY=1" in daemon.hear(), "it hears what it was to be told")
 
 
 def test_the_status_says_what_runs_where_and_how_the_last_deploy_went(
