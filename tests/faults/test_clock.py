@@ -9,6 +9,8 @@ from support.clock import SetClock
 from support.daemon import Daemon
 from support.waiting import eventually
 
+from taskd.client.blocking import TaskHandle
+
 APP = """
 from taskd import task
 from side import attempt, gate, mark
@@ -66,14 +68,20 @@ def test_what_has_become_due_by_a_clock_that_was_set_forward_is_started(daemon: 
 
 def test_nobody_waits_longer_because_the_clock_was_set_back(daemon: SetClock) -> None:
     with daemon.client() as client:
-        tasks = [
-            client.submit("quick", delay=2),
-            client.submit("second_time"),  # again one second after its failure
-            client.submit("sleeper"),
-        ]
-        daemon.reached(tasks[1].id, "tried")
-        daemon.reached(tasks[2].id, "sleeps")
-        eventually(lambda: all(task.status().state == "scheduled" for task in tasks))
+
+        def three_that_wait() -> list[TaskHandle]:
+            """None of them has been waited for to its end when the last one begins to wait."""
+            tasks = [
+                client.submit("quick", delay=2),
+                client.submit("second_time"),  # again one second after its failure
+                client.submit("sleeper"),
+            ]
+            for task in tasks[1:]:
+                daemon.reached(task.id, "tried" if task is tasks[1] else "sleeps")
+                eventually(lambda task=task: task.status().state != "running")  # type: ignore[misc]
+            return tasks if all(task.status().state == "scheduled" for task in tasks) else []
+
+        tasks = eventually(three_that_wait)
         daemon.set_clock(-DAY)
         assert [task.result(30) for task in tasks] == ["done", "done", "awake"]
         assert client.submit("sleeper").result(30) == "awake"
@@ -87,6 +95,7 @@ def test_a_limit_on_how_long_counts_what_has_passed_and_not_what_was_set(daemon:
         daemon.set_clock(DAY)
         eventually(lambda: "the clock was set by='+86400 s'" in daemon.log())
         daemon.reload("r3")  # the limit is looked at again
+        assert task.status().reason is None, "it is not asked to leave"
         daemon.open_gate("go")
         assert task.result(30) == 1
     assert "drain_limit" not in daemon.log()

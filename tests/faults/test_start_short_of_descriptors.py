@@ -71,10 +71,13 @@ class Limited(Daemon):
 
         with contextlib.suppress(AssertionError):  # or it waits for a descriptor, at its very start
             eventually(is_decided, within=3)
-        if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
             resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (Limited.most, Limited.hard))
-            eventually(self._answers, "it goes on once it has descriptors")
-        else:
+        eventually(
+            lambda: process.poll() is not None or self.is_answering(),
+            "it goes on once it has descriptors, unless it has given up by then",
+        )
+        if process.poll() is not None:
             assert process.returncode == 1
             assert "taskd: " in self.log()[before:]
             assert records <= set(os.listdir(self.path("state", "zygotes"))), "nothing is dropped"

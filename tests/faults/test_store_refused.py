@@ -22,8 +22,8 @@ def daemon(mounted: Callable[..., Mounted]) -> Mounted:
     made = mounted()
     made.start()
     with made.client() as client:
-        for _ in range(40):
-            client.submit("quick", {"text": "x" * 5000})
+        tasks = [client.submit("quick", {"text": "x" * 5000}) for _ in range(40)]
+        assert [task.result(30) for task in tasks] == [5000] * 40
     made.stop()
     assert not os.path.exists(log_of(made)), "it was closed well"
     return made

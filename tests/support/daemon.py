@@ -148,6 +148,11 @@ class Daemon:
         assert self.process is not None
         status = self.process.poll()
         assert status is None, f"taskd run exited {status}:\n{self.log()[-LOG_SHOWN:]}"
+        return self.is_answering()
+
+    def is_answering(self) -> bool:
+        """The one that was started last, and no other."""
+        assert self.process is not None
         try:
             with Raw(self.control) as raw:
                 return int(raw.ask("status")["pid"]) == self.process.pid
