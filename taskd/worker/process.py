@@ -17,7 +17,7 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from os import _exit as _leave  # also where a task has put something else in its place
 from typing import Any, NoReturn
@@ -163,8 +163,8 @@ def _attempt(
         ending = left(interrupt, keeper, registered.version)
     else:
         with limit.on(order.log, order.log_limit), written, _environment(boot, order):
-            ending = contextvars.copy_context().run(_run, registered, order, keeper)
-            before.calm()
+            ending = contextvars.copy_context().run(_run, registered, order, keeper, before.calm)
+            before.calm()  # once more: what the task left in memory was deleted by code of its own
             left_behind = _kill_tree(spared, boot.group)
     offset = _record(slot, control, order, ending)
     if left_behind is None or threading.active_count() > threads:
@@ -217,13 +217,13 @@ def _prepare(order: Order, keeper: SlotKeeper) -> output.Output:
     return keeper.patiently("cannot begin yet", make, (OSError,))
 
 
-def _run(registered: Any, order: Order, keeper: SlotKeeper) -> Ending:
+def _run(registered: Any, order: Order, keeper: SlotKeeper, calm: Callable[[], None]) -> Ending:
     try:
         kept = None if order.saved is None else Saved.decode(order.saved)
         args = data.decode(order.args)
     except ProtocolError as error:  # of a newer taskd, say: another revision's may read it
         return unfit(Saved(registered.version), f"what it has saved cannot be read: {error}")
-    ending = run_attempt(registered, args, kept, keeper, submitted_at=order.version)
+    ending = run_attempt(registered, args, kept, keeper, submitted_at=order.version, calm=calm)
     ending = ending._replace(exception=None)
     gc.collect()  # what the task leaves in memory ends with it, also where that takes code of its
     return ending

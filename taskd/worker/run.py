@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from taskd.tasks import Task
 
 
+_STRIKES = 100
+"""Times that what a task has left may keep it from being calmed; then it strikes where it likes."""
+
+
 class Ending(NamedTuple):
     """How an attempt ended.
 
@@ -61,10 +65,13 @@ def run_attempt(
     submitted_at: int | None = None,
     clock: Callable[[], float] = time.time,
     on_item: Callable[[str, Any], None] | None = None,
+    calm: Callable[[], None] = lambda: None,
 ) -> Ending:
     """Run ``task`` from where ``saved`` leaves off (which is this attempt's own from here on).
 
     ``submitted_at``: the task's version then (None: the code's own). Older state is migrated.
+    ``calm`` is called as soon as the task's function is over, and puts an end to what it left that
+    may strike at any moment.
     """
     before = Saved(task.version) if saved is None else saved
     try:
@@ -74,7 +81,7 @@ def run_attempt(
     journal = Journal(start.saved, start.rebase)
     kind: type[Base] = AsyncContext if task.is_async else Context
     context = kind(journal, keeper, clock, on_item)
-    end = _call(task, context, start.args)
+    end = _call(task, context, start.args, calm)
     if context.held is not None:
         end = context.held  # also if the task's code caught it: what it did then proves nothing
     ending = _finish(task, end, journal, keeper)
@@ -110,23 +117,41 @@ class _Returned(NamedTuple):
 
 
 def _call(
-    task: Task[..., Any], context: Base, args: Mapping[str, Any]
+    task: Task[..., Any], context: Base, args: Mapping[str, Any], calm: Callable[[], None]
 ) -> _Returned | BaseException:
-    """What the function returns, or the exception it ends by."""
+    """What the function returns, or the exception it ends by: the first counts. What strikes after
+    it (a signal handler that the task has set, by a timer that it left) changes nothing."""
     pid = os.getpid()
-    first = (context,) if task.takes_context else ()
-    try:
-        with running(context):
-            if task.is_async:
-                ends: list[_Returned | BaseException] = []
-                asyncio.run(_awaited(task, first, args, pid, ends))
+    ends: list[_Returned | BaseException] = []
+    while True:
+        try:
+            if not ends:
+                _run(task, context, args, pid, ends)
+            calm()
+            return ends[0]
+        except BaseException as exception:  # the boundary to user code: all of it is reported
+            _leave_child(pid, exception)
+            ends.append(exception)
+            if len(ends) > _STRIKES:
                 return ends[0]
+
+
+def _run(
+    task: Task[..., Any],
+    context: Base,
+    args: Mapping[str, Any],
+    pid: int,
+    ends: list[_Returned | BaseException],
+) -> None:
+    """Call the function, and put into ``ends`` what it returns. Raises whatever it raises."""
+    first = (context,) if task.takes_context else ()
+    with running(context):
+        if task.is_async:
+            asyncio.run(_awaited(task, first, args, pid, ends))
+        else:
             value = task.fn(*first, **args)
             _leave_child(pid)
-            return _Returned(value)
-    except BaseException as exception:  # the boundary to user code: all of it is reported
-        _leave_child(pid, exception)
-        return exception
+            ends.append(_Returned(value))
 
 
 async def _awaited(

@@ -53,6 +53,7 @@ class Surroundings:
     """
 
     def __init__(self, but: Collection[int] = ()) -> None:
+        self._handlers = {number: signal.getsignal(number) for number in _SIGNALS}
         self._limits = {each: resource.getrlimit(each) for each in _LIMITS}
         self._modules = dict(sys.modules)
         self._code = list(_code())
@@ -61,10 +62,15 @@ class Surroundings:
         self._descriptors = {fd: file for fd, file in found.items() if fd not in but}
 
     def calm(self) -> None:
-        """What the task set ticking, its resource limits and tracing must not meet the end of its
-        attempt. What cannot be put back is found by ``differences``."""
+        """What the task set ticking, its signal handlers (which may raise), resource limits and
+        tracing must not meet the end of its attempt. What cannot be put back is found by
+        ``differences``, and so is that there were handlers."""
         for timer in _TIMERS:
             signal.setitimer(timer, 0)
+        for number, before in self._handlers.items():
+            now = signal.getsignal(number)
+            if callable(now) and now is not before:
+                signal.signal(number, _nothing)
         for each, limits in self._limits.items():
             with contextlib.suppress(OSError, ValueError):
                 resource.setrlimit(each, limits)
@@ -121,6 +127,10 @@ def _status() -> list[str]:
     """Users, groups, rights, umask, signals that are blocked, ignored or caught, processors."""
     with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
         return [line for line in file if not line.startswith(_VOLATILE)]
+
+
+def _nothing(*_: object) -> None:
+    """In place of a task's handler: not what was there before, which would be like any worker."""
 
 
 def _handlers() -> list[Any]:

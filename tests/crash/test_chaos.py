@@ -14,7 +14,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 
-from support import processes
 from support.daemon import Daemon, Effect
 
 from taskd.client.blocking import TaskHandle
@@ -53,7 +52,7 @@ def deploy(daemon: Daemon, moments: random.Random) -> None:
 
 
 def kill_a_worker(daemon: Daemon, moments: random.Random) -> None:
-    alive = sorted({e.pid for e in daemon.effects() if processes.is_alive(e.pid)})
+    alive = sorted({e.pid for e in daemon.effects()} & set(daemon.processes()))
     if alive:
         kill(moments.choice(alive))
 

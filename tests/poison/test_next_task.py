@@ -42,7 +42,7 @@ def tick():
     def late(*_):
         raise RuntimeError("too late")
     signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, 0.1, 0.0001)
+    signal.setitimer(signal.ITIMER_REAL, 1.0, 0.0001)
 
 def limits():
     for name in ("FSIZE", "NOFILE", "AS", "STACK", "CORE", "CPU"):
@@ -165,6 +165,18 @@ def leaves_a_cycle(raises: bool = False) -> int:
         kept = Hangs()
         raise ValueError("with what it had in hand")
     return os.getpid()
+
+class Slow(Exception):
+    def __str__(self):
+        while signal.getitimer(signal.ITIMER_REAL)[0]:
+            time.sleep(0.01)
+        return "as it was raised"
+
+@task(queue="one")
+def leaves_a_timer() -> None:
+    mark("begin")
+    tick()
+    raise Slow
 
 @task(queue="one")
 def leaves_a_transaction(place: str) -> int:
@@ -293,6 +305,18 @@ def test_what_a_task_leaves_in_memory_is_deleted_before_the_next_task(
     task = daemon.client().submit("leaves_a_cycle", {"raises": raises})
     task.wait(30)
     assert daemon.items(task.id) == ["deleted"] * (1 + raises)
+
+
+def test_a_timer_that_a_task_leaves_does_not_strike_while_its_end_is_recorded(
+    daemon: Daemon, beside: Beside
+) -> None:
+    task = daemon.client().submit("leaves_a_timer")
+    info = task.wait(30)
+    assert info.error is not None
+    assert (info.error["message"], info.attempt) == ("as it was raised", 1)
+    daemon.through([daemon.reached(task.id, "begin").pid])
+    why = f"task {task.id} has changed its process: users, rights or signals, signal handlers"
+    assert f"{why}; it is not used again" in daemon.log()
 
 
 def test_children_that_a_task_hid_from_its_worker_are_gone_before_its_next_attempt_begins(

@@ -60,8 +60,7 @@ class Beside:
     def left_over(self) -> list[int]:
         """Processes that no living attempt has: told strays, and whatever is no worker."""
         daemon = self._daemon
-        told = [e.item.removeprefix("stray-") for e in daemon.effects() if "stray-" in e.item]
-        alive = [int(pid) for pid in told if processes.is_alive(int(pid))]
+        told = {e.item.removeprefix("stray-") for e in daemon.effects() if "stray-" in e.item}
         keepers = {daemon.pid, *daemon.zygotes().values()}
         found = [(pid, processes.state_and_parent(pid)) for pid in daemon.processes()]
-        return alive + [pid for pid, s in found if s and not {pid, s[1]} & keepers]
+        return [pid for pid, s in found if s and (str(pid) in told or not {pid, s[1]} & keepers)]

@@ -17,12 +17,14 @@ def attempt(
     args: Mapping[str, Any] | None = None,
     keeper: MemoryKeeper | None = None,
     saved: Saved | None = None,
+    calm: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> Ending:
     """One attempt of ``fn`` as a task."""
     keeper = MemoryKeeper() if keeper is None else keeper
     own = None if saved is None else Saved.decode(saved.encode())
-    return run_attempt(make_task(fn, **options), args or {}, own, keeper, clock=keeper.clock)
+    task = make_task(fn, **options)
+    return run_attempt(task, args or {}, own, keeper, clock=keeper.clock, calm=calm)
 
 
 def result(ending: Ending) -> Any:

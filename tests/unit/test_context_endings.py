@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -29,6 +30,30 @@ def test_a_result_is_kept_as_plain_data() -> None:
     ending = attempt(lambda a, b=2: (a, b), {"a": {1}}, name="job")
     assert (ending.outcome, result(ending)) == (Outcome.SUCCEEDED, ({1}, 2))
     assert ending.progressed is False
+
+
+def struck(times: int) -> Callable[[], None]:
+    """Puts a task's signal handler out of the way, which strikes meanwhile."""
+    left = iter(range(times))
+
+    def calm() -> None:
+        for number in left:
+            raise KeyboardInterrupt(number)
+
+    return calm
+
+
+@pytest.mark.parametrize("times", [3, 1000])
+def test_what_strikes_once_the_function_is_over_changes_nothing(times: int) -> None:
+    async def later() -> int:
+        return 1
+
+    def fails() -> None:
+        raise ValueError("its own")
+
+    assert result(attempt(lambda: 1, calm=struck(times), name="job")) == 1
+    assert result(attempt(later, calm=struck(times))) == 1
+    assert error_of(fails, calm=struck(times))["message"] == "its own"
 
 
 def test_an_exception_is_kept_with_its_type_text_and_the_tasks_own_frames() -> None:

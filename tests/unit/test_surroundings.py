@@ -43,6 +43,19 @@ def test_timers_limits_and_tracing_are_put_back_at_once() -> None:
     assert in_child(under_test) == (0.0, False, None, None, [])
 
 
+def test_a_handler_of_the_tasks_does_nothing_any_more_and_is_noticed() -> None:
+    def under_test() -> list[str]:
+        before = Surroundings()
+        signal.signal(signal.SIGUSR1, lambda *_: 1 // 0)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        before.calm()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return [*before.differences(), signal.getsignal(signal.SIGUSR2).name]
+
+    found = ["users, rights or signals", "signal handlers", "SIG_IGN"]
+    assert in_child(under_test) == found
+
+
 def test_each_change_is_named() -> None:
     def under_test() -> list[str]:
         before = Surroundings()
