@@ -285,7 +285,7 @@ def test_a_release_that_hangs_in_its_import_does_not_outlive_a_master_killed_mea
     daemon: Daemon,
 ) -> None:
     """No later master knows of its zygote: that one ends itself at its own deadline."""
-    daemon.sections["daemon"] = {"prove_timeout": "5s"}  # its Python has to come up before that
+    daemon.sections["daemon"] = {"prove_timeout": "8s"}  # its Python has to come up before that
     daemon.write_config()
     hangs = "import os, side\nos.mkdir(os.environ['TASKD_TEST_GATES'] + '/d')\nside.gate('never')\n"
     daemon.point(os.path.basename(daemon.release("hangs", hangs)))
