@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
@@ -348,7 +349,11 @@ class _Wire:
                 await asyncio.to_thread(sock.sendall, self._session.to_send())
             reader, self._writer = await asyncio.open_unix_connection(sock=sock)
         except BaseException:
-            sock.close()  # cancelled, perhaps with the request sent: the daemon must see us go
+            # Cancelled, perhaps with the request sent: the daemon must see us go, also while the
+            # thread is at it, which keeps the socket open.
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
             raise
         self._send()
         return reader

@@ -21,6 +21,7 @@ import faulthandler
 import time
 from typing import TYPE_CHECKING
 
+from taskd.posix import pidfile
 from taskd.systemd import notify
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ class Standing:
             return
         if not notify.tell("READY=1", f"STATUS={self._master.status_line()}"):
             self._master.loop.after(SELDOM, self.ready)
+        elif pidfile.wanted() is not None:  # who started us in the background waits for this alone
+            self._is_heard = False
+            notify.forget()
 
     # ── STATUS ───────────────────────────────────────────────────────────────────────────────
 

@@ -10,6 +10,11 @@ def is_heard() -> bool:
     return "NOTIFY_SOCKET" in os.environ
 
 
+def forget() -> None:
+    """Nobody listens any more, to us or to the image after this one."""
+    os.environ.pop("NOTIFY_SOCKET", None)
+
+
 def tell(*lines: str) -> bool:
     """Send these lines ("READY=1", "STATUS=…") in one message; nothing if nobody listens.
 

@@ -147,7 +147,14 @@ def _run(
     first = (context,) if task.takes_context else ()
     with running(context):
         if task.is_async:
-            asyncio.run(_awaited(task, first, args, pid, ends))
+            with asyncio.Runner() as runner:
+                try:
+                    runner.run(_awaited(task, first, args, pid, ends))
+                except BaseException as exception:
+                    # Before the runner's end cancels the function: what it makes of that is not
+                    # how it ended.
+                    _leave_child(pid, exception)
+                    ends.append(exception)
         else:
             value = task.fn(*first, **args)
             _leave_child(pid)

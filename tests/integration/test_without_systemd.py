@@ -108,6 +108,8 @@ def test_the_pid_file_is_locked_for_as_long_as_the_daemon_lives_and_goes_with_it
     assert detached.is_locked()
     detached.reload("r2")
     assert detached.pid == pid and detached.is_locked()
+    left = Path(f"/proc/{pid}/environ").read_bytes()
+    assert b"NOTIFY_SOCKET" not in left, "nobody waits there any more"
     detached.signal(signal.SIGTERM)
     assert not detached.file.exists()
 

@@ -86,6 +86,25 @@ def test_frames_are_left_out_of_causes_and_groups_as_well() -> None:
     assert "taskd/worker" not in error["traceback"]
 
 
+@pytest.mark.parametrize("after", ["returns", "raises"])
+def test_what_ended_an_async_tasks_loop_is_how_it_ended(after: str) -> None:
+    """Not what the task makes of the cancellation that asyncio sends it then."""
+
+    async def leaves() -> None:
+        sys.exit(3)
+
+    async def job() -> str:
+        other = asyncio.create_task(leaves())
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if after == "raises":
+                raise KeyError("of no account") from None
+        return f"partial: {other.done()}"
+
+    assert error_of(job)["type"] == "SystemExit"
+
+
 def test_an_async_tasks_traceback_begins_in_the_task() -> None:
     async def job() -> None:
         await asyncio.sleep(0)
