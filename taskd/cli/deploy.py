@@ -66,10 +66,19 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _reload(client: Client, args: Namespace) -> int:
-    main_process.give_way_to_a_stop(os.environ)
-    with main_process.ending_with_it(os.environ):
+    with (
+        main_process.giving_way_to_a_stop(os.environ, lambda: _stops(client)),
+        main_process.ending_with_it(os.environ),
+    ):
         answer = client.reload(plan=args.plan, allow_held=args.allow_held)
     return _told(answer, args)
+
+
+def _stops(client: Client) -> bool:
+    try:
+        return bool(client.status().get("stopping"))
+    except NoDaemon:
+        return True
 
 
 def _rollback(client: Client, args: Namespace) -> int:

@@ -6,7 +6,8 @@ next daemon, and systemd, before it starts that one, for the end of the command.
 waits it ends with the daemon that was there when it began, which systemd names in $MAINPID.
 
 And a stop of the unit terminates a reload that is going on, together with the daemon. A command
-that the signal kills makes the unit "failed" although all went as it was asked to.
+that fails then, or that the signal kills, makes the unit "failed" although all went as it was asked
+to. The daemon's refusal may come before that signal.
 
 Source: systemd.exec(5), systemd.service(5).
 """
@@ -17,17 +18,22 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
 from taskd.cli import outcome
-from taskd.errors import NoDaemon
+from taskd.errors import NoDaemon, Refused
 
 VARIABLE = "MAINPID"
 
 LAST_WORDS = 1.0
 """Seconds to read what the daemon said before it ended; what it did not say never comes."""
+
+SIGNALLED_WITHIN = 5.0
+"""Seconds in which systemd signals us once it has signalled the daemon. If it was somebody else who
+did that, the refusal is told after them."""
 
 
 @contextmanager
@@ -49,10 +55,23 @@ def ending_with_it(environ: Mapping[str, str]) -> Iterator[None]:
         answered.set()
 
 
-def give_way_to_a_stop(environ: Mapping[str, str]) -> None:
-    """SIGTERM ends this process as done, if it is a command of the unit: nobody waits for it."""
-    if _is_of_unit(environ):
-        signal.signal(signal.SIGTERM, _give_way)
+@contextmanager
+def giving_way_to_a_stop(environ: Mapping[str, str], stops: Callable[[], bool]) -> Iterator[None]:
+    """In the body SIGTERM ends this process as done, if it is a command of the unit: nobody waits
+    for it. ``stops``: whether the daemon does; if so, a refusal is held back for that signal."""
+    if not _is_of_unit(environ):
+        yield
+        return
+    signal.signal(signal.SIGTERM, _give_way)
+    try:
+        yield
+    except Refused:
+        if stops():
+            time.sleep(SIGNALLED_WITHIN)
+        raise
+    finally:
+        # Not as it was before: Python's end puts the default in the place of a handler.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _give_way(_number: int, _frame: FrameType | None) -> None:

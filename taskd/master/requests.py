@@ -210,6 +210,7 @@ def status(master: Master, client: Client, request: Request) -> None:
             "confirmed": current.path,
             "link": master.config.app.release,
             "symlink": _shown(os.path.realpath(master.config.app.release)),
+            "stopping": master.stopping,
             "states": states,
             "queues": queues,
             "note": master.note if client.owner is None else "",
