@@ -106,9 +106,11 @@ class Client:
         return found
 
     def status(self) -> dict[str, Any]:
-        """How it is: pid, revision, release, confirmed, link, symlink, states, queues, taskd, note.
+        """How it is: pid, revision, release, confirmed, link, symlink, states, queues and more.
 
-        ``link`` is the path that the configuration names, ``symlink`` what it points to.
+        ``link`` is the path that the configuration names, ``symlink`` what it points to;
+        ``stopping``: whether a stop is under way; ``taskd``: its version; ``note``: what happened
+        last.
         """
         return self._do(asks.status())
 
