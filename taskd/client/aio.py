@@ -348,12 +348,9 @@ class _Wire:
             with suppress(BrokenPipeError, ConnectionResetError):
                 await asyncio.to_thread(sock.sendall, self._session.to_send())
             reader, self._writer = await asyncio.open_unix_connection(sock=sock)
-        except BaseException:
-            # Cancelled, perhaps with the request sent: the daemon must see us go, also while the
-            # thread is at it, which keeps the socket open.
-            with suppress(OSError):
+        except BaseException:  # cancelled, perhaps with the request sent: the daemon must see us go
+            with sock, suppress(OSError):  # also while the thread, being at it, keeps it open
                 sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
             raise
         self._send()
         return reader
