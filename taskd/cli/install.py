@@ -11,6 +11,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 
+import taskd
 from taskd import config
 from taskd.cli import install_plan
 from taskd.cli import site as sites
@@ -23,8 +24,8 @@ _HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 """What the system's unit hides from the service, or what is cleared at a boot."""
 
 _ADVICE = (
-    "give taskd a place of its own: `python3 -m venv /opt/taskd && /opt/taskd/bin/pip install "
-    "taskd && /opt/taskd/bin/taskd install`"
+    "give taskd a place of its own: `python3 -m venv /opt/taskd && /opt/taskd/bin/pip install PATH "
+    "&& /opt/taskd/bin/taskd install`, where PATH is a checkout or a wheel of taskd-supervisor"
 )
 
 _DONE = {"create": "created", "update": "updated", "keep": "kept", "remove": "removed",
@@ -70,6 +71,7 @@ def _install(args: Namespace) -> int:
 
     site = _site(args)
     _check_there(_launchers())
+    _check_distribution(os.path.dirname(os.path.dirname(taskd.__file__)))
     if not args.user:
         _check_reachable(_launchers())
     _check_outside(_launchers(), site.config)
@@ -141,6 +143,23 @@ def _check_there(launchers: str) -> None:
     for name in sites.COMMANDS:
         if not os.path.isfile(f"{launchers}/{name}"):
             raise Error(f"there is no command {name} in {launchers}: {_ADVICE}")
+
+
+def _check_distribution(library: str) -> None:
+    """The distribution `taskd` (ours until 0.1, a stranger's on PyPI) has files of the same names:
+    whichever of the two is uninstalled or upgraded takes the other's along."""
+    others = [
+        name
+        for name in sorted(os.listdir(library))
+        if name.startswith("taskd-") and name.endswith((".dist-info", ".egg-info"))
+    ]
+    if others:
+        pip = f"{sys.executable} -m pip"
+        raise Error(
+            f"the distribution `taskd` ({others[0]}) is installed in {library} as well, with files "
+            f"of the same names: `{pip} uninstall taskd`, and then `{pip} install "
+            "--force-reinstall --no-deps` with the checkout or wheel of taskd-supervisor"
+        )
 
 
 def _check_reachable(launchers: str) -> None:

@@ -144,8 +144,8 @@ def _hand_over_to(python: str, config_path: str, release_path: str | None) -> No
         return
     if status != 0:
         raise DeployRefused(
-            f"{python}, the Python of the release, cannot import taskd (see above): install taskd "
-            "into it, or name another one as [app] python"
+            f"{python}, the Python of the release, cannot import taskd (see above): install "
+            "taskd-supervisor into it, or name another one as [app] python"
         )
     words = [python, "-P", "-m", "taskd", "run", "--config", os.path.abspath(config_path)]
     words += ["--release", os.path.abspath(release_path)] if release_path else []

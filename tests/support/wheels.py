@@ -7,6 +7,7 @@ has: inside a machine nothing is downloaded.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import shutil
 import sys
 import tomllib
@@ -18,23 +19,31 @@ import taskd
 
 SOURCE = Path(taskd.__file__).parents[1]
 BUILT_FROM = ("taskd", "systemd", "pyproject.toml", "README.md", "LICENSE")
+NAME = "taskd_supervisor"
+"""Of the distribution, as it stands in the names of files."""
 
 
 def build(into: Path, version: str = taskd.__version__) -> Path:
-    """The wheel of the tree under test, made in ``into``; ``version``: what it says it is.
+    """The wheel of the tree under test, made in ``into``; ``version``: what it says it is."""
+    tree = copy(into / "tree")
+    for file in (tree / "pyproject.toml", tree / "taskd" / "__init__.py"):
+        file.write_text(file.read_text().replace(f'"{taskd.__version__}"', f'"{version}"'))
+    # The backend comes with the extra `test`; pip would else download it for each build.
+    here = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", *here]
+    said(*pip, "-w", str(into), str(tree))
+    (wheel,) = into.glob(f"{NAME}-{version}-*.whl")
+    return wheel
 
-    Built from a copy, since a build leaves files behind that the next one would pick up.
-    """
-    tree = into / "tree"
+
+def copy(tree: Path) -> Path:
+    """What a wheel is built from, anew in ``tree``: a build may leave files behind, which the next
+    one would pick up."""
     shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir(parents=True)
     for name in BUILT_FROM:
         _copy(SOURCE / name, tree / name)
-    for file in (tree / "pyproject.toml", tree / "taskd" / "__init__.py"):
-        file.write_text(file.read_text().replace(f'"{taskd.__version__}"', f'"{version}"'))
-    said(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(into), str(tree))
-    (wheel,) = into.glob(f"taskd-{version}-*.whl")
-    return wheel
+    return tree
 
 
 def dependencies() -> Path:

@@ -27,7 +27,7 @@ LONGEST = 900
 
 INSTALL = """
 python3 -m venv /opt/taskd
-/opt/taskd/bin/pip install -q --no-index --find-links /wheels taskd
+/opt/taskd/bin/pip install -q --no-index --find-links /wheels taskd-supervisor
 """
 
 

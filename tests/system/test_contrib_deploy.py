@@ -29,7 +29,7 @@ def service(machine: Machine) -> Service:
 def source(machine: Machine, name: str, extra: str = "", needs: str = "") -> None:
     """What the checkout is to be; its tasks return ``name``."""
     machine.write("/root/app/app_tasks.py", APP.format(name=name) + extra)
-    machine.write("/root/app/requirements.txt", f"taskd\n{needs}")
+    machine.write("/root/app/requirements.txt", f"taskd-supervisor\n{needs}")
 
 
 def releases(machine: Machine) -> set[str]:
