@@ -87,12 +87,24 @@ def found_in(value: Any) -> list[Secret[Any]]:
     seen: set[int] = set()
     while waiting:
         each = waiting.pop()
-        if isinstance(each, Secret):
+        kind = type(each)  # not isinstance: what an app's object says of its class is its own code
+        if issubclass(kind, Secret):
             found.append(each)
-        elif isinstance(each, dict | list | tuple | set) and id(each) not in seen:
+        elif issubclass(kind, _HOLDERS) and id(each) not in seen:
             seen.add(id(each))  # it may hold itself
-            waiting += [*each, *each.values()] if isinstance(each, dict) else each
+            waiting += _held_by(each)
     return found
+
+
+_HOLDERS = (dict, list, tuple, set)
+
+
+def _held_by(each: Any) -> list[Any]:
+    """What is in it, asked of Python's own type: methods of a subclass may be anything."""
+    if issubclass(type(each), dict):
+        return [*dict.keys(each), *dict.values(each)]
+    own = next(kind for kind in _HOLDERS if issubclass(type(each), kind))
+    return list(own.__iter__(each))
 
 
 def hide(text: str, secrets: list[Secret[Any]]) -> str:

@@ -3,7 +3,7 @@
 Runs in workers and in tests. The traceback shows the task's code; taskd's own frames are left out.
 
 Invariant: nothing escapes from here. An exception is the app's own object: its ``__str__``, its
-class's name and what it is chained to are code that may raise whatever it likes.
+``__class__``, its class's name and what it is chained to are code that may raise what it likes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import traceback
 from itertools import dropwhile
+from typing import Any
 
 MESSAGE_LIMIT = 8 * 1024
 TRACEBACK_LIMIT = 64 * 1024
@@ -25,18 +26,23 @@ _ASYNCIO = os.path.dirname(os.__file__) + os.sep + "asyncio" + os.sep
 def describe(exception: BaseException) -> dict[str, str]:
     """The error of a failed task, as it is stored and shown."""
     return {
-        "type": _bounded(_name(exception), LINE_LIMIT),
+        "type": _bounded(name_of(exception), LINE_LIMIT),
         "message": _bounded(_message(exception), MESSAGE_LIMIT),
         "traceback": _bounded(_traceback(exception), TRACEBACK_LIMIT),
     }
 
 
+def text_of(value: object) -> str:
+    """``value`` as text that can be stored. Raises what its ``__str__`` raises."""
+    return _bounded(_plain(str(value)), MESSAGE_LIMIT)
+
+
 def summary(exception: BaseException) -> str:
     """What user code did, in a line: "raised KeyError: 'rows'" or "called sys.exit(3)"."""
-    if isinstance(exception, SystemExit):
-        return one_line(f"called sys.exit({_shown(exception.code)})")
     message = _message(exception)
-    return one_line(f"raised {_name(exception)}{': ' if message else ''}{message}")
+    if _is_exit(exception):
+        return one_line(message.removeprefix(_EXITED))
+    return one_line(f"raised {name_of(exception)}{': ' if message else ''}{message}")
 
 
 def one_line(text: str, limit: int = LINE_LIMIT) -> str:
@@ -48,22 +54,30 @@ def one_line(text: str, limit: int = LINE_LIMIT) -> str:
 
 
 def _message(exception: BaseException) -> str:
-    if isinstance(exception, SystemExit):
-        return f"the task's code called sys.exit({_shown(exception.code)})"
     try:
+        if _is_exit(exception):
+            return f"{_EXITED}called sys.exit({_shown(exception.code)})"  # type: ignore[attr-defined]
         return _plain(str(exception))
     except BaseException as error:
-        return f"(its text is not known: __str__ raised {_name(error)})"
+        return f"(its text is not known: __str__ raised {name_of(error)})"
+
+
+_EXITED = "the task's code "
+
+
+def _is_exit(exception: BaseException) -> bool:
+    return issubclass(type(exception), SystemExit)
 
 
 def _shown(value: object) -> str:
     try:
         return _plain(repr(value))
     except BaseException as error:
-        return f"(an object whose __repr__ raised {_name(error)})"
+        return f"(an object whose __repr__ raised {name_of(error)})"
 
 
-def _name(exception: BaseException) -> str:
+def name_of(exception: BaseException) -> str:
+    """Its class's name."""
     try:
         return _plain(type(exception).__qualname__)
     except BaseException:
@@ -78,22 +92,38 @@ def _plain(text: str) -> str:
 def _traceback(exception: BaseException) -> str:
     try:
         found = traceback.TracebackException.from_exception(exception)
-        _trim(found, set())
+        _trim(found)
         return "".join(found.format())
     except BaseException as error:
-        return f"(the traceback could not be written: {_name(error)})"
+        return f"{_frames(exception)}(the rest could not be written: {name_of(error)})\n"
 
 
-def _trim(found: traceback.TracebackException, seen: set[int]) -> None:
+def _frames(exception: BaseException) -> str:
+    """Where it was raised, without its text, its causes and what is in it."""
+    try:
+        where: Any = _RAISED_AT.__get__(exception)
+        return "".join(["Traceback (most recent call last):\n", *traceback.format_tb(where)])
+    except BaseException:
+        return ""
+
+
+_RAISED_AT: Any = vars(BaseException)["__traceback__"]
+"""The attribute itself: a class of the app's may have another of that name."""
+
+
+def _trim(whole: traceback.TracebackException) -> None:
     """Leave taskd's own frames out, also in causes and groups, and asyncio's that call the task."""
-    if id(found) in seen:
-        return
-    seen.add(id(found))
-    frames = [frame for frame in found.stack if not frame.filename.startswith(_OURS)]
-    found.stack[:] = dropwhile(lambda frame: frame.filename.startswith(_ASYNCIO), frames)
-    for other in (found.__cause__, found.__context__, *(found.exceptions or ())):
-        if other is not None:
-            _trim(other, seen)
+    seen: set[int] = set()
+    waiting = [whole]
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        frames = [frame for frame in found.stack if not frame.filename.startswith(_OURS)]
+        found.stack[:] = dropwhile(lambda frame: frame.filename.startswith(_ASYNCIO), frames)
+        others = (found.__cause__, found.__context__, *(found.exceptions or ()))
+        waiting += [other for other in others if other is not None]
 
 
 def _bounded(text: str, limit: int) -> str:

@@ -113,6 +113,20 @@ def fit(
     ``submitted_at``: the task's version at submission, which counts where nothing is saved; None:
     the code's own. Raises Unfit.
     """
+    try:
+        return _fit(task, args, saved, submitted_at)
+    except Unfit:
+        raise
+    except BaseException as error:  # of an object of the app's that was looked at
+        raise Unfit(f"what a migration of '{task.name}' left {summary(error)}") from error
+
+
+def _fit(
+    task: Task[..., Any],
+    args: Mapping[str, Any],
+    saved: Saved | None,
+    submitted_at: int | None = None,
+) -> Start:
     version = task.version if submitted_at is None else submitted_at
     stored = Saved(version) if saved is None else saved
     chain = task.chain(stored.version)
@@ -123,7 +137,7 @@ def fit(
         begin = _migrated(task, chain, stored, args)
     elif stored.version != task.version:
         begin = Saved(task.version)  # nothing is saved, and the arguments are taken as they are
-    bound = args if begin.args is None else begin.args
+    bound = args if begin.args is None else deepcopy(begin.args)  # they are the task's to change
     why = task.unbound(bound)
     if why is not None:
         raise Unfit(f"its arguments no longer bind: {why}")
@@ -181,8 +195,8 @@ def _call(which: str, migration: Migration, given: SavedState) -> SavedState | N
         _leave_child(pid)
         raise Unfit(f"{which} {summary(error)}") from error
     _leave_child(pid)
-    if returned is None or isinstance(returned, SavedState):
-        return returned
+    if returned is None or issubclass(type(returned), SavedState):
+        return returned  # type: ignore[no-any-return]
     raise Unfit(f"{which} returned {type(returned).__name__}: it must return what it was given")
 
 

@@ -2,6 +2,10 @@
 
 Runs in a worker's main thread, and in tests. Whatever the task's code does (raise, exit, fork and
 return), this returns exactly one ``Ending`` in the process that called it, and nothing in others.
+
+Invariant: an object of the app's is asked nothing that could run its code, but within a guard that
+makes the task's failure of what that raises. So ``issubclass(type(x), …)`` stands here in place of
+``isinstance``, which asks an object's ``__class__``, and loops in place of recursion.
 """
 
 from __future__ import annotations
@@ -10,8 +14,10 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
-from inspect import iscoroutine
-from typing import TYPE_CHECKING, Any, NamedTuple
+from math import isfinite
+from os import _exit as _leave  # also where a task has put something else in its place
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from taskd.errors import NotPlainData
 from taskd.protocol import data
@@ -19,7 +25,7 @@ from taskd.protocol.saved import Outcome, Saved
 from taskd.protocol.secret import found_in, hide
 from taskd.worker.aio import AsyncContext
 from taskd.worker.context import Base, Context, running
-from taskd.worker.failure import describe
+from taskd.worker.failure import describe, name_of, text_of
 from taskd.worker.interrupt import Held, Interrupted, Sleeping, Yielded
 from taskd.worker.journal import Journal
 from taskd.worker.keeper import Keeper
@@ -84,9 +90,25 @@ def run_attempt(
     end = _call(task, context, start.args, calm)
     if context.held is not None:
         end = context.held  # also if the task's code caught it: what it did then proves nothing
-    ending = _finish(task, end, journal, keeper)
-    ending = _without_secrets(ending, [dict(start.args), journal.state], journal.saved)
+    ending = _judge(task, end, journal, keeper, start.args)
     return ending if ending.progressed else ending._replace(saved=before)
+
+
+def _judge(
+    task: Task[..., Any],
+    end: _Returned | BaseException,
+    journal: Journal,
+    keeper: Keeper,
+    args: Mapping[str, Any],
+) -> Ending:
+    """The ending that ``end`` makes. What goes wrong in that is the task's failure."""
+    try:
+        ending = _finish(task, end, journal, keeper)
+        return _without_secrets(ending, [dict(args), journal.state], journal.saved)
+    except BaseException as error:  # of an object of the app's: see the invariant
+        # Nothing is known to be free of secrets now: no text of theirs is shown.
+        wrong = RuntimeError(f"how the task ended cannot be told: that raised {name_of(error)}")
+        return _failed(wrong, Ending(Outcome.FAILED, journal.saved, journal.moves > 0))
 
 
 def _without_secrets(ending: Ending, given: list[Any], saved: Saved) -> Ending:
@@ -112,6 +134,7 @@ def left(interrupt: Interrupted, keeper: Keeper, version: int) -> Ending:
     return _interrupted(interrupt, Ending(Outcome.LEFT, Saved(version)), keeper)
 
 
+@final
 class _Returned(NamedTuple):
     value: Any
 
@@ -177,7 +200,7 @@ async def _awaited(
         value = await task.fn(*first, **args)
     except BaseException as exception:
         _leave_child(pid, exception)
-        if isinstance(exception, asyncio.CancelledError):
+        if issubclass(type(exception), asyncio.CancelledError):
             raise
         ends.append(exception)
     else:
@@ -189,17 +212,20 @@ def _leave_child(pid: int, exception: BaseException | None = None) -> None:
     """A child that the task's code forked must not go on as a second worker."""
     if os.getpid() == pid:
         return
-    if isinstance(exception, SystemExit):
-        code = exception.code
-        os._exit(code & 0xFF if isinstance(code, int) else int(code is not None))
-    os._exit(0 if exception is None else 1)
+    status = 0 if exception is None else 1
+    try:
+        if issubclass(type(exception), SystemExit):
+            code = exception.code  # type: ignore[union-attr]
+            status = code & 0xFF if type(code) is int else int(code is not None)
+    finally:
+        _leave(status)
 
 
 def _finish(
     task: Task[..., Any], end: _Returned | BaseException, journal: Journal, keeper: Keeper
 ) -> Ending:
     ending = Ending(Outcome.SUCCEEDED, journal.saved, journal.moves > 0)
-    if isinstance(end, _Returned):
+    if type(end) is _Returned:
         return _returned(task, end.value, ending)
     interrupt = _interrupt_in(end)
     if interrupt is None:
@@ -209,7 +235,7 @@ def _finish(
 
 def _returned(task: Task[..., Any], value: Any, ending: Ending) -> Ending:
     try:
-        if iscoroutine(value):
+        if type(value) is CoroutineType:
             value.close()
             raise NotPlainData(
                 f"task '{task.name}' returned a coroutine: its function must be async def itself"
@@ -225,25 +251,44 @@ def _failed(exception: BaseException, ending: Ending) -> Ending:
 
 
 def _interrupt_in(exception: BaseException) -> Interrupted | None:
-    """The Interrupted that ended the task, which asyncio's task groups wrap into a group."""
-    if isinstance(exception, Interrupted):
-        return exception
-    if isinstance(exception, BaseExceptionGroup):
-        found = [_interrupt_in(each) for each in exception.exceptions]
-        return None if None in found else found[0]
-    return None
+    """The Interrupted that ended the task, which asyncio's task groups wrap into a group. None if
+    anything else is in there as well."""
+    found: list[Interrupted] = []
+    waiting = [exception]
+    while waiting:
+        each: Any = waiting.pop()
+        if issubclass(type(each), Interrupted):
+            found.append(each)
+        elif issubclass(type(each), BaseExceptionGroup):
+            waiting += _MEMBERS.__get__(each)
+        else:
+            return None
+    return found[-1] if found else None
+
+
+_MEMBERS: Any = BaseExceptionGroup.exceptions
+"""The attribute itself: a class of the app's may have another of that name."""
 
 
 def _interrupted(interrupt: Interrupted, ending: Ending, keeper: Keeper) -> Ending:
     """A wish goes before what the task does by itself, but for a hold, which must be seen."""
-    if isinstance(interrupt, Held):
-        return ending._replace(outcome=Outcome.HELD, reason=interrupt.why)
+    kind = type(interrupt)
+    if issubclass(kind, Held):
+        return ending._replace(outcome=Outcome.HELD, reason=text_of(interrupt.why))
     wish = keeper.wish()
     if wish is not None:
         outcome = Outcome.CANCELLED if wish.kind == "cancel" else Outcome.LEFT
         return ending._replace(outcome=outcome, reason=wish.why)
-    if isinstance(interrupt, Sleeping):
-        return ending._replace(outcome=Outcome.SLEEPING, reason="sleeping", wake=interrupt.wake)
-    if isinstance(interrupt, Yielded):
-        return ending._replace(outcome=Outcome.YIELDED, reason=interrupt.why)
+    if issubclass(kind, Sleeping):
+        return ending._replace(outcome=Outcome.SLEEPING, reason="sleeping", wake=_time(interrupt))
+    if issubclass(kind, Yielded):
+        return ending._replace(outcome=Outcome.YIELDED, reason=text_of(interrupt.why))
     return _failed(interrupt, ending)  # the task's code raised it by itself
+
+
+def _time(interrupt: Any) -> float:
+    """When it wakes. Raises ValueError for what is no time."""
+    wake = float(interrupt.wake)
+    if not isfinite(wake):
+        raise ValueError(wake)
+    return wake

@@ -28,6 +28,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from taskd.tasks import registry
+from taskd.worker.failure import name_of
 
 _VOLATILE = ("Name", "State", "Vm", "Rss", "Hugetlb", "Threads", "SigQ", "SigPnd", "ShdPnd",
              "FDSize", "voluntary_ctxt", "nonvoluntary_ctxt", "Core", "THP")  # fmt: skip
@@ -81,8 +82,8 @@ class Surroundings:
         """What is not as it was, in words; empty: another task may run here."""
         try:
             return self._differences()
-        except Exception as error:  # of an object of the app's, asked whether it is another one
-            return [f"what cannot be compared ({type(error).__name__})"]
+        except BaseException as error:  # of an object of the app's: is it the same as before?
+            return [f"what cannot be compared ({name_of(error)})"]
 
     def _differences(self) -> list[str]:
         found = [name for name, look in _LOOKS.items() if _seen(look) != self._rest[name]]

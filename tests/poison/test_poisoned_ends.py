@@ -100,6 +100,27 @@ class Meta(type):
 class Nameless(Exception, metaclass=Meta):
     pass
 
+class Liar:
+    @property
+    def __class__(self):
+        raise Odd("no class")
+
+class LyingError(Liar, Exception):
+    pass
+
+class LyingExit(Liar, SystemExit):
+    pass
+
+class LyingGroup(Liar, BaseExceptionGroup):
+    @property
+    def exceptions(self):
+        raise Odd("no members")
+
+class LyingMap(Liar, dict):
+    def keys(self):
+        raise Odd("no keys")
+    __iter__ = values = items = keys
+
 class Text(str):
     def encode(self, *args, **kwargs):
         raise Odd("no bytes")
@@ -115,6 +136,18 @@ def in_a_circle():
     first, second = ValueError("first"), ValueError("second")
     first.__cause__, second.__cause__ = second, first
     raise first
+
+def in_groups(depth):
+    error = ValueError("leaf")
+    for _ in range(depth):
+        error = ExceptionGroup("g", [error])
+    raise error
+
+def with_odd_state():
+    import taskd
+    state = taskd.current().state
+    state["liar"], state["map"] = Liar(), LyingMap(a=1)
+    raise ValueError("with an odd state")
 
 def noted():
     error = ValueError("noted")
@@ -140,6 +173,11 @@ RAISED = {
     "unkeepable": lambda: raise_(Unkeepable()),
     "nameless": lambda: raise_(Nameless("x")),
     "odd text": lambda: raise_(Odder()),
+    "lying": lambda: raise_(LyingError("x")),
+    "lying exit": lambda: raise_(LyingExit(3)),
+    "lying group": lambda: raise_(LyingGroup("g", [ValueError("in it")])),
+    "groups in groups": lambda: in_groups(500),
+    "odd state": with_odd_state,
     "surrogates": lambda: raise_(ValueError("\ud800\x00")),
     "huge": lambda: raise_(ValueError("x" * 100_000_000)),
     "huge name": lambda: raise_(type("X" * 10_000_000, (Exception,), {})("x")),
@@ -192,6 +230,9 @@ RETURNED = {
     "deep": lambda: nested(100_000),
     "circle": circle,
     "an odd map": lambda: Map(a=1),
+    "a liar": Liar,
+    "a lying map": lambda: LyingMap(a=1),
+    "liars in a list": lambda: [LyingMap(a=1), Liar()],
     "an odd number": lambda: Slow(3),
     "surrogates": lambda: "\ud800",
     "keys of no kind": lambda: {Map: 1},
@@ -252,6 +293,11 @@ RAISED = {
     "unkeepable": ("Unkeepable", "<unlocked _thread.lock object"),
     "nameless": ("(a class without a name)", "x"),
     "odd text": ("Odder", "an odd text"),
+    "lying": ("LyingError", "x"),
+    "lying exit": ("LyingExit", "the task's code called sys.exit(3)"),
+    "lying group": ("LyingGroup", "g (1 sub-exception)"),
+    "groups in groups": ("ExceptionGroup", "g (1 sub-exception)"),
+    "odd state": ("ValueError", "with an odd state"),
     "surrogates": ("ValueError", "\\ud800\0"),
     "huge": ("ValueError", "xxxx"),
     "huge name": ("XXXX", "x"),
@@ -287,8 +333,8 @@ def test_a_task_that_raises_whatever_it_likes_fails_with_that_and_its_worker_liv
 
 RETURNED = [
     "an object", "a lock", "a class", "a generator", "2 MiB", "256 MiB", "deep", "circle",
-    "an odd map", "an odd number", "surrogates", "keys of no kind", "a huge number",
-    "two million lists",
+    "an odd map", "a liar", "a lying map", "liars in a list", "an odd number", "surrogates",
+    "keys of no kind", "a huge number", "two million lists",
 ]  # fmt: skip
 
 
