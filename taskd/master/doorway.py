@@ -12,6 +12,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from taskd import log
+from taskd.master import verify
 from taskd.master.ledger import Kind
 from taskd.master.loop import Timer
 from taskd.master.wire import Messages, Wire
@@ -123,7 +124,7 @@ class Doorway:
 def _is_meant(worker: Worker, pid: int, message: dict[str, Any]) -> bool:
     """Whether that process is the worker we know by this id, at what we know it to do."""
     if worker.pid == 0:
-        return worker.channel is None
+        return worker.channel is None and verify.is_start_of(pid, message["start"])
     if worker.pid != pid or worker.start not in (0, process.start_time(pid)):
         return False  # (0: its zygote could not tell, for want of a descriptor)
     if worker.running is None:

@@ -16,8 +16,7 @@ import cbor2
 from taskd.errors import DeployRefused
 from taskd.master import secrecy
 from taskd.master.loop import Timer
-from taskd.master.worker import Worker
-from taskd.master.workers import Probe
+from taskd.master.worker import Probe, Worker
 from taskd.model.binding import bind, names_in
 from taskd.model.plan import Item, Plan, judge
 from taskd.model.task import State

@@ -192,7 +192,7 @@ class Revisions:
     def greet(self, revision: Revision, channel: Messages, message: dict[str, Any]) -> None:
         """Its hello came, from the right pid with the right id."""
         revision.channel = channel
-        revision.start = message["start"]
+        revision.start = revision.start or message["start"]
         revision.version = message["version"]
         self._master.ledger.add(channel.wire.fd, Kind.ZYGOTE, revision.ledger_name)
         self.listen(revision)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 from taskd.config import Limits
 from taskd.errors import ProtocolError
 from taskd.master.revision import Revision
@@ -10,6 +13,16 @@ from taskd.master.wire import Messages
 from taskd.model.table import after
 from taskd.model.worker import WORKERS, WorkerEvent, WorkerState
 from taskd.posix import process
+from taskd.slot import reader
+
+
+class Probe(NamedTuple):
+    """Who waits for a probe worker: ``on_idle`` once it is up, ``on_message`` with its answer,
+    ``on_death`` if it dies before that."""
+
+    on_idle: Callable[[Worker], None]
+    on_message: Callable[[dict[str, Any]], None]
+    on_death: Callable[[str], None]
 
 
 class Worker:
@@ -19,6 +32,7 @@ class Worker:
         "asked_to_leave",
         "channel",
         "id",
+        "is_back",
         "is_grouped",
         "is_orphan",
         "is_ours",
@@ -43,6 +57,7 @@ class Worker:
         self.channel: Messages | None = None
         self.slot_fd = -1
         self.running: Running | None = None
+        self.is_back = False  # on another connection than the one its task was sent on
         self.served = 0
         self.version = 1  # of the worker protocol that it speaks
         self.is_ours = False  # its zygote died: we are its parent
@@ -64,6 +79,10 @@ class Worker:
     @property
     def identity(self) -> process.Identity:
         return process.Identity(self.pid, self.start, process.boot_id())
+
+    def mark(self) -> int:
+        """What its descendants are told by; 0 if it has none. Raises OSError."""
+        return reader.mark_of(self.slot_fd) if self.slot_fd >= 0 else 0
 
     @property
     def channel_name(self) -> str:

@@ -10,23 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from taskd import log
 from taskd.config import Limits
 from taskd.errors import ProtocolError
+from taskd.master import verify
 from taskd.master.ledger import Kind
 from taskd.master.revision import Revision
 from taskd.master.trouble import NO_WORKER, in_words
 from taskd.master.wire import Messages
-from taskd.master.worker import Worker
+from taskd.master.worker import Probe, Worker
 from taskd.model.endings import death_in_words
 from taskd.model.revision import LIVE
 from taskd.model.worker import WorkerEvent, WorkerState
 from taskd.paths import WORKER_SOCKET
 from taskd.posix import limits, mark, process, tree
-from taskd.slot import reader as slot_reader
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
@@ -40,15 +40,6 @@ FORK_PAUSE = 1.0
 STRAGGLERS_AGAIN, STRAGGLERS_LATEST = 0.05, 1.0
 """Seconds between two looks at a dead worker's leftovers that are being killed: at first, and when
 they will not die."""
-
-
-class Probe(NamedTuple):
-    """Who waits for a probe worker: ``on_idle`` once it is up, ``on_message`` with its answer,
-    ``on_death`` if it dies before that."""
-
-    on_idle: Callable[[Worker], None]
-    on_message: Callable[[dict[str, Any]], None]
-    on_death: Callable[[str], None]
 
 
 class Workers:
@@ -148,10 +139,15 @@ class Workers:
         self._ask(revision)
 
     def on_zygote(self, revision: Revision, message: dict[str, Any]) -> None:
-        worker = self._all.get(message.get("worker", b""))
+        """Raises ProtocolError for what cannot be true."""
+        if message["type"] not in verify.ABOUT_WORKERS:
+            return  # newer than this code
+        worker = self._all.get(message["worker"])
+        if worker is not None:
+            verify.zygote(revision, worker, message)
         match message["type"]:
             case "forked" if worker is not None:
-                worker.pid, worker.start = message["pid"], message["start"]
+                worker.pid, worker.start = message["pid"], message["start"] or worker.start
                 if worker.state is WorkerState.ASKED:
                     worker.take(WorkerEvent.FORKED)
                 self._master.deploy.on_fork_answered()
@@ -194,6 +190,7 @@ class Workers:
             worker.channel.wire.close()
             self._on_lost(worker)
         worker.channel = channel
+        worker.is_back = worker.running is not None
         self._master.ledger.add(channel.wire.fd, Kind.WORKER, worker.channel_name)
         self.listen(worker)
         if (running := worker.running) is not None:
@@ -233,6 +230,7 @@ class Workers:
                     worker.pid, worker.start = told[worker.id]
                     worker.take(WorkerEvent.FORKED)
             elif worker.pid:
+                verify.death(worker)
                 self.bury(worker, None)
             else:
                 self._never_came(worker, "its zygote lost the connection")
@@ -256,8 +254,9 @@ class Workers:
                 self._master.attempts.on_ended(worker, message)
             case "denied":
                 self._master.attempts.on_denied(worker, message)
-            case "planned" if (probe := self._probes.pop(worker.id, None)) is not None:
-                probe.on_message(message)
+            case "planned" if worker.state is WorkerState.PLANNING:
+                if (probe := self._probes.pop(worker.id, None)) is not None:
+                    probe.on_message(message)
 
     def _on_idle(self, worker: Worker, reusable: bool) -> None:
         if worker.state is WorkerState.LEAVING:  # retired before it could be told
@@ -384,7 +383,7 @@ class Workers:
         would overlap."""
         with limits.every_descriptor():
             left = tree.kill_session(worker.pid)
-            left = mark.kill_wearers(_mark_of(worker)) or left
+            left = mark.kill_wearers(worker.mark()) or left
             left = self._master.groups.end(worker.id) or left
             return tree.strike(self._master.kept_children()) or left
 
@@ -394,7 +393,3 @@ class Workers:
         if worker.pid:
             process.kill(worker.identity)
             self._master.groups.kill(worker.id)
-
-
-def _mark_of(worker: Worker) -> int:
-    return slot_reader.mark_of(worker.slot_fd) if worker.slot_fd >= 0 else 0

@@ -27,7 +27,7 @@ Zygote → master
     forked     worker, pid, start
     unforked   worker, message: the fork failed
     exited     worker, pid, status (as of waitpid): the worker is dead and its tree gone;
-               repeated on each new connection until acknowledged
+               repeated on each new connection until acknowledged; not believed of a living one
     pong       {}
 
 Master → zygote
@@ -49,7 +49,9 @@ Worker → master
     progress   task, attempt, done, total, note: the latest only, at most ten a second
     waiting    task, attempt, message: cannot save (disk full) and waits; empty when over
     ended      task, attempt, offset: the ``end`` record stands in the slot at that offset
-    denied     task, attempt: this worker never began it
+    denied     task, attempt: this worker never began it. Believed only on another connection than
+               the one that ``run`` was sent on, and only if its slot has no ``begin`` of it; the
+               worker is ended then, and the attempt with it
     planned    checked: int, migrated: int, refused: [[ref, why]…], probe: null or why the app's
                own probe failed: the answer to ``plan``
 
@@ -124,11 +126,19 @@ def check(message: Mapping[str, Any]) -> None:
     _check_fields(kind, message, _TO_MASTER.get(kind, {}))
     if (name := _TOLD.get(kind)) and len(message[name].encode()) > TEXT_LIMIT:
         raise ProtocolError(f"{kind}: {name} passes the limit of {TEXT_LIMIT:,} bytes")
+    if kind == "planned":
+        _check_refused(message["refused"])
     if kind == "manifest":
         for name, entry in message["tasks"].items():
             if not isinstance(entry, dict):
                 raise ProtocolError(f"manifest: task {name!r} is no map")
             _check_fields(f"task {name!r}", entry, _ENTRY)
+
+
+def _check_refused(refused: list[Any]) -> None:
+    for each in refused:
+        if not isinstance(each, list) or [type(part) for part in each] != [int, str]:
+            raise ProtocolError("planned: what is refused is not given as [ref, why]")
 
 
 def _check_fields(

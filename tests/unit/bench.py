@@ -205,6 +205,11 @@ class Bench:
         self.zygote.send(forked)
         return bytes(asked["worker"])
 
+    def is_dead(self, id: bytes) -> None:
+        """It was played by this process: from now on it was another one, which is gone."""
+        if (known := self.master.workers.get(id)) is not None:
+            known.start = 1
+
     def run(self, worker: PlayedWorker) -> dict[str, Any]:
         """The order that the worker gets, begun in its slot."""
         order: dict[str, Any] = self.until(lambda: worker.of("run"))[-1]

@@ -61,6 +61,7 @@ def test_what_a_dead_worker_saved_is_added_up_once_the_store_can_be_read(bench: 
     worker.slot.append(Kind.STEP, {"path": "count", "value": data.encode(7)})
     with unreadable(bench):
         worker.sock.close()
+        bench.is_dead(worker.id)
         gone = {"type": "exited", "worker": worker.id, "pid": os.getpid()}
         bench.zygote.send(gone | {"status": signal.SIGKILL})
         bench.until(lambda: troubles(bench, "it has ended, and that cannot be recorded yet"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ def exited(bench: Bench, worker: PlayedWorker, status: int = signal.SIGKILL) -> 
     """Its zygote says that it is dead, and so is what it had open."""
     worker.sock.close()
     me = os.getpid()
+    bench.is_dead(worker.id)
     bench.zygote.send({"type": "exited", "worker": worker.id, "pid": me, "status": status})
 
 
@@ -221,8 +223,10 @@ def test_a_worker_that_dies_before_it_is_ready_is_not_asked_for_again_at_once(
     monkeypatch.setattr(workers, "FORK_PAUSE", 60.0)
     bench.submit()
     asked = bench.until(lambda: bench.zygote.of("fork"))[0]
-    me = process.identity()
-    forked = {"type": "forked", "worker": asked["worker"], "pid": me.pid, "start": me.start}
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    who = process.identity(child.pid)
+    child.communicate()
+    forked = {"type": "forked", "worker": asked["worker"], "pid": who.pid, "start": who.start}
     bench.zygote.send(forked)
     bench.zygote.send({"type": "exited", "worker": asked["worker"], "pid": 1, "status": 70 << 8})
     bench.until(lambda: bench.zygote.of("noted"))
