@@ -30,9 +30,6 @@ from taskd.upgrade import confirmed, image, marker, rejected, steps
 MEET_WITHIN = 5.0
 """Seconds that a zygote which served before the start has to come back."""
 
-_HANDED_OVER = "TASKD_HANDED_OVER"
-"""Set for the daemon of a release by the launcher that hands over to it."""
-
 _TOO_OLD = 75
 _PROBE = f"""
 import taskd.master.start
@@ -135,7 +132,8 @@ def _hand_over_to(python: str, config_path: str, release_path: str | None) -> No
     not have taken over in a deploy. Raises DeployRefused if that Python has no taskd.
     """
     os.environ.setdefault(spawn.LAUNCHER, sys.executable)
-    if python == release.settled(sys.executable) or os.environ.pop(_HANDED_OVER, None) == python:
+    handed_over = os.environ.pop(spawn.HANDED_OVER, None)
+    if python in (release.settled(sys.executable), handed_over):
         return
     probe = [python, "-P", "-c", _PROBE]
     status = os.waitpid(spawn.spawn(probe, b"", spawn.environment()), 0)[1]
@@ -149,7 +147,7 @@ def _hand_over_to(python: str, config_path: str, release_path: str | None) -> No
         )
     words = [python, "-P", "-m", "taskd", "run", "--config", os.path.abspath(config_path)]
     words += ["--release", os.path.abspath(release_path)] if release_path else []
-    os.execve(python, words, os.environ | {_HANDED_OVER: python})
+    os.execve(python, words, os.environ | {spawn.HANDED_OVER: python})
 
 
 def _open_standard() -> None:

@@ -15,9 +15,15 @@ LAUNCHER = "TASKD_LAUNCHER"
 """Names, over every exec, the Python that `taskd run` was started with (see ``revision.release``).
 """
 
+HANDED_OVER = "TASKD_HANDED_OVER"
+"""Set for the daemon of a release by the launcher that hands over to it: the release's Python."""
+
 _OURS_ALONE = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS",
-               "LISTEN_FDNAMES", LAUNCHER, "TASKD_DETACHED")  # fmt: skip
-"""Variables that systemd, or we, mean for the master and for nobody below it."""
+               "LISTEN_FDNAMES", LAUNCHER, HANDED_OVER, "TASKD_DETACHED", "TASKD_CONFIG",
+               "TASKD_TASK_ID", "TASKD_ATTEMPT", "TASKD_REVISION", "TASKD_SCRATCH", "TASKD_SOCKET",
+               "TASKD_RELEASE", "TASKD_PREVIOUS")  # fmt: skip
+"""Variables that systemd, the master or who started it mean for the master and for nobody below it:
+a worker, or a hook, says its own. A daemon that a task has started has that task's."""
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -251,7 +251,8 @@ def _record(slot: SlotWriter, control: Control, order: Order, ending: Ending) ->
 
 @contextmanager
 def _environment(boot: Boot, order: Order) -> Iterator[None]:
-    """The variables that a task and its programs find."""
+    """The variables that a task and its programs find. Afterwards they are what they were: the app
+    may have set one of them at import."""
     ours = {
         "TASKD_TASK_ID": str(order.task),
         "TASKD_ATTEMPT": str(order.attempt),
@@ -259,9 +260,13 @@ def _environment(boot: Boot, order: Order) -> Iterator[None]:
         "TASKD_SCRATCH": order.scratch,
         "TASKD_SOCKET": boot.sockets,
     }
+    before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
     try:
         yield
     finally:
-        for name in ours:
-            os.environ.pop(name, None)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
