@@ -22,6 +22,9 @@ FAILED = pytest.StashKey[bool]()
 settings.register_profile("taskd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("taskd")
 
+# It would hide what is lost in buffers, C's too: nothing that a test starts is given it.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 # A shell starts what runs in its background with SIGINT ignored, and nohup with SIGHUP, which all
 # that a test starts would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -122,7 +122,8 @@ def plain_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("TASKD_", "XDG_", "NOTIFY_", "LISTEN_"))
     }
-    clean.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's start finds compiled files
+    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
+        clean.pop(name, None)  # a user's start finds compiled files, and buffers what is printed
     source = os.path.dirname(os.path.dirname(taskd.__file__))
     found = [source, *filter(None, clean.get("PYTHONPATH", "").split(":"))]
     return clean | {"PYTHONPATH": ":".join(dict.fromkeys(found))}

@@ -25,6 +25,7 @@ from taskd.posix import files
 from taskd.posix.process import Identity
 from taskd.protocol import worker as protocol
 from taskd.slot.writer import SlotFull, SlotLost, SlotWriter
+from taskd.worker import output
 from taskd.worker.channel import Channel
 from taskd.worker.keeper import Wish
 from taskd.worker.search import Search
@@ -46,7 +47,7 @@ def give_up(lost: SlotLost) -> NoReturn:
     what stands in the slot, whose file the master holds as well."""
     with contextlib.suppress(Exception):  # the standard streams may be closed, too
         print(f"taskd: {lost}; the task continues in another process", file=sys.stderr, flush=True)
-    os._exit(os.EX_IOERR)
+    output.leave(os.EX_IOERR)
 
 
 class Order(NamedTuple):

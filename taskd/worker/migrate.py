@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from taskd.errors import NotPlainData, ProtocolError
 from taskd.protocol import data
 from taskd.protocol.saved import Mark, Saved
+from taskd.worker import output
 from taskd.worker.failure import one_line, summary
 from taskd.worker.functions import place
 
@@ -203,7 +204,7 @@ def _call(which: str, migration: Migration, given: SavedState) -> SavedState | N
 def _leave_child(pid: int) -> None:
     """A child that the app's code forked must not go on as a second worker."""
     if os.getpid() != pid:
-        os._exit(0)
+        output.leave(0)
 
 
 # ── what the migration sees ──────────────────────────────────────────────────────────────────────

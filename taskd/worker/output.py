@@ -3,6 +3,10 @@
 What finds no room there is dropped, and the log says so once there is room: that a log cannot be
 written must not end a task. (A program that a task starts has the descriptors themselves, and gets
 the error.)
+
+Native code has buffers of its own, in C's stdio. They are written out whenever descriptors 1 and 2
+turn to another file, and before the process ends: else a task's lines would stand in the log of the
+next one, or nowhere.
 """
 
 from __future__ import annotations
@@ -12,9 +16,10 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import Any
+from os import _exit  # also where a task has put something else in its place
+from typing import Any, NoReturn
 
-from taskd.posix import files
+from taskd.posix import files, libc
 
 DROPPED = files.DISK_FULL | files.READ_ONLY | {errno.EIO}
 """Errors of a log that are nothing to the task."""
@@ -40,7 +45,9 @@ class _Lenient(io.FileIO):
 
 def be_lenient() -> None:
     """From now on ``sys.stdout`` and ``sys.stderr`` take everything: before the app is imported,
-    which may keep them. Safe where a caller has replaced or closed them."""
+    which may keep them; and native code writes line by line. Safe where a caller has replaced or
+    closed them."""
+    libc.print_by_line()
     for fd, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
@@ -76,14 +83,14 @@ class Output:
             raise
 
     def __enter__(self) -> None:
-        _flush()
+        flush()
         os.dup2(self._log, 1)
         os.dup2(self._log, 2)
         os.close(self._log)
         _by_line()
 
     def __exit__(self, *_: object) -> None:
-        _flush()
+        flush()
         for held in self._before:
             held.put_back()
 
@@ -115,7 +122,17 @@ def _by_line() -> None:
             stream.reconfigure(line_buffering=True)
 
 
-def _flush() -> None:
+def leave(status: int) -> NoReturn:
+    """End this process at once, as ``os._exit`` does; what was printed is written first."""
+    try:
+        flush()
+    finally:
+        _exit(status)
+
+
+def flush() -> None:
+    """Write what has been printed, by Python and by native code, to where it goes now."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(BaseException):  # the task may have closed or replaced them, as it likes
             stream.flush()
+    libc.flush_streams()

@@ -20,6 +20,7 @@ from taskd.posix import files
 from taskd.protocol import data
 from taskd.protocol.saved import Saved
 from taskd.tasks import registry
+from taskd.worker import output
 from taskd.worker.failure import LINE_LIMIT, one_line, summary
 from taskd.worker.migrate import Unfit, fit
 
@@ -100,7 +101,7 @@ def _probe(where: str) -> str | None:
     except BaseException as error:  # the boundary to user code: all of it is reported
         found = summary(error)
     if os.getpid() != pid:
-        os._exit(0)  # a child that the probe forked must not go on as a second worker
+        output.leave(0)  # a child that the probe forked must not go on as a second worker
     return found
 
 

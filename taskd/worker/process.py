@@ -19,7 +19,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from os import _exit as _leave  # also where a task has put something else in its place
 from typing import Any, NoReturn
 
 from taskd.errors import ProtocolError
@@ -61,7 +60,7 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
         channel = Channel.connect(boot.socket)
     except OSError:
         slot.remove()  # the master went away between the fork and now: nobody knows us
-        _leave(0)
+        output.leave(0)
     try:
         control = Control(channel, slot, boot.socket, boot.orphan_grace)
         control.greet(worker, who, slot.name, boot.ungrouped)
@@ -74,7 +73,7 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
             slot.remove()
         _give_up(boot, worker, f"cannot begin: {error}")
     _serve(boot, control, slot, limit, spared, before)
-    _leave(0)
+    output.leave(0)
 
 
 def _give_up(boot: Boot, worker: bytes, why: str) -> NoReturn:
@@ -86,7 +85,7 @@ def _give_up(boot: Boot, worker: bytes, why: str) -> NoReturn:
     except OSError:
         with suppress(OSError):
             os.write(2, f"taskd worker: {why}\n".encode())
-    _leave(os.EX_TEMPFAIL)
+    output.leave(os.EX_TEMPFAIL)
 
 
 def _fresh_start() -> None:
@@ -169,7 +168,7 @@ def _attempt(
     offset = _record(slot, control, order, ending)
     if left_behind is None or threading.active_count() > threads:
         slot.sync()
-        _leave(0)
+        output.leave(0)
     control.ended(order, offset)
     return not left_behind and limits.can_open(NEEDED) and _is_as_before(before, order)
 

@@ -15,7 +15,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from math import isfinite
-from os import _exit as _leave  # also where a task has put something else in its place
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
@@ -23,6 +22,7 @@ from taskd.errors import NotPlainData
 from taskd.protocol import data
 from taskd.protocol.saved import Outcome, Saved
 from taskd.protocol.secret import found_in, hide
+from taskd.worker import output
 from taskd.worker.aio import AsyncContext
 from taskd.worker.context import Base, Context, running
 from taskd.worker.failure import describe, name_of, text_of
@@ -218,7 +218,7 @@ def _leave_child(pid: int, exception: BaseException | None = None) -> None:
             code = exception.code  # type: ignore[union-attr]
             status = code & 0xFF if type(code) is int else int(code is not None)
     finally:
-        _leave(status)
+        output.leave(status)
 
 
 def _finish(

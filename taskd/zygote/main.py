@@ -18,7 +18,6 @@ import platform
 import select
 import signal
 import sys
-from os import _exit as _leave  # a task may put something else in its place, and come back to us
 from typing import NoReturn
 
 import taskd
@@ -59,7 +58,7 @@ def main() -> NoReturn:
     zygote = Zygote(config, channel)
     zygote.prove()
     zygote.serve()
-    os._exit(0)  # the app's exit handlers belong to workers, not to their keeper
+    output.leave(0)  # the app's exit handlers belong to workers, not to their keeper
 
 
 def _read_boot() -> boot.Boot:
@@ -101,6 +100,7 @@ def _load(config: boot.Boot) -> app.Broken | None:
     try:
         return app.load(config)
     finally:
+        output.flush()  # what the import has printed is nothing for a task's log
         signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
@@ -174,7 +174,7 @@ class Zygote:
 
     def _refuse(self, message: str, traceback: str = "") -> NoReturn:
         self._channel.send({"type": "broken", "message": message, "traceback": traceback})
-        os._exit(1)
+        output.leave(1)
 
     def _keep_record(self) -> None:
         """The revision serves: leave what the next master needs to adopt us. On a full disk it is
@@ -307,6 +307,7 @@ class Zygote:
     def _fork(self, worker: bytes, group: str) -> None:
         config = self._config._replace(worker=worker, group=group)
         try:
+            output.flush()  # else the worker would write it once more
             pid = os.fork() if self._forks else self._spawn(config)
         except OSError as error:
             why = f"cannot start a worker: {error.strerror}"
@@ -355,7 +356,7 @@ def _report_and_die() -> NoReturn:
     try:
         traceback.print_exc()
     finally:
-        _leave(70)  # EX_SOFTWARE: a fault of the worker's own machinery, not of a task
+        output.leave(70)  # EX_SOFTWARE: a fault of the worker's own machinery, not of a task
 
 
 def _drain(fd: int) -> None:

@@ -31,6 +31,10 @@ from taskd.slot import layout, reader
 
 SIDE = os.path.join(os.path.dirname(__file__), "side.py")
 
+NOT_GIVEN = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
+"""Variables of developers and containers that no user's service has: it finds compiled files, and
+what it prints is buffered, also by C's stdio, where this would hide that it is lost."""
+
 LOG_SHOWN = 12_000
 """Characters of the daemon's log that a failed test shows."""
 
@@ -111,7 +115,8 @@ class Daemon:
 
     def environment(self) -> dict[str, str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("TASKD_", "XDG_"))}
-        clean.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's start finds compiled files
+        for name in NOT_GIVEN:
+            clean.pop(name, None)
         name, value = self.marker.split("=")
         return clean | {
             "STATE_DIRECTORY": self.path("state"),
