@@ -78,6 +78,8 @@ class Address:
                 return connection
             except OSError as error:
                 tried.append((path, error))
+            except ValueError as error:  # no path at all: a NUL in it, or half a character
+                tried.append((path, OSError(str(error))))
         raise NoDaemon(_explanation(where, tried))
 
     def turned_away(self) -> bool:

@@ -155,7 +155,13 @@ def _arguments(args: dict[str, Any]) -> bytes:
     for name in args:
         if type(name) is not str:
             raise BadArguments(f"args: the name of an argument must be a str, not {name!r:.60}")
-    return data.encode(args, "args", data.ARGUMENTS_LIMIT)
+    try:
+        return data.encode(args, "args", data.ARGUMENTS_LIMIT)
+    except ImportError as error:  # of what only some values need
+        raise Refused(
+            f"args cannot be encoded any more ({error}): submit before the interpreter ends, from "
+            "an exit handler (atexit) at the latest"
+        ) from None
 
 
 def _field(ok: dict[str, Any], name: str, kind: type[T]) -> T:

@@ -3,21 +3,25 @@
 One connection for requests, shared by all threads under a lock; one more for each stream
 (``follow``, ``wait``) and each deploy while it lasts, so that none of them holds up the others.
 A lost connection is made again (see ``session``); after a fork the child makes its own.
+
+A call within a call of the same thread (of a signal handler, of a destructor or weakref callback
+that the collector runs) has a connection of its own: the one that is in use is in the middle of
+something.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
-from threading import Lock
+from collections.abc import Callable, Iterable, Iterator
+from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskd.client import asks
 from taskd.client.link import Link
 from taskd.client.records import task_info
-from taskd.client.session import Asked, Patience, Reached
+from taskd.client.session import Asked, Patience, Reached, kept_waiting
 from taskd.errors import Refused
 from taskd.protocol.operations import MAX_WATCHED
 
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from taskd.client.records import Event, TaskInfo
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Client:
@@ -42,7 +47,8 @@ class Client:
         self._socket = socket
         self._timeout = timeout
         self._reached = Reached()
-        self._lock = Lock()
+        self._lock = RLock()
+        self._in_use = False  # the link, by the thread that holds the lock
         self._pid = os.getpid()
         self._link = self._new_link()
 
@@ -216,9 +222,9 @@ class Client:
         return self._reached.lost
 
     def close(self) -> None:
-        """Close the connection; a later request makes a new one."""
-        with self._mine():
-            self._link.close()
+        """Close the connection; a later request makes a new one. One in use by a call that this is
+        called within stays open."""
+        self._alone(Link.close)
 
     def __enter__(self) -> Client:
         return self
@@ -234,8 +240,7 @@ class Client:
     def _do(self, ask: asks.Ask[T]) -> T:
         asked = Asked(ask.op, ask.fields)
         try:
-            with self._mine():
-                ok = self._link.run(asked, self._timeout)
+            ok = self._alone(lambda link: link.run(asked, self._timeout))
         except Refused:
             if asked.sent < 2 or ask.recheck is None:
                 raise
@@ -254,11 +259,37 @@ class Client:
         with self._new_link() as link:
             yield from link.stream(Asked(op, fields), deadline)
 
-    def _mine(self) -> Lock:
+    def _alone(self, use: Callable[[Link], R]) -> R:
+        """Use the link, or within a call of this thread one of its own. Raises NoDaemon if other
+        threads have it for all of the timeout.
+
+        An exception may strike wherever a call returns: also behind ``acquire``, so that whether
+        the lock is ours only its ``release`` knows.
+        """
+        lock = self._its_lock()
+        try:
+            if not lock.acquire(timeout=self._timeout):
+                raise kept_waiting(self._timeout)
+            if self._in_use:
+                with self._new_link() as link:
+                    return use(link)
+            self._in_use = True
+            try:
+                return use(self._link)
+            finally:
+                self._in_use = False
+        finally:
+            try:  # noqa: SIM105  # nothing may be called before the release
+                lock.release()
+            except RuntimeError:
+                pass
+
+    def _its_lock(self) -> RLock:
         """The lock; after a fork one of our own, since another thread may have held it."""
         if self._pid != os.getpid():
+            self._lock = RLock()
+            self._in_use = False
             self._pid = os.getpid()
-            self._lock = Lock()
         return self._lock
 
     def _new_link(self) -> Link:

@@ -2,6 +2,12 @@
 
 Used by one thread at a time, with one request at a time. A process that inherited it over a fork
 closes its copy of the socket and makes a connection of its own.
+
+What can go wrong: an exception that is not the request's own outcome (Ctrl-C, one of a signal
+handler) strikes between any two steps, when a number is taken and its bytes are not queued, or a
+message is taken off the connection and not delivered. The session then counts otherwise than the
+daemon, and would take an answer for another's. So whatever cuts a request off closes the
+connection, and the next request begins a new session.
 """
 
 from __future__ import annotations
@@ -25,7 +31,9 @@ Late = Callable[[Error | None], Exception]
 
 
 class Link:
-    """Invariant: ``_sock`` is None, or connected in the process ``_pid``.
+    """Invariants: ``_sock`` is None, or connected in the process ``_pid``. ``_whole`` is False
+    from the begin of a request to its outcome: one that finds it so comes after one that was cut
+    off, even if that could not clean up.
 
     ``_trouble``: a connection was lost and none was tried since.
     """
@@ -37,6 +45,7 @@ class Link:
         self._sock: Socket | None = None
         self._trouble: Error | None = None
         self._pid = os.getpid()
+        self._whole = True
 
     def __enter__(self) -> Link:
         return self
@@ -51,14 +60,19 @@ class Link:
         try:
             self._begin(asked)
             self._until_news(asked, deadline, lambda trouble: trouble or no_answer(limit))
-        finally:
-            self._session.drop(asked)
+            self._whole = True
+        except BaseException:
+            self._start_over()
+            raise
         if asked.error is not None:
             raise asked.error
         return asked.ok or {}
 
     def stream(self, asked: Asked, deadline: float | None) -> Iterator[dict[str, Any]]:
-        """The items of a stream until it ends. Raises TimeoutError at ``deadline``."""
+        """The items of a stream until it ends. Raises TimeoutError at ``deadline``.
+
+        The link is of no further use then.
+        """
         self._begin(asked)
         while True:
             self._until_news(asked, deadline, lambda _: _late(asked))
@@ -71,22 +85,32 @@ class Link:
 
     def close(self) -> None:
         """Close the connection; the next request makes another."""
+        self._start_over()
+
+    def _begin(self, asked: Asked) -> None:
+        if self._pid != os.getpid() or not self._whole:
+            self._start_over()  # after a fork: what other threads of the parent asked is theirs
+            self._pid = os.getpid()
+        self._whole = False
+        self._session.ask(asked)
+
+    def _start_over(self) -> None:
+        """Forget all that was asked; the next request makes a connection and a session anew."""
+        self._whole = False
+        self._hang_up()
+        self._session = Session()
+        self._whole = True
+
+    def _hang_up(self) -> None:
         if self._sock is not None:
             self._sock.close()
             self._sock = None
         self._session.lost()
 
-    def _begin(self, asked: Asked) -> None:
-        if self._pid != os.getpid():
-            self.close()
-            self._session = Session()  # what other threads of the parent asked is theirs
-            self._pid = os.getpid()
-        self._session.ask(asked)
-
     def _until_news(self, asked: Asked, deadline: float | None, late: Late) -> None:
         while not asked.has_news:
             if self._pid != os.getpid():  # forked while a stream was open: it goes on here anew
-                self.close()
+                self._hang_up()
                 self._pid = os.getpid()
             if self._sock is None:
                 self._connect(deadline, late)
@@ -127,9 +151,6 @@ class Link:
         except OSError:
             self._lose()
             return False
-        except BaseException:
-            self.close()  # half a message may have gone out
-            raise
         return True
 
     def _receive(self, deadline: float | None, late: Late) -> None:
@@ -149,15 +170,12 @@ class Link:
                 self._patience.heard()
         except ProtocolError as error:
             self._session.fail(error)
-            self.close()
+            self._hang_up()
         except NotAllowed as error:
             self._turned_away(error)
         except Busy as error:
             self._session.turned_away()
             self._lose(error)
-        except BaseException:
-            self.close()  # a message may be taken off the connection and not delivered
-            raise
 
     def _turned_away(self, error: NotAllowed) -> None:
         """This socket is not for our user; go on with the next one, if there is one."""
@@ -165,10 +183,10 @@ class Link:
             self._session.turned_away()
         else:
             self._session.fail(error)
-        self.close()
+        self._hang_up()
 
     def _lose(self, why: Error | None = None) -> None:
-        self.close()
+        self._hang_up()
         self._patience.lost()
         self._trouble = why or connection_lost()
 

@@ -319,6 +319,14 @@ def no_answer(limit: float) -> NoDaemon:
     )
 
 
+def kept_waiting(limit: float) -> NoDaemon:
+    """What is said when other threads' requests over the same connection take too long."""
+    return NoDaemon(
+        f"other threads' requests over this client were not answered within {limit:g} s, so that "
+        "this one was not sent"
+    )
+
+
 def still_running(tasks: Sequence[int]) -> TimeoutError:
     """What is said when waiting for ``tasks`` took too long."""
     shown = ", ".join(map(str, tasks[:10]))

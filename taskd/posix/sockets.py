@@ -84,7 +84,7 @@ def connect(path: str, timeout: float | None = None) -> socket.socket:
         _reach(path, sock.connect)
         _set_patience(sock, 0)
         sock.settimeout(timeout)
-    except OSError:
+    except BaseException:  # also Ctrl-C, and a path that is none (ValueError)
         sock.close()
         raise
     return sock

@@ -109,9 +109,14 @@ def decode(raw: bytes) -> Any:
     return value
 
 
+_OF_DATA = (CBORError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
+"""What a decoder's callback raises of the data."""
+
+
 def raise_interrupt(error: Exception) -> None:
-    """Of Ctrl-C in a decoder's callback cbor2 makes an error of the message: raise it as it was."""
-    if error.__cause__ is not None and not isinstance(error.__cause__, Exception):
+    """Of what strikes in a decoder's callback (Ctrl-C, an exception of a signal handler) cbor2
+    makes an error of the message: raise it as it was."""
+    if error.__cause__ is not None and not isinstance(error.__cause__, _OF_DATA):
         raise error.__cause__
 
 

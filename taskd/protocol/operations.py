@@ -147,11 +147,23 @@ def _check_value(value: Any, field: Field, path: str) -> Any:
         raise ProtocolError(f"{path} must be {_wording(field)}, not {value[:60]!r}")
     if kind is not bool and not field.low <= _extent(value) <= field.high:
         raise ProtocolError(f"{path} must be {_wording(field)}; it is {_measure(value)}")
+    if kind is str and not value.isascii():
+        _check_text(value, path)
     if kind is list:
         return [_check_item(item, field.each, f"{path}[{n}]") for n, item in enumerate(value)]
     if kind is dict:
         return _check_map(value, field.each, path + ".")
     return value
+
+
+def _check_text(value: str, path: str) -> None:
+    """Half of a surrogate pair is a character to Python, and has no form in UTF-8: undecodable
+    bytes of a file's name or of a command line are such."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        wrong = value[error.start]
+        raise ProtocolError(f"{path} must be text; {wrong!r} in it is no character") from None
 
 
 def _check_item(item: Any, each: Any, path: str) -> Any:
