@@ -15,7 +15,7 @@ from taskd import config, log
 from taskd.errors import ConfigError, DeployRefused, Error
 from taskd.master import capacity, handoff, hooks, leaving
 from taskd.master.boundary import Boundary
-from taskd.master.loop import Timer
+from taskd.master.deadline import Deadline
 from taskd.master.planning import Planning
 from taskd.master.revision import Revision
 from taskd.master.trying import Trial
@@ -24,6 +24,7 @@ from taskd.model.revision import LIVE
 from taskd.model.table import after
 from taskd.model.upgrade import PHASES, Phase, Step
 from taskd.model.versions import is_older
+from taskd.model.worker import WorkerState
 from taskd.revision import release
 from taskd.upgrade import steps
 
@@ -86,7 +87,7 @@ class Deploy:
         self._under_way: Planning | Trial | hooks.Before | None = None
         self.bounded = Boundary(self._refuse_if_under_way).around
         self.is_wished = False  # SIGHUP came meanwhile: one more is due
-        self._deadline: Timer | None = None
+        self._deadline: Deadline | None = None
 
     # ── the request ──────────────────────────────────────────────────────────────────────────
 
@@ -382,9 +383,13 @@ class Deploy:
 
     def _within(self, seconds: float, why: str) -> None:
         self._cancel_deadline()
-        self._deadline = self._master.loop.after(
-            seconds, lambda: self.refuse(DeployRefused(f"{why} ({seconds:.0f} s)"))
-        )
+        refuse = lambda: self.refuse(DeployRefused(f"{why} ({seconds:.0f} s)"))  # noqa: E731
+        self._deadline = Deadline(self._master.loop, seconds, self._waited_for, refuse)
+
+    def _waited_for(self) -> list[int]:
+        """Processes that an answer may have to come from."""
+        workers = [w.pid for w in self._master.workers if w.state is WorkerState.STARTING]
+        return [*filter(None, workers), *(r.pid for r in self._master.revisions if r.pid)]
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:

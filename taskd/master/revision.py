@@ -12,7 +12,7 @@ from typing import Any
 
 from taskd.config import App
 from taskd.errors import DeployRefused
-from taskd.master.loop import Timer
+from taskd.master.deadline import Deadline
 from taskd.master.wire import Messages
 from taskd.model.revision import REVISIONS, RevisionEvent, RevisionState
 from taskd.model.table import after
@@ -95,4 +95,4 @@ class Proof:
         self.revision = revision  # changes if it turns out to be a live one
         self.done = done
         self.anew = anew  # it counts as another, also where the same is live
-        self.deadline: Timer | None = None
+        self.deadline: Deadline | None = None

@@ -16,6 +16,7 @@ from taskd import log
 from taskd.config import App
 from taskd.errors import DeployRefused
 from taskd.master import retirement
+from taskd.master.deadline import Deadline
 from taskd.master.ledger import Kind
 from taskd.master.loop import Look
 from taskd.master.recheck import Recheck
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
 
 DEAF_WITHIN = 3.0
 """Seconds that a zygote which lives on without its connection has to come back on another one."""
+
+
+OWN_END = 20.0
+"""Times its deadline after which an app that still imports is ended by the kernel's timer. That
+one knows the clock alone, and ours, in the process's own time, tells why: it has to come first on a
+busy machine too."""
 
 
 class Revisions:
@@ -85,11 +92,13 @@ class Revisions:
         """Start a zygote for the release at ``path`` and call ``done`` once its manifest is here.
 
         If it turns out to be a live revision, that one is pinged and given instead, but for
-        ``anew``. Calls ``done`` exactly once, within ``within`` seconds.
+        ``anew``. Calls ``done`` exactly once, within ``within`` seconds of its own time.
         """
         revision = self._new(path, app)
         proof = Proof(revision, done, anew)
-        proof.deadline = self._master.loop.after(within, lambda: self._overdue(proof, within))
+        pids = lambda: [proof.revision.pid] if proof.revision.pid else []  # noqa: E731
+        overdue = lambda: self._overdue(proof, within)  # noqa: E731
+        proof.deadline = Deadline(self._master.loop, within, pids, overdue)
         self._proofs.append(proof)
         self._start_or_refuse(revision, within)
 
@@ -130,7 +139,7 @@ class Revisions:
             slots=dirs.slots,
             records=dirs.zygotes,
             sockets=dirs.runtime,
-            import_within=within + 1.0,  # our own deadline comes first: it tells why
+            import_within=within * OWN_END,
             number=revision.number,
             app=revision.app._asdict(),
             orphan_grace=self._master.config.daemon.orphan_grace,

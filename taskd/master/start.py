@@ -30,6 +30,10 @@ from taskd.upgrade import confirmed, image, marker, rejected, steps
 MEET_WITHIN = 5.0
 """Seconds that a zygote which served before the start has to come back."""
 
+CONFIRMED_TIMES = 10.0
+"""Times ``prove_timeout`` that a confirmed release has at a start. It has proven itself before, and
+there is nothing to go back to: to wait is better than to serve nothing."""
+
 _TOO_OLD = 75
 _PROBE = f"""
 import taskd.master.start
@@ -272,7 +276,9 @@ class Start:
 
     def _prove(self) -> None:
         config = self._master.config
-        within = config.daemon.prove_timeout
+        found = confirmed.read(self._master.places.confirmed)
+        is_confirmed = found is not None and found.release == self._chosen and not self._is_first
+        within = config.daemon.prove_timeout * (CONFIRMED_TIMES if is_confirmed else 1.0)
         self._master.revisions.prove(self._chosen, config.app, within, self._proven, anew=True)
 
     def _fail(self, error: Exception) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from taskd.errors import DeployRefused
+from taskd.master.deadline import Deadline
 from taskd.master.dump import dump
 from taskd.master.wire import Wire
 from taskd.model.endings import death_in_words
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from taskd.master.revision import Revision
 
 TRY_WITHIN = 30.0
-"""Seconds that the new image's code has to adopt the copy."""
+"""Seconds of its own time that the new image's code has to adopt the copy."""
 
 
 class Trial:
@@ -46,7 +47,7 @@ class Trial:
         self._pid = 0
         self._limit = steps.patience(TRY_WITHIN, steps.TRIED)
         self._start()
-        self._deadline = master.loop.after(self._limit, self._overdue)
+        self._deadline = Deadline(master.loop, self._limit, lambda: [self._pid], self._overdue)
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()

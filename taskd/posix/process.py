@@ -10,6 +10,7 @@ import os
 import signal
 from typing import NamedTuple
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
 _ENDED = ("Z", "X")
@@ -113,6 +114,18 @@ def become_subreaper() -> None:
 
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise libc.error("prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def end_with_parent(parent: int) -> None:
+    """SIGKILL to this process when ``parent`` dies (that of now, if it is its pid); 0: no longer.
+
+    Its own children are not concerned."""
+    from taskd.posix import libc
+
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if parent else 0, 0, 0, 0) != 0:
+        raise libc.error("prctl(PR_SET_PDEATHSIG)")
+    if parent and os.getppid() != parent:  # it died before that
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def is_subreaper() -> bool:

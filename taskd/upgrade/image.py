@@ -13,8 +13,10 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 
+from taskd.posix import starved
 from taskd.revision import release
 from taskd.upgrade import steps
 
@@ -23,19 +25,32 @@ HANG_LIMIT = 20.0
 until it serves."""
 
 
+LEAST = 0.1
+"""Seconds without a CPU that do not put a deadline off."""
+
+
 class Overdue(Exception):
     """What ``limited`` allowed is over."""
 
 
 @contextlib.contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raise Overdue in the body, wherever it is, once ``seconds`` have passed. Main thread alone.
+    """Raise Overdue in the body, wherever it is, once ``seconds`` have passed, the time that we
+    waited for a CPU not counted. Main thread alone.
 
     Not within itself, and not once ``arm`` was called. A body that is in a system call that cannot
     be interrupted (a dead disk) is not ended by it: that is for the service manager's watchdog.
     """
 
+    since, before = time.monotonic(), starved.look(os.getpid())
+
     def overdue(*_: object) -> None:
+        nonlocal since, before
+        at, now = time.monotonic(), starved.look(os.getpid())
+        lost, since, before = starved.lost(before, now, at - since), at, now
+        if lost > LEAST:
+            signal.setitimer(signal.ITIMER_REAL, lost)
+            return
         raise Overdue(f"not done after {seconds:g} s")
 
     signal.signal(signal.SIGALRM, overdue)

@@ -45,6 +45,7 @@ that would be lost."""
 
 def main() -> NoReturn:
     """Run until retired (or orphaned) and the last worker is gone; never returns."""
+    parent = os.getppid()
     config = _read_boot()
     output.be_lenient()
     del sys.argv[1:]
@@ -56,7 +57,7 @@ def main() -> NoReturn:
         sys.exit(f"taskd zygote: no master at {config.socket}: {error}")
     title.show(title.ZYGOTE, config.revision)
     zygote = Zygote(config, channel)
-    zygote.prove()
+    zygote.prove(parent)
     zygote.serve()
     output.leave(0)  # the app's exit handlers belong to workers, not to their keeper
 
@@ -94,8 +95,9 @@ def _join_group(config: boot.Boot) -> boot.Boot:
 
 
 def _load(config: boot.Boot) -> app.Broken | None:
-    """Import the app. A hang is ended by the kernel's timer, whatever the app does: the master that
-    would have killed us in time may be dead, and the next one does not know of us."""
+    """Import the app. A hang is ended by the kernel's timer at the latest, whatever the app does; a
+    zygote also goes with its master, which would have ended it in time: the next knows nothing of
+    it."""
     signal.setitimer(signal.ITIMER_REAL, config.import_within)
     try:
         return app.load(config)
@@ -141,9 +143,11 @@ class Zygote:
             }
         )
 
-    def prove(self) -> None:
-        """Say what the release is, import it, and send its manifest; exits if it is broken."""
+    def prove(self, master: int) -> None:
+        """Say what the release is, import it, and send its manifest; exits if it is broken, and
+        does not outlive the master before that. ``master``: its pid."""
         process.become_subreaper()
+        process.end_with_parent(master)
         try:
             fingerprint = release.fingerprint(self._config.release)
         except OSError as error:
@@ -155,6 +159,7 @@ class Zygote:
         broken = _load(self._config)
         if broken is not None:
             self._refuse(broken.message, broken.traceback)
+        process.end_with_parent(0)
         self._nursery = Nursery()  # knows from here on which children are the app's own
         self._forks, warnings = app.may_fork(self._config.fork)
         _import_what_workers_need()

@@ -1,0 +1,82 @@
+"""A deadline in a process's own time: hanging and computing count, starving does not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from support.starving import LAST, calm, hogged
+
+from taskd.master.deadline import Deadline
+from taskd.master.loop import Loop
+
+SLEEPS = "import time; print(flush=True); time.sleep(600)"
+COMPUTES = "print(flush=True)\nwhile True: pass"
+
+
+@contextmanager
+def child(code: str) -> Iterator[int]:
+    made = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
+        assert made.stdout is not None
+        made.stdout.readline()
+        yield made.pid
+    finally:
+        made.kill()
+        made.communicate()
+
+
+class Watched:
+    """A loop with one deadline for one process."""
+
+    def __init__(self, pid: int, seconds: float) -> None:
+        self.loop = Loop()
+        self.overdue = 0
+        self.deadline = Deadline(self.loop, seconds, lambda: [pid], self._over)
+
+    def _over(self) -> None:
+        self.overdue += 1
+
+    def until_over(self) -> None:
+        while not self.overdue:
+            self.loop.turn()
+
+
+def test_a_process_that_sleeps_is_overdue() -> None:
+    with child(SLEEPS) as pid:
+        Watched(pid, 0.2).until_over()
+
+
+def test_a_process_that_computes_is_overdue() -> None:
+    with child(COMPUTES) as pid:
+        Watched(pid, 0.2).until_over()
+
+
+def test_a_process_that_is_gone_is_overdue() -> None:
+    with child(SLEEPS) as pid:
+        pass
+    Watched(pid, 0.1).until_over()
+
+
+def test_one_that_gets_no_cpu_is_given_that_time_again() -> None:
+    with child(LAST + COMPUTES) as pid:
+        with hogged():
+            watched = Watched(pid, 0.5)
+            until = time.monotonic() + 1.5  # three times what it was given
+            while not watched.overdue and time.monotonic() < until:
+                watched.loop.turn()
+            assert not watched.overdue
+        calm(pid)
+        watched.until_over()
+
+
+def test_a_deadline_that_is_cancelled_calls_nobody() -> None:
+    with child(SLEEPS) as pid:
+        watched = Watched(pid, 0.0)
+        watched.deadline.cancel()
+        watched.loop.soon(lambda: None)
+        watched.loop.turn()
+        assert not watched.overdue
