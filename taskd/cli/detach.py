@@ -3,8 +3,10 @@
 Three processes: the one the user called (it waits for the verdict), one in between (it makes the
 daemon a process of its own and is gone at once), and the daemon. The daemon says that it is ready
 as it would say to a service manager: by ``READY=1`` to $NOTIFY_SOCKET, which here is the waiting
-process's. That it died is seen by a pipe whose other end it alone holds; then the reason is what
-it has written to its log. Everything it prints goes to ``taskd.log`` in the directory of logs.
+process's. Its pid it says by a pipe; that it died the kernel tells, by a pidfd, which no descriptor
+of the daemon has to outlive an exec for: a release with a Python of its own is served by that one.
+Then the reason is what it has written to its log. Everything it prints goes to ``taskd.log`` in the
+directory of logs.
 
 The daemon writes and locks the pid file itself, once it holds the state directory's lock (see
 ``posix.pidfile``), and removes it at its end. Its log is opened for appending: it may be copied and
@@ -35,7 +37,7 @@ class _Start(NamedTuple):
     """What the waiting process knows of the daemon that it has started."""
 
     pid: int
-    alive: int  # the pipe's end: at its end when the daemon is gone
+    process: int  # its pidfd: ready to be read when the daemon is gone
     notices: socket.socket
 
 
@@ -46,7 +48,7 @@ def run(daemon: Callable[[], int]) -> int:
     log = os.path.join(where.logs, "taskd.log")
     size = os.path.getsize(log) if os.path.exists(log) else 0
     notices, address = _listen()
-    alive, held = os.pipe()
+    said, says = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     # Ctrl-C waits until we know whom it concerns: from a call that it interrupts no pid comes back.
@@ -55,15 +57,14 @@ def run(daemon: Callable[[], int]) -> int:
     if between == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         notices.close()  # now: later its number is something else's
-        os.close(alive)
-        return _daemon(daemon, address, held, log, where)
-    os.close(held)
+        os.close(said)
+        return _daemon(daemon, address, says, log, where)
+    os.close(says)
+    os.waitpid(between, 0)
     try:
-        os.waitpid(between, 0)
-        start = _Start(_read_pid(alive), alive, notices)
+        start = _started(said, notices)
         return outcome.DONE if _is_ready(start, before) else _died(log, size)
     finally:
-        os.close(alive)
         notices.close()
 
 
@@ -77,7 +78,7 @@ def _listen() -> tuple[socket.socket, str]:
 
 
 def _daemon(
-    daemon: Callable[[], int], address: str, held: int, log: str, where: paths.Directories
+    daemon: Callable[[], int], address: str, says: int, log: str, where: paths.Directories
 ) -> int:
     from daemon import DaemonContext
 
@@ -87,7 +88,7 @@ def _daemon(
     with open(files.open_own(log, flags), "ab", buffering=0) as output:
         context = DaemonContext(
             detach_process=True,
-            files_preserve=[held],
+            files_preserve=[says],
             stdout=output,
             stderr=output,
             umask=0o077,
@@ -95,34 +96,45 @@ def _daemon(
             signal_map={},  # the daemon sets its own
         )
         with context:
-            os.write(held, b"%d\n" % os.getpid())
+            os.write(says, b"%d\n" % os.getpid())
+            os.close(says)
             return daemon()
 
 
-def _is_ready(start: _Start, mask: Collection[int]) -> bool:
+def _started(said: int, notices: socket.socket) -> _Start | None:
+    """The daemon, which says its pid first; None if it is gone already."""
+    try:
+        pid = int(os.read(said, 100) or 0)
+        return _Start(pid, os.pidfd_open(pid), notices) if pid else None
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(said)
+
+
+def _is_ready(start: _Start | None, mask: Collection[int]) -> bool:
     """Wait for the verdict; Ctrl-C, from now on or already, ends the daemon, however far it is.
 
     ``mask``: the signals that were blocked before.
     """
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        return bool(start.pid) and _wait(start)
+        return start is not None and _wait(start)
     except KeyboardInterrupt:
-        if start.pid:
-            os.kill(start.pid, signal.SIGTERM)
+        if start is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(start.process, signal.SIGTERM)
         raise
-
-
-def _read_pid(alive: int) -> int:
-    """The daemon's pid, which it says first; 0 if it died before."""
-    return int(os.read(alive, 100) or 0)
+    finally:
+        if start is not None:
+            os.close(start.process)
 
 
 def _wait(start: _Start) -> bool:
     """True once the daemon is ready, False once it is gone; no deadline, an app may be large."""
     with _signals() as signalled:
         poll = select.poll()
-        for waited_for in (start.notices, start.alive, signalled):
+        for waited_for in (start.notices, start.process, signalled):
             poll.register(waited_for, select.POLLIN)
         while True:
             events = dict(poll.poll())
@@ -130,7 +142,7 @@ def _wait(start: _Start) -> bool:
                 os.read(signalled, 4096)  # whatever the signal means, it has happened by now
             if start.notices.fileno() in events and _says_ready(start):
                 return True
-            if start.alive in events and start.notices.fileno() not in events:
+            if start.process in events and start.notices.fileno() not in events:
                 return False
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from support import processes
 from support.daemon import Daemon
+from support.ownpython import add_python
 from support.waiting import eventually
 
+import taskd
 from taskd.posix import locks
 
 APP = """
@@ -165,6 +167,27 @@ def test_a_detached_start_that_is_refused_exits_1_and_leaves_no_pid_file(
     assert made.spawn("--detach").wait(60) == 1
     assert "not today" in made.log()
     assert not made.file.exists()
+
+
+@pytest.mark.parametrize("imports", [True, False])
+def test_a_detached_start_is_as_good_as_the_daemon_of_a_releases_own_python(
+    new_daemon: Callable[..., Daemon], imports: bool
+) -> None:
+    made = new_daemon(kind=Detached, app={"python": ".venv/bin/python"})
+    assert isinstance(made, Detached)
+    app = APP if imports else "raise RuntimeError('not today')"
+    add_python(made.release("r1", app), Path(taskd.__file__).parents[1])
+    made.point("r1")
+    assert made.spawn("--detach").wait(60) == (0 if imports else 1), made.log()
+    assert made.file.exists() == imports
+    if not imports:
+        assert "not today" in made.log()
+        return
+    python = made.path("releases", "r1", ".venv", "bin", "python")
+    assert os.fsencode(python) in Path(f"/proc/{made.pid}/environ").read_bytes()  # it was exec'd
+    with made.client() as client:
+        assert client.submit("quick").result(30) == "done"
+    made.signal(signal.SIGTERM)
 
 
 # ── as a container's first process ───────────────────────────────────────────────────────────
