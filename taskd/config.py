@@ -21,6 +21,8 @@ from taskd.errors import ConfigError
 SYSTEM_FILE = "/etc/taskd/taskd.toml"
 DEFAULT_QUEUE = "default"
 DEFAULT_CONCURRENCY = 8
+LEAST_CEILING = 256
+LONGEST_NAME = 200  # of a queue, as in a submission
 
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST = 10 * 365 * 86400.0
@@ -37,7 +39,8 @@ class App(NamedTuple):
     ``release``: an absolute path, mostly a symlink. ``python``: absolute, or relative to the
     release; None: ``.venv/bin/python`` if the release has one, else the daemon's own.
     ``fork``: "auto", "always" or "never". ``memory_reserve``: bytes that must be left once one more
-    revision lives; None: nobody looks.
+    revision lives; None: nobody looks. ``open_queues``: an operator's submission may name a queue
+    that nothing else names. ``max_workers``: None: see ``Config.max_workers``.
     """
 
     release: str
@@ -48,6 +51,8 @@ class App(NamedTuple):
     max_revisions: int
     probe: str | None = None
     memory_reserve: int | None = None
+    open_queues: bool = False
+    max_workers: int | None = None
 
 
 class Daemon(NamedTuple):
@@ -117,6 +122,12 @@ class Config(NamedTuple):
     def limits_of(self, queue: str) -> Limits:
         """What a worker may use for a task of ``queue``; one not named has the default's."""
         return self.limits.get(queue, self.limits[DEFAULT_QUEUE])
+
+    @property
+    def max_workers(self) -> int:
+        """How many tasks of all queues may run at once. Default: whatever the queues of the file
+        may run, and LEAST_CEILING at least, for queues that only tasks name."""
+        return self.app.max_workers or max(LEAST_CEILING, sum(self.queues.values()))
 
     @classmethod
     def from_table(cls, table: dict[str, Any], source: str) -> Config:
@@ -231,6 +242,12 @@ def _function(value: Any) -> str:
     return str(value)
 
 
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise _WrongError
+    return value
+
+
 def _count(value: Any) -> int:
     if type(value) is not int or not 1 <= value <= 1_000_000:
         raise _WrongError
@@ -328,6 +345,8 @@ RULES: dict[str, dict[str, _Rule]] = {
         "max_revisions": _Rule(_count, _NUMBER, 16),
         "probe": _Rule(_function, 'a function of the app, such as "app.health:check"'),
         "memory_reserve": _Rule(_memory, _SIZE, 64 << 20),
+        "open_queues": _Rule(_flag, "true or false", False),
+        "max_workers": _Rule(_count, _NUMBER),
     },
     "daemon": {
         "orphan_grace": _Rule(_seconds, _TIME, 600.0),
@@ -373,6 +392,10 @@ def _queues(table: Any, source: str) -> tuple[dict[str, int], dict[str, Limits]]
     usual |= _said(table.get(DEFAULT_QUEUE, {}), DEFAULT_QUEUE, source)
     found = {DEFAULT_QUEUE: usual}
     for name, section in table.items():
+        if not 1 <= len(name) <= LONGEST_NAME:
+            raise ConfigError(
+                f"{source}: queues: a name has 1 to {LONGEST_NAME} characters, not {_shown(name)}"
+            )
         found[name] = usual | _said(section, name, source)
     counts = {name: each["concurrency"] for name, each in found.items()}
     limits = {name: Limits(each["memory_max"], each["pids_max"]) for name, each in found.items()}

@@ -46,6 +46,7 @@ def page(status: Mapping[str, Any], look: Look) -> list[str]:
         _tasks(status["states"], look),
         "",
         *text.table(_QUEUE, _queues(status["queues"]), look.width),
+        *(["and more queues"] if status.get("more_queues") else []),
     ]
 
 

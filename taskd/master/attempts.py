@@ -58,6 +58,11 @@ class Attempts:
     def worker_of(self, task: int) -> Worker | None:
         return self._workers.get(task)
 
+    @property
+    def count(self) -> int:
+        """How many places are taken, in all queues."""
+        return len(self._by_task)
+
     def all(self) -> list[Running]:
         return list(self._by_task.values())
 
@@ -81,6 +86,8 @@ class Attempts:
             return
         del self._by_task[running.task]
         self.occupied[running.queue] -= 1
+        if not self.occupied[running.queue]:
+            del self.occupied[running.queue]
         worker = self._workers.pop(running.task, None)
         if worker is not None and worker.running is running:
             worker.running = None

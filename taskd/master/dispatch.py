@@ -2,11 +2,14 @@
 
 Level-triggered: ``kick`` says that something changed; each look starts from the store and the
 workers as they are now, and is repeated while the store cannot be read. A few ready tasks are read
-per queue, never the backlog. The claim (worker and attempt) is committed before the task is sent.
+per queue that has any, never the backlog. A task needs a place in its queue, and one below the
+ceiling for all ([app] max_workers). The claim (worker and attempt) is committed before the task is
+sent.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import os
 import time
@@ -25,7 +28,6 @@ from taskd.master.trouble import PASSING, UNWRITABLE
 from taskd.master.worker import Worker
 from taskd.model.endings import Facts
 from taskd.model.routing import Held, route
-from taskd.model.task import State
 from taskd.model.worker import WorkerEvent, WorkerState
 from taskd.posix import files
 from taskd.store.api import Applied, Claim, Hold, Row, Wake
@@ -49,6 +51,7 @@ class Dispatch:
     def __init__(self, master: Master) -> None:
         self._master = master
         self._due: Timer | None = None
+        self._last = ""  # the queue that had its turn last
         self.kick = Look(master.loop, "no waiting task is started", self._look).ask
         """Something changed: a task, a worker, a place in a queue."""
         self.wake_due = Look(master.loop, "no scheduled task is queued", self._wake_due).ask
@@ -62,16 +65,30 @@ class Dispatch:
             return
         self._master.after_drain.look()
         wanted: Counter[Revision] = Counter()
-        for (queue, state), count in self._master.reader.counts().items():
-            if state is State.QUEUED and count > 0:
-                self._fill(queue, wanted)
+        for queue in self._in_turn(self._master.reader.queued()):
+            if self._places(wanted) <= 0:
+                break
+            self._fill(queue, wanted)
+            self._last = queue
         for revision in self._master.revisions.live():
             self._master.workers.want(revision, wanted[revision])
+
+    def _in_turn(self, queues: list[str]) -> list[str]:
+        """Beginning behind the one that had its turn last: where the ceiling for all of them leaves
+        few places, none takes them all."""
+        first = bisect.bisect(queues, self._last)
+        return queues[first:] + queues[:first]
+
+    def _places(self, wanted: Counter[Revision]) -> int:
+        """How many tasks more may run, of whatever queue, beside those that workers are coming for;
+        as many run on older revisions as here."""
+        return self._master.config.max_workers - self._master.attempts.count - wanted.total()
 
     def _fill(self, queue: str, wanted: Counter[Revision]) -> None:
         """Claim ready tasks of ``queue`` for idle workers; count the workers that are missing."""
         attempts = self._master.attempts
         room = self._master.config.concurrency(queue) - attempts.occupied[queue]
+        room = min(room, self._places(wanted))
         if room <= 0:
             return
         for row in self._ready(queue, min(room, BATCH)):

@@ -24,6 +24,7 @@ from taskd.errors import (
     StoreError,
     UnknownTask,
 )
+from taskd.master import queues
 from taskd.master import stop as stop_of_daemon
 from taskd.master.checks import checks
 from taskd.master.deploy import Caller, How
@@ -97,6 +98,9 @@ def _new_task(master: Master, client: Client, task: dict[str, Any], now: float) 
     if (why := bind(entry, args)) is not None:
         raise BadArguments(f"{name}: {why}")
     secrets = _secrets(master, name, task["args"], args)
+    queue = task.get("queue") or entry["queue"]
+    if queue != entry["queue"]:
+        queues.check(master, client, queue)
     delay = task.get("delay")
     wish = (task.get("options") or {}).get("on_deploy")
     return Submit(
@@ -106,7 +110,7 @@ def _new_task(master: Master, client: Client, task: dict[str, Any], now: float) 
         version=entry["version"],
         args=task["args"],
         shape=",".join(arg + SECRET_SIGN * (arg in secrets) for arg in sorted(args)),
-        queue=task.get("queue") or entry["queue"],
+        queue=queue,
         priority=task.get("priority") or 0,
         key=task.get("key"),
         run_at=now + delay if delay else None,
@@ -187,17 +191,6 @@ def list_tasks(master: Master, client: Client, request: Request) -> None:
 
 
 def status(master: Master, client: Client, request: Request) -> None:
-    counts = _counts(master)
-    names = sorted(set(master.config.queues) | {queue for queue, _ in counts})
-    queues = {
-        name: {
-            "running": counts.get((name, State.RUNNING), 0),
-            "queued": counts.get((name, State.QUEUED), 0),
-            "concurrency": master.config.concurrency(name),
-        }
-        for name in names
-    }
-    states = {s.value: sum(n for (_, at), n in counts.items() if at is s) for s in State}
     current = master.revisions.current
     assert current is not None
     client.reply(
@@ -211,22 +204,12 @@ def status(master: Master, client: Client, request: Request) -> None:
             "link": master.config.app.release,
             "symlink": _shown(os.path.realpath(master.config.app.release)),
             "stopping": master.stopping,
-            "states": states,
-            "queues": queues,
+            **queues.in_status(master, client),
             "note": master.note if client.owner is None else "",
             "problems": master.loop.troubles.sentences() if client.owner is None else [],
             "checks": checks(master) if client.owner is None else [],
         },
     )
-
-
-def _counts(master: Master) -> dict[tuple[str, State], int]:
-    """None where they cannot be read: the problems say so, which is what one looks for then."""
-    try:
-        return master.reader.counts()
-    except StoreError as error:
-        master.loop.troubles.tell("the store cannot be read", error)
-        return {}
 
 
 def _shown(path: str) -> str:

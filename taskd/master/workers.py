@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from taskd import log
 from taskd.config import Limits
 from taskd.errors import ProtocolError
-from taskd.master import verify
+from taskd.master import room, verify
 from taskd.master.ledger import Kind
 from taskd.master.revision import Revision
 from taskd.master.trouble import NO_WORKER, in_words
@@ -105,7 +105,8 @@ class Workers:
             return
         coming = self._count(revision, WorkerState.ASKED, WorkerState.STARTING)
         asked = self._count(revision, WorkerState.ASKED)
-        for _ in range(min(self._wanted.get(revision, 0) - coming, FORKS_AT_ONCE - asked)):
+        missing = min(self._wanted.get(revision, 0) - coming, FORKS_AT_ONCE - asked)
+        for _ in range(room.room_for(self._master, missing)):
             worker = Worker(os.urandom(16), revision)
             try:
                 group = self._master.groups.make(worker.id)

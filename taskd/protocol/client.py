@@ -62,9 +62,12 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               ids below ``before``, without results. It may hold fewer than ``limit`` asks for, if
               they would not fit in a frame; an empty one is the end.
     status    → {pid, revision, release, confirmed, symlink, link, states: {…}, queues: {name:
-              {running, queued, concurrency}}, taskd, note, problems, checks: [{name, ok, text}…],
-              stopping}; ``link``: the path that ``[app] release`` names, ``symlink``: what it
-              points to; ``stopping``: whether a stop is under way;
+              {running, queued, concurrency}}, more_queues, taskd, note, problems, checks: [{name,
+              ok, text}…], stopping}; ``queues``: those that the daemon's file or a task names, and
+              on control.sock others in which a task is ready or runs, 500 at most;
+              ``more_queues``: whether there are more of them; ``link``: the path that ``[app]
+              release`` names, ``symlink``: what it points to; ``stopping``: whether a stop is
+              under way;
               ``problems``: a sentence for each thing that does not go on just now; ``checks``:
               what is in force of what a machine may or may not offer
     wait      tasks: [id…] → stream of {"task": TASK}, one as each is settled; end {}

@@ -291,6 +291,18 @@ class Reader(Protocol):
     def counts(self) -> dict[tuple[str, State], int]:
         """Tasks by (queue, state); pairs without a task are left out."""
 
+    def totals(self) -> dict[State, int]:
+        """Tasks by state; those without a task are left out."""
+
+    def queue(self, name: str) -> dict[State, int]:
+        """The tasks of one queue by state; those without a task are left out."""
+
+    def queued(self) -> list[str]:
+        """The queues in which a task is ready, by name. Others cost nothing."""
+
+    def busy(self, limit: int) -> list[str]:
+        """Up to ``limit`` queues in which a task is ready or runs."""
+
     def groups(self) -> list[Group]:
         """The groups in which a task waits."""
 

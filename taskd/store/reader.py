@@ -49,6 +49,16 @@ _EVENTS_OF = (
     " where task in (select value from json_each(?)) and number > ? order by number limit ?"
 )
 _COUNTS = "select queue, state, tasks from counts where tasks <> 0"
+_TOTALS = "select state, sum(tasks) from counts group by state"
+_QUEUE = "select state, tasks from counts where queue = ? and tasks <> 0"
+_QUEUED = (
+    "select queue from counts indexed by counts_not_empty"
+    f" where {schema.NOT_EMPTY} and state = 'queued' order by queue"
+)
+_BUSY = (
+    "select distinct queue from counts indexed by counts_not_empty"
+    f" where {schema.NOT_EMPTY} and state in ('queued', 'running') limit ?"
+)
 _GROUPS = (
     "select g.name, g.version, g.shape, g.waiting,"
     " (select t.id from tasks t indexed by tasks_waiting"
@@ -117,6 +127,18 @@ class SqliteReader:
 
     def counts(self) -> dict[tuple[str, State], int]:
         return {(queue, State(state)): n for queue, state, n in self._fetch(_COUNTS)}
+
+    def totals(self) -> dict[State, int]:
+        return {State(state): n for state, n in self._fetch(_TOTALS) if n}
+
+    def queue(self, name: str) -> dict[State, int]:
+        return {State(state): n for state, n in self._fetch(_QUEUE, name)}
+
+    def queued(self) -> list[str]:
+        return [queue for (queue,) in self._fetch(_QUEUED)]
+
+    def busy(self, limit: int) -> list[str]:
+        return [queue for (queue,) in self._fetch(_BUSY, limit)]
 
     def groups(self) -> list[Group]:
         return [Group(*each) for each in self._fetch(_GROUPS)]

@@ -14,15 +14,17 @@ so that a rollback finds a store that it can use. A new version says that it cou
   there is no difference beyond the noise. The four indexes for lists cost a fifth of a submit.
 * ``submissions``: every submission id ever acknowledged and the task it led to.
 * ``events``: each state change, numbered over all tasks.
-* ``counts``: tasks by (queue, state); ``groups_waiting``: waiting tasks by (name, version,
-  shape). Both are exact after every commit (see ``tally``). Rows of groups stay when they are
-  empty: tasks that have left point at them for their shape.
+* ``counts``: tasks by (queue, state), without rows for none (an older taskd leaves some);
+  ``groups_waiting``: waiting tasks by (name, version, shape). Both are exact after every commit
+  (see ``tally``). Rows of groups stay when they are empty: tasks that have left point at them for
+  their shape.
 
 Foreign keys are not declared: one process writes, all writes stand in one module, and each check
 would be one more look-up in every submit.
 
 Indexes: a claim reads ``tasks_ready`` alone, so that neither scheduled tasks nor the finished
-ones can slow it; ``tasks_state`` serves the running rows and lists by state.
+ones can slow it; ``tasks_state`` serves the running rows and lists by state. Which queues have
+something to do is told by ``counts_not_empty``, however many names there were.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ WAITING_STATES = frozenset({State.QUEUED, State.SCHEDULED, State.HELD})
 READY = "state = 'queued'"
 SCHEDULED = "state = 'scheduled'"
 WAITING = "state in ('queued', 'scheduled', 'held')"
+NOT_EMPTY = "tasks > 0"
 LIVE = "state in ('queued', 'scheduled', 'running', 'held')"
 
 _TABLES = f"""
@@ -121,6 +124,15 @@ create index groups_not_empty on groups_waiting (id) where waiting > 0;
 """
 
 
+_GROWN = f"""
+create index if not exists counts_not_empty on counts (state, queue) where {NOT_EMPTY};
+"""
+"""What came after the first taskd with this version: an older one goes on without knowing of it."""
+
+_LATEST = "select 1 from sqlite_master where name = 'counts_not_empty'"
+"""What came last."""
+
+
 def check(connection: sqlite3.Connection, path: str) -> int:
     """The schema version of the file, 0 for an empty one. Raises errors.StoreError if not ours."""
     version = int(connection.execute("pragma user_version").fetchone()[0])
@@ -147,8 +159,23 @@ def check(connection: sqlite3.Connection, path: str) -> int:
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables in an empty file: all of them or none."""
     connection.execute("begin immediate")
-    for statement in filter(str.strip, _TABLES.split(";")):
-        connection.execute(statement)
+    _run(connection, _TABLES)
+    _run(connection, _GROWN)
     connection.execute(f"pragma application_id = {APPLICATION_ID}")
     connection.execute(f"pragma user_version = {SCHEMA}")
     connection.execute("commit")
+
+
+def grow(connection: sqlite3.Connection) -> None:
+    """Add to an older taskd's file what has come since: all of it or none. Where all of it is
+    there, nothing is written: a start must not fail for a full disk."""
+    if connection.execute(_LATEST).fetchone() is not None:
+        return
+    connection.execute("begin immediate")
+    _run(connection, _GROWN)
+    connection.execute("commit")
+
+
+def _run(connection: sqlite3.Connection, statements: str) -> None:
+    for statement in filter(str.strip, statements.split(";")):
+        connection.execute(statement)

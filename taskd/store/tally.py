@@ -23,6 +23,7 @@ _ADD_COUNT = (
     "insert into counts (queue, state, tasks) values (?, ?, ?)"
     " on conflict (queue, state) do update set tasks = tasks + excluded.tasks"
 )
+_FORGET_EMPTY = "delete from counts where queue = ? and state = ? and tasks = 0"
 
 Mark = tuple[dict[tuple[str, State], int], dict[int, int]]
 
@@ -68,6 +69,8 @@ class Tally:
         waiting = [(n, group) for group, n in self._waiting.items() if n]
         if counts:
             self._connection.executemany(_ADD_COUNT, counts)
+            gone = [(queue, state) for queue, state, n in counts if n < 0]
+            self._connection.executemany(_FORGET_EMPTY, gone)
         if waiting:
             self._connection.executemany(_ADD_WAITING, waiting)
         self._counts.clear()

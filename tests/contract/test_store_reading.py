@@ -222,6 +222,24 @@ def test_an_operation_says_whose_events_changed(bench: Any) -> None:
 # Counters and groups
 
 
+def test_a_queue_is_told_of_while_something_is_in_it(bench: Any) -> None:
+    bench.in_state(State.RUNNING, queue="runs")
+    first, second = bench.submit(queue="waits"), bench.submit(queue="a")
+    bench.in_state(State.SCHEDULED, queue="later")
+    assert bench.reader.queued() == ["a", "waits"]
+    assert sorted(bench.reader.busy(9)) == ["a", "runs", "waits"]
+    assert len(bench.reader.busy(2)) == 2
+    assert bench.reader.queue("waits") == {State.QUEUED: 1}
+    bench.claim(first)
+    bench.cancel(second)
+    assert bench.reader.queued() == []
+    assert sorted(bench.reader.busy(9)) == ["runs", "waits"]
+    assert bench.reader.queue("waits") == {State.RUNNING: 1}
+    assert bench.reader.queue("a") == {State.CANCELLED: 1}
+    assert bench.reader.queue("none") == {}
+    assert bench.reader.totals() == {State.RUNNING: 2, State.SCHEDULED: 1, State.CANCELLED: 1}
+
+
 def test_groups_count_what_waits_by_name_version_and_shape(bench: Any) -> None:
     queued = bench.submit(name="a", version=1, shape="x,y")
     bench.submit(name="a", version=1, shape="x,y", run_at=9e9)
@@ -318,6 +336,7 @@ def _check_counters(bench: Any, shapes: dict[int, str]) -> None:
     rows = bench.reader.tasks(Filter(limit=100_000))
     assert {row.id for row in rows} == set(shapes)
     assert bench.reader.counts() == Counter((row.queue, row.state) for row in rows)
+    assert bench.reader.totals() == Counter(row.state for row in rows)
     alike = {}
     for row in (row for row in rows if row.state in WAITING):
         version = row.version if row.saved_version is None else row.saved_version

@@ -29,7 +29,8 @@ def refusal(table: dict[str, Any]) -> str:
 def test_the_least_file_gets_the_documented_defaults() -> None:
     found = Config.from_table(LEAST, "t.toml")
     reserve = 64 << 20
-    assert found.app == ("/srv/app/current", ["app.tasks"], None, "auto", 100, 16, None, reserve)
+    usual = ("auto", 100, 16, None, reserve, False, None)
+    assert found.app == ("/srv/app/current", ["app.tasks"], None, *usual)
     assert found.daemon == (600.0, 60.0, 30.0, None, 60.0)
     assert found.logs == (64 << 20,)
     assert found.access == ([], [])
@@ -50,6 +51,8 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         max_revisions = 4
         probe = "app.health:check"
         memory_reserve = "256MiB"
+        open_queues = true
+        max_workers = 40
         [queues.default]
         concurrency = 3
         [queues.imports]
@@ -82,6 +85,8 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         4,
         "app.health:check",
         256 << 20,
+        True,
+        40,
     )
     assert found.daemon == (5.0, 90.0, 0.25, 7200.0, 180.0)
     assert found.hooks == (
@@ -105,6 +110,18 @@ def test_a_group_that_is_not_on_the_machine_is_named(tmp_path: Path, key: str) -
     assert str(caught.value).startswith(
         f"{file}: access.{key}: there is no group 'no-such-group' on this machine: make it with"
     )
+
+
+def test_the_ceiling_for_all_queues_is_never_below_what_the_file_lets_them_run() -> None:
+    assert Config.from_table(LEAST, "t").max_workers == 256
+    queues = {"a": {"concurrency": 300}, "b": {"concurrency": 100}}
+    assert Config.from_table(LEAST | {"queues": queues}, "t").max_workers == 408
+    assert Config.from_table(with_key("app", "max_workers", 3), "t").max_workers == 3
+
+
+def test_a_queues_name_is_no_longer_than_a_submission_may_name_it() -> None:
+    assert Config.from_table(LEAST | {"queues": {"q" * 200: {}}}, "t").queues["q" * 200] == 8
+    assert "a name has 1 to 200 characters" in refusal(LEAST | {"queues": {"q" * 201: {}}})
 
 
 def test_a_queue_that_the_file_does_not_name_has_the_concurrency_of_default() -> None:
@@ -168,6 +185,8 @@ def test_a_required_key_that_is_missing_is_named_with_what_is_expected(key: str)
         ("app", "memory_reserve", -1),
         ("app", "memory_reserve", True),
         ("app", "probe", "app.health"),
+        ("app", "open_queues", 1),
+        ("app", "max_workers", 0),
         ("hooks", "before", ""),
         ("hooks", "before", []),
         ("hooks", "before", ["", "x"]),
@@ -201,7 +220,9 @@ def test_a_duration_may_be_a_text_with_a_unit(text: str, seconds: float) -> None
     [(0, 0), (4096, 4096), ("512 KiB", 512 << 10), ("1.5GiB", 3 << 29), ("1TiB", 1 << 40)],
 )
 def test_a_size_may_be_a_text_with_a_unit(value: Any, size: int) -> None:
-    assert Config.from_table(with_key("app", "memory_reserve", value), "t").app[-1] == size
+    assert (
+        Config.from_table(with_key("app", "memory_reserve", value), "t").app.memory_reserve == size
+    )
 
 
 def test_a_limit_may_be_none_in_words() -> None:

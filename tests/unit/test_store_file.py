@@ -232,6 +232,18 @@ READS: dict[str, tuple[Callable[[SqliteReader], Any], list[str]]] = {
         lambda reader: reader.ready("q", 5),
         ["SEARCH tasks USING INDEX tasks_ready (queue=?)"],
     ),
+    "queued": (
+        lambda reader: reader.queued(),
+        ["SEARCH counts USING INDEX counts_not_empty (state=?)"],
+    ),
+    "busy": (
+        lambda reader: reader.busy(5),
+        ["SEARCH counts USING INDEX counts_not_empty (state=?)", "USE TEMP B-TREE FOR DISTINCT"],
+    ),
+    "queue": (
+        lambda reader: reader.queue("q"),
+        ["SEARCH counts USING PRIMARY KEY (queue=?)"],
+    ),
     "next_due": (  # its first entry: there is no condition but the index's own
         lambda reader: reader.next_due(),
         ["SCAN tasks USING INDEX tasks_scheduled"],
