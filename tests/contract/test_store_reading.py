@@ -142,6 +142,26 @@ def test_large_values_come_back_whole(bench: Any) -> None:
 # Events
 
 
+def test_the_time_that_tasks_ran_leaves_out_what_they_waited(bench: Any) -> None:
+    """Each operation is a second later than the one before."""
+    never, held, running, ended = (bench.submit() for _ in range(4))
+    bench.claim(held)
+    bench.settle(held, State.QUEUED)
+    bench.submit()
+    bench.claim(held)
+    bench.submit()
+    bench.settle(held, State.HELD)
+    bench.ended(ended, State.SUCCEEDED)
+    bench.claim(running)
+    assert bench.reader.ran([never, held, running, ended, 99, -1], bench.now + 6) == {
+        held: 1.0 + 2.0,
+        running: 7.0,
+        ended: 1.0,
+    }
+    assert bench.reader.ran([running], bench.now - 100) == {running: 0.0}
+    assert bench.reader.ran([], bench.now) == {}
+
+
 def test_every_state_change_is_a_numbered_event_with_attempt_revision_and_reason(
     bench: Any,
 ) -> None:

@@ -92,6 +92,13 @@ def test_a_hundred_per_cent_is_said_only_of_what_is_done() -> None:
     assert Bar(1, "x", "running", done=0, total=0).part is None
 
 
+def test_what_succeeded_is_done_whatever_it_told_last() -> None:
+    bar = Bar(1, "x", "succeeded", done=14, total=15)
+    assert (bar.percent, bar.counted) == ("100%", "")
+    assert bar._replace(done=15).counted == "15/15"
+    assert bar._replace(total=None).counted == "14"
+
+
 def test_bars_are_aligned() -> None:
     bars = [
         Bar(17, "index", "running", 1, "r41", 530, 1000, "reading"),
@@ -214,6 +221,15 @@ def test_a_pipe_gets_a_line_for_each_state_change() -> None:
 def test_a_pipe_gets_progress_once_a_tenth() -> None:
     bars = [Bar(1, "x", "running", done=n, total=100, note="n") for n in range(101)]
     assert printed(bars) == [f"1 x {n}% {n}/100 n" for n in range(10, 101, 10)]
+
+
+def test_a_pipe_gets_no_progress_behind_the_end() -> None:
+    stream = io.StringIO()
+    printer = Printer(stream)
+    ended = Bar(1, "x", "succeeded", done=14, total=15)
+    printer.event([ended], ended)
+    printer.progress([ended], ended)
+    assert stream.getvalue() == "1 x succeeded\n"
 
 
 def test_a_pipe_gets_no_progress_where_no_total_is_known() -> None:

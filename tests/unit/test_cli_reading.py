@@ -52,6 +52,31 @@ def test_list_json_has_each_task_with_its_result(run: Run, daemon: Daemon) -> No
     assert found[1]["result"] == {"n": 3}
 
 
+def test_list_json_asks_once_and_not_for_each_task(run: Run, daemon: Daemon) -> None:
+    daemon.answers["list"] = lambda fields: {
+        "tasks": [each for n, each in daemon.tasks.items() if n < fields.get("before", 2**63)]
+    }
+    daemon.add(*(succeeded(number, {"n": number}) for number in range(40, 0, -1)))
+    found = objects(run("list", "--json", "--limit", "40")[1])
+    assert [each["result"] for each in found] == [{"n": number} for number in range(40, 0, -1)]
+    assert daemon.seen == [("list", {"limit": 40, "results": True})]
+
+
+@pytest.mark.parametrize("state", ["held", "queued", "scheduled"])
+def test_the_time_that_a_task_took_is_that_in_which_it_ran(
+    run: Run, daemon: Daemon, state: str
+) -> None:
+    old = task(1, state, started=1001.0)
+    daemon.add(old, task(2, state, started=1001.0, ran=65.0), task(3, "failed", ran=0.2, ended=9e9))
+    assert [row.split()[7] for row in run("list")[1].splitlines()[1:]] == ["0.2s", "1m05s", "-"]
+    assert "took       1m05s\n" in run("show", "2")[1]
+
+
+def test_what_runs_took_so_long_so_far(run: Run, daemon: Daemon) -> None:
+    daemon.add(task(2, "running", started=1001.0, ran=65.0))
+    assert "took       1m05s so far\n" in run("show", "2")[1]
+
+
 def test_show_tells_all_there_is(run: Run, daemon: Daemon) -> None:
     daemon.add(succeeded(1, [1, 2]), failed(2) | {"key": "", "priority": 3})
     status, out, _ = run("show", "1", "2")
