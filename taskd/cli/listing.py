@@ -53,7 +53,8 @@ def add_show(parser: ArgumentParser) -> None:
 
 
 def _list(client: Client, args: Namespace) -> None:
-    found = client.tasks(state=args.state, queue=args.queue, name=args.name, limit=args.limit)
+    narrow = {"state": args.state, "queue": args.queue, "name": args.name, "limit": args.limit}
+    found = client.tasks(**narrow, results=args.json)
     if args.json:
         for task in found:
             print(watch.task_line(_with_result(client, task)))
@@ -63,7 +64,7 @@ def _list(client: Client, args: Namespace) -> None:
 
 
 def _with_result(client: Client, task: TaskInfo) -> TaskInfo:
-    """The daemon leaves results out of a list: they may be large."""
+    """A daemon that is too old leaves results out of a list."""
     if task.state == State.SUCCEEDED and task.encoded_result is None:
         return client.task(task.id)
     return task
@@ -100,10 +101,11 @@ def _done(bar: Bar) -> str:
 
 
 def _took(task: TaskInfo, now: float) -> str:
-    """From the first start to the end, or to now."""
-    if task.started is None:
-        return "-"
-    return text.duration((task.ended or now) - task.started)
+    """How long it ran; of an older daemon, which does not say it, from its start to its end."""
+    if task.ran is not None:
+        return text.duration(task.ran)
+    until = now if task.state == State.RUNNING else task.ended
+    return "-" if task.started is None or until is None else text.duration(until - task.started)
 
 
 def _show(client: Client, args: Namespace) -> None:
@@ -147,7 +149,8 @@ def _when(task: TaskInfo, now: float) -> list[tuple[str, str]]:
         ("not before", task.run_at),
     )
     shown = [(name, f"{_clock(at)} ({text.ago(at, now)})") for name, at in times if at is not None]
-    return [*shown, ("took", _took(task, now) if task.started else "")]
+    so_far = "" if task.state != State.RUNNING else " so far"
+    return [*shown, ("took", _took(task, now) + so_far if task.started else "")]
 
 
 def _clock(at: float) -> str:

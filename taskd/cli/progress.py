@@ -49,8 +49,11 @@ class Bar(NamedTuple):
 
     @property
     def counted(self) -> str:
-        """``530/1000``, or ``530`` where no total is known."""
-        if self.done is None:
+        """``530/1000``, or ``530`` where no total is known.
+
+        What a task that succeeded last told of less than all says nothing beside its 100 %.
+        """
+        if self.done is None or (self.state == "succeeded" and self.total not in (None, self.done)):
             return ""
         return str(self.done) if self.total is None else f"{self.done}/{self.total}"
 
@@ -233,7 +236,10 @@ class Printer:
         self._print(plain(changed))
 
     def progress(self, bars: Sequence[Bar], changed: Bar) -> None:
-        """Print the changed bar's progress if a tenth was passed since the last time."""
+        """Print the changed bar's progress if a tenth was passed since the last time, unless its
+        end was printed: progress that comes behind that tells nothing more."""
+        if changed.state in _ENDED:
+            return
         tenth = int((changed.part or 0.0) * 10)
         if tenth > self._tenths.get(changed.id, 0):
             self._tenths[changed.id] = tenth

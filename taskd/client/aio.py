@@ -92,13 +92,13 @@ class AsyncClient:
         name: str | None = None,
         limit: int = 100,
         before: int | None = None,
+        results: bool = False,
     ) -> list[TaskInfo]:
-        """At most ``limit`` tasks, newest first, with ids below ``before``; without results."""
+        """At most ``limit`` tasks, newest first, with ids below ``before``."""
+        narrow = {"state": state, "queue": queue, "name": name, "results": results or None}
         found: list[TaskInfo] = []
         while len(found) < limit:
-            ask = asks.listing(
-                limit - len(found), state=state, queue=queue, name=name, before=before
-            )
+            ask = asks.listing(limit - len(found), before=before, **narrow)
             page = await self._do(ask)
             if not page:
                 break

@@ -97,13 +97,16 @@ class Client:
         name: str | None = None,
         limit: int = 100,
         before: int | None = None,
+        results: bool = False,
     ) -> list[TaskInfo]:
-        """At most ``limit`` tasks, newest first, with ids below ``before``; without results."""
+        """At most ``limit`` tasks, newest first, with ids below ``before``.
+
+        Their results are left out, unless ``results`` asks for them: they may be large.
+        """
+        narrow = {"state": state, "queue": queue, "name": name, "results": results or None}
         found: list[TaskInfo] = []
         while len(found) < limit:
-            ask = asks.listing(
-                limit - len(found), state=state, queue=queue, name=name, before=before
-            )
+            ask = asks.listing(limit - len(found), before=before, **narrow)
             page = self._do(ask)
             if not page:
                 break

@@ -17,7 +17,8 @@ class TaskInfo(NamedTuple):
 
     ``state`` is the stored one (``model.task.State`` lists them), ``shown`` tells ``retrying``
     and ``resuming`` apart. ``reason`` is a sentence where there is one to say. ``progress`` is
-    {done, total, note} and ``error`` {type, message, traceback}. Lists come without results.
+    {done, total, note} and ``error`` {type, message, traceback}. ``ran``: the seconds that its
+    attempts ran, None also if the daemon is too old to say it. Lists come without results.
     """
 
     id: int
@@ -38,6 +39,7 @@ class TaskInfo(NamedTuple):
     priority: int
     key: str | None
     run_at: float | None
+    ran: float | None = None
 
     @property
     def result(self) -> Any:

@@ -28,6 +28,7 @@ from taskd.master import queues
 from taskd.master import stop as stop_of_daemon
 from taskd.master.checks import checks
 from taskd.master.deploy import Caller, How
+from taskd.master.listing import list_tasks
 from taskd.master.taskview import view
 from taskd.model.binding import SECRET_SIGN, bind
 from taskd.model.revision import LIVE
@@ -36,7 +37,7 @@ from taskd.model.task import SETTLED, OnDeploy, State
 from taskd.posix import files, growing, memory
 from taskd.protocol import data, secret
 from taskd.protocol.client import Request
-from taskd.store.api import Applied, Cancel, Filter, Operation, Retry, Row, Submit, SubmitAll
+from taskd.store.api import Applied, Cancel, Operation, Retry, Row, Submit, SubmitAll
 from taskd.upgrade import confirmed
 
 if TYPE_CHECKING:
@@ -173,21 +174,6 @@ def visible(master: Master, client: Client, task: int) -> Row:
 def show(master: Master, client: Client, request: Request) -> None:
     row = visible(master, client, request.fields["task"])
     client.reply(request.id, {"task": view(master, row)})
-
-
-def list_tasks(master: Master, client: Client, request: Request) -> None:
-    fields = request.fields
-    state = fields.get("state")
-    wanted = Filter(
-        owner=client.owner,
-        state=State(state) if state else None,
-        queue=fields.get("queue"),
-        name=fields.get("name"),
-        before=fields.get("before"),
-        limit=fields.get("limit") or 100,
-    )
-    rows = master.reader.tasks(wanted)
-    client.reply(request.id, {"tasks": [view(master, row, with_result=False) for row in rows]})
 
 
 def status(master: Master, client: Client, request: Request) -> None:

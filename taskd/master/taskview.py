@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskd.master.trouble import NO_WORKER, UNWRITABLE
@@ -16,6 +18,8 @@ OURS = (title.WORKER, "python")
 """How a worker is called, and one of a version that did not say so."""
 
 _WAITING = frozenset({State.QUEUED, State.SCHEDULED})
+_ONE_RUN = frozenset({State.RUNNING, State.SUCCEEDED, State.FAILED})
+"""States in which a task with one attempt has run ever since, or until its end."""
 
 
 def shown(row: Row) -> str:
@@ -50,16 +54,42 @@ def _odd(master: Master, task: int) -> str | None:
     return None
 
 
-def view(master: Master, row: Row, with_result: bool = True) -> dict[str, Any]:
+def ran(master: Master, rows: Sequence[Row]) -> dict[int, float]:
+    """Seconds that the attempts of these tasks ran; without those that never did.
+
+    Waiting, for a retry or an operator or asleep, is no running. Of most tasks, which have one
+    attempt, their row says it; for all others together the store is asked once.
+    """
+    now = time.time()
+    begun = [row for row in rows if row.started is not None]
+    odd = [row.id for row in begun if row.attempt != 1 or row.state not in _ONE_RUN]
+    found = master.reader.ran(odd, now) if odd else {}
+    for row in begun:
+        if row.id not in found and row.started is not None:
+            found[row.id] = max(0.0, (row.ended or now) - row.started)
+    return found
+
+
+def view(master: Master, row: Row) -> dict[str, Any]:
+    """One task with all that there is to know."""
+    found = glance(master, row, ran(master, [row]).get(row.id))
+    if row.state is State.SUCCEEDED:
+        found["result"] = master.reader.result(row.id)
+    running = master.attempts.get(row.id)
+    if row.state is State.RUNNING and not (running and running.waiting):
+        found["reason"] = _odd(master, row.id) or found["reason"]
+    return found
+
+
+def glance(master: Master, row: Row, ran: float | None) -> dict[str, Any]:
+    """One of many tasks: without its result, and without a look at its process."""
     running = master.attempts.get(row.id)
     progress, reason = row.progress, row.reason
     if running is not None and row.state is State.RUNNING:
         progress = running.progress or progress
-        odd = _odd(master, row.id) if with_result else None
-        reason = running.waiting or odd or running.why or reason
+        reason = running.waiting or running.why or reason
     if row.state is State.QUEUED:
         reason = _why_it_waits(master) or reason
-    succeeded = row.state is State.SUCCEEDED
     return {
         "id": row.id,
         "name": row.name,
@@ -70,11 +100,12 @@ def view(master: Master, row: Row, with_result: bool = True) -> dict[str, Any]:
         "attempt": row.attempt,
         "revision": row.revision,
         "progress": progress,
-        "result": master.reader.result(row.id) if with_result and succeeded else None,
+        "result": None,
         "error": row.error,
         "submitted": row.submitted,
         "started": row.started,
         "ended": row.ended,
+        "ran": ran,
         "owner": row.owner,
         "priority": row.priority,
         "key": row.key,

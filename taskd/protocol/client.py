@@ -58,9 +58,10 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               task. ``delay`` is in seconds. ``options`` is for the built-in ``command`` task:
               {"on_deploy": "checkpoint"}.
     show      task → {task: TASK}
-    list      state?, queue?, name?, limit? (100), before? → {tasks: [TASK…]} newest first, with
-              ids below ``before``, without results. It may hold fewer than ``limit`` asks for, if
-              they would not fit in a frame; an empty one is the end.
+    list      state?, queue?, name?, limit? (100), before?, results? (false) → {tasks: [TASK…]}
+              newest first, with ids below ``before``; without results, unless ``results`` asks for
+              them. It may hold fewer than ``limit`` asks for, if they would not fit in a frame; an
+              empty one is the end.
     status    → {pid, revision, release, confirmed, symlink, link, states: {…}, queues: {name:
               {running, queued, concurrency}}, more_queues, taskd, note, problems, checks: [{name,
               ok, text}…], stopping}; ``queues``: those that the daemon's file or a task names, and
@@ -98,9 +99,10 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     stop      stream → {}
 
     TASK is {id: 17, name, queue, state, shown, reason, attempt, revision, progress, result:
-    bytes or null, error: {type, message, traceback} or null, submitted, started, ended, owner,
-    priority, key, run_at}; times are Unix seconds; ``shown`` is the state with ``retrying`` and
-    ``resuming`` told apart.
+    bytes or null, error: {type, message, traceback} or null, submitted, started, ended, ran,
+    owner, priority, key, run_at}; times are Unix seconds; ``ran``: the seconds that its attempts
+    ran so far, or null before the first; ``shown`` is the state with ``retrying`` and ``resuming``
+    told apart.
 
     PLAN is {target, running: [{task, name, revision, verdict, why}…], waiting: [{name, version,
     shape, count, verdict, why}…], warnings: [text…]}; verdict is "finishes" (on its revision),

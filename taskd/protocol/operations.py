@@ -77,6 +77,7 @@ OPERATIONS: dict[str, Fields] = {
         "queue": _NAME,
         "name": _NAME,
         "limit": Field(int, 1, MAX_LISTED),
+        "results": Field(bool),
         "before": Field(int, 1, _ID_MAX),
     },
     "status": {},

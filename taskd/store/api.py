@@ -282,6 +282,10 @@ class Reader(Protocol):
         """The first events of all these tasks in order of their numbers, as of one moment: no
         event with a lower number appears later."""
 
+    def ran(self, tasks: Sequence[int], now: float) -> dict[int, float]:
+        """Seconds that the attempts of each of these tasks ran, by its events; one that runs does
+        so until ``now``. Tasks that never ran are left out."""
+
     def ready(self, queue: str, limit: int) -> list[Row]:
         """Queued tasks in the order to claim them: higher priority first, then lower id."""
 

@@ -48,6 +48,12 @@ _EVENTS_OF = (
     " from events indexed by events_task"
     " where task in (select value from json_each(?)) and number > ? order by number limit ?"
 )
+_RAN = (
+    "select task, sum(max(0, coalesce(until, ?) - at)) from ("
+    " select task, state, at, lead(at) over (partition by task order by number) as until"
+    " from events indexed by events_task where task in (select value from json_each(?)))"
+    " where state = 'running' group by task"
+)
 _COUNTS = "select queue, state, tasks from counts where tasks <> 0"
 _TOTALS = "select state, sum(tasks) from counts group by state"
 _QUEUE = "select state, tasks from counts where queue = ? and tasks <> 0"
@@ -116,8 +122,10 @@ class SqliteReader:
     def events_of(self, tasks: Sequence[int], after: int, limit: int) -> list[Event]:
         if len(tasks) == 1:
             return self.events(tasks[0], after, limit)
-        which = f"[{','.join(str(task) for task in tasks if _possible(task))}]"
-        return _events(self._fetch(_EVENTS_OF, which, min(after, _LARGEST), limit))
+        return _events(self._fetch(_EVENTS_OF, _array(tasks), min(after, _LARGEST), limit))
+
+    def ran(self, tasks: Sequence[int], now: float) -> dict[int, float]:
+        return dict(self._fetch(_RAN, now, _array(tasks)))
 
     def ready(self, queue: str, limit: int) -> list[Row]:
         return [_row(each) for each in self._fetch(_READY, queue, limit)]
@@ -168,6 +176,11 @@ class SqliteReader:
 def _possible(task: int) -> bool:
     """Whether an id from outside can be one at all; larger ones do not even fit in a query."""
     return 0 < task <= _LARGEST
+
+
+def _array(tasks: Sequence[int]) -> str:
+    """For json_each."""
+    return f"[{','.join(str(task) for task in tasks if _possible(task))}]"
 
 
 def _wanted(filter: Filter) -> dict[str, Any]:
