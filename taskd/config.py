@@ -41,6 +41,7 @@ class App(NamedTuple):
     ``fork``: "auto", "always" or "never". ``memory_reserve``: bytes that must be left once one more
     revision lives; None: nobody looks. ``open_queues``: an operator's submission may name a queue
     that nothing else names. ``max_workers``: None: see ``Config.max_workers``.
+    ``keep_connections``: a worker in which a task has left connections open is used again.
     """
 
     release: str
@@ -53,6 +54,7 @@ class App(NamedTuple):
     memory_reserve: int | None = None
     open_queues: bool = False
     max_workers: int | None = None
+    keep_connections: bool = False
 
 
 class Daemon(NamedTuple):
@@ -347,6 +349,7 @@ RULES: dict[str, dict[str, _Rule]] = {
         "memory_reserve": _Rule(_memory, _SIZE, 64 << 20),
         "open_queues": _Rule(_flag, "true or false", False),
         "max_workers": _Rule(_count, _NUMBER),
+        "keep_connections": _Rule(_flag, "true or false", False),
     },
     "daemon": {
         "orphan_grace": _Rule(_seconds, _TIME, 600.0),

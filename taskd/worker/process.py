@@ -31,6 +31,7 @@ from taskd.tasks import registry
 from taskd.worker import output, plan
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control, Order, Questions
+from taskd.worker.eventloop import EventLoop
 from taskd.worker.interrupt import Interrupted, Yielded
 from taskd.worker.loglimit import LogLimit
 from taskd.worker.run import Ending, left, run_attempt, unfit
@@ -67,12 +68,16 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
         control.start()
         limit = LogLimit()
         limit.start()
-        before = Surroundings(but={channel.fileno()})  # another after a crash of the master
+        loop = EventLoop()
+        before = Surroundings(
+            lambda: {channel.fileno(), *loop.descriptors},  # another after a crash of the master
+            keeps_connections=bool((boot.app or {}).get("keep_connections")),
+        )
     except (OSError, RuntimeError) as error:  # of descriptors, or of threads
         with suppress(OSError):  # a sweep does it
             slot.remove()
         _give_up(boot, worker, f"cannot begin: {error}")
-    _serve(boot, control, slot, limit, spared, before)
+    _serve(boot, control, slot, limit, spared, before, loop)
     output.leave(0)
 
 
@@ -106,9 +111,10 @@ def _serve(
     limit: LogLimit,
     spared: frozenset[int],
     before: Surroundings,
+    loop: EventLoop,
 ) -> None:
     """``spared``: processes that the app started at import (in a worker that was not forked).
-    ``before``: what this process is like before any task."""
+    ``before``: what this process is like before any task. ``loop``: of its async tasks."""
     reusable = True
     control.idle(reusable)
     while (order := control.next_order()) is not None:
@@ -118,7 +124,7 @@ def _serve(
             control.idle(reusable)
             continue
         title.show(title.WORKER, f"{boot.revision} task {order.task} {order.name}")
-        reusable = _attempt(boot, control, slot, limit, order, spared, before)
+        reusable = _attempt(boot, control, slot, limit, order, spared, before, loop)
         title.show(title.WORKER, boot.revision)
         if not control.wait_until_noted():
             slot.sync()
@@ -138,6 +144,7 @@ def _attempt(
     order: Order,
     spared: frozenset[int],
     before: Surroundings,
+    loop: EventLoop,
 ) -> bool:
     """Run one attempt to its END record. Returns whether this process may run another.
 
@@ -162,7 +169,8 @@ def _attempt(
         ending = left(interrupt, keeper, registered.version)
     else:
         with limit.on(order.log, order.log_limit), written, _environment(boot, order):
-            ending = contextvars.copy_context().run(_run, registered, order, keeper, before.calm)
+            context = contextvars.copy_context()
+            ending = context.run(_run, registered, order, keeper, before.calm, loop)
             before.calm()  # once more: what the task left in memory was deleted by code of its own
             left_behind = _kill_tree(spared, boot.group)
     offset = _record(slot, control, order, ending)
@@ -170,7 +178,9 @@ def _attempt(
         slot.sync()
         output.leave(0)
     control.ended(order, offset)
-    return not left_behind and limits.can_open(NEEDED) and _is_as_before(before, order)
+    if left_behind or loop.is_spoilt or not limits.can_open(NEEDED):
+        return False
+    return _is_as_before(before, order)
 
 
 def _is_as_before(before: Surroundings, order: Order) -> bool:
@@ -216,13 +226,21 @@ def _prepare(order: Order, keeper: SlotKeeper) -> output.Output:
     return keeper.patiently("cannot begin yet", make, (OSError,))
 
 
-def _run(registered: Any, order: Order, keeper: SlotKeeper, calm: Callable[[], None]) -> Ending:
+def _run(
+    registered: Any,
+    order: Order,
+    keeper: SlotKeeper,
+    calm: Callable[[], None],
+    loop: EventLoop,
+) -> Ending:
     try:
         kept = None if order.saved is None else Saved.decode(order.saved)
         args = data.decode(order.args)
     except ProtocolError as error:  # of a newer taskd, say: another revision's may read it
         return unfit(Saved(registered.version), f"what it has saved cannot be read: {error}")
-    ending = run_attempt(registered, args, kept, keeper, submitted_at=order.version, calm=calm)
+    ending = run_attempt(
+        registered, args, kept, keeper, submitted_at=order.version, calm=calm, loop=loop
+    )
     ending = ending._replace(exception=None)
     gc.collect()  # what the task leaves in memory ends with it, also where that takes code of its
     return ending

@@ -14,6 +14,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from math import isfinite
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple, final
@@ -25,6 +26,7 @@ from taskd.protocol.secret import found_in, hide
 from taskd.worker import output
 from taskd.worker.aio import AsyncContext
 from taskd.worker.context import Base, Context, running
+from taskd.worker.eventloop import EventLoop
 from taskd.worker.failure import describe, name_of, text_of
 from taskd.worker.interrupt import Held, Interrupted, Sleeping, Yielded
 from taskd.worker.journal import Journal
@@ -72,12 +74,13 @@ def run_attempt(
     clock: Callable[[], float] = time.time,
     on_item: Callable[[str, Any], None] | None = None,
     calm: Callable[[], None] = lambda: None,
+    loop: EventLoop | None = None,
 ) -> Ending:
     """Run ``task`` from where ``saved`` leaves off (which is this attempt's own from here on).
 
     ``submitted_at``: the task's version then (None: the code's own). Older state is migrated.
     ``calm`` is called as soon as the task's function is over, and puts an end to what it left that
-    may strike at any moment.
+    may strike at any moment. ``loop``: of async tasks; None: one for this attempt alone.
     """
     before = Saved(task.version) if saved is None else saved
     try:
@@ -87,7 +90,11 @@ def run_attempt(
     journal = Journal(start.saved, start.rebase)
     kind: type[Base] = AsyncContext if task.is_async else Context
     context = kind(journal, keeper, clock, on_item)
-    end = _call(task, context, start.args, calm)
+    if loop is None:
+        with closing(EventLoop()) as own:
+            end = _call(task, context, start.args, calm, own)
+    else:
+        end = _call(task, context, start.args, calm, loop)
     if context.held is not None:
         end = context.held  # also if the task's code caught it: what it did then proves nothing
     ending = _judge(task, end, journal, keeper, start.args)
@@ -140,7 +147,11 @@ class _Returned(NamedTuple):
 
 
 def _call(
-    task: Task[..., Any], context: Base, args: Mapping[str, Any], calm: Callable[[], None]
+    task: Task[..., Any],
+    context: Base,
+    args: Mapping[str, Any],
+    calm: Callable[[], None],
+    loop: EventLoop,
 ) -> _Returned | BaseException:
     """What the function returns, or the exception it ends by: the first counts. What strikes after
     it (a signal handler that the task has set, by a timer that it left) changes nothing."""
@@ -149,7 +160,7 @@ def _call(
     while True:
         try:
             if not ends:
-                _run(task, context, args, pid, ends)
+                _run(task, context, args, pid, ends, loop)
             calm()
             return ends[0]
         except BaseException as exception:  # the boundary to user code: all of it is reported
@@ -165,19 +176,19 @@ def _run(
     args: Mapping[str, Any],
     pid: int,
     ends: list[_Returned | BaseException],
+    loop: EventLoop,
 ) -> None:
     """Call the function, and put into ``ends`` what it returns. Raises whatever it raises."""
     first = (context,) if task.takes_context else ()
     with running(context):
         if task.is_async:
-            with asyncio.Runner() as runner:
-                try:
-                    runner.run(_awaited(task, first, args, pid, ends))
-                except BaseException as exception:
-                    # Before the runner's end cancels the function: what it makes of that is not
-                    # how it ended.
-                    _leave_child(pid, exception)
-                    ends.append(exception)
+            try:
+                loop.run(_awaited(task, first, args, pid, ends))
+            except BaseException as exception:
+                # Before the function is cancelled: what it makes of that is not how it ended.
+                _leave_child(pid, exception)
+                ends.append(exception)
+            loop.calm()
         else:
             value = task.fn(*first, **args)
             _leave_child(pid)

@@ -27,6 +27,7 @@ import types
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+from taskd.posix import descriptors
 from taskd.tasks import registry
 from taskd.worker.failure import name_of
 
@@ -44,23 +45,36 @@ _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_chil
 _MODULES = (builtins, os, os.path, select, signal, socket, sys, threading, time)
 """Modules of Python that a worker itself works with."""
 
+_MOST_NAMED = 3
+"""Descriptors that the daemon's log names of those that a task has left."""
+
 _CODE = (type, types.FunctionType, types.BuiltinFunctionType)
 
 
 class Surroundings:
     """As they were when this was made.
 
-    ``but``: descriptors that may become others meanwhile, such as one of a lost connection.
+    ``ours``: descriptors of the worker itself that may be others later on, such as one of a lost
+    connection; asked each time. ``keeps_connections``: what a task has connected may stay.
     """
 
-    def __init__(self, but: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        ours: Callable[[], Collection[int]] = lambda: (),
+        keeps_connections: bool = False,
+    ) -> None:
+        self._ours = ours
+        self._keeps_connections = keeps_connections
         self._handlers = {number: signal.getsignal(number) for number in _SIGNALS}
         self._limits = {each: resource.getrlimit(each) for each in _LIMITS}
         self._modules = dict(sys.modules)
         self._code = list(_code())
         self._rest = {name: _seen(look) for name, look in _LOOKS.items()}
-        found = _descriptors()
-        self._descriptors = {fd: file for fd, file in found.items() if fd not in but}
+        theirs = ours()
+        found = descriptors.opened()
+        self._descriptors = {fd: file for fd, file in found.items() if fd not in theirs}
+        self._files = [fd for fd in self._descriptors if descriptors.is_file(fd)]
+        self._locks = self._file_locks()
 
     def calm(self) -> None:
         """What the task set ticking, its signal handlers (which may raise), resource limits and
@@ -93,9 +107,25 @@ class Surroundings:
             found.append("modules")
         if any(vars(owner).get(name) is not value for owner, name, value in self._code):
             found.append("functions")
-        if not self._descriptors.items() <= _descriptors().items():
-            found.append("descriptors")
+        if self._file_locks() != self._locks:
+            found.append("locks")
+        return found + self._of_descriptors()
+
+    def _of_descriptors(self) -> list[str]:
+        """A file, a lock or a connection that a task leaves open must not meet the next one."""
+        now, ours = descriptors.opened(), self._ours()
+        found = [] if self._descriptors.items() <= now.items() else ["descriptors"]
+        left = [fd for fd in now if fd not in self._descriptors and fd not in ours]
+        if self._keeps_connections:
+            left = [fd for fd in left if descriptors.peer(fd) is None]
+        if left:
+            names = ", ".join(descriptors.name(fd) for fd in left[:_MOST_NAMED])
+            more = "" if len(left) <= _MOST_NAMED else f" and {len(left) - _MOST_NAMED} more"
+            found.append(f"left open: {names}{more}")
         return found
+
+    def _file_locks(self) -> list[list[str]]:
+        return [descriptors.locks(fd) for fd in self._files]
 
 
 def _code() -> Iterator[tuple[Any, str, Any]]:
@@ -113,15 +143,6 @@ def _code() -> Iterator[tuple[Any, str, Any]]:
                     for inner, method in list(vars(value).items()):
                         if isinstance(method, types.FunctionType):
                             yield value, inner, method
-
-
-def _descriptors() -> dict[int, tuple[int, int]]:
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # the one that the list was read by
-            status = os.fstat(int(name))
-            found[int(name)] = status.st_dev, status.st_ino
-    return found
 
 
 def _status() -> list[str]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import resource
 import signal
+import socket
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from forked import in_child
@@ -86,3 +91,60 @@ def test_what_cannot_be_compared_counts_as_changed() -> None:
         return before.differences()
 
     assert in_child(under_test) == ["what cannot be compared (ValueError)"]
+
+
+def left_by(leave: Callable[[], object], keeps_connections: bool = False) -> list[str]:
+    """What is noticed of what ``leave`` leaves open (it must return it, to keep it open)."""
+
+    def under_test() -> list[str]:
+        before = Surroundings(keeps_connections=keeps_connections)
+        kept = leave()
+        found = before.differences()
+        del kept
+        return found
+
+    return in_child(under_test)
+
+
+def connection(server: socket.socket) -> socket.socket:
+    return socket.create_connection(server.getsockname())
+
+
+def test_a_descriptor_that_was_left_open_is_named(tmp_path: Path) -> None:
+    path = str(tmp_path / "left")
+    assert left_by(lambda: os.open(path, os.O_CREAT)) == [f"left open: {path}"]
+    many = left_by(lambda: [os.open(path, os.O_CREAT) for _ in range(5)])
+    assert many == [f"left open: {path}, {path}, {path} and 2 more"]
+
+
+def test_a_connection_that_was_left_open_is_named_unless_it_may_stay() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        where = "127.0.0.1:{1}".format(*server.getsockname())
+        assert left_by(lambda: connection(server)) == [f"left open: a connection with {where}"]
+        assert left_by(lambda: connection(server), keeps_connections=True) == []
+
+
+def test_what_is_no_connection_may_not_stay_with_them(tmp_path: Path) -> None:
+    path = str(tmp_path / "left")
+    assert left_by(lambda: os.open(path, os.O_CREAT), True) == [f"left open: {path}"]
+    assert "pipe:" in left_by(os.pipe, True)[0]
+    assert "socket:" in left_by(socket.socketpair, True)[0]
+    assert "socket:" in left_by(lambda: socket.create_server(("127.0.0.1", 0)), True)[0]
+
+
+@pytest.mark.parametrize("lock", [fcntl.lockf, fcntl.flock])
+def test_a_lock_on_a_file_that_was_open_before_is_noticed(tmp_path: Path, lock: Any) -> None:
+    with open(tmp_path / "shared", "w") as file:
+        assert left_by(lambda: (lock(file, fcntl.LOCK_EX), lock(file, fcntl.LOCK_UN))) == []
+        assert left_by(lambda: lock(file, fcntl.LOCK_EX)) == ["locks"]
+
+
+def test_a_descriptor_of_the_workers_own_may_become_another() -> None:
+    def under_test() -> list[str]:
+        own = [os.open("/dev/null", os.O_RDONLY)]
+        before = Surroundings(lambda: own)
+        os.close(own[0])
+        own[0] = os.dup2(0, own[0] + 7)
+        return before.differences()
+
+    assert in_child(under_test) == []
