@@ -18,7 +18,9 @@ from taskd.master.running import Running
 from taskd.master.trouble import PASSING
 from taskd.model.endings import Facts, death_in_words
 from taskd.posix import files, process
-from taskd.protocol.saved import PROGRESS_PARTS, Kind, Saved, check
+from taskd.protocol.rawsaved import RawSaved
+from taskd.protocol.saved import PROGRESS_PARTS
+from taskd.slot import kept
 from taskd.slot import layout as slot_layout
 from taskd.slot import reader as slot_reader
 
@@ -107,7 +109,7 @@ class Salvage:
         file = files.identity(slot_fd)
         done = lambda _: _unlink(path, file)  # noqa: E731
         try:
-            content = _read(slot_fd)
+            content = kept.read(slot_fd)
         except Error as error:
             self._hold_damaged(running, None, path, file, f"its slot cannot be read: {error}")
             return
@@ -123,8 +125,8 @@ class Salvage:
             why = asked or "its worker was gone before it began"
             self._master.attempts.settle(running, Facts("unbegun", False, reason=why), done)
         elif content.end is not None:
-            kept = content.snapshot if content.end.get("snapshot") is not None else None
-            self._master.attempts.end_by_record(running, None, content.end, kept, done)
+            state = content.snapshot if content.end.get("snapshot") is not None else None
+            self._master.attempts.end_by_record(running, None, content.end, state, done)
         else:
             self._end_of_a_crash(running, content, death, asked, path, file)
 
@@ -147,23 +149,23 @@ class Salvage:
     ) -> None:
         """Held, with what stands before the damage, and with the slot kept to be looked at."""
         aside = os.path.join(os.path.dirname(path), f"{running.task}-{running.attempt}.damaged")
-        kept = None
+        state = None
         if content is not None and content.saves and _is_of(running, content):
             try:
-                kept = self._add_up(running.task, content)
+                state = self._add_up(running.task, content)
             except StoreError:
                 raise  # of the store, not of the slot: that passes
             except (Error, KeyError, TypeError) as error:
                 what = f"{what}; nor can what stands before it be added up: {error}"
         _name_as_well(path, file, aside)
-        facts = Facts("held", kept is not None, reason=f"{what}. It is kept as {aside}")
+        facts = Facts("held", state is not None, reason=f"{what}. It is kept as {aside}")
         self._master.attempts.settle(
             running,
             facts,
             lambda _: _set_aside(path, file, aside),
             None,
-            None if kept is None else kept.encode(),
-            None if kept is None else kept.version,
+            None if state is None else state.encode(),
+            None if state is None else state.version,
         )
 
     def _end_of_a_crash(
@@ -181,36 +183,30 @@ class Salvage:
             self._master.attempts.settle(running, facts, done)
             return
         try:
-            kept = self._add_up(running.task, content)
+            state = self._add_up(running.task, content)
         except StoreError:
             raise
         except (Error, KeyError, TypeError) as error:
             what = f"what it saved cannot be added up: {error}"
             self._hold_damaged(running, None, path, file, what)
             return
-        self._master.attempts.settle(running, facts, done, None, kept.encode(), kept.version)
+        self._master.attempts.settle(running, facts, done, None, state.encode(), state.version)
 
-    def _add_up(self, task: int, content: slot_reader.Content) -> Saved:
+    def _add_up(self, task: int, content: slot_reader.Content) -> RawSaved:
         """What the store had, and every record that the attempt has added."""
-        assert content.begin is not None
-        base = content.snapshot
-        if base is None:
-            base = self._master.reader.saved(task)
-        kept = Saved(content.begin["version"]) if base is None else Saved.decode(base)
-        for record in content.records:
-            kept.apply(record.kind, record.fields)
-        return kept
+        return kept.add_up(content, None if content.snapshot else self._master.reader.saved(task))
 
-    def saved_so_far(self, running: Running) -> Saved | None:
-        """What a running attempt has saved up to now, added up; None: nothing yet."""
+    def saved_so_far(self, running: Running) -> RawSaved | None:
+        """What a running attempt has saved up to now, added up; None: nothing yet. All of it is
+        read here: for the plan of a release whose taskd cannot read slots itself."""
         worker = self._master.attempts.worker_of(running.task)
         if worker is not None and worker.slot_fd >= 0:
             with contextlib.suppress(Error, OSError):
-                content = _read(worker.slot_fd)
+                content = kept.read(worker.slot_fd)
                 if _is_of(running, content) and content.saves:
                     return self._add_up(running.task, content)
         stored = self._master.reader.saved(running.task)
-        return None if stored is None else Saved.decode(stored)
+        return None if stored is None else RawSaved.decode(stored)
 
     def saved_at(self, running: Running) -> float | None:
         """When a running task has saved something last (Unix seconds); None: never yet."""
@@ -224,26 +220,12 @@ class Salvage:
         return row.started if row is not None and row.saved_version is not None else None
 
     def _has_saved(self, running: Running, slot_fd: int) -> bool:
-        content = _read(slot_fd)
+        content = kept.read(slot_fd)
         return content.saves > 0 and _is_of(running, content)
 
 
-def _read(slot_fd: int) -> slot_reader.Content:
-    """What stands there, with nothing in it that we would trip over. Raises Error, OSError."""
-    content = slot_reader.read(slot_fd)
-    told = {Kind.BEGIN: content.begin, Kind.PROGRESS: content.progress, Kind.END: content.end}
-    for kind, fields in told.items():
-        if fields is not None:
-            check(kind, fields)
-    return content
-
-
 def _is_of(running: Running, content: slot_reader.Content) -> bool:
-    begin = content.begin
-    return begin is not None and (begin["task"], begin["attempt"]) == (
-        running.task,
-        running.attempt,
-    )
+    return kept.is_of(content, running.task, running.attempt)
 
 
 def _is_cut_short(content: slot_reader.Content) -> bool:

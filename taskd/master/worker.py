@@ -17,8 +17,8 @@ from taskd.slot import reader
 
 
 class Probe(NamedTuple):
-    """Who waits for a probe worker: ``on_idle`` once it is up, ``on_message`` with its answer,
-    ``on_death`` if it dies before that."""
+    """Who waits for a probe worker: ``on_idle`` once it is up and after each answer,
+    ``on_message`` with an answer, ``on_death`` if it dies before it is forgotten."""
 
     on_idle: Callable[[Worker], None]
     on_message: Callable[[dict[str, Any]], None]
@@ -38,6 +38,7 @@ class Worker:
         "is_ours",
         "limits",
         "pid",
+        "reads_slots",
         "revision",
         "running",
         "served",
@@ -60,6 +61,7 @@ class Worker:
         self.is_back = False  # on another connection than the one its task was sent on
         self.served = 0
         self.version = 1  # of the worker protocol that it speaks
+        self.reads_slots = False  # for a plan that names them
         self.is_ours = False  # its zygote died: we are its parent
         self.is_orphan = False  # its zygote died, and so had the master that was above: nobody is
         self.asked_to_leave: str | None = None  # why we end its task, if we do

@@ -182,7 +182,7 @@ class Workers:
     def greet(self, worker: Worker, channel: Messages, message: dict[str, Any]) -> None:
         """It may connect before its zygote's ``forked`` is read: both say the same."""
         worker.pid, worker.start = message["pid"], message["start"]
-        worker.version = message["version"]
+        worker.version, worker.reads_slots = message["version"], bool(message.get("reads_slots"))
         if message.get("ungrouped"):
             self._master.groups.on_ungrouped(worker, message["ungrouped"])
         if worker.state is WorkerState.ASKED:
@@ -256,7 +256,7 @@ class Workers:
             case "denied":
                 self._master.attempts.on_denied(worker, message)
             case "planned" if worker.state is WorkerState.PLANNING:
-                if (probe := self._probes.pop(worker.id, None)) is not None:
+                if (probe := self._probes.get(worker.id)) is not None:
                     probe.on_message(message)
 
     def _on_idle(self, worker: Worker, reusable: bool) -> None:

@@ -18,12 +18,14 @@ PINNED = 2
 
 
 class Item(NamedTuple):
-    """One thing to be answered for: a group that waits (``tasks`` of them) or one running task."""
+    """One thing to be answered for: a group that waits (``tasks`` of them) or one running task.
+
+    ``version``: of what is saved, if ``has_saved``, else the one at submission.
+    """
 
     name: str
     version: int
-    args: bytes
-    saved: bytes | None
+    has_saved: bool = False
     shape: str | None = None
     tasks: int = 0
     task: int | None = None
@@ -115,9 +117,9 @@ def _waiting(
     verdict = "continues"
     if why is not None:
         verdict = "held"
-        version = None if item.saved is None else item.version
+        version = item.version if item.has_saved else None
         for name, tasks in others:
-            if item.saved is not None and can_run(tasks, item.name, version) is None:
+            if item.has_saved and can_run(tasks, item.name, version) is None:
                 verdict, why = "continues", f"on {name}: {why}"
                 break
     return {

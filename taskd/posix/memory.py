@@ -30,6 +30,18 @@ def of(pids: Iterable[int]) -> int | None:
     return total
 
 
+def give_back() -> None:
+    """Return freed memory to the system, after large values: else the C library keeps most of it.
+
+    Costs a look at all that is free; a C library that cannot do it needs none (musl)."""
+    try:
+        from taskd.posix import libc
+    except (ImportError, OSError, MemoryError):  # no descriptor is free to import it: next time
+        return
+    if libc.malloc_trim is not None:
+        libc.malloc_trim(0)
+
+
 def alone(pid: int) -> int | None:
     """Bytes that a process like this one takes when it shares no page with its children.
 

@@ -39,10 +39,14 @@ from __future__ import annotations
 
 from enum import Enum, IntEnum
 from math import inf, isfinite
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskd.errors import ProtocolError
 from taskd.protocol import data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
 
 FORMAT = 1
 """The version of both forms; this code also reads every one from LOWEST on."""
@@ -176,10 +180,10 @@ def mark_fields(mark: Mark, cursor: bytes | None = None) -> dict[str, Any]:
     return fields
 
 
-def read_mark(fields: dict[str, Any]) -> Mark:
+def read_mark(fields: dict[str, Any], decode: Callable[[bytes], Any] = data.decode) -> Mark:
     """The Mark that ``mark_fields`` wrote. Raises TypeError if a field is of another type."""
     mark = Mark(
-        data.decode(fields["cursor"]),
+        decode(fields["cursor"]),
         fields["done"],
         fields.get("total"),
         fields.get("length"),
@@ -219,13 +223,22 @@ class Saved:
         self.args: dict[str, Any] | None = None
         self.steps: dict[str, Any] = {}
         self.cursors: dict[str, Mark] = {}
-        self.state: dict[str, Any] = {}
+        self.state: dict[str, Any] = self._decoded(_EMPTY_STATE)
         self._account: _Account | None = None
+
+    @staticmethod
+    def _decoded(raw: bytes) -> Any:
+        """A value as it is kept here, from its bytes."""
+        return data.decode(raw)
+
+    @staticmethod
+    def _encoded(value: Any, what: str = "value") -> bytes:
+        return data.encode(value, what)
 
     @property
     def empty(self) -> bool:
         """Nothing is kept: a next attempt starts from the beginning."""
-        return not (self.steps or self.cursors or self.state) and self.args is None
+        return self == type(self)(self.version)
 
     @property
     def size(self) -> int:
@@ -246,16 +259,19 @@ class Saved:
         fields: dict[str, Any] = {
             "format": FORMAT,
             "version": self.version,
-            "steps": {path: data.encode(value, path) for path, value in self.steps.items()},
-            "cursors": {path: mark_fields(mark) for path, mark in self.cursors.items()},
-            "state": data.encode(self.state, "ctx.state"),
+            "steps": {path: self._encoded(value, path) for path, value in self.steps.items()},
+            "cursors": {
+                path: mark_fields(mark, self._encoded(mark.cursor, path))
+                for path, mark in self.cursors.items()
+            },
+            "state": self._encoded(self.state, "ctx.state"),
         }
         if self.args is not None:
-            fields["args"] = data.encode(self.args, "args")
+            fields["args"] = self._encoded(self.args, "args")
         return data.encode(fields, "saved state")
 
     @classmethod
-    def decode(cls, raw: bytes) -> Saved:
+    def decode(cls, raw: bytes) -> Self:
         """What ``encode`` wrote. Raises SavedFromFuture, or errors.ProtocolError if damaged."""
         fields = data.decode(raw)
         _check_format(fields)
@@ -265,16 +281,17 @@ class Saved:
             raise ProtocolError(f"not a saved state: {error!r}") from None
 
     @classmethod
-    def _read(cls, fields: dict[str, Any]) -> Saved:
-        saved = cls(fields["version"])
-        saved.steps = {path: data.decode(value) for path, value in fields["steps"].items()}
-        saved.cursors = {path: read_mark(mark) for path, mark in fields["cursors"].items()}
-        saved.state = data.decode(fields["state"])
+    def _read(cls, fields: dict[str, Any]) -> Self:
+        saved, decoded = cls(fields["version"]), cls._decoded
+        kind = type(saved.state)
+        saved.steps = {path: decoded(value) for path, value in fields["steps"].items()}
+        saved.cursors = {path: read_mark(mark, decoded) for path, mark in fields["cursors"].items()}
+        saved.state = decoded(fields["state"])
         if "args" in fields:
-            saved.args = data.decode(fields["args"])
-        if type(saved.version) is not int or type(saved.state) is not dict:
+            saved.args = decoded(fields["args"])
+        if type(saved.version) is not int or type(saved.state) is not kind:
             raise TypeError("the version is no int or the state no dict")
-        if type(saved.args) not in (dict, type(None)):
+        if type(saved.args) not in (kind, type(None)):
             raise TypeError("the arguments are no dict")
         if not all(type(path) is str for path in (*saved.steps, *saved.cursors)):
             raise TypeError("a step or loop whose name is no text")
@@ -302,7 +319,7 @@ class Saved:
             case Kind.CHECKPOINT:
                 self._apply_state(fields)
             case Kind.SNAPSHOT:
-                self._replace(Saved.decode(fields["saved"]))
+                self._replace(self.decode(fields["saved"]))
             case Kind.BEGIN if self.empty:
                 self.version = fields["version"]  # else the state's own version stands
             case _:
@@ -318,20 +335,20 @@ class Saved:
 
     def _add_step(self, path: str, raw: bytes) -> None:
         self._keep(path, len(raw))
-        self.steps[path] = data.decode(raw)
+        self.steps[path] = self._decoded(raw)
         self.cursors.pop(path, None)  # a path is one or the other: what came last
 
     def _move(self, path: str, mark: dict[str, Any]) -> None:
         self.drop_below(path)
         self._keep(path, len(mark["cursor"]))
-        self.cursors[path] = read_mark(mark)
+        self.cursors[path] = read_mark(mark, self._decoded)
         self.steps.pop(path, None)
 
     def _apply_state(self, fields: dict[str, Any]) -> None:
         raw = fields.get("state")
         if raw is not None:
             self._keep("", len(raw))
-            self.state = data.decode(raw)
+            self.state = self._decoded(raw)
 
     def _keep(self, path: str, size: int) -> None:
         self._accounted().keep(path, size)
@@ -374,11 +391,12 @@ class _Account:
         self.sizes: dict[str, int] = {}
         self.children: dict[str, dict[str, None]] = {}
         self.total = 0
-        self.keep("", len(data.encode(saved.state)) if saved.state else len(_EMPTY_STATE))
+        encoded = saved._encoded
+        self.keep("", len(encoded(saved.state)) if saved.state else len(_EMPTY_STATE))
         for path, value in saved.steps.items():
-            self.keep(path, len(data.encode(value)))
+            self.keep(path, len(encoded(value)))
         for path, mark in saved.cursors.items():
-            self.keep(path, len(data.encode(mark.cursor)))
+            self.keep(path, len(encoded(mark.cursor)))
 
     def keep(self, path: str, size: int) -> None:
         self.total -= self.sizes.get(path, 0)

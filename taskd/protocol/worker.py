@@ -42,7 +42,8 @@ Master → zygote
 Worker → master
     hello      role "worker", version, id: bytes16, pid, start, slot: file name, busy: null or,
                from one whose master was lost, [task, attempt]; then ``waiting`` and ``ended``
-               again, if they hold
+               again, if they hold. reads_slots: bool (missing: false): for a ``plan`` that names
+               slots; one that does not is answered for by its revision's manifest
     unready    worker: bytes16, pid, message: in place of ``hello``: it cannot begin (no room for
                its slot, say), and exits
     idle       reusable: bool: ready for a task (after hello, and after each ``noted``)
@@ -53,7 +54,7 @@ Worker → master
                the one that ``run`` was sent on, and only if its slot has no ``begin`` of it; the
                worker is ended then, and the attempt with it
     planned    checked: int, migrated: int, refused: [[ref, why]…], probe: null or why the app's
-               own probe failed: the answer to ``plan``
+               own probe failed: the answer to one ``plan``; then ``idle``
 
 Master → worker
     run        task, attempt, name, args: bytes, saved: bytes or null, load: path or null (args
@@ -64,8 +65,11 @@ Master → worker
                the one at submission (a migration may rewrite the arguments)
     plan       path: answer for each item in that file whether this revision can take it. The file
                is a CBOR map {probe: null or "module:function", items: [{ref: int, name, args:
-               bytes, saved: bytes or null, version: int}…]}; it is the worker's to remove. What
-               is in it are copies: migrating them here changes nothing
+               bytes, saved: bytes or null, version: int, slot: null or file name, task: null or
+               int, attempt: int}…]}; it is the worker's to remove. What is in it are copies:
+               migrating them here changes nothing. ``slot``: beside that file, of the worker that
+               runs this attempt of the task: what that has saved is there, on top of ``saved``.
+               Comes once for each piece of a plan, at ``idle``; the last one names the probe
     leave      task, attempt, why: leave at the next safe point
     cancel     task, attempt, why: likewise, and the task is cancelled
     noted      task, attempt, answer: "recorded", "already recorded" or "superseded": the end is

@@ -116,6 +116,7 @@ class Control:
             "start": who.start,
             "slot": slot,
             "busy": None,
+            "reads_slots": True,
         }
         if ungrouped:
             self._hello["ungrouped"] = ungrouped

@@ -4,6 +4,9 @@ Runs in the main thread of a worker of the revision that is to be deployed (the 
 ``protocol.worker``). It does what the start of an attempt would do, on copies: migrate what is
 saved, bind the arguments. No task is run and nothing is saved. Migrations and the app's own probe
 are user code: after any of it this process is not used for tasks.
+
+What a running task has saved is read from its slot, which its worker goes on writing: what was
+whole at one moment counts (``slot.reader``). The questions come in pieces, each with its answer.
 """
 
 from __future__ import annotations
@@ -15,10 +18,11 @@ from typing import Any, NamedTuple
 
 import cbor2
 
-from taskd.errors import ProtocolError
-from taskd.posix import files
+from taskd.errors import Error, ProtocolError
+from taskd.posix import files, memory
 from taskd.protocol import data
 from taskd.protocol.saved import Saved
+from taskd.slot import kept, reader
 from taskd.tasks import registry
 from taskd.worker import output
 from taskd.worker.failure import LINE_LIMIT, one_line, summary
@@ -47,7 +51,9 @@ def answer(path: str) -> Answer:
     except (OSError, cbor2.CBORError) as error:
         why = f"cannot read what the plan asks in {path}: {error}"
         return Answer(_fields(0, 0, [], one_line(why)), True)
-    verdicts = [(item["ref"], _judge(item)) for item in asked["items"]]
+    slots = os.path.dirname(path)
+    verdicts = [(item["ref"], _judge(item, slots)) for item in asked["items"]]
+    memory.give_back()
     refused = [(ref, verdict.why) for ref, verdict in verdicts if verdict.why is not None]
     migrated = sum(verdict.is_migrated for _, verdict in verdicts)
     probe = None if asked["probe"] is None else _probe(asked["probe"])
@@ -74,13 +80,14 @@ def _fields(
     }
 
 
-def _judge(item: dict[str, Any]) -> _Verdict:
+def _judge(item: dict[str, Any], slots: str) -> _Verdict:
     """Whether this revision can go on with one item, and whether a migration of it was run."""
     task = registry().get(item["name"])
     if task is None:
         return _Verdict(f"there is no task {item['name']!r}", False)
     try:
-        saved = None if item["saved"] is None else Saved.decode(item["saved"])
+        raw = _saved_by_now(item, slots)
+        saved = None if raw is None else Saved.decode(raw)
         args = data.decode(item["args"])
     except ProtocolError as error:
         return _Verdict(f"what it has saved cannot be read: {error}", False)
@@ -91,6 +98,25 @@ def _judge(item: dict[str, Any]) -> _Verdict:
     except Unfit as error:
         return _Verdict(str(error), is_migrated)
     return _Verdict(None, is_migrated)
+
+
+def _saved_by_now(item: dict[str, Any], slots: str) -> bytes | None:
+    """What the store had, and what an attempt that runs has added in its slot. One that is gone, or
+    is another's by now, or cannot be read, adds nothing: the plan changes nothing of it."""
+    stored: bytes | None = item["saved"]
+    if item.get("slot") is None:
+        return stored
+    try:
+        fd = reader.open_slot(os.path.join(slots, item["slot"]))
+        try:
+            content = kept.read(fd)
+        finally:
+            os.close(fd)
+        if not content.saves or not kept.is_of(content, item["task"], item["attempt"]):
+            return stored
+        return kept.add_up(content, stored).encode()
+    except (Error, OSError, KeyError, TypeError):
+        return stored
 
 
 def _probe(where: str) -> str | None:

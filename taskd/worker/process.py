@@ -119,8 +119,9 @@ def _serve(
     control.idle(reusable)
     while (order := control.next_order()) is not None:
         if isinstance(order, Questions):
-            answer, reusable = plan.answer(order.path)
-            control.planned(answer)
+            answer = plan.answer(order.path)
+            reusable = reusable and answer.reusable
+            control.planned(answer.fields)
             control.idle(reusable)
             continue
         title.show(title.WORKER, f"{boot.revision} task {order.task} {order.name}")

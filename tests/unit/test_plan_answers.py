@@ -17,7 +17,7 @@ from taskd import Context, SavedState, task, tasks
 from taskd.posix import process
 from taskd.protocol import data, frames
 from taskd.protocol.boot import Boot
-from taskd.protocol.saved import Saved
+from taskd.protocol.saved import Kind, Saved
 from taskd.slot.writer import SlotWriter
 from taskd.worker import plan
 from taskd.worker import process as worker
@@ -121,6 +121,29 @@ def test_state_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     assert "cannot be read: saved by a newer taskd (format 99)" in whys[1]
     assert "cannot be read: not plain data" in whys[2]
     assert whys[3] == "the state of 'job' was saved by version 3, this code is version 2"
+
+
+@pytest.mark.parametrize("punched", [False, True])
+def test_what_a_running_task_has_saved_is_read_from_its_slot(tmp_path: Path, punched: bool) -> None:
+    seen: list[dict[str, Any]] = []
+    register(version=2).migrate(1)(lambda saved: seen.append(saved.steps | saved.state))
+    stored = state(1)
+    slot = SlotWriter.create(str(tmp_path), b"w" * 16, process.identity(), "r1")
+    slot.append(Kind.BEGIN, {"task": 7, "attempt": 2, "version": 1, "name": "job", "at": 0.0})
+    slot.append(Kind.STEP, {"path": "count", "value": data.encode(3)})
+    if punched:
+        stored.apply(Kind.STEP, {"path": "count", "value": data.encode(3)})
+        slot.snapshot(stored.encode())
+    slot.append(Kind.CHECKPOINT, {"state": data.encode({"n": 2})})
+    there = {"slot": slot.name, "task": 7, "attempt": 2}
+    questions = [
+        item(1, saved=state(1)) | there,
+        item(2, saved=state(1)) | there | {"attempt": 3},  # the slot is another attempt's by now
+        item(3, saved=state(1)) | there | {"slot": "gone.slot"},
+    ]
+    assert plan.answer(asked(tmp_path, questions)).fields["refused"] == []
+    assert seen == [{"count": 3, "n": 2}, {"n": 1}, {"n": 1}]
+    os.close(slot.fd)
 
 
 def test_a_migration_that_exits_does_not_take_the_worker_with_it(tmp_path: Path) -> None:

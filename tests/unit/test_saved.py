@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from taskd.errors import ProtocolError
 from taskd.protocol import data
+from taskd.protocol.rawsaved import RawSaved
 from taskd.protocol.saved import (
     FORMAT,
     Kind,
@@ -216,3 +217,34 @@ def test_any_records_add_up_as_a_plain_look_at_all_paths_would(
         assert saved.steps.keys() | saved.cursors.keys() == kept.keys()
     assert saved.size == Saved.decode(saved.encode()).size
     assert Saved.decode(saved.encode()) == saved
+
+
+@given(RECORDS)
+def test_values_that_stay_bytes_add_up_to_the_same_bytes(
+    records: list[tuple[Kind, str, int]],
+) -> None:
+    first = sample()
+    first.state = {}  # a set has no order, and so no bytes of its own
+    saved, raw = first, RawSaved.decode(first.encode())
+    for kind, path, number in records:
+        fields = loads(dumps(fields_of(kind, path, number)))
+        saved.apply(kind, fields)
+        raw.apply(kind, fields)
+    assert raw.encode() == saved.encode()
+    assert (raw.size, raw.empty, raw.version) == (saved.size, saved.empty, saved.version)
+    assert RawSaved(1).empty
+    assert RawSaved(1).encode() == Saved(1).encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (Kind.STEP, {"path": "a", "value": 5}),
+        (Kind.CHECKPOINT, {"state": {}}),
+        (Kind.LOOP, {"path": "a", "mark": {"cursor": None, "done": 1}}),
+        (Kind.SNAPSHOT, {"saved": data.encode(5)}),
+    ],
+)
+def test_what_is_no_bytes_is_not_taken_for_a_value(kind: Kind, fields: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError):
+        RawSaved(1).apply(kind, fields)

@@ -1,0 +1,135 @@
+"""Tasks that save a lot: what the daemon does for all others must not grow with it.
+
+What is measured: how many bytes the master reads and how much memory it takes on, never a time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from support.daemon import Daemon
+from support.waiting import eventually
+
+MIB = 1 << 20
+
+STATE = 3 * MIB
+"""Bytes that each task saves."""
+
+TASKS = 8
+
+APP = """
+import os
+from side import gate, mark
+from taskd import Context, task
+
+@task
+def holds(ctx: Context, size: int) -> int:
+    if "data" not in ctx.state:
+        ctx.state["data"] = os.urandom(size)
+        ctx.checkpoint()
+    mark("saved")
+    gate("go")
+    return len(ctx.state["data"])
+
+@task
+def sleeps(ctx: Context, size: int, **more) -> int:
+    if "data" not in ctx.state:
+        ctx.state["data"] = os.urandom(size)
+    ctx.sleep(1_000_000, "long")
+    return len(ctx.state["data"])
+
+@task
+def echo(text: str) -> str:
+    return text
+"""
+
+MIGRATES = (
+    APP.replace("@task\ndef holds", "@task(version=2)\ndef holds").replace(
+        "@task\ndef sleeps", "@task(version=2)\ndef sleeps"
+    )
+    + """
+def tells(saved):
+    raise ValueError(f"it has {len(saved.state['data'])} bytes")
+
+holds.migrate(1)(tells)
+sleeps.migrate(1)(tells)
+"""
+)
+
+TOLD = f"it has {STATE} bytes"
+
+
+@pytest.fixture
+def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
+    made = new_daemon(queues={"default": {"concurrency": TASKS + 2}})
+    made.release("r1", APP)
+    made.release("r2", MIGRATES)
+    made.point("r1")
+    return made.start()
+
+
+def holding(daemon: Daemon) -> list[int]:
+    """Tasks that run, and have saved."""
+    with daemon.client() as client:
+        tasks = [int(client.submit("holds", {"size": STATE}).id) for _ in range(TASKS)]
+    for task in tasks:
+        daemon.reached(task, "saved")
+    return tasks
+
+
+def read_by(daemon: Daemon) -> int:
+    """Bytes that the master's loop has read so far, from whatever it was. (Of the whole process,
+    the kernel counts what its dead children have read as well.)"""
+    with open(f"/proc/{daemon.pid}/task/{daemon.pid}/io", encoding="ascii") as file:
+        (found,) = re.findall(r"rchar: (\d+)", file.read())
+    return int(found)
+
+
+def memory(daemon: Daemon, what: str) -> int:
+    with open(f"/proc/{daemon.pid}/status", encoding="ascii") as file:
+        (found,) = re.findall(rf"{what}:\s+(\d+) kB", file.read())
+    return int(found) * 1024
+
+
+@contextmanager
+def bounded_memory(daemon: Daemon, most: int) -> Iterator[None]:
+    """At no moment of the body has the master ``most`` bytes more than before it."""
+    with open(f"/proc/{daemon.pid}/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")  # proc(5): the peak begins anew
+    before = memory(daemon, "VmRSS")
+    yield
+    grown = memory(daemon, "VmHWM") - before
+    assert grown < most, f"the master took on {grown / MIB:.1f} MiB"
+
+
+def planned(daemon: Daemon, revision: str, what: str) -> list[str]:
+    """Why each would be held."""
+    daemon.point(revision)
+    with daemon.client(timeout=120) as client:
+        plan = client.reload(plan=True)["plan"]
+    return [row["why"] for row in plan[what]]
+
+
+def test_what_running_tasks_have_saved_is_read_by_the_probe_worker(daemon: Daemon) -> None:
+    holding(daemon)
+    before = read_by(daemon)
+    with bounded_memory(daemon, 2 * STATE):
+        whys = planned(daemon, "r2", "running")
+    assert len(whys) == TASKS
+    assert all(TOLD in why for why in whys), whys
+    assert read_by(daemon) - before < STATE
+    daemon.open_gate("go")
+
+
+def test_what_waiting_tasks_have_saved_is_never_in_memory_all_at_once(daemon: Daemon) -> None:
+    with daemon.client() as client:
+        for number in range(TASKS):  # each of a shape of its own
+            client.submit("sleeps", {"size": STATE, f"more_{number}": 1})
+        eventually(lambda: client.status()["states"]["scheduled"] == TASKS, "all of them sleep")
+    with bounded_memory(daemon, 6 * STATE):
+        whys = planned(daemon, "r2", "waiting")
+    assert len(whys) == TASKS
+    assert all(TOLD in why for why in whys), whys
