@@ -13,7 +13,7 @@ from argparse import ArgumentParser, Namespace
 
 import taskd
 from taskd import config
-from taskd.cli import install_plan
+from taskd.cli import install_plan, strangers
 from taskd.cli import site as sites
 from taskd.cli.install_plan import Change
 from taskd.cli.outcome import DONE, UsageError
@@ -92,6 +92,8 @@ def _uninstall(args: Namespace) -> int:
     site = _site(args)
     _check_rights(args)
     found = install_apply.look(site)
+    if strangers.has_unit_of(site, found):
+        found = found._replace(is_running=False)  # what runs by this name is somebody else's
     if found.is_running and not args.stop:
         raise Error(
             f"{site.service} is running, and with it your tasks: stop it first with "
@@ -109,8 +111,11 @@ def _uninstall(args: Namespace) -> int:
 def _say_what_is_left(site: Site, args: Namespace, any_changes: bool) -> None:
     from taskd.cli import install_apply
 
-    left = [] if args.purge else install_plan.left(site, install_apply.look(site))
-    if left:
+    left = install_plan.left(site, install_apply.look(site), args.purge and not args.dry_run)
+    if left and args.purge:
+        why = f"it does not bear the mark {strangers.MARK}, so that not all in it may be taskd's"
+        print(f"left, since {why}: {', '.join(left)}")
+    elif left:
         print(f"left, for another installation (--purge removes it): {', '.join(left)}")
     elif not any_changes:
         print(f"nothing to remove: {site.service} is not installed")

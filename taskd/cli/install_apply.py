@@ -17,8 +17,13 @@ from contextlib import suppress
 
 from taskd.cli.install_plan import DIRECTORY, FILE, LINK, OTHER, Change, Entry, Found
 from taskd.cli.site import CONFIG, SYSUSERS, UNITS, Site
+from taskd.cli.strangers import MARK, WRITTEN
 from taskd.errors import Error
 from taskd.posix.files import write_atomically
+
+_COMMANDS_MODULE = b"from taskd.cli"
+_START = 4096
+"""Bytes of a command, in which its import stands."""
 
 _AT_REST = frozenset({"inactive", "failed", ""})
 
@@ -26,10 +31,18 @@ _AT_REST = frozenset({"inactive", "failed", ""})
 def look(site: Site) -> Found:
     """The machine as it is, as far as it matters for ``site``."""
     entries = {path: entry for path in site.paths if (entry := _entry(path)) is not None}
+    siblings, plain = _others(site)
     return Found(
         entries=entries,
+        holds={path: names for path in site.directories if (names := _names(path)) is not None},
+        owned=_owned(site),
         accounts=_accounts(site),
-        others=_others(site),
+        home=_home(site),
+        members=_members(site),
+        programs=_programs(site, entries),
+        hidden=_hidden(site),
+        others=siblings or plain,
+        siblings=siblings,
         is_booted=_is_booted(site),
         is_running=_is_running(site),
     )
@@ -80,13 +93,81 @@ def _accounts(site: Site) -> frozenset[str]:
     return frozenset(found)
 
 
-def _others(site: Site) -> bool:
-    """Whether another installation of the system's kind uses what is shared."""
-    if site.account is None:
+def _home(site: Site) -> str | None:
+    try:
+        return pwd.getpwnam(site.account or "").pw_dir
+    except KeyError:
+        return None
+
+
+def _members(site: Site) -> dict[str, tuple[str, ...]]:
+    found = {}
+    for name in (site.account, site.group):
+        with suppress(KeyError):
+            found[name or ""] = tuple(grp.getgrnam(name or "").gr_mem)
+    return found
+
+
+def _names(path: str) -> tuple[str, ...] | None:
+    """In a directory, without ``lost+found``, which is nobody's; None if it is not there, or that
+    may not be known in a dry run."""
+    try:
+        return tuple(sorted(name for name in os.listdir(path) if name != "lost+found"))
+    except OSError:
+        return None
+
+
+def _owned(site: Site) -> frozenset[str]:
+    try:
+        uid = pwd.getpwnam(site.account).pw_uid if site.account else os.getuid()
+    except KeyError:
+        return frozenset()
+    return frozenset(path for path in site.kept if _owner(path) == uid)
+
+
+def _owner(path: str) -> int | None:
+    try:
+        return os.lstat(path).st_uid
+    except OSError:
+        return None
+
+
+def _programs(site: Site, entries: dict[str, Entry]) -> frozenset[str]:
+    """The links that somebody else has made."""
+    return frozenset(
+        path
+        for path, target in site.links.items()
+        if (there := entries.get(path)) is not None
+        and there.kind == LINK
+        and there.content != target
+        and _is_another_program(path)
+    )
+
+
+def _is_another_program(path: str) -> bool:
+    """Whether there is a program at ``path`` that is none of taskd's. A link that leads nowhere is
+    what a taskd that was removed has left."""
+    try:
+        with open(path, "rb") as file:
+            return _COMMANDS_MODULE not in file.read(_START)
+    except OSError:
         return False
-    accounts = glob.glob(f"{SYSUSERS}/taskd-*.conf") + glob.glob(f"{UNITS}/taskd.service")
-    own = {site.sysusers, *site.ours}
-    return any(path not in own for path in accounts)
+
+
+def _hidden(site: Site) -> dict[str, str]:
+    """Other programs of the names of ours that come later in everybody's $PATH."""
+    places = {path: f"/usr/bin/{os.path.basename(path)}" for path in site.links}
+    return {path: behind for path, behind in places.items() if _is_another_program(behind)}
+
+
+def _others(site: Site) -> tuple[bool, bool]:
+    """Whether one of several is installed besides ``site``, and whether the system's one is."""
+    if site.account is None:
+        return False, False
+    siblings = set(glob.glob(f"{SYSUSERS}/taskd-*.conf")) - {site.sysusers}
+    plain = f"{UNITS}/taskd.service"
+    is_plain = plain not in site.ours and WRITTEN in ((_entry(plain) or Entry("")).content)
+    return bool(siblings), is_plain
 
 
 def _is_booted(site: Site) -> bool:
@@ -106,7 +187,13 @@ def _is_running(site: Site) -> bool:
 
 
 def _put(path: str, entry: Entry, is_new: bool) -> None:
+    if os.path.basename(path) == MARK:
+        _write_mark(path, entry.content)
+        return
     _make_directory(os.path.dirname(path))
+    if entry.kind == DIRECTORY:
+        _make_theirs(path, entry.content)
+        return
     if entry.kind == LINK:
         os.symlink(entry.content, f"{path}.new")
         os.rename(f"{path}.new", path)
@@ -124,6 +211,25 @@ def _write_new(path: str, text: str) -> None:
         os.link(draft, path)
     finally:
         os.unlink(draft)
+
+
+def _make_theirs(path: str, owner: str) -> None:
+    """As the service would make it at its first start."""
+    os.mkdir(path, 0o700)
+    if owner:
+        account = pwd.getpwnam(owner)
+        os.chown(path, account.pw_uid, account.pw_gid)
+
+
+def _write_mark(path: str, text: str) -> None:
+    """Belongs to who owns the directory, and could put anything there: nothing is followed."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, text.encode())
+        owner = os.lstat(os.path.dirname(path))
+        os.fchown(fd, owner.st_uid, owner.st_gid)
+    finally:
+        os.close(fd)
 
 
 def _make_directory(path: str) -> None:

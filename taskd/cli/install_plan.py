@@ -7,9 +7,11 @@ made. Each is idempotent, so that a run that was cut off is finished by the next
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
+from taskd.cli import strangers
 from taskd.cli.site import Site
 from taskd.errors import ConfigError
 
@@ -17,7 +19,8 @@ FILE, LINK, DIRECTORY, OTHER = "file", "link", "directory", "other"
 
 
 class Entry(NamedTuple):
-    """What is at a path: its kind, and the text of a file or the target of a link."""
+    """What is at a path: its kind, and the text of a file, the target of a link, or the name of who
+    is to own a directory."""
 
     kind: str
     content: str = ""
@@ -26,14 +29,25 @@ class Entry(NamedTuple):
 class Found(NamedTuple):
     """The machine as it is. ``entries``: of each path that matters, those that exist.
 
-    ``accounts``: the names of users and groups that exist. ``others``: whether another taskd of
-    this kind is installed. ``is_booted``: whether there is a service manager to speak with.
-    ``is_running``: the service is active, or on its way to or from there.
+    ``holds``: the names in each directory that matters and may be read. ``owned``: the directories
+    that belong to the service's user. ``accounts``: the names of users and groups that exist;
+    ``home``: of the service's user; ``members``: of the groups, as far as files name them.
+    ``programs``: the links of ours that lead to another program. ``hidden``: programs that ours
+    hide. ``others``: whether another taskd of this kind is installed, ``siblings``: one of several
+    (``--name``). ``is_booted``: whether there is a service manager to speak with. ``is_running``:
+    the service is active, or on its way to or from there.
     """
 
     entries: dict[str, Entry]
+    holds: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    owned: frozenset[str] = frozenset()
     accounts: frozenset[str] = frozenset()
+    home: str | None = None
+    members: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    programs: frozenset[str] = frozenset()
+    hidden: Mapping[str, str] = MappingProxyType({})
     others: bool = False
+    siblings: bool = False
     is_booted: bool = True
     is_running: bool = False
 
@@ -57,9 +71,23 @@ def install(site: Site, found: Found) -> list[Change]:
 
     Raises ConfigError if something is in the way that is not taskd's.
     """
+    _refuse_strangers(site, found)
     changes = [*_our_files(site, found), *_your_files(site, found), *_links(site, found)]
     changed = {change.path for change in changes}
-    return changes + _commands(site, found, changed)
+    return [*changes, *_commands(site, found, changed), *_marks(site, found)]
+
+
+def _refuse_strangers(site: Site, found: Found) -> None:
+    theirs = strangers.all_of(site, found)
+    if not theirs:
+        return
+    advice = ""
+    if site.account is not None:
+        advice = ", or install this one under a name of its own: `taskd install --name APP`"
+    raise ConfigError(
+        f"something else on this machine has the name {site.account or 'taskd'}: "
+        f"{'; '.join(theirs)}. Nothing was changed: move it out of the way{advice}"
+    )
 
 
 def _our_files(site: Site, found: Found) -> Iterable[Change]:
@@ -68,7 +96,7 @@ def _our_files(site: Site, found: Found) -> Iterable[Change]:
         if there is None:
             yield Change("create", path, Entry(FILE, text))
         elif there.kind != FILE:
-            raise _in_the_way(path, "a file of taskd's")
+            raise _in_the_way(path, "a file of taskd's")  # of whatever name: a masked unit, say
         elif there.content != text:
             yield Change("update", path, Entry(FILE, text))
 
@@ -85,7 +113,9 @@ def _links(site: Site, found: Found) -> Iterable[Change]:
     for path, target in site.links.items():
         there = found.entries.get(path)
         if there is None:
-            yield Change("create", path, Entry(LINK, target), note=f"-> {target}")
+            hides = found.hidden.get(path)
+            note = f"-> {target}" + (f"; {hides} is another program, behind it" if hides else "")
+            yield Change("create", path, Entry(LINK, target), note=note)
         elif there.kind != LINK:
             raise _in_the_way(path, "a link to taskd's own command")
         elif there.content != target:
@@ -105,13 +135,23 @@ def _commands(site: Site, found: Found, changed: set[str]) -> list[Change]:
             commands.append(_run("systemd-sysusers", site.sysusers, note=note))
         if found.is_booted and (site.tmpfiles in changed or site.runtime not in found.entries):
             commands.append(_run("systemd-tmpfiles", "--create", site.tmpfiles))
-    if found.is_booted and changed & _unit_files(site):
+    if found.is_booted and changed & {*site.unit_files}:
         commands.append(_run(*site.systemctl, "daemon-reload"))
     return commands
 
 
-def _unit_files(site: Site) -> set[str]:
-    return {path for path in site.ours if path.endswith((".service", ".socket"))}
+def _marks(site: Site, found: Found) -> Iterable[Change]:
+    """The directories that are ours, so that a purge knows them again."""
+    for path in site.marked:
+        mark = f"{path}/{strangers.MARK}"
+        if path not in found.entries:
+            yield Change("create", path, Entry(DIRECTORY, site.account or ""))
+            yield Change("create", mark, Entry(FILE, strangers.MARK_TEXT))
+        elif path in found.holds and not strangers.is_marked(path, found):
+            if strangers.may_be_marked(path, site, found):
+                yield Change("create", mark, Entry(FILE, strangers.MARK_TEXT))
+            else:
+                yield Change("keep", path, note="not all in it is taskd's: --purge will leave it")
 
 
 def _run(*words: str, note: str = "") -> Change:
@@ -123,7 +163,7 @@ def uninstall(site: Site, found: Found, purge: bool) -> list[Change]:
     gone = [path for path in (*site.ours, *site.links) if _goes(path, site, found)]
     changes = [Change("remove", path) for path in gone]
     if any(path in found.entries for path in (*gone, *site.enabled)) and (
-        _unit_files(site) & found.entries.keys()
+        any(strangers.is_ours(path, site, found) for path in site.unit_files)
     ):
         changes.insert(0, _run(*site.systemctl, "--quiet", "disable", *site.units))
         if found.is_booted:
@@ -136,24 +176,45 @@ def uninstall(site: Site, found: Found, purge: bool) -> list[Change]:
 def _goes(path: str, site: Site, found: Found) -> bool:
     """A link counts as ours if it leads to a command of the same name, of whichever taskd."""
     there = found.entries.get(path)
-    if there is None or (path in site.shared and found.others):
+    # the templates are of those that have a name alone
+    used = found.siblings if path in site.unit_files else found.others
+    if there is None or (path in site.shared and used):
         return False
     if path in site.links:
-        return there.kind == LINK and os.path.basename(there.content) == os.path.basename(path)
-    return True
+        same = os.path.basename(there.content) == os.path.basename(path)
+        return there.kind == LINK and same and path not in found.programs
+    return strangers.is_ours(path, site, found)
 
 
 def _purge(site: Site, found: Found) -> Iterable[Change]:
-    for path in (*site.yours, *site.overrides, *site.kept):
-        if path in found.entries:
+    for path in _yours(site, found):
+        if path not in site.kept or _is_purged(path, site, found):
             yield Change("remove", path)
-    if site.account in found.accounts:
+    if strangers.owns_the_user(site, found):
+        if site.group in found.accounts:  # the user last: whatever cuts this off, it is found again
+            yield _run("groupdel", str(site.group))
         yield _run("userdel", str(site.account))
-    if site.group in found.accounts:
-        yield _run("groupdel", str(site.group))
 
 
-def left(site: Site, found: Found) -> list[str]:
-    """What an uninstallation without ``purge`` leaves: paths, and the account."""
-    there = [path for path in (*site.yours, *site.overrides, *site.kept) if path in found.entries]
-    return there + ([f"the user {site.account}"] if site.account in found.accounts else [])
+def _yours(site: Site, found: Found) -> list[str]:
+    """What there is of what only a purge takes, and is no stranger's."""
+    overrides = () if strangers.has_unit_of(site, found) else site.overrides
+    kept = [path for path in site.kept if not strangers.is_a_strangers(path, site, found)]
+    return [path for path in (*site.yours, *overrides, *kept) if path in found.entries]
+
+
+def _is_purged(path: str, site: Site, found: Found) -> bool:
+    if path == site.runtime:
+        return path in found.owned
+    return any(
+        strangers.is_marked(each, found) and f"{path}/".startswith(f"{each}/")
+        for each in site.marked
+    )
+
+
+def left(site: Site, found: Found, purge: bool = False) -> list[str]:
+    """What an uninstallation leaves: paths, and the account."""
+    if purge:
+        return [path for path in _yours(site, found) if path in site.kept]
+    user = [f"the user {site.account}"] if strangers.owns_the_user(site, found) else []
+    return _yours(site, found) + user

@@ -31,6 +31,11 @@ LIB = "/usr/local/lib/taskd"
 STOP_POST = "stop-post"
 """The script that the units run after each end of the daemon."""
 
+_OTHER_UNITS = tuple(
+    f"{above}/systemd/system" for above in ("/run", "/usr/local/lib", "/usr/lib", "/lib")
+)
+_OTHER_USER_UNITS = tuple(f"{above}/systemd/user" for above in ("/etc", "/run", "/usr/lib"))
+
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,17}")
 """As long as `taskd-NAME-submit` may be for a group: 31 characters."""
 
@@ -42,8 +47,10 @@ class Site(NamedTuple):
     that are written once and never again. ``links``: path to target. ``shared``: those of ``ours``
     and ``links`` that other installations on the machine use too. ``service``, ``sockets``: names
     of units. ``account``: the user of the service, ``group``: of those who may submit; None for a
-    user's own. ``kept``: directories with what is to outlive an uninstallation. ``overrides``:
-    directories of the administrator's own changes to the units.
+    user's own. ``kept``: directories with what is to outlive an uninstallation, the state first;
+    ``marked``: those of them that bear a mark once they are ours. ``overrides``: directories of the
+    administrator's own changes to the units. ``rivals``: where a unit or the like of the same name
+    is somebody else's. ``shelf``: the directory of ``config``, if no other installation uses it.
     """
 
     ours: dict[str, str]
@@ -55,7 +62,10 @@ class Site(NamedTuple):
     account: str | None
     group: str | None
     kept: tuple[str, ...]
+    marked: tuple[str, ...]
     overrides: tuple[str, ...]
+    rivals: tuple[str, ...]
+    shelf: str
     config: str
     runtime: str
 
@@ -76,8 +86,17 @@ class Site(NamedTuple):
     @property
     def paths(self) -> tuple[str, ...]:
         """Every path that matters."""
-        theirs = (*self.kept, *self.overrides, *self.enabled)
+        theirs = (*self.kept, *self.overrides, *self.enabled, *self.rivals)
         return (*self.ours, *self.yours, *self.links, *theirs)
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """Those in which it matters what they hold."""
+        return (*self.kept, *([self.shelf] if self.shelf else []))
+
+    @property
+    def unit_files(self) -> tuple[str, ...]:
+        return tuple(path for path in self.ours if path.endswith((".service", ".socket")))
 
     @property
     def sysusers(self) -> str:
@@ -124,7 +143,10 @@ def of_system(app: str | None, launchers: str) -> Site:
         account=account,
         group=f"{account}-submit",
         kept=(f"/var/lib/{account}", f"/var/log/{account}", f"/run/{account}"),
+        marked=(f"/var/lib/{account}", f"/var/log/{account}"),
         overrides=tuple(f"{UNITS}/{name}.d" for name in names),
+        rivals=_rivals(names[0], units[0], account),
+        shelf="" if app else CONFIG,
         config=config,
         runtime=f"/run/{account}",
     )
@@ -135,6 +157,7 @@ def of_user(environ: Mapping[str, str], uid: int, launchers: str) -> Site:
     places = paths.directories(environ, uid)
     home = paths.home(environ, uid)
     above = paths.config_home(environ, uid)
+    is_within = places.logs.startswith(f"{places.state}/")
     config = f"{above}/taskd/taskd.toml"
     sample = text_of("taskd.toml").split("[access]", 1)[0].rstrip() + "\n"  # its last section
     return Site(
@@ -150,10 +173,23 @@ def of_user(environ: Mapping[str, str], uid: int, launchers: str) -> Site:
         account=None,
         group=None,
         kept=tuple(dict.fromkeys((places.state, places.logs, places.runtime))),
+        marked=(places.state,) if is_within else (places.state, places.logs),
         overrides=(f"{above}/systemd/user/taskd.service.d",),
+        rivals=tuple(f"{folder}/taskd.service" for folder in _OTHER_USER_UNITS),
+        shelf=f"{above}/taskd",
         config=config,
         runtime=places.runtime,
     )
+
+
+def _rivals(service: str, file: str, account: str) -> tuple[str, ...]:
+    """``service``: the unit's name; ``file``: of its file, which may be a template's."""
+    names = dict.fromkeys((service, file))
+    found = [f"{folder}/{name}" for folder in _OTHER_UNITS for name in names]
+    found += [f"/usr/lib/{kind}.d/{account}.conf" for kind in ("sysusers", "tmpfiles")]
+    if service != file:  # a unit goes before its template
+        return (f"{UNITS}/{service}", *found)
+    return (*found, f"/etc/init.d/{service.removesuffix('.service')}")
 
 
 def text_of(name: str) -> str:

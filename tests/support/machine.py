@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
+from support.roots import CAGE, PATH
 from support.waiting import eventually
 
 TOOLS = ("debootstrap", "systemd-nspawn", "nsenter", "unshare", "setpriv")
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _STACK = """
 set -e
@@ -46,8 +45,6 @@ while [ "$status" = 133 ]; do
 done
 """
 )
-_CAGE = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child",
-         "--mount-proc")  # fmt: skip
 
 
 class Machine:
@@ -59,7 +56,7 @@ class Machine:
         self._groups = _groups(self._place.name)
         self._log = (self._place.parent / f"{self._place.name}.console").open("w+")
         stack = ":".join(map(str, layers))
-        command = ["setpriv", "--pdeathsig=KILL", *_CAGE, "/bin/sh", "-c", _BOOT, "boot"]
+        command = ["setpriv", "--pdeathsig=KILL", *CAGE, "/bin/sh", "-c", _BOOT, "boot"]
         self._process = subprocess.Popen(
             [*command, str(self._place), stack, name],
             stdin=subprocess.DEVNULL,
@@ -204,26 +201,6 @@ class Machine:
     def _settled(self) -> str:
         state = self.run("systemctl", "is-system-running", "--wait", check=False).stdout.strip()
         return state if state in ("running", "degraded", "maintenance") else ""
-
-
-def make_layer(layers: Sequence[Path], into: Path, script: str) -> None:
-    """Run a shell script in the root that ``layers`` are, and keep what it changes in ``into``."""
-    work = into.with_name(f"{into.name}.work")
-    root = into.with_name(f"{into.name}.root")
-    for directory in (into, work, root):
-        directory.mkdir(exist_ok=True)
-    options = f"lowerdir={':'.join(map(str, layers))},upperdir={into},workdir={work}"
-    outside = f'mount -t overlay layer -o "{options}" "{root}" && exec chroot "{root}" sh -ec "$1"'
-    ran = subprocess.run(
-        [*_CAGE, "sh", "-c", outside, "layer", script],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env={"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/root"},
-    )
-    shutil.rmtree(work)
-    root.rmdir()
-    assert ran.returncode == 0, f"{ran.returncode}\n{ran.stdout}\n{ran.stderr}"
 
 
 def _environment() -> dict[str, str]:

@@ -14,7 +14,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +43,22 @@ useradd --create-home --shell /bin/bash mallory
 rm -rf /var/cache/apt/archives/*.deb /var/lib/apt/lists/*
 """
 """Run in the new root. Two ordinary users: alice is let in by the tests, mallory never."""
+
+
+ADD_PACKAGE = """
+set -e
+printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d  # nothing is started in here
+chmod +x /usr/sbin/policy-rc.d
+apt-get update -q
+DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$package"
+systemctl disable "$package"  # not set up, it would fail at each boot
+rm -rf /usr/sbin/policy-rc.d /var/cache/apt/archives/*.deb /var/lib/apt/lists/*
+"""
+"""Run in a layer over a root: a package with a service of its name."""
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+CAGE = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child",
+         "--mount-proc")  # fmt: skip
 
 
 class Debian(NamedTuple):
@@ -80,6 +96,20 @@ def make(debian: Debian) -> Path:
     return root
 
 
+def with_package(debian: Debian, package: str) -> Path:
+    """The layer that Debian's own package ``package`` is, over the root of ``debian``."""
+    root = make(debian)
+    recipe = hashlib.sha256(ADD_PACKAGE.encode()).hexdigest()[:12]
+    layer = CACHE / f"{root.name}-{package}-{recipe}"
+    with locked(layer.with_suffix(".lock")):
+        if not layer.exists():
+            unfinished = layer.with_suffix(".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            make_layer([root], unfinished, f"package={package}\n{ADD_PACKAGE}")
+            unfinished.rename(layer)
+    return layer
+
+
 def _recipe(debian: Debian) -> str:
     parts = [*debian, *PACKAGES, PREPARE, platform.machine()]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
@@ -89,6 +119,26 @@ def _debootstrap(debian: Debian, root: Path) -> None:
     include = f"--include={','.join(PACKAGES)}"
     said("debootstrap", "--variant=minbase", include, debian.suite, str(root), MIRROR)
     said("chroot", str(root), "/bin/sh", "-c", PREPARE)
+
+
+def make_layer(layers: Sequence[Path], into: Path, script: str) -> None:
+    """Run a shell script in the root that ``layers`` are, and keep what it changes in ``into``."""
+    work = into.with_name(f"{into.name}.work")
+    root = into.with_name(f"{into.name}.root")
+    for directory in (into, work, root):
+        directory.mkdir(exist_ok=True)
+    options = f"lowerdir={':'.join(map(str, layers))},upperdir={into},workdir={work}"
+    outside = f'mount -t overlay layer -o "{options}" "{root}" && exec chroot "{root}" sh -ec "$1"'
+    ran = subprocess.run(
+        [*CAGE, "sh", "-c", outside, "layer", script],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/root"},
+    )
+    shutil.rmtree(work)
+    root.rmdir()
+    assert ran.returncode == 0, f"{ran.returncode}\n{ran.stdout}\n{ran.stderr}"
 
 
 def said(*command: str) -> str:

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 from support import roots, wheels
-from support.machine import TOOLS, Machine, make_layer
-from support.roots import Debian
+from support.machine import TOOLS, Machine
+from support.roots import Debian, make_layer
 
 MACHINES = pytest.StashKey[list[Machine]]()
 REQUIRED = ("CI", "TASKD_SYSTEM_TESTS")

@@ -67,7 +67,7 @@ def test_the_configuration_and_drop_ins_are_never_overwritten(plain: Service) ->
     plain.machine.write(plain.config, "# mine\n")
     plain.machine.write(dropin, "[Service]\nUMask=0027\n")
     unit = plain.machine.property(plain.unit, "FragmentPath")
-    plain.machine.write(unit, "# spoilt\n")
+    plain.machine.write(unit, "# `taskd install` wrote this, and it is spoilt\n")
     said = plain.install()
     assert plain.machine.read(plain.config) == "# mine\n"
     assert plain.machine.read(dropin) == "[Service]\nUMask=0027\n"

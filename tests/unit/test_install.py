@@ -18,7 +18,7 @@ import pytest
 
 import taskd
 from taskd import config
-from taskd.cli import install_plan, site
+from taskd.cli import install_plan, site, strangers
 from taskd.cli.install_plan import DIRECTORY, FILE, LINK, Entry, Found
 from taskd.cli.outcome import UsageError
 from taskd.errors import ConfigError
@@ -33,9 +33,14 @@ def all_there(wanted: site.Site) -> Found:
     """A machine on which everything is as it should be."""
     files = {path: Entry(FILE, text) for path, text in (wanted.ours | wanted.yours).items()}
     links = {path: Entry(LINK, target) for path, target in wanted.links.items()}
-    runtime = {wanted.runtime: Entry(DIRECTORY)}
-    accounts = frozenset({str(wanted.account), str(wanted.group)})
-    return Found(files | links | runtime, accounts)
+    kept = {path: Entry(DIRECTORY) for path in wanted.kept}
+    return Found(
+        files | links | kept,
+        holds=dict.fromkeys(wanted.marked, (strangers.MARK,)),
+        owned=frozenset(wanted.kept),
+        accounts=frozenset({str(wanted.account), str(wanted.group)}),
+        home=f"/var/lib/{wanted.account}/home",
+    )
 
 
 def verbs(changes: list[install_plan.Change]) -> list[tuple[str, str]]:
@@ -49,13 +54,17 @@ def test_where_all_is_as_it_should_be_nothing_changes(wanted: site.Site) -> None
 
 def test_on_an_empty_machine_everything_is_made_before_it_is_used() -> None:
     changes = install_plan.install(PLAIN, NOTHING)
-    made = [change.path for change in changes if change.verb == "create"]
-    assert set(made) == {*PLAIN.ours, *PLAIN.yours, *PLAIN.links}
-    commands = [change.words[:2] for change in changes[len(made) :]]
+    files = {*PLAIN.ours, *PLAIN.yours, *PLAIN.links}
+    assert {change.path for change in changes[: len(files)]} == files
+    commands = [change.words[:2] or change.path for change in changes[len(files) :]]
     assert commands == [
         ("systemd-sysusers", "/etc/sysusers.d/taskd.conf"),
         ("systemd-tmpfiles", "--create"),
         ("systemctl", "daemon-reload"),
+        "/var/lib/taskd",
+        "/var/lib/taskd/.taskd-supervisor",
+        "/var/log/taskd",
+        "/var/log/taskd/.taskd-supervisor",
     ]
 
 
@@ -67,7 +76,8 @@ def test_in_a_root_that_has_not_booted_nobody_is_told_to_reload() -> None:
 def test_a_file_of_ours_that_differs_is_written_anew_and_yours_is_kept() -> None:
     found = all_there(PLAIN)
     unit, mine = "/etc/systemd/system/taskd.service", Entry(FILE, "# mine\n")
-    found = found._replace(entries=found.entries | {unit: mine, PLAIN.config: mine})
+    old = Entry(FILE, f"{PLAIN.ours[unit]}# changed\n")
+    found = found._replace(entries=found.entries | {unit: old, PLAIN.config: mine})
     changes = install_plan.install(PLAIN, found)
     assert verbs(changes) == [("update", unit), ("keep", PLAIN.config), ("run", "systemctl")]
 
@@ -94,21 +104,26 @@ def test_commands_that_are_in_their_place_need_no_link() -> None:
 
 def test_an_uninstallation_leaves_what_is_yours_and_a_purge_does_not() -> None:
     found = all_there(PLAIN)
-    state = {path: Entry(DIRECTORY) for path in PLAIN.kept}
-    found = found._replace(entries=found.entries | state)
     gone = {change.path for change in install_plan.uninstall(PLAIN, found, purge=False)}
     assert gone - {""} == {*PLAIN.ours, *PLAIN.links}
     assert install_plan.left(PLAIN, found) == [PLAIN.config, *PLAIN.kept, "the user taskd"]
     changes = install_plan.uninstall(PLAIN, found, purge=True)
-    assert {c.path for c in changes} - {""} == {*PLAIN.ours, *PLAIN.links, PLAIN.config, *state}
+    assert {c.path for c in changes} - {""} == {
+        *PLAIN.ours,
+        *PLAIN.links,
+        PLAIN.config,
+        *PLAIN.kept,
+    }
     assert changes[0].words[:3] == ("systemctl", "--quiet", "disable")
-    assert [c.words for c in changes[-2:]] == [("userdel", "taskd"), ("groupdel", "taskd-submit")]
+    assert [c.words for c in changes[-2:]] == [("groupdel", "taskd-submit"), ("userdel", "taskd")]
 
 
 def test_what_another_app_uses_stays_when_one_is_uninstalled() -> None:
-    found = all_there(SHOP)._replace(others=True)
-    removed = {c.path for c in install_plan.uninstall(SHOP, found, False) if c.verb == "remove"}
-    assert removed == {"/etc/sysusers.d/taskd-shop.conf", "/etc/tmpfiles.d/taskd-shop.conf"}
+    own = {"/etc/sysusers.d/taskd-shop.conf", "/etc/tmpfiles.d/taskd-shop.conf"}
+    for siblings in (True, False):  # beside one with a name, and beside the system's one
+        found = all_there(SHOP)._replace(others=True, siblings=siblings)
+        removed = {c.path for c in install_plan.uninstall(SHOP, found, False) if c.verb == "remove"}
+        assert removed == own | (set() if siblings else {*SHOP.unit_files})
     assert not install_plan.uninstall(SHOP, NOTHING, purge=True)
 
 
@@ -198,6 +213,9 @@ class Home:
             [self.python / "bin" / "python", "-m", "taskd", *words],
             env={
                 "HOME": str(self.path),
+                "STATE_DIRECTORY": str(self.path / ".local" / "state" / "taskd"),  # not root's
+                "LOGS_DIRECTORY": str(self.path / ".local" / "state" / "taskd" / "logs"),
+                "RUNTIME_DIRECTORY": str(self.path / "runtime"),
                 "PATH": os.defpath,
                 "PYTHONPATH": os.pathsep.join(sys.path),
             },
@@ -233,13 +251,17 @@ def test_a_user_installs_a_daemon_of_their_own_and_takes_it_away(home: Home) -> 
         ".local/bin/taskd",
         ".local/bin/taskctl",
         ".local/lib/taskd/stop-post",
+        ".local/state/taskd/.taskd-supervisor",
     }
     assert there[".local/bin/taskd"] == f"{home.python}/bin/taskd"
     assert config.load(str(home.path / ".config/taskd/taskd.toml")).access.submit_groups == []
     assert "nothing to change" in home.taskd("install", "--user").stdout
     assert home.tree() == there
     home.taskd("uninstall", "--user")
-    assert home.tree().keys() == {".config/taskd/taskd.toml"}
+    assert home.tree().keys() == {
+        ".config/taskd/taskd.toml",
+        ".local/state/taskd/.taskd-supervisor",
+    }
     home.taskd("uninstall", "--user", "--purge")
     assert home.tree() == {}
 
