@@ -72,10 +72,10 @@ class Output:
 
     def __init__(self, path: str) -> None:
         self._log = open_log(path)
-        self._before: list[_Held] = []
+        self._before: list[Held] = []
         try:
             for fd in (1, 2):
-                self._before.append(_Held(fd))
+                self._before.append(Held(fd))
         except OSError:
             os.close(self._log)
             for held in self._before:
@@ -95,16 +95,25 @@ class Output:
             held.put_back()
 
 
-class _Held:
-    """What a descriptor stood for, to be put back there; nothing, if user code has closed it."""
+class Held:
+    """What a descriptor stood for, to be put back there; /dev/null, if there was nothing, or if
+    user code has closed our copy of it. Raises OSError out of descriptors."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._copy = files.out_of_the_way(os.dup(fd))
-        self._file = files.identity(self._copy)
+        self._copy, self._file = -1, (-1, -1)
+        try:
+            self._copy = files.out_of_the_way(os.dup(fd))
+            self._file = files.identity(self._copy)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
 
     def put_back(self) -> None:
         copy = self._copy if self._is_ours() else os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        if copy == self._fd:  # it was closed, and the lowest of all
+            os.set_inheritable(copy, True)
+            return
         os.dup2(copy, self._fd)
         os.close(copy)
 
@@ -119,7 +128,8 @@ def _by_line() -> None:
     """A printed line is in the log: who follows it sees it, and a kill does not lose it."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True)
+            with suppress(Exception):  # the app has closed it
+                stream.reconfigure(line_buffering=True)
 
 
 def leave(status: int) -> NoReturn:

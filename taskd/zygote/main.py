@@ -29,6 +29,7 @@ from taskd.worker import loglimit, output
 from taskd.worker.channel import Channel
 from taskd.worker.search import Search
 from taskd.zygote import app
+from taskd.zygote.footing import Footing
 from taskd.zygote.nursery import Death, Nursery
 
 SHORT_AGAIN = 500
@@ -37,6 +38,10 @@ SHORT_AGAIN = 500
 GROUP_AGAIN = 50
 """Milliseconds until a dead worker's group is looked at again, in which something still dies: it
 need not be a child of ours."""
+
+LOOK_AGAIN = 3_000
+"""Milliseconds until a zygote that has workers looks whether one has died, though no SIGCHLD came:
+a hook of the app's that runs at each fork may block it once more."""
 
 IDLE_GRACE = 10.0
 """Seconds that a zygote without workers waits for the next master: importing the app anew is all
@@ -98,12 +103,13 @@ def _load(config: boot.Boot) -> app.Broken | None:
     """Import the app. A hang is ended by the kernel's timer at the latest, whatever the app does; a
     zygote also goes with its master, which would have ended it in time: the next knows nothing of
     it."""
+    footing = Footing()
     signal.setitimer(signal.ITIMER_REAL, config.import_within)
     try:
         return app.load(config)
     finally:
+        footing.regain()
         output.flush()  # what the import has printed is nothing for a task's log
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 def _start(pid: int) -> int:
@@ -244,6 +250,7 @@ class Zygote:
         again = [self._search.due_in() * 1000] if self._is_searching else []
         again += [SHORT_AGAIN] if self._is_short else []
         again += [GROUP_AGAIN] if self._nursery.is_dying else []
+        again += [LOOK_AGAIN] if self._nursery.alive else []
         return min(again, default=None)
 
     def _look_for_master(self, poll: select.poll) -> None:
