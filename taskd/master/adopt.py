@@ -25,6 +25,9 @@ from taskd.upgrade.snapshot import Snapshot
 
 _STANDARD = {0, 1, 2}
 
+_IS = {Kind.SLOT: stat.S_ISREG, Kind.LOCK: stat.S_ISREG, Kind.DIRECTORY: stat.S_ISDIR}
+"""What those are that are no sockets."""
+
 
 def adopt(fd: int, gave_back: bool = False) -> Adopted:
     """The master that the snapshot in ``fd`` describes, whole and idle. Raises whatever fails.
@@ -111,6 +114,7 @@ class Adopted:
         marker.remove(self._master.places.state)
         steps.handed.clear()
         _close_unclaimed(self._master)
+        self._master.statedir.adopted()
 
     def _run(self) -> int:
         """Read, reap, accept, dispatch; until told to stop."""
@@ -161,8 +165,7 @@ def check_kinds(handed: list[Entry]) -> None:
     """Each descriptor is what the ledger says. Raises ProtocolError, OSError."""
     for entry in handed:
         mode = os.fstat(entry.fd).st_mode
-        regular = entry.kind in (Kind.SLOT, Kind.LOCK)
-        if not (stat.S_ISREG(mode) if regular else stat.S_ISSOCK(mode)):
+        if not _IS.get(entry.kind, stat.S_ISSOCK)(mode):
             raise ProtocolError(f"descriptor {entry.fd} is not a {entry.kind.value}: {entry.name}")
 
 

@@ -32,6 +32,7 @@ from taskd.master.revisions import Revisions
 from taskd.master.rounds import Rounds
 from taskd.master.salvage import Salvage
 from taskd.master.standing import Standing
+from taskd.master.statedir import StateDirectory
 from taskd.master.stop import Stop
 from taskd.master.streams import Streams
 from taskd.master.tasklogs import TaskLogs
@@ -87,6 +88,7 @@ class Master:
         self.after_drain = AfterDrain(self)
         self.drain_limit = DrainLimit(self)
         self.tasklogs = TaskLogs(self)
+        self.statedir = StateDirectory(self)
         self.rounds = Rounds(self)
         self.stop = Stop(self)
         self.health: health.Check | None = None
@@ -129,6 +131,7 @@ class Master:
         """Raises StoreError. Nothing before this touches the store."""
         self.writer.start()
         self.reader = SqliteReader(self.places.store)
+        self.statedir.opened()
 
     def write(self, operation: Operation, done: Callable[[Applied | StoreError], None]) -> None:
         """Apply ``operation``; ``done`` is called in the loop once it is on disk (or refused)."""
@@ -152,10 +155,10 @@ class Master:
 
     @property
     def damage(self) -> StoreError | None:
-        """The store's file is damaged: nothing new is accepted or started on it. What runs goes on,
-        and its end is recorded, if it can be; else it stays in its slot."""
+        """The store's file is damaged, or was taken away: nothing new is accepted or started on
+        it. What runs goes on, and its end is recorded, if it can be; else it stays in its slot."""
         found = None if self.health is None else self.health.damage
-        return self._damage or found or self.reader.damage
+        return self._damage or found or self.reader.damage or self.statedir.lost
 
     def check_store(self) -> None:
         """Look at all of it, in a thread of its own; ``damage`` is what it finds."""

@@ -54,6 +54,9 @@ def exec_new_image(master: Master) -> None:
 
 def _quieten(master: Master) -> None:
     """Everything submitted is committed, its callbacks have run, and the thread is gone."""
+    master.statedir.look()
+    if master.statedir.lost is not None:  # the new image would open what is there now
+        raise DeployRefused(str(master.statedir.lost))
     steps.reach("flush")
     while master.writer.pending:
         if not master.writer.flush(FLUSH_WITHIN):

@@ -22,6 +22,11 @@ class Kind(str, Enum):
     WORKER = "worker"
     SLOT = "slot"
     LOCK = "lock"
+    DIRECTORY = "directory"  # that is locked
+
+
+LOCKS = frozenset({Kind.LOCK, Kind.DIRECTORY})
+"""What is held for its lock alone."""
 
 
 class Entry(NamedTuple):

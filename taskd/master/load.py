@@ -17,7 +17,7 @@ from taskd.errors import ProtocolError
 from taskd.master.clients import Client
 from taskd.master.core import Master
 from taskd.master.deploy import Caller
-from taskd.master.ledger import Entry, Kind
+from taskd.master.ledger import LOCKS, Entry, Kind
 from taskd.master.revision import Revision
 from taskd.master.running import Running
 from taskd.master.wire import Messages, Wire
@@ -89,8 +89,8 @@ class Loader:
     def _load_listeners(self) -> None:
         for entry in [e for e in self._unclaimed.values() if e.kind is Kind.LISTENER]:
             self.master.adopt_listener(entry.name, self._socket(entry.name))
-        for entry in [e for e in self._unclaimed.values() if e.kind is Kind.LOCK]:
-            self.master.ledger.add(self._claim(entry.name), Kind.LOCK, entry.name)
+        for entry in [e for e in self._unclaimed.values() if e.kind in LOCKS]:
+            self.master.ledger.add(self._claim(entry.name), entry.kind, entry.name)
 
     def _messages(self, name: str, channel: list[list[int]]) -> Messages:
         unread, unsent = (self._taken.get(place) for place in channel)

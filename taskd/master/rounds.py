@@ -4,8 +4,9 @@ In the master, one timer. That somebody has set the clock: durations go by the m
 when a scheduled task is due is a date, kept over restarts, and the timer for it was set before. Set
 forward (or after a suspend), what has become due is due. Set back, everything that waits would wait
 for as long as the clock was set back: its date moves along, so that nothing waits longer than it
-was asked to. That the sockets' files are in their places (``doors``), and no log of a task is far
-too long (``tasklogs``). And a damaged store is told of for as long as it is used.
+was asked to. That the state directory is what it was (``statedir``), the sockets' files are in
+their places (``doors``), and no log of a task is far too long (``tasklogs``). A damaged store is
+told of for as long as it is used.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Rounds:
         self._master = master
         self._ahead = _ahead()
         self._doors = Look(master.loop, "its sockets cannot be made anew", Doors(master).look)
+        self._state = Look(master.loop, "its state directory is unreadable", master.statedir.look)
 
     def begin(self) -> None:
         """What the clock is compared with is from before: dates that are older count on it."""
@@ -46,6 +48,7 @@ class Rounds:
         self._master.loop.after(EVERY, self._go)
         self.look_at_the_clock()
         if self._master.is_serving and not self._master.is_frozen:
+            self._state.ask()
             self._doors.ask()
             self._master.tasklogs.look()
         if self._master.damage is not None:

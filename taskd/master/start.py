@@ -15,13 +15,13 @@ from collections.abc import Callable
 
 from taskd import config, log, paths
 from taskd.errors import ConfigError, DeployRefused, Error
-from taskd.master import leaving, place, recovery, survivors
+from taskd.master import leaving, place, recovery, statedir, survivors
 from taskd.master.clients import socket_mode
 from taskd.master.core import CONTROL, SUBMIT, WORKER, Master
 from taskd.master.ledger import Kind
 from taskd.master.revision import Revision
 from taskd.master.trouble import in_words
-from taskd.posix import locks, pidfile, process, sockets, spawn, tree
+from taskd.posix import pidfile, process, sockets, spawn, tree
 from taskd.revision import release
 from taskd.store import health
 from taskd.systemd import activation
@@ -80,17 +80,16 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     chosen = _choose(places.confirmed, settings, release_path)
     _hand_over_to(release.interpreter(chosen, settings.app.python), path, release_path)
     given = _take_sockets(places)
-    lock = _lock(places.lock)
+    master = Master(settings, places)
+    statedir.take(places, master.ledger)
     before = frozenset(tree.children())
     process.become_subreaper()
-    master = Master(settings, places)
     master.not_ours = before
     health.check_log(places.store)
     master.open_store()
     master.check_store()
     master.revisions.rejected = rejected.read(places.state)
     master.after_drain.remember()
-    master.ledger.add(lock, Kind.LOCK, "lock")
     master.given = frozenset(given)
     for name in (WORKER, CONTROL, SUBMIT):
         where = os.path.join(places.runtime, name)
@@ -179,18 +178,6 @@ def _take_away(mark: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _lock(path: str) -> int:
-    """One daemon per state directory. Raises ConfigError naming the one that is there."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        locks.take(fd)
-    except locks.Held as held:
-        raise ConfigError(
-            f"another taskd (pid {held.pid}) runs on the state directory {os.path.dirname(path)}"
-        ) from None
-    return fd
 
 
 def _choose(confirmed_path: str, settings: config.Config, release_path: str | None) -> str:

@@ -130,13 +130,18 @@ def identity(fd: int) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def is_at(path: str, file: tuple[int, int]) -> bool:
-    """Whether ``path`` leads to the file of that ``identity``."""
+def at(path: str, follow: bool = False) -> tuple[int, int]:
+    """The ``identity`` of what stands at ``path``. Raises OSError."""
+    found = os.stat(path, follow_symlinks=follow)
+    return found.st_dev, found.st_ino
+
+
+def is_at(path: str, file: tuple[int, int], follow: bool = False) -> bool:
+    """Whether ``path`` leads to the file of that ``identity``; ``follow``: through links too."""
     try:
-        found = os.stat(path, follow_symlinks=False)
+        return at(path, follow) == file
     except FileNotFoundError:
         return False
-    return (found.st_dev, found.st_ino) == file
 
 
 def sync_directory(path: str) -> None:

@@ -14,6 +14,10 @@ any thread, also a close-on-exec duplicate at exec, drops the lock at once and s
 same reason nothing here opens or closes anything.
 
 A process is never told about its own lock: to the kernel its own is no obstacle.
+
+A directory has no record locks, and is locked by flock(2) instead: ``take_directory``. That lock
+belongs to the open file, so it goes with the last descriptor of it, wherever that is: keep it
+close-on-exec but for an exec that is to keep the lock.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ _WHOLE_FILE = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 class Held(Exception):
-    """Another process has the lock: ``pid``, as seen from here."""
+    """Another process has the lock: ``pid``, as seen from here (0: it cannot be seen)."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(f"the lock is held by process {pid}")
@@ -60,3 +64,32 @@ def holder(fd: int) -> int | None:
     answer = fcntl.fcntl(fd, fcntl.F_GETLK, _WHOLE_FILE)
     kind, _, _, _, pid = _FLOCK.unpack(answer)
     return None if kind == fcntl.F_UNLCK else int(pid)
+
+
+def take_directory(path: str) -> int:
+    """Lock the directory itself, which nobody can remove as long as anything is in it. The
+    descriptor that has the lock.
+
+    Raises Held if another process has it, OSError (also where the file system has no such locks:
+    EBADF, ENOTSUP or ENOLCK on a network's).
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = _flock_holder(os.fstat(fd).st_ino)
+        os.close(fd)
+        raise Held(pid) from None
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _flock_holder(inode: int) -> int:
+    """By proc_locks(5): ``1: FLOCK ADVISORY WRITE pid major:minor:inode 0 EOF``."""
+    with open("/proc/locks", encoding="ascii", errors="replace") as file:
+        for words in map(str.split, file):
+            if "FLOCK" in words[1:2] and words[5].endswith(f":{inode}"):
+                return int(words[4])
+    return 0

@@ -35,13 +35,12 @@ def _try() -> None:
     steps.reach("read the snapshot")
     taken = snapshot.read(0)
     from taskd.master import adopt, load
-    from taskd.master.ledger import Kind
     from taskd.store.reader import SqliteReader
 
     steps.reach("check the descriptors")
     handed = load.entries(taken)
     for entry in handed:
-        _stand_in(entry.fd, regular=entry.kind in (Kind.SLOT, Kind.LOCK))
+        _stand_in(entry.fd, entry.kind.value)
     adopt.check_kinds(handed)
     steps.reach("load")
     master = load.Loader(taken).load()
@@ -51,10 +50,10 @@ def _try() -> None:
     SqliteReader(master.places.store).counts()
 
 
-def _stand_in(fd: int, regular: bool) -> None:
+def _stand_in(fd: int, kind: str) -> None:
     """Something of the right kind at ``fd``."""
-    if regular:
-        made = os.memfd_create("trial")
+    if kind in ("slot", "lock", "directory"):
+        made = os.open("/", os.O_RDONLY) if kind == "directory" else os.memfd_create("trial")
         os.dup2(made, fd)
         if made != fd:
             os.close(made)

@@ -75,14 +75,13 @@ def test_a_daemon_goes_on_from_the_state_that_a_killed_one_of_the_version_before
 LOAD = """
 import json, sys
 from taskd.master import adopt, load
-from taskd.master.ledger import Kind
 from taskd.takeover import trial
 from taskd.upgrade import snapshot
 
 taken = snapshot.decode(open(sys.argv[1], "rb").read())
 handed = load.entries(taken)
 for entry in handed:
-    trial._stand_in(entry.fd, regular=entry.kind in (Kind.SLOT, Kind.LOCK))
+    trial._stand_in(entry.fd, entry.kind.value)
 adopt.check_kinds(handed)
 master = load.Loader(taken).load()
 sys.stdout.write(json.dumps({

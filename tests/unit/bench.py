@@ -20,6 +20,7 @@ import pytest
 
 from taskd import paths
 from taskd.config import Config
+from taskd.master import statedir
 from taskd.master.core import CONTROL, SUBMIT, WORKER, Master
 from taskd.master.ledger import Kind
 from taskd.master.revision import Revision
@@ -137,6 +138,7 @@ class Bench:
         places = paths.Directories(*(str(root / name) for name in ("state", "run", "logs")))
         paths.ensure(places)
         self.master = Master(config, places)
+        statedir.take(places, self.master.ledger)
         self.master.open_store()
         for name in (WORKER, CONTROL, SUBMIT):
             path = os.path.join(places.runtime, name)
@@ -235,6 +237,8 @@ class Bench:
         for sock in self._open:
             sock.close()
         self.master.close()
+        for name in (statedir.FILE, statedir.DIRECTORY):
+            os.close(self.master.ledger[name])
 
 
 @pytest.fixture
