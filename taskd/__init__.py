@@ -20,6 +20,7 @@ _HOME = {
     "FINISHED": "taskd.worker.migrate",
     "Interrupted": "taskd.worker.interrupt",
     "KeyConflict": "taskd.errors",
+    "LimitReached": "taskd.errors",
     "NoDaemon": "taskd.errors",
     "NotPlainData": "taskd.errors",
     "Refused": "taskd.errors",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from taskd.errors import BadArguments as BadArguments
     from taskd.errors import Error as Error
     from taskd.errors import KeyConflict as KeyConflict
+    from taskd.errors import LimitReached as LimitReached
     from taskd.errors import NoDaemon as NoDaemon
     from taskd.errors import NotPlainData as NotPlainData
     from taskd.errors import Refused as Refused

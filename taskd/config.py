@@ -30,6 +30,7 @@ _SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40
 _LARGEST = 1 << 60
 _SMALLEST_LOG = 64 << 10
 _LEAST_MEMORY = 16 << 20  # what a worker takes itself, and a little
+_HIGHEST = 2**31 - 1  # priority, as in a submission
 _LEAST_PIDS = 8  # a worker itself has a few threads
 
 
@@ -75,10 +76,21 @@ class Daemon(NamedTuple):
 
 
 class Access(NamedTuple):
-    """``[access]``: names of the Unix groups that may use control.sock and submit.sock."""
+    """``[access]``: names of the Unix groups that may use control.sock and submit.sock, and what
+    submit.sock takes from each user: tasks that are not over, bytes of their arguments, the highest
+    priority. ``disk_reserve``: bytes of the disk that it leaves. None: no limit."""
 
     admin_groups: list[str]
     submit_groups: list[str]
+    tasks_per_user: int | None
+    bytes_per_user: int | None
+    max_priority: int
+    disk_reserve: int | None
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """By key."""
+        return {"admin_groups": self.admin_groups, "submit_groups": self.submit_groups}
 
 
 class Hooks(NamedTuple):
@@ -184,7 +196,7 @@ def _check_groups(config: Config) -> None:
     """A group that is not there would keep out those that are meant, without a word."""
     import grp
 
-    for key, names in config.access._asdict().items():
+    for key, names in config.access.groups.items():
         for name in names:
             try:
                 grp.getgrnam(name)
@@ -252,6 +264,16 @@ def _flag(value: Any) -> bool:
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 1 <= value <= 1_000_000:
+        raise _WrongError
+    return value
+
+
+def _count_or_none(value: Any) -> int | None:
+    return None if value == _NONE else _count(value)
+
+
+def _priority(value: Any) -> int:
+    if type(value) is not int or not -_HIGHEST <= value <= _HIGHEST:
         raise _WrongError
     return value
 
@@ -361,6 +383,10 @@ RULES: dict[str, dict[str, _Rule]] = {
     "access": {
         "admin_groups": _Rule(_texts, _NAMES, ()),
         "submit_groups": _Rule(_texts, _NAMES, ()),
+        "tasks_per_user": _Rule(_count_or_none, f'{_NUMBER}, or "none"', 100_000),
+        "bytes_per_user": _Rule(_memory, _SIZE, 256 << 20),
+        "max_priority": _Rule(_priority, "a whole number from -2147483647 to 2147483647", 0),
+        "disk_reserve": _Rule(_memory, _SIZE, 256 << 20),
     },
     "hooks": {
         "before": _Rule(_command, _COMMAND),

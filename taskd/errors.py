@@ -5,7 +5,7 @@ the wire and what a script may rely on; the text is for people and may change.
 
 * ``NoDaemon``: nobody answered on the socket. A retry helps once the daemon runs.
 * ``Refused`` and its kinds: the daemon (or the client library, before sending) said no. A retry
-  of the same request does not help.
+  of the same request does not help, but for ``Busy`` and ``LimitReached``, which pass.
 * ``TaskFailed``, ``TaskHeld``, ``TaskCancelled``: the request was fine, the task's end was not.
 * ``ProtocolError``: the peer broke the protocol; it loses its connection and nothing else.
 """
@@ -69,6 +69,16 @@ class Busy(Refused):
     code = "busy"
 
 
+class LimitReached(Refused):
+    """The user has as much in the daemon as [access] allows, or the disk is as full as submitters
+    may make it. It passes: the same submission later may be accepted, once tasks have ended or
+    there is room. Nothing of the request was accepted. (A client older than this class sees it as
+    Refused.)
+    """
+
+    code = "limit-reached"
+
+
 class DeployRefused(Refused):
     """The new revision did not prove itself; the old one serves on."""
 
@@ -125,6 +135,7 @@ REFUSALS: dict[str, type[Refused]] = {
         NotPlainData,
         NotAllowed,
         Busy,
+        LimitReached,
         DeployRefused,
         StoreError,
     )

@@ -24,7 +24,7 @@ from taskd.errors import (
     StoreError,
     UnknownTask,
 )
-from taskd.master import queues
+from taskd.master import queues, shares
 from taskd.master import stop as stop_of_daemon
 from taskd.master.checks import checks
 from taskd.master.deploy import Caller, How
@@ -37,7 +37,7 @@ from taskd.model.task import SETTLED, OnDeploy, State
 from taskd.posix import files, growing, memory
 from taskd.protocol import data, secret
 from taskd.protocol.client import Request
-from taskd.store.api import Applied, Cancel, Operation, Retry, Row, Submit, SubmitAll
+from taskd.store.api import Applied, Cancel, Operation, Retry, Row, Share, Submit, SubmitAll
 from taskd.upgrade import confirmed
 
 if TYPE_CHECKING:
@@ -62,8 +62,9 @@ COMMAND = "command"
 
 def submit(master: Master, client: Client, request: Request) -> None:
     _need_whole_store(master)
-    now = time.time()
-    new = [_new_task(master, client, task, now) for task in request.fields["tasks"]]
+    now, share = time.time(), shares.of(master, client)
+    shares.check(master, client, request.fields["tasks"])
+    new = [_new_task(master, client, task, now, share) for task in request.fields["tasks"]]
     operation: Operation = new[0] if len(new) == 1 else SubmitAll(tuple(new))
 
     def done(outcome: Applied | StoreError) -> None:
@@ -87,7 +88,9 @@ def _need_whole_store(master: Master) -> None:
         raise master.damage
 
 
-def _new_task(master: Master, client: Client, task: dict[str, Any], now: float) -> Submit:
+def _new_task(
+    master: Master, client: Client, task: dict[str, Any], now: float, share: Share | None
+) -> Submit:
     name = task["name"]
     if name == COMMAND and not client.is_control:
         raise NotAllowed(
@@ -118,6 +121,7 @@ def _new_task(master: Master, client: Client, task: dict[str, Any], now: float) 
         retries=entry["retries"],
         on_deploy=OnDeploy(wish) if wish else None,
         at=now,
+        share=share,
     )
 
 
@@ -318,7 +322,8 @@ def retry(master: Master, client: Client, request: Request) -> None:
         client.written(request, {"state": result.value})
         master.dispatch.kick()
 
-    master.write(Retry(request.fields["task"], client.owner, time.time()), done)
+    share = shares.of(master, client)
+    master.write(Retry(request.fields["task"], client.owner, time.time(), share), done)
 
 
 def _operators_only(client: Client) -> None:

@@ -36,6 +36,8 @@ Requests and replies
     ``{"error": {"code": "protocol", "message": "…"}}`` that belongs to no request.
     A peer that takes too much is told ``busy``: of a request that is refused; or, in such a last
     error, of the connection, in place of the hello if there is no room for it at all.
+    ``limit-reached`` refuses a ``submit`` or ``retry`` on submit.sock that is beyond what its user
+    may have. Both pass: the same request later may be accepted, with the same ``submission``.
 
 Streams
     ``follow`` and ``wait`` answer ``ok`` at once, in order, and then send ``{"id": n, "item":

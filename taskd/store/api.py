@@ -79,8 +79,20 @@ class Group(NamedTuple):
     example: int
 
 
+class Share(NamedTuple):
+    """What the owner of a task may have in the store: tasks that are not over, and bytes of their
+    arguments; None: as many as there are. ``full``: why nobody may add anything just now."""
+
+    tasks: int | None
+    bytes: int | None
+    full: str | None = None
+
+
 class Submit(NamedTuple):
     """A new task, unless its submission id or its live key is known. Result: Submitted.
+
+    A new one beyond ``share`` (None: no limit) is refused with LimitReached; one that is known
+    already is not.
 
     A submission id stays known for ever, also one that found its task by the key. Another
     owner's submission id is refused. A key lives until its task has ended (held is not ended);
@@ -101,6 +113,7 @@ class Submit(NamedTuple):
     retries: int
     on_deploy: OnDeploy | None
     at: float
+    share: Share | None = None
 
 
 class SubmitAll(NamedTuple):
@@ -180,12 +193,14 @@ class Retry(NamedTuple):
     """Held, failed or cancelled → queued, budgets fresh, with what was saved. Result: State.
 
     Result, error, reason, end and the wish to cancel are cleared; attempts go on counting. Any
-    other state is refused, and so is a task whose key another live task has taken meanwhile.
+    other state is refused, and so is a task whose key another live task has taken meanwhile;
+    with LimitReached, an ended one that is beyond ``share`` now.
     """
 
     task: int
     owner: int | None
     at: float
+    share: Share | None = None
 
 
 class Hold(NamedTuple):

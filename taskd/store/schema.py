@@ -18,6 +18,8 @@ so that a rollback finds a store that it can use. A new version says that it cou
   ``groups_waiting``: waiting tasks by (name, version, shape). Both are exact after every commit
   (see ``tally``). Rows of groups stay when they are empty: tasks that have left point at them for
   their shape.
+* ``owners``: what each user has that is not over, as of the event that ``owners_as_of`` has (see
+  ``shares``).
 
 Foreign keys are not declared: one process writes, all writes stand in one module, and each check
 would be one more look-up in every submit.
@@ -126,10 +128,20 @@ create index groups_not_empty on groups_waiting (id) where waiting > 0;
 
 _GROWN = f"""
 create index if not exists counts_not_empty on counts (state, queue) where {NOT_EMPTY};
+create table if not exists owners (
+    owner integer primary key,
+    tasks integer not null,
+    bytes integer not null
+);
+create table if not exists owners_as_of (
+    id integer primary key check (id = 1),
+    event integer not null
+);
+insert or ignore into owners_as_of (id, event) values (1, 0);
 """
 """What came after the first taskd with this version: an older one goes on without knowing of it."""
 
-_LATEST = "select 1 from sqlite_master where name = 'counts_not_empty'"
+_LATEST = "select 1 from sqlite_master where name = 'owners_as_of'"
 """What came last."""
 
 

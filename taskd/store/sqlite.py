@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import cbor2
 
 from taskd import errors
-from taskd.model.task import CHANGES, ENDED, Change, State, after
+from taskd.model.task import ENDED, Change, State, after
 from taskd.store import connection, schema
 from taskd.store.api import (
     Answer,
@@ -37,19 +37,11 @@ from taskd.store.api import (
     Submitted,
     Wake,
 )
+from taskd.store.shares import Shares
 from taskd.store.tally import Tally
+from taskd.store.verdicts import ENDS, Task, check_retry, check_same, heeding_the_wish
 
 _LARGEST = (1 << 63) - 1  # SQLite's integers
-
-_ENDS = {
-    State.SUCCEEDED: Change.SUCCEED,
-    State.FAILED: Change.FAIL,
-    State.QUEUED: Change.REQUEUE,
-    State.SCHEDULED: Change.DELAY,
-    State.HELD: Change.HOLD,
-    State.CANCELLED: Change.CANCEL,
-}
-"""The change that leads from running to each state an attempt can end in."""
 
 _SUBMISSION = (
     "select t.id, t.owner from submissions s join tasks t on t.id = s.task where s.submission = ?"
@@ -98,36 +90,21 @@ _KEEP = (
     "insert into saved (task, value) values (?, ?)"
     " on conflict (task) do update set value = excluded.value"
 )
+_SIZE = "select length(value) from arguments where task = ?"
 _DROP = "delete from saved where task = ?"
 _RESULT = "insert into results (task, value) values (?, ?)"
-
-
-class _Task(NamedTuple):
-    """What an operation must know of a row before it changes it."""
-
-    id: int
-    owner: int
-    name: str
-    version: int
-    queue: str
-    state: State
-    attempt: int
-    key: str | None
-    revision: str | None
-    cancel_wished: int
-    saved_version: int | None
-    group: int
 
 
 class SqliteStore:
     """``api.Store`` over the file at ``path``, made if missing (mode 0600). Raises StoreError."""
 
-    __slots__ = ("_connection", "_handlers", "_path", "_tally")
+    __slots__ = ("_connection", "_handlers", "_path", "_shares", "_tally")
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._connection = connection.open_writing(path)
         self._tally = Tally(self._connection)
+        self._shares = Shares(self._connection)
         self._handlers: dict[type, Callable[[Any], Applied]] = {
             Submit: self._submit,
             SubmitAll: self._submit_all,
@@ -143,8 +120,10 @@ class SqliteStore:
     def apply(self, operations: Sequence[Operation]) -> list[Applied]:
         try:
             self._run("begin immediate")
+            self._shares.begin()
             applied = [self._one(operation) for operation in operations]
             self._tally.write()
+            self._shares.write()
             self._run("commit")
         except BaseException as error:
             self._undo()
@@ -175,20 +154,22 @@ class SqliteStore:
             known = self._known(new)
             if known is not None:
                 return Applied(Submitted(known, False), None)
+            self._shares.check(new.owner, new.share, len(new.args))
             task = self._insert(new)
         except (OverflowError, UnicodeEncodeError) as error:  # at worst, an empty group is written
             raise errors.Refused(f"the task cannot be stored: {error}") from None
         return Applied(Submitted(task, True), task)
 
     def _submit_all(self, all_of: SubmitAll) -> Applied:
-        mark = self._tally.mark()
+        marks = self._tally.mark(), self._shares.mark()
         self._run("savepoint submits")
         try:
             done = [self._submit(new).result for new in all_of.tasks]
         except errors.Refused:
             self._run("rollback to submits")
             self._run("release submits")
-            self._tally.restore(mark)
+            self._tally.restore(marks[0])
+            self._shares.restore(marks[1])
             raise
         self._run("release submits")
         return Applied(done, None)
@@ -211,10 +192,10 @@ class SqliteStore:
             return Applied(Answer.SUPERSEDED, None)
         if task.state is not State.RUNNING:
             return Applied(Answer.ALREADY, None)
-        end = _heeding_the_wish(task, end)
+        end = heeding_the_wish(task, end)
         version = self._keep(task, end)
         group = self._group_for(task, version)
-        state = self._change(task, _ENDS[end.state], end.at, end.reason, group)
+        state = self._change(task, ENDS[end.state], end.at, end.reason, group)
         self._run(
             _SETTLE,
             *(state.value, end.run_at, end.at if state in ENDED else None, end.reason),
@@ -237,7 +218,9 @@ class SqliteStore:
 
     def _retry(self, retry: Retry) -> Applied:
         task = self._theirs(retry.task, retry.owner)
-        self._may_retry(task)
+        check_retry(task, self._run(_KEY, task.owner, task.key).fetchone())
+        if task.state in ENDED:
+            self._shares.check(task.owner, retry.share, self._size(task.id))
         state = self._change(task, Change.RETRY, retry.at, None)
         self._run(_RETRY, state.value, task.id)
         return Applied(state, task.id)
@@ -273,7 +256,7 @@ class SqliteStore:
         taken = self._run(_KEY, new.owner, new.key).fetchone()
         if taken is None:
             return None
-        _check_same(new, taken)
+        check_same(new, taken)
         self._run(_NEW_SUBMISSION, new.submission, taken[0])
         return int(taken[0])
 
@@ -293,39 +276,25 @@ class SqliteStore:
         self._run(_NEW_EVENT, task, new.at, state.value, 0, None, None)
         self._tally.count(new.queue, state, 1)
         self._tally.wait(group, 1)
+        self._shares.add(new.owner, 1, len(new.args))
         return task
 
     # Rows, groups and events.
 
-    def _look(self, task: int) -> _Task | None:
+    def _look(self, task: int) -> Task | None:
         if not 0 < task <= _LARGEST:
             return None
         found = self._run(_LOOK, task).fetchone()
-        return None if found is None else _Task._make((*found[:5], State(found[5]), *found[6:]))
+        return None if found is None else Task._make((*found[:5], State(found[5]), *found[6:]))
 
-    def _theirs(self, task: int, owner: int | None) -> _Task:
+    def _theirs(self, task: int, owner: int | None) -> Task:
         found = self._look(task)
         if found is None or (owner is not None and found.owner != owner):
             raise errors.UnknownTask(f"no task {task}")
         return found
 
-    def _may_retry(self, task: _Task) -> None:
-        if (task.state, Change.RETRY) not in CHANGES:
-            raise errors.Refused(
-                f"task {task.id} is {task.state.value}; only a held, failed or cancelled task can "
-                "be retried"
-            )
-        if task.key is None:
-            return
-        taken = self._run(_KEY, task.owner, task.key).fetchone()
-        if taken is not None and taken[0] != task.id:
-            raise errors.KeyConflict(
-                f'task {task.id} cannot be retried: its key "{task.key}" is now that of task '
-                f"{taken[0]}, which is {taken[2]}; wait for that one, or cancel it first"
-            )
-
     def _change(
-        self, task: _Task, change: Change, at: float, reason: str | None, group: int | None = None
+        self, task: Task, change: Change, at: float, reason: str | None, group: int | None = None
     ) -> State:
         """The new state, with its event and its counters; the caller writes the row.
 
@@ -339,9 +308,16 @@ class SqliteStore:
             self._tally.wait(task.group, -1)
         if state in schema.WAITING_STATES:
             self._tally.wait(task.group if group is None else group, 1)
+        if (over := state in ENDED) != (task.state in ENDED):
+            size = self._size(task.id)
+            self._shares.add(task.owner, -1 if over else 1, -size if over else size)
         return state
 
-    def _keep(self, task: _Task, end: Settle) -> int | None:
+    def _size(self, task: int) -> int:
+        """Bytes of its arguments."""
+        return int(self._run(_SIZE, task).fetchone()[0])
+
+    def _keep(self, task: Task, end: Settle) -> int | None:
         """Write the saved state as the end says; the version it now has, None if none is kept."""
         if end.saved == b"" or end.state is State.SUCCEEDED:  # nothing leaves succeeded
             if task.saved_version is not None:
@@ -352,7 +328,7 @@ class SqliteStore:
         self._run(_KEEP, task.id, end.saved)
         return task.version if end.saved_version is None else end.saved_version
 
-    def _group_for(self, task: _Task, saved_version: int | None) -> int:
+    def _group_for(self, task: Task, saved_version: int | None) -> int:
         if saved_version == task.saved_version:
             return task.group
         version = task.version if saved_version is None else saved_version
@@ -364,34 +340,9 @@ class SqliteStore:
     def _undo(self) -> None:
         """Forget the transaction; SQLite may have rolled it back by itself."""
         self._tally.forget()
+        self._shares.forget()
         if self._connection.in_transaction:
             self._run("rollback")
-
-
-def _heeding_the_wish(task: _Task, end: Settle) -> Settle:
-    """``end`` as it counts: after a wish to cancel, all but a success is cancelled."""
-    if end.state not in _ENDS:
-        raise ValueError(f"an attempt does not end in {end.state.value}")
-    if end.state is State.SCHEDULED and end.run_at is None:
-        raise ValueError(f"task {task.id} is to be scheduled, but for no time")
-    if task.cancel_wished and end.state is not State.SUCCEEDED:
-        why = end.reason if end.state in ENDED else end.if_cancelled
-        end = end._replace(state=State.CANCELLED, reason=why)
-    return end._replace(
-        run_at=end.run_at if end.state is State.SCHEDULED else None,
-        result=end.result if end.state is State.SUCCEEDED else None,
-    )
-
-
-def _check_same(new: Submit, taken: tuple[int, str, str, bytes]) -> None:
-    number, name, state, args = taken
-    if (name, args) == (new.name, new.args):
-        return
-    what = "other arguments" if name == new.name else "another name"
-    raise errors.KeyConflict(
-        f'the key "{new.key}" is that of task {number} ({name}, {state}), which has {what}; wait '
-        "for it, cancel it, or use another key"
-    )
 
 
 def _packed(value: dict[str, Any] | None) -> bytes | None:

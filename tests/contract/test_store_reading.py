@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from taskd import errors
-from taskd.model.task import Budgets, State
+from taskd.errors import LimitReached
+from taskd.model.task import ENDED, Budgets, State
 from taskd.store.api import (
     Cancel,
     Claim,
@@ -19,6 +20,7 @@ from taskd.store.api import (
     Operation,
     Retry,
     Settle,
+    Share,
     SubmitAll,
     Wake,
 )
@@ -306,7 +308,22 @@ def test_counters_and_groups_equal_a_full_count_after_random_operations(
         if chance.random() < 0.1:
             bench.reopen()
         _check_counters(bench, shapes)
+        _check_shares(bench)
     assert {state for _, state in bench.reader.counts()} == set(State)
+
+
+def _check_shares(bench: Any) -> None:
+    """By what is refused, which changes nothing: one more of each of these owners."""
+    for owner in (1, 2):
+        rows = [row for row in bench.reader.tasks(Filter(limit=100_000)) if row.owner == owner]
+        live = [row for row in rows if row.state not in ENDED]
+        size = sum(len(bench.reader.args(row.id)) for row in live)
+        for share, has in (
+            (Share(len(live), None), f"{len(live):,} tasks"),
+            (Share(None, size), f"{size:,} bytes"),
+        ):
+            with pytest.raises(LimitReached, match=f"user {owner} has {has}"):
+                bench.submit(owner=owner, share=share)
 
 
 def _random_operation(bench: Any, chance: random.Random, tasks: int) -> Operation:
@@ -338,6 +355,7 @@ def _random_submit(bench: Any, chance: random.Random) -> Any:
         name=chance.choice("ab"),
         version=chance.choice([1, 2]),
         shape=chance.choice(["", "x"]),
+        args=b"a" * chance.randint(1, 3),
         queue=chance.choice("pq"),
         key=chance.choice([None, None, "k", "l", ""]),
         run_at=chance.choice([None, None, 9e9]),

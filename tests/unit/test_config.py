@@ -33,7 +33,7 @@ def test_the_least_file_gets_the_documented_defaults() -> None:
     assert found.app == ("/srv/app/current", ["app.tasks"], None, *usual)
     assert found.daemon == (600.0, 60.0, 30.0, None, 60.0)
     assert found.logs == (64 << 20,)
-    assert found.access == ([], [])
+    assert found.access == ([], [], 100_000, 256 << 20, 0, 256 << 20)
     assert found.hooks == (None, None, 300.0)
     assert found.queues == {"default": 8}
 
@@ -68,6 +68,10 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         [access]
         admin_groups = ["root"]
         submit_groups = ["daemon", "bin"]
+        tasks_per_user = "none"
+        bytes_per_user = "1GiB"
+        max_priority = 10
+        disk_reserve = "none"
         [hooks]
         before = ["bin/migrate", "--expand", ""]
         after_drain = "bin/migrate --contract > out"
@@ -97,7 +101,7 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         60.0,
     )
     assert found.logs == (1 << 20,)
-    assert found.access == (["root"], ["daemon", "bin"])
+    assert found.access == (["root"], ["daemon", "bin"], None, 1 << 30, 10, None)
     assert found.queues == {"default": 3, "imports": 2, "usual": 3}
     assert found.source == str(file)
 
@@ -199,6 +203,11 @@ def test_a_required_key_that_is_missing_is_named_with_what_is_expected(key: str)
         ("hooks", "timeout", "soon"),
         ("access", "admin_groups", "wheel"),
         ("access", "submit_groups", [7]),
+        ("access", "tasks_per_user", 0),
+        ("access", "bytes_per_user", "many"),
+        ("access", "max_priority", 2**31),
+        ("access", "max_priority", "high"),
+        ("access", "disk_reserve", "5%"),
     ],
 )
 def test_a_wrong_value_is_named_with_file_key_and_what_was_expected(

@@ -187,6 +187,7 @@ def test_the_first_configuration_names_every_key_and_is_valid(wanted: site.Site)
     assert shown.daemon == found.daemon, "what is commented out shows the default"
     assert shown.app._replace(python=None, probe=None, max_workers=None) == found.app
     assert shown.max_workers == found.max_workers
+    assert shown.access == found.access
     assert shown.logs == found.logs
     assert shown.hooks.timeout == found.hooks.timeout
 

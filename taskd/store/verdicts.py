@@ -1,0 +1,76 @@
+"""Whether an operation may do what it asks for, judged from the task's row. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from taskd import errors
+from taskd.model.task import CHANGES, ENDED, Change, State
+from taskd.store.api import Settle, Submit
+
+ENDS = {
+    State.SUCCEEDED: Change.SUCCEED,
+    State.FAILED: Change.FAIL,
+    State.QUEUED: Change.REQUEUE,
+    State.SCHEDULED: Change.DELAY,
+    State.HELD: Change.HOLD,
+    State.CANCELLED: Change.CANCEL,
+}
+"""The change that leads from running to each state an attempt can end in."""
+
+
+class Task(NamedTuple):
+    """What an operation must know of a row before it changes it."""
+
+    id: int
+    owner: int
+    name: str
+    version: int
+    queue: str
+    state: State
+    attempt: int
+    key: str | None
+    revision: str | None
+    cancel_wished: int
+    saved_version: int | None
+    group: int
+
+
+def heeding_the_wish(task: Task, end: Settle) -> Settle:
+    """``end`` as it counts: after a wish to cancel, all but a success is cancelled."""
+    if end.state not in ENDS:
+        raise ValueError(f"an attempt does not end in {end.state.value}")
+    if end.state is State.SCHEDULED and end.run_at is None:
+        raise ValueError(f"task {task.id} is to be scheduled, but for no time")
+    if task.cancel_wished and end.state is not State.SUCCEEDED:
+        why = end.reason if end.state in ENDED else end.if_cancelled
+        end = end._replace(state=State.CANCELLED, reason=why)
+    return end._replace(
+        run_at=end.run_at if end.state is State.SCHEDULED else None,
+        result=end.result if end.state is State.SUCCEEDED else None,
+    )
+
+
+def check_same(new: Submit, taken: tuple[int, str, str, bytes]) -> None:
+    number, name, state, args = taken
+    if (name, args) == (new.name, new.args):
+        return
+    what = "other arguments" if name == new.name else "another name"
+    raise errors.KeyConflict(
+        f'the key "{new.key}" is that of task {number} ({name}, {state}), which has {what}; wait '
+        "for it, cancel it, or use another key"
+    )
+
+
+def check_retry(task: Task, taken: tuple[int, str, str, bytes] | None) -> None:
+    """``taken``: the live task that has this one's key, if there is one. Raises Refused."""
+    if (task.state, Change.RETRY) not in CHANGES:
+        raise errors.Refused(
+            f"task {task.id} is {task.state.value}; only a held, failed or cancelled task can "
+            "be retried"
+        )
+    if taken is not None and taken[0] != task.id:
+        raise errors.KeyConflict(
+            f'task {task.id} cannot be retried: its key "{task.key}" is now that of task '
+            f"{taken[0]}, which is {taken[2]}; wait for that one, or cancel it first"
+        )
