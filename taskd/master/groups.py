@@ -21,6 +21,7 @@ from taskd import log
 from taskd.config import Limits
 from taskd.errors import ConfigError
 from taskd.posix import cgroup
+from taskd.systemd import notify
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
@@ -54,7 +55,7 @@ class Groups:
     def _base(self) -> str | None:
         """Raises OSError if it is not known yet and cannot be found out now."""
         if self._found is None:
-            self._found = cgroup.find()
+            self._found = cgroup.find(is_service=notify.is_heard())
             if self._found.base is None:
                 log.info("no control groups", why=self._found.why)
         return self._found.base

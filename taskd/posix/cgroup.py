@@ -3,7 +3,9 @@
 A group holds every process that comes from the one that was put into it, whatever sessions and
 parents they make; all of it can be killed at once, and the kernel says when it is empty. Ours to
 divide is a group that was delegated to us (`Delegate=` in a unit; the mark ``user.delegate`` says
-so), and the outermost group of a container.
+so), and the outermost group of a container. A user's own manager sets no mark: the one of its
+``user@UID.service``, all of whose groups are that user's, holds for the group of a service there.
+It does not for a scope, in which a terminal's other processes are as well.
 
 Source: Documentation/admin-guide/cgroup-v2.rst of the kernel; CGROUP_DELEGATION of systemd.
 """
@@ -35,9 +37,10 @@ class Found(NamedTuple):
     why: str = ""
 
 
-def find() -> Found:
-    """The group to make others in. Raises OSError if that cannot be told now, for want of
-    descriptors or memory: it does not mean that there is none."""
+def find(is_service: bool = False) -> Found:
+    """The group to make others in. ``is_service``: a service manager has started us as a service.
+    Raises OSError if that cannot be told now, for want of descriptors or memory: it does not mean
+    that there is none."""
     try:
         mount, root, path = _own()
     except (OSError, ValueError, LookupError) as error:
@@ -48,8 +51,11 @@ def find() -> Found:
         return Found(None, "the daemon's own group is not to be seen from here")
     own = mount + path.removeprefix(root).rstrip("/")
     above = os.path.dirname(own)
-    for group in (own, above) if own != mount else (own,):
+    is_managers = os.path.basename(above).startswith("user@")  # which holds all of a user's units
+    for group in (own,) if own == mount or is_managers else (own, above):
         if _is_delegated(group) or (group == mount and _is_containers(group)):
+            return _if_writable(group)
+        if is_service and _is_users_service(group):
             return _if_writable(group)
     return Found(None, f"the group {own} is not delegated to the daemon")
 
@@ -74,6 +80,18 @@ def _is_delegated(group: str) -> bool:
             if os.getxattr(group, name) == b"1":
                 return True
     return False
+
+
+def _is_users_service(group: str) -> bool:
+    """Whether it is that of a service of our user's own manager."""
+    manager = f"user@{os.getuid()}.service"
+    above, found, below = group.partition(f"/{manager}/")
+    if not found or not below.endswith(".service"):
+        return False
+    try:
+        return os.stat(group).st_uid == os.getuid() and _is_delegated(f"{above}/{manager}")
+    except (FileNotFoundError, PermissionError):
+        return False
 
 
 def _is_containers(group: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from support.machine import Machine
 from support.service import Service
@@ -130,7 +132,18 @@ def test_a_user_has_a_daemon_of_their_own_in_their_session(machine: Machine) -> 
     task = alice("/home/alice/.local/bin/taskctl", "submit", "double", "of=21").strip()
     alice("/home/alice/.local/bin/taskctl", "wait", task)
     assert '"result": 42' in alice("/home/alice/.local/bin/taskctl", "show", task, "--json")
-    alice("systemctl", "--user", "reload", "taskd")
+    manager = f"/sys/fs/cgroup/user.slice/user-{uid}.slice/{session}"
+    checks = json.loads(alice("/home/alice/.local/bin/taskctl", "doctor", "--json"))["checks"]
+    text = f"one for each worker, in {manager}/app.slice/taskd.service"
+    assert {"name": "control groups", "ok": True, "text": text} in checks
+    alice("sed", "-i", "s/^#pids_max/pids_max/", "/home/alice/.config/taskd/taskd.toml")
+    for verb in ("reload", "restart"):  # what was made in the group is in nobody's way
+        alice("systemctl", "--user", verb, "taskd")
+        ran = alice("/home/alice/.local/bin/taskctl", "run", "--wait", "cat", "/proc/self/cgroup")
+        log = alice("/home/alice/.local/bin/taskctl", "logs", ran.split()[0])
+        assert "/app.slice/taskd.service/worker-" in log
+    alice("systemctl", "--user", "stop", "taskd")
+    assert machine.run("test", "-e", f"{manager}/app.slice/taskd.service", check=False).returncode
 
 
 def test_an_uninstallation_with_purge_leaves_nothing_behind(service: Service) -> None:

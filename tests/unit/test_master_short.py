@@ -22,11 +22,11 @@ def short_once(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> list[i
     real: Callable[..., Any] = getattr(where, name)
     calls: list[int] = []
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: Any, **named: Any) -> Any:
         calls.append(1)
         if len(calls) == 1:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), f"/proc/{name}")
-        return real(*arguments)
+        return real(*arguments, **named)
 
     monkeypatch.setattr(where, name, call)
     return calls
