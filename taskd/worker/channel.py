@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import threading
 from typing import Any
@@ -72,6 +73,12 @@ class Channel:
                 self._sock.sendall(frame)
             except OSError:
                 self.lost = True
+
+    def has_unread(self) -> bool:
+        """Whether ``receive`` would bring something, or find that the master is lost."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def receive(self) -> list[dict[str, Any]]:
         """What one read brought (call when readable); sets ``lost`` at the end of the stream."""

@@ -27,6 +27,7 @@ from taskd.protocol import worker as protocol
 from taskd.slot.writer import SlotFull, SlotLost, SlotWriter
 from taskd.worker import output
 from taskd.worker.channel import Channel
+from taskd.worker.interrupt import Interrupted
 from taskd.worker.keeper import Wish
 from taskd.worker.search import Search
 
@@ -145,6 +146,15 @@ class Control:
                 self._current = (order.task, order.attempt)
                 self._is_busy = True
             return order
+
+    def heed_cancel(self) -> None:
+        """Raises Interrupted if the attempt is cancelled, also if that has come and nobody has read
+        it yet: what was cancelled before it began does not begin."""
+        with self._state:
+            self._state.wait_for(lambda: self._channel.lost or not self._channel.has_unread())
+            wish = self._wish
+        if wish is not None and wish.kind == "cancel":
+            raise Interrupted(wish.why)
 
     def ended(self, order: Order, offset: int) -> None:
         """END stands in the slot at ``offset``; the last progress goes before it."""
@@ -304,10 +314,10 @@ class Control:
                 self._state.notify_all()
 
     def _hear(self) -> None:
-        for message in self._channel.receive():
-            with self._state:
+        with self._state:  # ``heed_cancel``: what is no longer unread is obeyed
+            for message in self._channel.receive():
                 self._obey(message)
-                self._state.notify_all()
+            self._state.notify_all()
 
     def _obey(self, message: dict[str, Any]) -> None:
         attempt = (message.get("task"), message.get("attempt"))

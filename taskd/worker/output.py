@@ -44,16 +44,18 @@ class _Lenient(io.FileIO):
 
 
 def be_lenient() -> None:
-    """From now on ``sys.stdout`` and ``sys.stderr`` take everything: before the app is imported,
-    which may keep them; and native code writes line by line. Safe where a caller has replaced or
-    closed them."""
+    """From now on ``sys.stdout`` and ``sys.stderr`` take everything, also what their encoding has
+    no characters for: before the app is imported, which may keep them. Native code writes line by
+    line. Safe where a caller has replaced or closed them."""
     libc.print_by_line()
     for fd, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             stream.flush()
             buffered = io.BufferedWriter(_Lenient(fd, "w", closefd=False))
-            made = io.TextIOWrapper(buffered, stream.encoding, stream.errors, line_buffering=True)
+            made = io.TextIOWrapper(
+                buffered, stream.encoding, "backslashreplace", line_buffering=True
+            )
             setattr(sys, name, made)
 
 

@@ -28,7 +28,7 @@ from taskd.protocol.boot import Boot
 from taskd.protocol.saved import Kind, Outcome, Saved
 from taskd.slot.writer import SlotFull, SlotWriter
 from taskd.tasks import registry
-from taskd.worker import output, plan
+from taskd.worker import lastwords, output, plan
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control, Order, Questions
 from taskd.worker.eventloop import EventLoop
@@ -100,7 +100,7 @@ def _fresh_start() -> None:
         signal.signal(number, signal.SIG_DFL)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_IGN)  # as Python has it: an exception, not a death
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    lastwords.of_crashes()
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
@@ -165,6 +165,7 @@ def _attempt(
     threads = threading.active_count()
     left_behind: int | None = 0
     try:
+        control.heed_cancel()
         written = _prepare(order, keeper)
     except Interrupted as interrupt:
         ending = left(interrupt, keeper, registered.version)
@@ -172,6 +173,7 @@ def _attempt(
         with limit.on(order.log, order.log_limit), written, _environment(boot, order):
             context = contextvars.copy_context()
             ending = context.run(_run, registered, order, keeper, before.calm, loop)
+            lastwords.of_failure(order, ending.error)
             before.calm()  # once more: what the task left in memory was deleted by code of its own
             left_behind = _kill_tree(spared, boot.group)
     offset = _record(slot, control, order, ending)

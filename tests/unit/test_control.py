@@ -20,6 +20,7 @@ from taskd.protocol import frames
 from taskd.slot.writer import SlotWriter
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control, Order, Questions
+from taskd.worker.interrupt import Interrupted
 from taskd.worker.keeper import Wish
 
 RUN = {
@@ -121,6 +122,28 @@ def test_a_cancel_goes_before_a_leave_and_a_leave_never_before_a_cancel(talk: Ta
     talk.say(type="noted", task=7, attempt=2, answer="recorded")
     assert talk.control.wait_until_noted()
     assert talk.control.wish() == Wish("cancel", "second")
+
+
+def test_a_cancel_that_nobody_has_read_yet_keeps_the_task_from_beginning(talk: Talk) -> None:
+    begun(talk)
+    for task in range(100, 4000):  # more than one read brings
+        talk.say(type="cancel", task=task, attempt=1, why="of another")
+    talk.say(type="cancel", task=7, attempt=2, why="so")
+    with pytest.raises(Interrupted, match="so"):
+        talk.control.heed_cancel()
+
+
+def test_a_wish_to_leave_lets_a_task_begin(talk: Talk) -> None:
+    begun(talk)
+    talk.say(type="leave", task=7, attempt=2, why="a deploy")
+    talk.control.heed_cancel()
+    assert talk.control.wait(20)
+
+
+def test_a_master_that_is_lost_lets_a_task_begin(talk: Talk) -> None:
+    begun(talk)
+    talk.master.close()
+    talk.control.heed_cancel()
 
 
 def test_a_wish_for_another_attempt_is_not_this_ones(talk: Talk) -> None:

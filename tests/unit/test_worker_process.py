@@ -48,14 +48,16 @@ def test_a_worker_has_no_handler_and_no_blocked_signal_of_its_zygote() -> None:
     assert in_child(under_test) == (signal.SIG_DFL, signal.SIG_DFL, set())
 
 
-def test_control_c_in_a_worker_is_pythons_own() -> None:
-    def under_test() -> bool:
-        worker._fresh_start()
-        try:
-            os.kill(os.getpid(), signal.SIGINT)
-            signal.pause()
-        except KeyboardInterrupt:
-            return True
-        return False
+def test_an_interrupt_from_outside_is_a_death_and_not_the_tasks_doing() -> None:
+    """As SIGTERM: the task is continued. An exception in the task would be its failure."""
 
-    assert in_child(under_test)
+    def under_test() -> int:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        child = os.fork()
+        if child == 0:
+            worker._fresh_start()
+            os.kill(os.getpid(), signal.SIGINT)
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert in_child(under_test) == -signal.SIGINT
