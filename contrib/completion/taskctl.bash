@@ -12,7 +12,7 @@ _taskctl_options() {
         run) echo "--key --secret --priority --queue --wait --json --on-deploy" ;;
         list) echo "--state --queue --name --limit --json" ;;
         wait) echo "--timeout --json" ;;
-        logs) echo "-f --follow" ;;
+        logs) echo "-f --follow --raw" ;;
         status | show | follow | doctor) echo "--json" ;;
         revisions) echo "--rejected --json" ;;
         drain) echo "--revision --checkpoint --now --unit --user --json" ;;

@@ -1,12 +1,20 @@
-"""``taskctl logs``: a task's output, as it wrote it, byte for byte."""
+"""``taskctl logs``: a task's output, as it wrote it, byte for byte; but on a terminal.
+
+What a task writes is often made of other people's data, and a terminal obeys what is in it: there
+every control and formatting character is made visible, and a carriage return begins a new line.
+"""
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from taskd.cli import text
 from taskd.cli.options import add_id
 
 if TYPE_CHECKING:
@@ -17,27 +25,55 @@ _LOOK_AGAIN = 0.25
 so that there is nobody who could tell when it has grown."""
 
 
+class _Shown:
+    """The output's bytes as text for a terminal; a character may come in two parts."""
+
+    def __init__(self) -> None:
+        characters = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        self._decoder = io.IncrementalNewlineDecoder(characters, translate=True)
+
+    def text(self, data: bytes, is_last: bool = False) -> str:
+        lines = self._decoder.decode(data, is_last).split("\n")
+        return "\n".join("\t".join(map(text.clean, line.split("\t"))) for line in lines)
+
+
 def add_logs(parser: ArgumentParser) -> None:
-    """``logs [-f] ID``"""
+    """``logs [-f] [--raw] ID``"""
     parser.add_argument(
         "-f", "--follow", action="store_true", help="show what comes until the task has ended"
+    )
+    parser.add_argument(
+        "--raw",
+        action="store_true",
+        help="also a terminal gets each byte as it was written, colours and all: it obeys them",
     )
     add_id(parser)
     parser.set_defaults(verb_runs=_logs)
 
 
 def _logs(client: Client, args: Namespace) -> None:
+    shown = None if args.raw or not sys.stdout.isatty() else _Shown()
+    for data in _parts(client, args.id, args.follow):
+        if shown is None:
+            sys.stdout.buffer.write(data)
+        else:
+            sys.stdout.write(shown.text(data))
+        sys.stdout.flush()
+    if shown is not None:
+        sys.stdout.write(shown.text(b"", is_last=True))
+
+
+def _parts(client: Client, task: int, follow: bool) -> Iterator[bytes]:
     offset = 0
     while True:
-        part = client.log(args.id, offset)
-        sys.stdout.buffer.write(part["data"])
-        sys.stdout.buffer.flush()
+        part = client.log(task, offset)
+        yield part["data"]
         gone = part["offset"] - offset - len(part["data"])
-        if gone and args.follow:
+        if gone and follow:
             print(f"taskctl: {gone} bytes were cut out before they were read", file=sys.stderr)
         offset = part["offset"]
         if part["data"] and offset < part["size"]:
             continue
-        if part["ended"] or not args.follow:
+        if part["ended"] or not follow:
             return
         time.sleep(_LOOK_AGAIN)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 
 from taskd import errors
-from taskd.cli import text
+from taskd.cli import streams, text
 
 DONE = 0
 FAILED = 1
@@ -32,21 +32,36 @@ class UsageError(Exception):
 
 def guarded(program: str, command: Callable[[], int | None]) -> int:
     """Run a command; its exit status. An error that is nobody's plan keeps its traceback."""
-    _never_fail_to_print()
     try:
-        status = command()
-        sys.stdout.flush()
+        streams.prepare()
+        return _run(program, command)
     except BrokenPipeError:
-        _forget_output()
+        streams.forget(sys.stdout)
         return READER_GONE
+    except streams.CannotWrite as error:
+        streams.forget(sys.stdout)
+        return _said(program, f"cannot write: {error.strerror}", FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _run(program: str, command: Callable[[], int | None]) -> int:
+    try:
+        status = command()
+    except SystemExit:  # argparse's way out, with what it printed
+        sys.stdout.flush()
+        raise
     except UsageError as error:
-        return _said(program, error, USAGE)
+        status = _said(program, str(error), USAGE)
     except errors.NoDaemon as error:
-        return _said(program, error, NO_DAEMON)
+        status = _said(program, str(error), NO_DAEMON)
     except errors.Error as error:
-        return _said(program, error, FAILED)
+        status = _said(program, str(error), FAILED)
+    except FileNotFoundError:
+        if _has_working_directory():
+            raise
+        status = _said(program, "the working directory is gone: cd to another one", FAILED)
+    sys.stdout.flush()
     return status or DONE
 
 
@@ -56,21 +71,14 @@ def say(program: str, message: str) -> None:
         print(f"{program}: {text.clean(line)}", file=sys.stderr)
 
 
-def _said(program: str, error: Exception, status: int) -> int:
-    say(program, str(error))
+def _said(program: str, message: str, status: int) -> int:
+    say(program, message)
     return status
 
 
-def _never_fail_to_print() -> None:
-    """A name that the terminal's encoding lacks is shown escaped."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
-
-
-def _forget_output() -> None:
-    """What is still buffered goes nowhere, so that the interpreter's exit is quiet too."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True

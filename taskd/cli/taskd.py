@@ -86,8 +86,9 @@ def _run(args: Namespace) -> int:
 
         return start(path, release)
 
-    from taskd.cli import detach, init
+    from taskd.cli import detach, init, streams
 
+    streams.give_to_a_daemon()
     if not args.detach:
         return init.run(daemon) if os.getpid() == init.FIRST else daemon()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import socket as sockets
+import stat
 from collections.abc import Mapping
 
 from taskd import paths
@@ -73,6 +74,7 @@ class Address:
         tried: list[tuple[str, OSError]] = []
         for path in self._open(where):
             try:
+                _check(path)
                 connection = connect_socket(path, timeout)
                 self._last = path
                 return connection
@@ -99,11 +101,31 @@ def connect(socket: str | None, timeout: float | None) -> sockets.socket:
     return Address(socket).connect(timeout)
 
 
+def _check(path: str) -> None:
+    """Raises OSError for what could only seem to be one of ours: the workers' socket takes our
+    connections and ends them, and a file without the right to write to it refuses as a socket
+    would that is for others."""
+    if os.path.basename(os.path.realpath(path)) == paths.WORKER_SOCKET:
+        raise OSError(
+            f"is the workers' socket: name {paths.CONTROL_SOCKET} or {paths.SUBMIT_SOCKET} beside "
+            "it, or their directory"
+        )
+    try:
+        is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return  # connecting says why
+    if not is_socket:
+        raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
+
+
 def _explanation(where: str, tried: list[tuple[str, OSError]]) -> str:
     lines = ["no daemon is reachable; tried:"]
     lines += [f"  {path}: {_why(error)}" for path, error in tried]
     if all(error.errno == errno.EACCES for _, error in tried):
-        lines.append("Ask its administrator for a place in [access] submit_groups of taskd.toml.")
+        lines.append(
+            "Ask its administrator for a place in [access] submit_groups of taskd.toml "
+            "(admin_groups, to do more than submit)."
+        )
     elif where == paths.SYSTEM_RUNTIME_DIR:
         lines.append("Start it with `systemctl start taskd`, or one of your own with `taskd run`.")
     else:

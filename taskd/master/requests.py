@@ -357,7 +357,7 @@ def drain(master: Master, client: Client, request: Request) -> None:
     found = next((r for r in master.revisions.live() if r.name == name), None)
     if found is None:
         raise Refused(f"no revision {name!r} is alive; see `taskctl revisions`")
-    if found is master.revisions.current and how != "finish":
+    if found is master.revisions.current:
         raise Refused(f"{name} is the current revision: deploy another one first, then drain it")
     busy = [w for w in master.workers.of(found) if w.running is not None and w.running.attempt]
     asked = 0

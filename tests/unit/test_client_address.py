@@ -115,7 +115,7 @@ def test_where_the_system_has_no_daemon_it_says_how_to_start_one() -> None:
 
 def test_a_file_that_is_no_socket_is_said_to_be_none(tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(NoDaemon, match="file: nobody listens on it"):
+    with pytest.raises(NoDaemon, match="file: is not a socket"):
         address.connect(str(tmp_path / "file"), 5)
 
 

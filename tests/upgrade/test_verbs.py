@@ -217,7 +217,7 @@ def test_drain_empties_an_old_revision(daemon: Daemon, how: str) -> None:
 
 
 def test_what_cannot_be_drained_is_refused(daemon: Daemon) -> None:
-    for words in (["r9"], ["r1", "--now"]):
+    for words in (["r9"], ["r1"], ["r1", "--now"]):
         status, out, err = taskctl(daemon, "drain", "--revision", *words)
         assert (status, out) == (1, "")
         assert words[0] in err
