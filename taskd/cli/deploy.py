@@ -1,10 +1,12 @@
 """``taskctl reload``, ``deploy`` and ``rollback``: to another release, or only the plan of it.
 
-``deploy`` switches the symlink and switches it back if the release does not come to serve: it is
-refused, the daemon is lost, or we are interrupted (who goes away gives up the deploy). A deploy
-that went through although its verdict did not reach us keeps the symlink. While another taskctl
-switches the symlink it is left to that one until the verdict: the daemon makes one deploy of the
-two, or refuses the second.
+Who may not deploy is told so before anything is touched. ``deploy`` switches the symlink and
+switches it back if the release does not come to serve: it is refused, the daemon is lost, or we are
+interrupted (who goes away gives up the deploy). A deploy that went through although its verdict did
+not reach us keeps the symlink: only a refusal of the deploy says that it did not; whatever else
+went wrong says nothing, and then the daemon is asked what serves. While another taskctl switches
+the symlink it is left to that one until the verdict: the daemon makes one deploy of the two, or
+refuses the second.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from taskd.cli import jsontext, main_process, outcome, plan, text
 from taskd.cli.options import add_json
 from taskd.cli.symlink import Symlink, alone
 from taskd.cli.text import Look
-from taskd.errors import Error, NoDaemon, Refused
+from taskd.errors import DeployRefused, Error, NoDaemon, NotAllowed, Refused
 
 if TYPE_CHECKING:
     from taskd.client.blocking import Client
@@ -95,7 +97,8 @@ def _deploy(client: Client, args: Namespace) -> int:
         return _told(client.reload(release, plan=True, allow_held=args.allow_held), args)
     with _ended_in_order(), alone(path) as is_alone:
         if is_alone:
-            return _told(_switched(client, Symlink(path), release, args.allow_held), args)
+            done = _switched(client, Symlink(path), release, args.allow_held)
+            return outcome.DONE if done is None else _told(done, args)
         answer = client.reload(release, allow_held=args.allow_held)
     status = _told(answer, args)
     _follow(client)
@@ -103,8 +106,11 @@ def _deploy(client: Client, args: Namespace) -> int:
 
 
 def _link(client: Client) -> str:
-    """The symlink that the daemon's configuration names."""
-    found = client.status().get("link")
+    """The symlink that the daemon's configuration names. Raises Error."""
+    status = client.status()
+    if status.get("control") is False:
+        raise NotAllowed("only an operator may do this (by control.sock)")
+    found = status.get("link")
     if not isinstance(found, str):
         raise Error("the daemon does not tell which symlink it goes by; use `taskctl reload`")
     return found
@@ -123,24 +129,28 @@ def _release(word: str, link: str) -> str:
     return os.path.realpath(found)
 
 
-def _switched(client: Client, symlink: Symlink, release: str, allow_held: bool) -> Answer:
-    """Deploy with the symlink switched ahead, and switched back if the release does not serve."""
+def _switched(client: Client, symlink: Symlink, release: str, allow_held: bool) -> Answer | None:
+    """Deploy with the symlink switched ahead, and switched back if the release does not serve.
+
+    None: it serves, and the daemon could not tell more about it than that.
+    """
     try:
         symlink.switch(release)
         return client.reload(release, allow_held=allow_held)
     except BaseException as error:
-        if symlink.ours != symlink.before:
-            _settle(client, symlink, release, error)
-        raise
+        serves = symlink.ours != symlink.before and _settle(client, symlink, release, error)
+        if not serves or not isinstance(error, Refused):
+            raise
+        _say(f"it is deployed, but how it went could not be told: {error}")
+        return None
 
 
-def _settle(client: Client, symlink: Symlink, release: str, error: BaseException) -> None:
-    """The deploy ended by ``error``: keep the symlink if it went through all the same."""
-    is_certain = isinstance(error, Refused | NoDaemon)
-    if not is_certain and symlink.is_switched and _serves(client, release):
-        _say(f"{release} serves, so {symlink.path} stays as it is")
-    else:
-        _say(symlink.back())
+def _settle(client: Client, symlink: Symlink, release: str, error: BaseException) -> bool:
+    """The deploy ended by ``error``: keep the symlink if it went through all the same (True)."""
+    is_certain = isinstance(error, DeployRefused | NotAllowed | NoDaemon)
+    serves = not is_certain and symlink.is_switched and _serves(client, release)
+    _say(f"{release} serves, so {symlink.path} stays as it is" if serves else symlink.back())
+    return serves
 
 
 def _serves(client: Client, release: str) -> bool:
@@ -230,7 +240,7 @@ def _drains(answer: Answer) -> str:
         return ""
     if not known:
         return f" ({text.clean(before)} drains)"
-    running = sum(row["revision"] == before for row in known["running"])
+    running = plan.running_on(known, before)
     return f" ({text.clean(before)} drains: {running} running)"
 
 

@@ -106,25 +106,27 @@ def _stop(client: Client, args: Namespace) -> None:
 
 def outcome(answer: Mapping[str, Any]) -> str:
     """How a stop went, in one line."""
-    ended, kept = answer["ended"], answer["kept"]
-    left = max(0, answer["asked"] - len(ended) - len(kept))
+    ended, kept = (_Told(answer, name) for name in ("ended", "kept"))
+    left = max(0, answer["asked"] - ended.number - kept.number)
     parts = [f"{left} left at a safe point"]
-    parts += [f"{len(ended)} did not and {_were(ended)} ended: {_named(ended)}"] * bool(ended)
-    parts += [f"{len(kept)} did not and {_go(kept)} on: {_named(kept)}"] * bool(kept)
+    were, go = ("was" if ended.number == 1 else "were"), ("goes" if kept.number == 1 else "go")
+    parts += [f"{ended.number} did not and {were} ended: {ended}"] * bool(ended.number)
+    parts += [f"{kept.number} did not and {go} on: {kept}"] * bool(kept.number)
     return f"tasks asked to leave: {answer['asked']}; " + ", ".join(parts)
 
 
-def _were(tasks: Sequence[int]) -> str:
-    return "was" if len(tasks) == 1 else "were"
+class _Told:
+    """A list of an answer: its first tasks by id, and how many there are, which an older daemon
+    (whose list has all) does not say."""
 
+    def __init__(self, answer: Mapping[str, Any], name: str) -> None:
+        self._tasks: Sequence[int] = answer[name]
+        self.number: int = (answer.get("counts") or {}).get(name, len(self._tasks))
 
-def _go(tasks: Sequence[int]) -> str:
-    return "goes" if len(tasks) == 1 else "go"
-
-
-def _named(tasks: Sequence[int]) -> str:
-    more = f" and {len(tasks) - _SHOWN} more" if len(tasks) > _SHOWN else ""
-    return ", ".join(map(str, tasks[:_SHOWN])) + more
+    def __str__(self) -> str:
+        shown = self._tasks[:_SHOWN]
+        more = f" and {self.number - len(shown)} more" if self.number > len(shown) else ""
+        return ", ".join(map(str, shown)) + more
 
 
 # ── what a stop would do ─────────────────────────────────────────────────────────────────────
@@ -150,12 +152,15 @@ def page(found: Mapping[str, Any], now: float, width: int) -> list[str]:
     tasks = found["tasks"]
     if not tasks:
         return ["a stop would interrupt nothing: no task is running"]
-    many = "1 task" if len(tasks) == 1 else f"{len(tasks)} tasks"
+    number = found.get("running", len(tasks))
+    many = "1 task" if number == 1 else f"{number} tasks"
+    more = [f"and {number - len(tasks)} more"] if number > len(tasks) else []
     limit = text.duration(found["limit"])
     return [
         f"a stop would interrupt {many}, and wait {limit} at most for all to leave",
         "",
         *text.table(_TASK, [_row(task, now) for task in tasks], width),
+        *more,
     ]
 
 

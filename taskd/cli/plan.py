@@ -1,4 +1,7 @@
-"""A deploy's plan (PLAN in ``protocol.client``) as tables, as remarks and as JSON. Pure."""
+"""A deploy's plan (PLAN in ``protocol.client``) as tables, as remarks and as JSON. Pure.
+
+Its lists have the first rows of each verdict; a daemon before 0.2 sends them all, and no counts.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ _WAITING = (
     Column("WHY"),
 )
 
-VERDICTS = ("finishes", "moves", "continues", "held")
+VERDICTS = ("finishes", "moves", "continues", "accepted", "held")
 
 
 def page(plan: Plan, width: int) -> list[str]:
@@ -36,6 +39,7 @@ def page(plan: Plan, width: int) -> list[str]:
         [_summary(plan)],
         text.table(_RUNNING, [_running(row) for row in plan["running"]], width),
         text.table(_WAITING, [_waiting(row) for row in plan["waiting"]], width),
+        _left_out(plan),
         [f"warning: {text.clean(warning)}" for warning in plan["warnings"]],
     )
     shown = [part for part in parts if part]
@@ -50,15 +54,35 @@ def held(plan: Plan) -> int:
 def remarks(plan: Plan) -> list[str]:
     """What one has to know although the deploy went well: warnings, and what is held now,
     or would be if its worker died."""
+    rows = {what: list(filter(_is_held, plan[what])) for what in ("running", "waiting")}
+    told = sum(row.get("count", 1) for row in (*rows["running"], *rows["waiting"]))
+    counts = _counts(plan)
+    more = counts["held"] + counts["accepted"] - told
     return [
         *(f"warning: {warning}" for warning in plan["warnings"]),
-        *(f"would be held: {_who(row)}: {row['why']}" for row in _held(plan["running"])),
-        *(f"held: {_who(row)}: {row['why']}" for row in _held(plan["waiting"])),
+        *(f"would be held: {_who(row)}: {row['why']}" for row in rows["running"]),
+        *(f"held: {_who(row)}: {row['why']}" for row in rows["waiting"]),
+        *[f"held: {more} more"] * (more > 0),
     ]
 
 
-def _held(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [row for row in rows if row["verdict"] == "held"]
+def _is_held(row: Mapping[str, Any]) -> bool:
+    return row["verdict"] in ("held", "accepted")
+
+
+def running_on(plan: Plan, revision: str) -> int:
+    """How many tasks run on that revision."""
+    if (on := plan.get("on")) is not None:
+        return int(on.get(revision, 0))
+    return sum(row["revision"] == revision for row in plan["running"])
+
+
+def _left_out(plan: Plan) -> list[str]:
+    """What the tables have no room for."""
+    shown = _shown(plan)
+    more = {verdict: n - shown[verdict] for verdict, n in _counts(plan).items()}
+    parts = [f"{number} {verdict}" for verdict, number in more.items() if number > 0]
+    return [f"tasks that are not shown: {', '.join(parts)}"] * bool(parts)
 
 
 def to_json(plan: Plan) -> dict[str, Any]:
@@ -73,6 +97,11 @@ def _summary(plan: Plan) -> str:
 
 
 def _counts(plan: Plan) -> dict[str, int]:
+    """Tasks by verdict."""
+    return dict.fromkeys(VERDICTS, 0) | (plan.get("counts") or _shown(plan))
+
+
+def _shown(plan: Plan) -> dict[str, int]:
     counts = dict.fromkeys(VERDICTS, 0)
     for row in _rows(plan):
         counts[row["verdict"]] = counts.get(row["verdict"], 0) + row.get("count", 1)

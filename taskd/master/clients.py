@@ -186,9 +186,10 @@ class Client:
 
     # ── out ──────────────────────────────────────────────────────────────────────────────────
 
-    def reply(self, id: int, ok: dict[str, Any]) -> None:
+    def reply(self, id: int, ok: dict[str, Any], short: dict[str, Any] | None = None) -> None:
+        """``short``: of something that was done, if ``ok`` may not fit in a frame."""
         if not self.wire.is_closed:
-            self._send(self.side.reply(id, ok))
+            self._send(self.side.reply(id, ok, short))
 
     def refuse(self, id: int, error: Refused) -> None:
         if not self.wire.is_closed:

@@ -8,17 +8,18 @@ release joins it, for another release is told that one is under way.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import taskd
 from taskd import config, log
 from taskd.errors import ConfigError, DeployRefused, Error
-from taskd.master import capacity, handoff, hooks, leaving
+from taskd.master import capacity, handoff, hooks, leaving, verdict
 from taskd.master.boundary import Boundary
 from taskd.master.deadline import Deadline
 from taskd.master.planning import Planning
 from taskd.master.revision import Revision
 from taskd.master.trying import Trial
+from taskd.master.verdict import PLAINLY, Caller, How
 from taskd.model.plan import Plan
 from taskd.model.revision import LIVE
 from taskd.model.table import after
@@ -29,7 +30,6 @@ from taskd.revision import release
 from taskd.upgrade import steps
 
 if TYPE_CHECKING:
-    from taskd.master.clients import Client
     from taskd.master.core import Master
 
 EXEC_WITHIN = 30.0
@@ -44,26 +44,6 @@ QUIESCE_WITHIN = 20.0
 EMPTY_WITHIN = 10.0
 """Seconds that the requests under way have to be answered."""
 
-
-class Caller:
-    """Who waits for the verdict: a client's request, by names that survive an exec."""
-
-    __slots__ = ("client", "request")
-
-    def __init__(self, client: int, request: int) -> None:
-        self.client = client
-        self.request = request
-
-
-class How(NamedTuple):
-    """``plan_only``: stop at the plan and change nothing. ``allow_held``: go on although the new
-    revision cannot take everything."""
-
-    plan_only: bool = False
-    allow_held: bool = False
-
-
-PLAINLY = How()
 
 GIVE_UP = frozenset(Phase) - {Phase.IDLE, Phase.ADOPTING}
 """Phases in which a deploy is given up when nobody waits for it any more."""
@@ -83,6 +63,7 @@ class Deploy:
         self.paused_at = 0.0
         self.how = PLAINLY
         self.plan: dict[str, Any] | None = None
+        self.unfit: list[int] = []  # the running tasks that the target cannot take
         self.hook = ""  # what [hooks] before wrote
         self._under_way: Planning | Trial | hooks.Before | None = None
         self.bounded = Boundary(self._refuse_if_under_way).around
@@ -113,7 +94,8 @@ class Deploy:
             self._answer_refusal(callers, path, DeployRefused("the daemon is starting or stopping"))
             return
         self._step(Step.BEGIN)
-        self.callers, self.how, self.plan, self.hook = callers, how, None, ""
+        self.callers, self.how = callers, how
+        self.plan, self.unfit, self.hook = None, [], ""
         self.path, self.config = path, settings
         log.info("plan" if how.plan_only else "deploy", release=path)
         self.bounded(self._prove)()
@@ -173,7 +155,7 @@ class Deploy:
         if isinstance(outcome, DeployRefused):
             self.refuse(outcome)
             return
-        self.plan = outcome.wire()
+        self.plan, self.unfit = outcome.wire(), outcome.unfit
         for warning in outcome.warnings:
             log.warning(warning, revision=outcome.target)
         if self.how.plan_only:
@@ -187,11 +169,8 @@ class Deploy:
 
     def _stop_at_the_plan(self) -> None:
         callers, self.callers = self.callers, []
-        reply = {"plan": self.plan}
         self._back_to_idle()
-        for caller in callers:
-            if (client := self._master.clients.get(caller.client)) is not None:
-                client.reply(caller.request, reply)
+        verdict.tell_plan(self._master, callers, self.plan)
 
     def _try(self, python: str) -> None:
         assert self.target is not None
@@ -309,7 +288,7 @@ class Deploy:
         was_plan = self.how.plan_only
         self._back_to_idle()
         if was_plan:
-            self._refuse_callers(callers, error)
+            verdict.refuse(self._master, callers, error)
             return
         self._master.revisions.remember(self.path, str(error))
         self._answer_refusal(callers, self.path, error)
@@ -357,24 +336,15 @@ class Deploy:
         log.info("deployed", revision=self.target.name, pause=f"{pause * 1000:.0f}ms")
         self._master.note = f"deployed {self.target.name}"
         callers, self.callers = self.callers, []
-        for caller in callers:
-            client = self._master.clients.get(caller.client)
-            if client is not None:
-                client.reply(caller.request, reply)
+        verdict.tell(self._master, callers, reply)
         target, self.target = self.target, None
-        leaving.let_old_ones_leave(self._master, target, self.plan)
+        leaving.let_old_ones_leave(self._master, target, self.unfit)
 
     def _answer_refusal(self, callers: list[Caller], path: str, error: Error) -> None:
         log.error("deploy refused", release=path, why=str(error))
         self._master.note = f"last deploy refused: {error}"
         self._master.standing.say()
-        self._refuse_callers(callers, error)
-
-    def _refuse_callers(self, callers: list[Caller], error: Error) -> None:
-        for caller in callers:
-            client: Client | None = self._master.clients.get(caller.client)
-            if client is not None:
-                client.refuse(caller.request, DeployRefused(str(error)))
+        verdict.refuse(self._master, callers, error)
 
     # ── phases ───────────────────────────────────────────────────────────────────────────────
 

@@ -46,6 +46,7 @@ def dump(master: Master, wishes: list[int], phase: Phase) -> bytes:
             "paused_at": deploy.paused_at,
             "callers": [[each.client, each.request] for each in deploy.callers],
             "plan": deploy.plan,
+            "unfit": deploy.unfit,
             "hook": carried.put(deploy.hook.encode()),
         },
         "wishes": wishes,

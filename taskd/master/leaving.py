@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from taskd.model.plan import PINNED
 from taskd.model.routing import can_run
@@ -14,12 +15,11 @@ if TYPE_CHECKING:
     from taskd.master.running import Running
 
 
-def let_old_ones_leave(master: Master, target: Revision, plan: dict[str, Any] | None) -> None:
-    """``plan``: what the new revision answered for each task that ran then; one whose state it did
-    not accept is left where it is."""
+def let_old_ones_leave(master: Master, target: Revision, unfit: Collection[int]) -> None:
+    """``unfit``: the tasks that the new revision could not take when it was asked; they are left
+    where they are."""
     master.workers.retire_idle(keep=target)
-    rows = (plan or {}).get("running", [])
-    stay = {row["task"] for row in rows if row["verdict"] != "moves"}
+    stay = frozenset(unfit)
     for worker in master.workers:
         running = worker.running
         if running is None or worker.revision is target or running.attempt == 0:

@@ -16,10 +16,10 @@ from taskd.config import App, Config, Limits
 from taskd.errors import ProtocolError
 from taskd.master.clients import Client
 from taskd.master.core import Master
-from taskd.master.deploy import Caller
 from taskd.master.ledger import LOCKS, Entry, Kind
 from taskd.master.revision import Revision
 from taskd.master.running import Running
+from taskd.master.verdict import Caller
 from taskd.master.wire import Messages, Wire
 from taskd.master.worker import Worker
 from taskd.model.revision import RevisionState
@@ -169,8 +169,14 @@ class Loader:
         deploy.paused_at = fields["paused_at"]
         deploy.callers = [Caller(client, request) for client, request in fields["callers"]]
         deploy.plan = fields.get("plan")
+        deploy.unfit = fields["unfit"] if "unfit" in fields else _unfit(deploy.plan)
         if (hook := fields.get("hook")) is not None:
             deploy.hook = self._taken.get(hook).decode()
+
+
+def _unfit(plan: dict[str, Any] | None) -> list[int]:
+    """Of a master that did not write them down: its plan had every row."""
+    return [row["task"] for row in (plan or {}).get("running", []) if row["verdict"] == "held"]
 
 
 def _load_limits(fields: dict[str, Any]) -> Limits | None:

@@ -27,9 +27,9 @@ from taskd.errors import (
 from taskd.master import queues, shares
 from taskd.master import stop as stop_of_daemon
 from taskd.master.checks import checks
-from taskd.master.deploy import Caller, How
 from taskd.master.listing import list_tasks
 from taskd.master.taskview import view
+from taskd.master.verdict import Caller, How
 from taskd.model.binding import SECRET_SIGN, bind
 from taskd.model.revision import LIVE
 from taskd.model.routing import Held, route
@@ -194,6 +194,7 @@ def status(master: Master, client: Client, request: Request) -> None:
             "link": master.config.app.release,
             "symlink": _shown(os.path.realpath(master.config.app.release)),
             "stopping": master.stopping,
+            "control": client.is_control,
             **queues.in_status(master, client),
             "note": master.note if client.owner is None else "",
             "problems": master.loop.troubles.sentences() if client.owner is None else [],

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 LAST_MOMENTS = 5.0
 """Seconds that zygotes and idle workers have to go before they are killed."""
 
+TOLD = 1000
+"""Tasks that a list of an answer names."""
+
 LAST_WORDS = 100
 """Looks, a hundredth of a second apart, at whether who asked for the stop has read its answer."""
 
@@ -143,7 +146,12 @@ class Stop:
 
     def _say_goodbye(self) -> None:
         """Tell who asked for it, as far as they read it soon, and go."""
-        answer = {"asked": len(self._asked), "ended": self._ended, "kept": self._kept}
+        answer = {
+            "asked": len(self._asked),
+            "ended": self._ended[:TOLD],
+            "kept": self._kept[:TOLD],
+            "counts": {"ended": len(self._ended), "kept": len(self._kept)},
+        }
         callers = []
         for number, request in self._callers:
             client = self._master.clients.get(number)
@@ -187,7 +195,8 @@ class Stop:
 def plan(master: Master) -> dict[str, Any]:
     """What a stop would interrupt: see ``shutdown`` in ``protocol.client``."""
     tasks = []
-    for running in master.attempts.all():
+    all_running = sorted(master.attempts.all(), key=lambda running: running.task)
+    for running in all_running[:TOLD]:
         worker = master.attempts.worker_of(running.task)
         row = master.reader.task(running.task)
         tasks.append(
@@ -200,4 +209,4 @@ def plan(master: Master) -> dict[str, Any]:
             }
         )
     limit = master.config.daemon.stop_timeout
-    return {"tasks": sorted(tasks, key=lambda task: task["task"]), "limit": limit}
+    return {"tasks": tasks, "running": len(all_running), "limit": limit}

@@ -3,10 +3,14 @@
 Pure. What the new revision cannot take is *held*: nothing of it is lost, but it would wait for an
 operator, so it refuses the deploy unless held tasks are allowed. A running task that the new
 revision cannot take finishes on the revision it runs on, as long as its worker lives.
+
+What the revision that serves now cannot go on with either was *accepted* when that one was
+deployed: this deploy makes nothing worse for it, and is not refused for its sake.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,10 +21,20 @@ PINNED = 2
 """Interruptions in a row without progress, after which a task is left to finish where it is."""
 
 
+FIRST = 100
+"""Rows of each verdict that are told; the others are counted."""
+
+TEXT = 500
+"""Characters of a row's text, and of a warning, that are told."""
+
+Row = dict[str, Any]
+
+
 class Item(NamedTuple):
     """One thing to be answered for: a group that waits (``tasks`` of them) or one running task.
 
     ``version``: of what is saved, if ``has_saved``, else the one at submission.
+    ``accepted``: what serves now could not go on with it. ``stays``: it runs on the new revision.
     """
 
     name: str
@@ -30,37 +44,73 @@ class Item(NamedTuple):
     tasks: int = 0
     task: int | None = None
     revision: str | None = None
+    accepted: bool = False
     stays: bool = False
     on_deploy: str = OnDeploy.FINISH.value
     interruptions: int = 0
 
 
 class Plan(NamedTuple):
-    """The wire form's lists (PLAN in ``protocol.client``), and how many tasks would be held."""
+    """All rows (of PLAN in ``protocol.client``), and which running tasks the new revision cannot
+    take: those are not asked to leave for it."""
 
     target: str
-    running: list[dict[str, Any]]
-    waiting: list[dict[str, Any]]
+    running: list[Row]
+    waiting: list[Row]
     warnings: list[str]
-    held: int
+    unfit: list[int]
 
-    def wire(self) -> dict[str, Any]:
+    def wire(self) -> Row:
+        """Of bounded size, however much waits and runs."""
         return {
             "target": self.target,
-            "running": self.running,
-            "waiting": self.waiting,
-            "warnings": self.warnings,
+            "running": _first(self.running),
+            "waiting": _first(self.waiting),
+            "warnings": [_cut(text) for text in self.warnings[:FIRST]],
+            "counts": self._counts(),
+            "on": dict(Counter(row["revision"] or "" for row in self.running)),
         }
 
+    def _counts(self) -> dict[str, int]:
+        """Tasks by verdict."""
+        counts: dict[str, int] = {}
+        for row in (*self.running, *self.waiting):
+            counts[row["verdict"]] = counts.get(row["verdict"], 0) + row.get("count", 1)
+        return counts
+
+    @property
+    def held(self) -> int:
+        """How many tasks would be held, and refuse the deploy."""
+        return self._counts().get("held", 0)
+
     def why_held(self) -> str:
-        """One sentence for a refusal."""
-        held = [row for row in (*self.waiting, *self.running) if row["verdict"] == "held"]
+        """Two sentences for a refusal."""
+        waiting, running = ([row for row in rows if row["verdict"] == "held"]
+                            for rows in (self.waiting, self.running))  # fmt: skip
+        held = [*waiting, *running]
         shown = "; ".join(f"{_who(row)}: {row['why']}" for row in held[:3])
         more = f"; and {len(held) - 3} more" if len(held) > 3 else ""
+        becomes = ["what waits is held for an operator"] * bool(waiting)
+        becomes += ["what runs finishes where it is"] * bool(running)
         return (
             f"{self.target} cannot go on with {self.held} of the tasks that wait or run: "
-            f"{shown}{more}. Mend it, or deploy with --allow-held and they wait for an operator"
+            f"{shown}{more}. Mend it, or deploy with --allow-held: {', and '.join(becomes)}"
         )
+
+
+def _first(rows: Sequence[Row]) -> list[Row]:
+    """The first of each verdict, their texts cut."""
+    seen: Counter[str] = Counter()
+    found = []
+    for row in rows:
+        seen[row["verdict"]] += 1
+        if seen[row["verdict"]] <= FIRST:
+            found.append({name: _cut(value) for name, value in row.items()})
+    return found
+
+
+def _cut(value: Any) -> Any:
+    return f"{value[: TEXT - 1]}…" if isinstance(value, str) and len(value) > TEXT else value
 
 
 def _who(row: Mapping[str, Any]) -> str:
@@ -78,24 +128,22 @@ def judge(
 ) -> Plan:
     """``refused``: why, by the item's position. ``others``: the other live revisions and their
     tasks; ``before``: the tasks of the current one."""
-    running, waiting, held = [], [], 0
+    running, waiting, unfit = [], [], []
     for ref, item in enumerate(items):
         why = refused.get(ref)
-        if item.task is not None:
-            row = _running(item, why)
-            running.append(row)
-            held += row["verdict"] == "held"
-        else:
-            row = _waiting(item, why, others)
-            waiting.append(row)
-            held += item.tasks if row["verdict"] == "held" else 0
-    return Plan(target[0], running, waiting, _warnings(before, target[1]), held)
+        if item.task is None:
+            waiting.append(_waiting(item, why, others))
+            continue
+        running.append(_running(item, why))
+        if why is not None and not item.stays:
+            unfit.append(item.task)
+    return Plan(target[0], running, waiting, _warnings(before, target[1]), unfit)
 
 
-def _running(item: Item, why: str | None) -> dict[str, Any]:
+def _running(item: Item, why: str | None) -> Row:
     verdict, reason = "finishes", None
     if why is not None and not item.stays:
-        verdict = "held"
+        verdict = "accepted" if item.accepted else "held"
         reason = f"{why} (it finishes on {item.revision} as long as its worker lives)"
     elif item.on_deploy == OnDeploy.CHECKPOINT.value and not item.stays:
         verdict = "moves"
@@ -111,12 +159,10 @@ def _running(item: Item, why: str | None) -> dict[str, Any]:
     }
 
 
-def _waiting(
-    item: Item, why: str | None, others: Sequence[tuple[str, Mapping[str, Any]]]
-) -> dict[str, Any]:
+def _waiting(item: Item, why: str | None, others: Sequence[tuple[str, Mapping[str, Any]]]) -> Row:
     verdict = "continues"
     if why is not None:
-        verdict = "held"
+        verdict = "accepted" if item.accepted else "held"
         version = item.version if item.has_saved else None
         for name, tasks in others:
             if item.has_saved and can_run(tasks, item.name, version) is None:

@@ -66,11 +66,11 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               empty one is the end.
     status    → {pid, revision, release, confirmed, symlink, link, states: {…}, queues: {name:
               {running, queued, concurrency}}, more_queues, taskd, note, problems, checks: [{name,
-              ok, text}…], stopping}; ``queues``: those that the daemon's file or a task names, and
-              on control.sock others in which a task is ready or runs, 500 at most;
+              ok, text}…], stopping, control}; ``queues``: those that the daemon's file or a task
+              names, and on control.sock others in which a task is ready or runs, 500 at most;
               ``more_queues``: whether there are more of them; ``link``: the path that ``[app]
               release`` names, ``symlink``: what it points to; ``stopping``: whether a stop is
-              under way;
+              under way; ``control``: whether one may do what is for operators;
               ``problems``: a sentence for each thing that does not go on just now; ``checks``:
               what is in force of what a machine may or may not offer
     wait      tasks: [id…] → stream of {"task": TASK}, one as each is settled; end {}
@@ -87,17 +87,20 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               path, reason, at}…] (the latest last)}
     reload    release?, plan? (false), allow_held? (false) → {revision, previous, pause: seconds,
               plan: PLAN, hook: text}; control.sock only; the reply comes from the new master.
+              Where it would not fit in a frame, ``plan`` is null and ``hook`` empty.
               With ``plan`` nothing is changed: → {plan: PLAN}
     rollback  plan?, allow_held? → as reload, of the release that was confirmed before this one
-    drain     revision, how? ("finish", "checkpoint" or "now") → {running, asked}: what keeps that
+    drain     revision (its name, or how its path ends), how? ("finish", "checkpoint" or "now") →
+              {running, asked}: what keeps that
               draining revision alive; "checkpoint" asks its tasks to leave at their next safe
               point, "now" ends them (they continue from what is saved); control.sock only
-    shutdown  plan? (false), keep? → {asked, ended: [task…], kept: [task…]}: the daemon stops; the
-              reply comes when all is over: how many tasks were asked to leave, and those that did
-              not in time, which were ended or, with ``keep``, go on for the next daemon. Default:
-              as at a SIGTERM. With ``plan`` nothing is done: → {tasks: [{task, name, revision,
-              started, saved}…], limit: seconds}, ``saved`` being when it saved something last, or
-              null; control.sock only
+    shutdown  plan? (false), keep? → {asked, ended: [task…], kept: [task…], counts: {ended, kept}}:
+              the daemon stops; the reply comes when all is over: how many tasks were asked to
+              leave, and those that did not in time, which were ended or, with ``keep``, go on for
+              the next daemon. Default: as at a SIGTERM. With ``plan`` nothing is done: → {tasks:
+              [{task, name, revision, started, saved}…], running: how many, limit: seconds},
+              ``saved`` being when it saved something last, or null; control.sock only. Each list
+              has the first thousand
     stop      stream → {}
 
     TASK is {id: 17, name, queue, state, shown, reason, attempt, revision, progress, result:
@@ -107,8 +110,11 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     told apart.
 
     PLAN is {target, running: [{task, name, revision, verdict, why}…], waiting: [{name, version,
-    shape, count, verdict, why}…], warnings: [text…]}; verdict is "finishes" (on its revision),
-    "moves" (now), "continues" (of what waits) or "held" (would be, with why).
+    shape, count, verdict, why}…], warnings: [text…], counts: {verdict: tasks}, on: {revision: how
+    many run there}}; verdict is "finishes" (on its revision), "moves" (now), "continues" (of what
+    waits), "held" (would be, with why; it refuses the deploy) or "accepted" (would be, as with
+    what serves now: it refuses nothing). The lists have the first hundred rows of each verdict, and
+    of the warnings, with their texts cut; ``counts`` and ``on`` count all.
 
 Limits
     A frame is at most frames.LIMIT bytes, nested at most data.DEPTH deep. On submit.sock a peer
@@ -142,6 +148,10 @@ MAX_STREAMS = 256
 
 HELD_BOUND = 1024 * 1024
 """Bytes of replies waiting for an earlier one above which nothing more is read."""
+
+
+MESSAGE = 64 * 1024
+"""Characters of an error that are told."""
 
 
 class Phase(Enum):
@@ -366,11 +376,17 @@ class ServerSide:
             {"hello": {"version": self._version, "taskd": taskd, "uid": uid, "control": control}}
         )
 
-    def reply(self, id: int, ok: dict[str, Any]) -> bytes:
-        """The request is done (or, of ``follow`` and ``wait``, its stream is open)."""
+    def reply(self, id: int, ok: dict[str, Any], short: dict[str, Any] | None = None) -> bytes:
+        """The request is done (or, of ``follow`` and ``wait``, its stream is open).
+
+        ``short``: what to say where ``ok`` does not fit in a frame. Something was done then, and an
+        error in telling must not read as an error of the deed; who only asked is refused.
+        """
         try:
             data = frames.encode({"id": id, "ok": ok})
         except ProtocolError as error:
+            if short is not None:
+                return self.reply(id, short)
             return self.refuse(id, Refused(f"the answer does not fit: {error}"))
         self._calls.answer(id)
         return self._in_turn(id, data)
@@ -378,7 +394,7 @@ class ServerSide:
     def refuse(self, id: int, error: Refused) -> bytes:
         """The request is refused, or its open stream cannot go on."""
         self._calls.advance(id, Turn.ERROR)
-        fields = {"code": error.code, "message": str(error)}
+        fields = {"code": error.code, "message": str(error)[:MESSAGE]}
         return self._in_turn(id, frames.encode({"id": id, "error": fields}))
 
     def item(self, id: int, fields: dict[str, Any]) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 from cli_daemon import Daemon, Run, signal_asleep, spawn
 from cli_site import ANSWER, LINE, PLAN, REASON, Behind, Site, behind, refuse
 
-from taskd.errors import DeployRefused
+from taskd.errors import DeployRefused, Refused
 
 
 def test_a_lost_verdict_keeps_the_symlink_if_the_release_serves(
@@ -39,6 +39,42 @@ def test_a_lost_verdict_switches_back_if_the_old_release_serves(
     assert status == 1
     assert f"{site.link} points to {site.release('r41')} again" in err
     assert site.target == str(site.release("r41"))
+
+
+def test_an_error_in_telling_is_none_of_the_deed(run: Run, daemon: Daemon, site: Site) -> None:
+    """As of a daemon whose answer was too large: the release serves all the same."""
+
+    def untold(fields: dict[str, Any]) -> None:
+        site.deployed(fields)
+        raise Refused("the answer does not fit")
+
+    daemon.answers["reload"] = untold
+    status, out, err = run("deploy", str(site.release("r42")))
+    assert (status, out) == (0, "")
+    assert "it is deployed, but how it went could not be told: the answer does not fit" in err
+    assert site.target == str(site.release("r42"))
+
+
+def test_an_error_that_says_nothing_is_one_if_the_old_release_serves(
+    run: Run, daemon: Daemon, site: Site
+) -> None:
+    def fail(fields: dict[str, Any]) -> None:
+        raise Refused("something else")
+
+    daemon.answers["reload"] = fail
+    status, _, err = run("deploy", str(site.release("r42")))
+    assert (status, "something else" in err) == (1, True)
+    assert site.target == str(site.release("r41"))
+
+
+def test_who_may_not_deploy_is_told_before_anything_is_touched(
+    run: Run, daemon: Daemon, site: Site
+) -> None:
+    known = daemon.answers["status"]
+    daemon.answers["status"] = lambda fields: known(fields) | {"control": False}
+    told = "taskctl: only an operator may do this (by control.sock)\n"
+    assert run("deploy", str(site.release("r42"))) == (1, "", told)
+    assert "reload" not in [op for op, _ in daemon.seen]
 
 
 def ended_by(daemon: Daemon, number: int, *words: str) -> tuple[int, str, str]:

@@ -91,6 +91,9 @@ def test_drain_alone_shows_and_stops_nothing(run: Run, daemon: Daemon) -> None:
     [
         ({"asked": 0, "ended": [], "kept": []},
          "tasks asked to leave: 0; 0 left at a safe point"),
+        ({"asked": 9, "ended": [7, 8], "kept": [], "counts": {"ended": 5, "kept": 0}},
+         "tasks asked to leave: 9; 4 left at a safe point, 5 did not and were ended: 7, 8 and "
+         "3 more"),
         ({"asked": 3, "ended": [7], "kept": []},
          "tasks asked to leave: 3; 2 left at a safe point, 1 did not and was ended: 7"),
         ({"asked": 40, "ended": [], "kept": list(range(1, 23))},

@@ -57,6 +57,19 @@ def test_a_task_that_cannot_move_and_runs_on_is_not_said_to_be_held(
     assert err == "taskctl: would be held: task 4 (gone): it went (…)\n"
 
 
+def test_what_the_lists_leave_out_is_counted(run: Run, daemon: Daemon) -> None:
+    counts = {"finishes": 900, "moves": 1, "continues": 120, "held": 30, "accepted": 12}
+    plan = HELD | {"counts": counts, "on": {"r41": 900, "r40": 1}}
+    daemon.answers["reload"] = lambda fields: ANSWER | {"plan": plan}
+    status, out, err = run("reload", "--allow-held")
+    assert (status, out) == (0, "r42 serves (r41 drains: 900 running); pause 63 ms\n")
+    assert err.endswith("r42 does not know it\ntaskctl: held: 40 more\n")
+    daemon.answers["reload"] = lambda fields: {"plan": plan}
+    status, out, err = run("reload", "--plan")
+    assert (status, err[:31]) == (1, "taskctl: 30 tasks would be held")
+    assert "tasks that are not shown: 898 finishes, 12 accepted, 28 held" in out
+
+
 def test_what_the_hook_before_wrote_is_shown_beside_the_verdict(run: Run, daemon: Daemon) -> None:
     daemon.answers["reload"] = lambda fields: ANSWER | {"hook": "added\n\x1b[1mone column\n"}
     assert run("reload") == (

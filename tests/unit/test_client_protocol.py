@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from taskd.errors import ProtocolError, Refused, UnknownTask
 from taskd.protocol import client, frames, operations
 from taskd.protocol.client import (
+    MESSAGE,
     Answer,
     Farewell,
     Hello,
@@ -292,6 +293,21 @@ def test_an_answer_that_does_not_fit_becomes_a_refusal() -> None:
     asked(side, {"id": 1, "op": "status"})
     [message] = sent(side.reply(1, {"x": b"y" * frames.LIMIT}))
     assert "does not fit" in message["error"]["message"]
+
+
+def test_what_was_done_is_not_told_as_refused_because_it_does_not_fit() -> None:
+    side = opened()
+    asked(side, {"id": 1, "op": "reload"})
+    full = {"revision": "r2", "plan": "x" * frames.LIMIT}
+    (message,) = sent(side.reply(1, full, short={"revision": "r2", "plan": None}))
+    assert message == {"id": 1, "ok": {"revision": "r2", "plan": None}}
+
+
+def test_a_refusal_fits_however_much_there_is_to_say() -> None:
+    side = opened()
+    asked(side, {"id": 1, "op": "reload"})
+    (message,) = sent(side.refuse(1, Refused("é" * frames.LIMIT)))
+    assert message["error"]["message"] == "é" * MESSAGE
 
 
 def test_past_the_bound_of_pending_requests_nothing_more_is_read() -> None:
