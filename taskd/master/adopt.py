@@ -66,7 +66,13 @@ class Adopted:
         previous = before.release if before else None
         if before is not None and previous == target.path:
             previous = before.previous
-        now = confirmed.Confirmed(target.path, previous, target.fingerprint or "", time.time())
+        now = confirmed.Confirmed(
+            target.path,
+            previous,
+            target.fingerprint or "",
+            time.time(),
+            tuple(self._master.deploy.unfit),
+        )
         try:
             confirmed.write(places.confirmed, now)
         except OSError as error:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cbor2
 
 from taskd.errors import DeployRefused
-from taskd.master import secrecy
+from taskd.master import accepted, secrecy
 from taskd.master.deadline import Deadline
 from taskd.master.worker import Probe, Worker
 from taskd.model.binding import bind, names_in
@@ -275,6 +275,7 @@ class Planning:
         mine = [ref for ref in range(len(self._items)) if ref not in left_out]
         items = [self._items[ref] for ref in mine]
         why = {new: self._refused[ref] for new, ref in enumerate(mine) if ref in self._refused}
+        items = accepted.marked(self._master, self._target, items, why)
         self._finish(judge(items, why, target, others, before))
 
     def _is_no_concern(self, item: Item) -> bool:

@@ -302,7 +302,8 @@ class Start:
             _tell_of_a_crash(master, outcome, cut_off, before)
         master.serve()
         # A master that died in between may not have asked those that move.
-        leaving.let_old_ones_leave(master, outcome, ())
+        accepted = before.accepted if before and before.release == outcome.path else ()
+        leaving.let_old_ones_leave(master, outcome, accepted)
         log.info("ready", revision=outcome.name, pid=os.getpid())
         master.standing.ready()
         if self._on_ready is not None:

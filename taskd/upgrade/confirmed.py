@@ -3,7 +3,9 @@
 Written in the last step of a deploy alone (and by a first start, once the release has proved
 itself), never at any other time: a refused or half-done deploy cannot come alive at a restart.
 One JSON object, so that an operator can read it: {"release": path, "previous": path or null,
-"fingerprint": hex, "at": Unix seconds}. Unknown fields are ignored.
+"fingerprint": hex, "at": Unix seconds, "accepted": [task…]}; ``accepted``: tasks that ran then
+on older releases and that this one cannot go on with, for which it was deployed all the same (what
+was accepted refuses no later deploy). Unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ class Confirmed(NamedTuple):
     previous: str | None
     fingerprint: str
     at: float
+    accepted: tuple[int, ...] = ()
 
 
 def read(path: str) -> Confirmed | None:
@@ -33,6 +36,7 @@ def read(path: str) -> Confirmed | None:
             previous=found.get("previous"),
             fingerprint=str(found.get("fingerprint", "")),
             at=float(found.get("at", 0)),
+            accepted=tuple(map(int, found.get("accepted") or ())),
         )
     except FileNotFoundError:
         return None
@@ -48,7 +52,8 @@ def write(path: str, confirmed: Confirmed) -> None:
     quoted = [_quote(text) for text in (confirmed.release, confirmed.previous)]
     text = (
         f'{{"release": {quoted[0]}, "previous": {quoted[1]}, '
-        f'"fingerprint": "{confirmed.fingerprint}", "at": {confirmed.at!r}}}\n'
+        f'"fingerprint": "{confirmed.fingerprint}", "at": {confirmed.at!r}, '
+        f'"accepted": {list(confirmed.accepted)}}}\n'
     )
     files.write_atomically(path, text.encode("utf-8", "surrogateescape"))
 

@@ -49,7 +49,7 @@ def test_any_path_that_a_directory_may_have_is_read_back(
 def test_an_operator_can_read_it_as_json(path: str, odd: str) -> None:
     confirmed.write(path, SAMPLE._replace(release="/srv/" + odd))
     found = json.loads(Path(path).read_text(encoding="utf-8"))
-    assert found == SAMPLE._asdict() | {"release": "/srv/" + odd}
+    assert found == SAMPLE._asdict() | {"release": "/srv/" + odd, "accepted": []}
 
 
 def test_fields_of_a_newer_version_are_ignored(path: str) -> None:
