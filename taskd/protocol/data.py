@@ -9,8 +9,8 @@ NaN).
 Format (CBOR, RFC 8949, definite lengths only; the tags are defined in ``tags``)
     None, bool, int below 2**64, float, str, bytes, list, dict: CBOR's own items
     tag 2, 3      a larger int, at most INT_BYTES bytes, in its shortest form
-    tag 0         datetime with a UTC offset: ISO 8601 text. The offset, in whole
-                  seconds, is kept, a zone's name not
+    tag 0         datetime in a zone with one UTC offset, in whole seconds: ISO 8601 text. The
+                  offset is kept, the zone's name not
     tag 37        UUID: 16 bytes
     tag 258       set: array
     tag 1004      date: ISO 8601 text
@@ -28,8 +28,7 @@ is *exactly* of a type listed above, never of a subclass. For each such type the
 carries all that equality looks at, so decode(encode(x)) equals x, type for type; the property
 tests hold the two functions to that. What a type does not show is checked apart: that text is
 valid Unicode, that an int is not too large, that a datetime's zone has an offset that ISO 8601
-can tell, and that a datetime among keys or set members has a fixed one (two that differ in their
-zones may be equal once these are gone).
+can tell and that is always the same (of a zone such as Europe/Berlin more than that would be lost).
 A value must not be changed by another thread meanwhile.
 """
 

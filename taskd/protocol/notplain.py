@@ -70,18 +70,18 @@ class _Walk:
     def __init__(self, room: int) -> None:
         self.limit = self.room = room
 
-    def visit(self, value: Any, path: str, above: tuple[int, ...], key: bool = False) -> None:
+    def visit(self, value: Any, path: str, above: tuple[int, ...]) -> None:
         kind = type(value)
         if kind in (list, tuple, dict, set):
             self._enter(value, path, above)
-            for part, where, is_key in _parts(value, path):
-                self.visit(part, where, (*above, id(value)), key or is_key)
+            for part, where in _parts(value, path):
+                self.visit(part, where, (*above, id(value)))
         elif kind is int:
             _check_int(value, path)
         elif kind is str:
             _check_text(value, path)
         elif kind is datetime:
-            _check_zone(value, path, key)
+            _check_zone(value, path)
         elif kind not in data._NATIVE and kind not in tags.LEAVES:
             raise _BadError(_wrong_type(value, path))
 
@@ -98,18 +98,18 @@ class _Walk:
             raise _BadError(f"{_short(path)}: more than {self.limit:,} items in one value")
 
 
-def _parts(value: Any, path: str) -> Iterator[tuple[Any, str, bool]]:
-    """Each part with the path that names it, and whether it stands as a key or set member."""
+def _parts(value: Any, path: str) -> Iterator[tuple[Any, str]]:
+    """Each part with the path that names it."""
     if type(value) is set:
         for member in value:
-            yield member, f"the member {_brief(member)} of {path}", True
+            yield member, f"the member {_brief(member)} of {path}"
     elif type(value) is dict:
         for key, item in value.items():
-            yield key, f"the key {_brief(key)} of {path}", True
-            yield item, f"{path}[{_brief(key)}]", False
+            yield key, f"the key {_brief(key)} of {path}"
+            yield item, f"{path}[{_brief(key)}]"
     else:
         for index, item in enumerate(value):
-            yield item, f"{path}[{index}]", False
+            yield item, f"{path}[{index}]"
 
 
 def _brief(value: Any) -> str:
@@ -145,7 +145,7 @@ def _check_text(value: str, path: str) -> None:
         ) from None
 
 
-def _check_zone(value: datetime, path: str, key: bool) -> None:
+def _check_zone(value: datetime, path: str) -> None:
     if value.tzinfo is None:
         return
     if value.utcoffset() is None:
@@ -158,10 +158,11 @@ def _check_zone(value: datetime, path: str, key: bool) -> None:
             f"{_short(path)} is a datetime whose UTC offset is not in whole seconds. "
             "Use value.astimezone(timezone.utc)"
         )
-    if key and not tags.has_fixed_offset(value):
+    if not tags.has_fixed_offset(value):
         raise _BadError(
-            f"{_short(path)} is a datetime in a zone whose offset changes; as a key or a member "
-            "of a set it must have a fixed one. Use value.astimezone(timezone.utc)"
+            f"{_short(path)} is a datetime in a zone whose offset changes, and a zone is not kept. "
+            "Use value.astimezone(timezone.utc), and the zone's name as a text beside it where "
+            "local time matters"
         )
 
 

@@ -29,12 +29,18 @@ LEAVES = frozenset((datetime, date, Decimal, UUID, Secret))
 
 
 def has_fixed_offset(value: Any) -> bool:
-    """False for a datetime in a zone with changing offsets; such a one cannot be a key.
+    """False for a datetime in a zone with changing offsets, such as Europe/Berlin.
 
-    Two of them may be unequal and have one instant in common (Python calls every comparison with
-    a repeated or skipped local hour unequal): as keys they would fall together when decoded.
+    Its offset alone would be kept: a day later it would be another time than in the zone. (As keys,
+    two such may be unequal and have one instant in common: Python calls every comparison with a
+    repeated or skipped local hour unequal.) A zone says its offset without a date if it has one.
     """
-    return type(value) is not datetime or value.tzinfo is None or type(value.tzinfo) is timezone
+    if type(value) is not datetime or value.tzinfo is None or type(value.tzinfo) is timezone:
+        return True
+    try:
+        return value.tzinfo.utcoffset(None) == value.utcoffset()
+    except Exception:  # of a zone's own code, asked without a date
+        return False
 
 
 def has_whole_offset(value: datetime) -> bool:
@@ -58,7 +64,7 @@ def _write_set(encoder: CBOREncoder, value: set[Any]) -> None:
 def _write_datetime(encoder: CBOREncoder, value: datetime) -> None:
     if value.tzinfo is None:
         encoder.encode_semantic(NAIVE, value.isoformat() + "~" * value.fold)
-    elif has_whole_offset(value):
+    elif has_whole_offset(value) and has_fixed_offset(value):
         encoder.encode_semantic(AWARE, value.isoformat())
     else:
         raise ValueError("a zone without a usable offset")  # told in words by notplain
