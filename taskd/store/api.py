@@ -302,7 +302,8 @@ class Reader(Protocol):
         so until ``now``. Tasks that never ran are left out."""
 
     def ready(self, queue: str, limit: int) -> list[Row]:
-        """Queued tasks in the order to claim them: higher priority first, then lower id."""
+        """Queued tasks in the order to claim them: higher priority first, then in turns between
+        owners, each one's in the order in which they became ready."""
 
     def running(self, after: int, limit: int) -> list[Row]:
         """Running tasks by id."""

@@ -28,8 +28,8 @@ _COLUMNS = (
 )
 _TASK = f"select {_COLUMNS} from tasks where id = ?"
 _READY = (
-    f"select {_COLUMNS} from tasks indexed by tasks_ready"
-    f" where queue = ? and {schema.READY} order by priority desc, id limit ?"
+    f"select {_COLUMNS} from tasks indexed by tasks_turn"
+    f" where queue = ? and {schema.READY} order by priority desc, turn, id limit ?"
 )
 _RUNNING = (
     f"select {_COLUMNS} from tasks indexed by tasks_state"

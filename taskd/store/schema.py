@@ -24,9 +24,10 @@ so that a rollback finds a store that it can use. A new version says that it cou
 Foreign keys are not declared: one process writes, all writes stand in one module, and each check
 would be one more look-up in every submit.
 
-Indexes: a claim reads ``tasks_ready`` alone, so that neither scheduled tasks nor the finished
-ones can slow it; ``tasks_state`` serves the running rows and lists by state. Which queues have
-something to do is told by ``counts_not_empty``, however many names there were.
+Indexes: a claim reads ``tasks_turn`` alone (an older taskd's: ``tasks_ready``), so that neither
+scheduled tasks nor the finished ones can slow it; ``tasks_last_turn`` finds an owner's place among
+those that wait (see ``turns``); ``tasks_state`` serves the running rows and lists by state. Which
+queues have something to do is told by ``counts_not_empty``, however many names there were.
 """
 
 from __future__ import annotations
@@ -138,10 +139,14 @@ create table if not exists owners_as_of (
     event integer not null
 );
 insert or ignore into owners_as_of (id, event) values (1, 0);
+alter table tasks add column turn integer;
+create index if not exists tasks_turn on tasks (queue, priority desc, turn, id) where {READY};
+create index if not exists tasks_last_turn
+    on tasks (queue, owner, priority, attempt > 0, turn) where {READY};
 """
 """What came after the first taskd with this version: an older one goes on without knowing of it."""
 
-_LATEST = "select 1 from sqlite_master where name = 'owners_as_of'"
+_LATEST = "select 1 from sqlite_master where name = 'tasks_last_turn'"
 """What came last."""
 
 

@@ -20,7 +20,7 @@ import cbor2
 
 from taskd import errors
 from taskd.model.task import ENDED, Change, State, after
-from taskd.store import connection, schema
+from taskd.store import connection, schema, turns
 from taskd.store.api import (
     Answer,
     Applied,
@@ -39,6 +39,7 @@ from taskd.store.api import (
 )
 from taskd.store.shares import Shares
 from taskd.store.tally import Tally
+from taskd.store.turns import Place
 from taskd.store.verdicts import ENDS, Task, check_retry, check_same, heeding_the_wish
 
 _LARGEST = (1 << 63) - 1  # SQLite's integers
@@ -53,7 +54,8 @@ _KEY = (
 )
 _NEW_TASK = (
     "insert into tasks (owner, queue, state, priority, run_at, retries_allowed, group_id, name,"
-    " version, on_deploy, submitted, key) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " version, on_deploy, submitted, key, turn)"
+    " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _NEW_ARGUMENTS = "insert into arguments (task, value) values (?, ?)"
 _NEW_SUBMISSION = "insert into submissions (submission, task) values (?, ?)"
@@ -62,7 +64,7 @@ _NEW_EVENT = (
 )
 _LOOK = (
     "select id, owner, name, version, queue, state, attempt, key, revision, cancel_wished,"
-    " saved_version, group_id from tasks where id = ?"
+    " saved_version, group_id, priority from tasks where id = ?"
 )
 _CLAIM = (
     "update tasks set state = ?, attempt = ?, worker = ?, revision = ?, reason = null,"
@@ -71,16 +73,16 @@ _CLAIM = (
 _SETTLE = (
     "update tasks set state = ?, run_at = ?, ended = ?, worker = null, reason = ?, error = ?,"
     " progress = coalesce(?, progress), retries = ?, crashes = ?, interruptions = ?,"
-    " saved_version = ?, group_id = ? where id = ?"
+    " saved_version = ?, group_id = ?, turn = ? where id = ?"
 )
 _END = "update tasks set state = ?, run_at = null, ended = ?, reason = null where id = ?"
 _WISH = "update tasks set cancel_wished = 1 where id = ?"
 _RETRY = (
     "update tasks set state = ?, ended = null, reason = null, error = null, cancel_wished = 0,"
-    " retries = 0, crashes = 0, interruptions = 0 where id = ?"
+    " retries = 0, crashes = 0, interruptions = 0, turn = ? where id = ?"
 )
 _HOLD = "update tasks set state = ?, reason = ? where id = ?"
-_WAKE = "update tasks set state = ?, run_at = null where id = ?"
+_WAKE = "update tasks set state = ?, run_at = null, turn = ? where id = ?"
 _DUE = (
     f"select id from tasks indexed by tasks_scheduled where {schema.SCHEDULED} and run_at <= ?"
     " order by run_at limit ?"
@@ -196,10 +198,12 @@ class SqliteStore:
         version = self._keep(task, end)
         group = self._group_for(task, version)
         state = self._change(task, ENDS[end.state], end.at, end.reason, group)
+        turn = self._turn(task.place) if state is State.QUEUED else None
         self._run(
             _SETTLE,
             *(state.value, end.run_at, end.at if state in ENDED else None, end.reason),
-            *(_packed(end.error), _packed(end.progress), *end.budgets, version, group, task.id),
+            *(_packed(end.error), _packed(end.progress), *end.budgets, version, group, turn),
+            task.id,
         )
         if end.result is not None:
             self._run(_RESULT, task.id, end.result)
@@ -222,7 +226,7 @@ class SqliteStore:
         if task.state in ENDED:
             self._shares.check(task.owner, retry.share, self._size(task.id))
         state = self._change(task, Change.RETRY, retry.at, None)
-        self._run(_RETRY, state.value, task.id)
+        self._run(_RETRY, state.value, self._turn(task.place), task.id)
         return Applied(state, task.id)
 
     def _hold(self, hold: Hold) -> Applied:
@@ -239,7 +243,7 @@ class SqliteStore:
             task = self._look(number)
             assert task is not None  # we are inside the transaction that just found it
             state = self._change(task, Change.DUE, wake.now, None)
-            self._run(_WAKE, state.value, number)
+            self._run(_WAKE, state.value, self._turn(task.place), number)
         return Applied(due, None)
 
     # Submitting.
@@ -269,6 +273,7 @@ class SqliteStore:
             *(new.owner, new.queue, state.value, new.priority, new.run_at if later else None),
             *(new.retries, group, new.name, new.version),
             *(None if new.on_deploy is None else new.on_deploy.value, new.at, new.key),
+            None if later else self._turn(Place(new.queue, new.owner, new.priority, False)),
         ).lastrowid
         assert task is not None  # an INSERT that did not raise has one
         self._run(_NEW_ARGUMENTS, task, new.args)
@@ -312,6 +317,10 @@ class SqliteStore:
             size = self._size(task.id)
             self._shares.add(task.owner, -1 if over else 1, -size if over else size)
         return state
+
+    def _turn(self, place: Place) -> int | None:
+        """Of a task that becomes ready there now."""
+        return turns.next_at(self._connection, place)
 
     def _size(self, task: int) -> int:
         """Bytes of its arguments."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from taskd import errors
 from taskd.model.task import CHANGES, ENDED, Change, State
 from taskd.store.api import Settle, Submit
+from taskd.store.turns import Place
 
 ENDS = {
     State.SUCCEEDED: Change.SUCCEED,
@@ -34,6 +35,12 @@ class Task(NamedTuple):
     cancel_wished: int
     saved_version: int | None
     group: int
+    priority: int
+
+    @property
+    def place(self) -> Place:
+        """Where it waits once it is ready again."""
+        return Place(self.queue, self.owner, self.priority, self.attempt > 0)
 
 
 def heeding_the_wish(task: Task, end: Settle) -> Settle:

@@ -130,3 +130,25 @@ def test_priority_has_a_ceiling_for_submitters(daemon_with: Callable[..., Daemon
     daemon.write_config()
     daemon.reload("r2")
     by_submit_sock(daemon, lambda client: later(client, priority=10))
+
+
+def test_owners_take_turns_at_the_same_priority(daemon_with: Callable[..., Daemon]) -> None:
+    """Over a deploy and a crash, too."""
+    daemon = daemon_with()
+    many = by_submit_sock(
+        daemon, lambda client: [client.submit("waits").id for _ in range(40)], STRANGER
+    )
+    daemon.reached(many[0], "waits")
+    daemon.reload("r2")
+    with daemon.client() as operator:
+        mine = operator.submit("waits")
+        daemon.kill()
+        daemon.start()
+        another = by_submit_sock(daemon, lambda client: client.submit("waits").id, OTHER)
+        daemon.open_gate("go")
+        assert mine.result(30) == 0
+        operator.handle(another).wait(30)
+        operator.handle(many[-1]).wait(30)
+    begun = [effect.task for effect in daemon.effects()]
+    assert begun[0] == many[0]
+    assert {mine.id, another} <= set(begun[:6]), begun

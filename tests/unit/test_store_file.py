@@ -230,7 +230,7 @@ def plan(raw: sqlite3.Connection, statement: str) -> list[str]:
 READS: dict[str, tuple[Callable[[SqliteReader], Any], list[str]]] = {
     "ready": (
         lambda reader: reader.ready("q", 5),
-        ["SEARCH tasks USING INDEX tasks_ready (queue=?)"],
+        ["SEARCH tasks USING INDEX tasks_turn (queue=?)"],
     ),
     "queued": (
         lambda reader: reader.queued(),
