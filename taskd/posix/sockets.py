@@ -72,13 +72,16 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-def connect(path: str, timeout: float | None = None) -> socket.socket:
-    """A connection to the socket at ``path``; ``timeout`` in seconds stays set. Raises OSError.
+def connect(
+    path: str, timeout: float | None = None, kind: type[socket.socket] | None = None
+) -> socket.socket:
+    """A connection to the socket at ``path``; ``timeout`` in seconds stays set. ``kind``: another
+    class than what the app has for sockets. Raises OSError.
 
     While too many others wait to be let in, it waits as well: a socket with a timeout of Python's
     own would not, since that makes it non-blocking for the kernel.
     """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = (kind or socket.socket)(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _set_patience(sock, timeout or 0)
         _reach(path, sock.connect)

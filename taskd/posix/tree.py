@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Collection
 
-from taskd.posix import process
+from taskd.posix import native, process
 
 
 def has_children() -> bool:
@@ -83,7 +83,7 @@ def _end(pid: int, flags: int) -> bool | None:
     """Kill and reap one child: True if it is gone, False if not yet, None if we may not."""
     try:
         os.kill(pid, signal.SIGKILL)
-        dead, _ = os.waitpid(pid, flags)
+        dead, _ = native.waitpid(pid, flags)
     except PermissionError:
         return None
     except (ProcessLookupError, ChildProcessError):

@@ -26,10 +26,9 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import threading
 from typing import Any, NoReturn
 
-from taskd.posix import files, locks
+from taskd.posix import files, locks, native
 from taskd.posix.process import Identity
 from taskd.protocol.saved import Kind
 from taskd.slot import layout
@@ -86,7 +85,7 @@ class SlotWriter:
         self._directory = directory
         self._seed = layout.seed(worker)
         self._file = files.identity(fd)
-        self._reopening = threading.Lock()
+        self._reopening = native.allocate_lock()
         self._punches = True  # until the file system says that it cannot
         self._start_over()
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
-import select
-import socket
-import threading
 from typing import Any
 
 from taskd.errors import ProtocolError
-from taskd.posix import files, sockets
+from taskd.posix import files, native, sockets
 from taskd.protocol import frames
 
 _CHUNK = 65536
@@ -27,16 +24,16 @@ _PATIENCE = 1.0
 class Channel:
     """Messages to and from the master. ``send`` may be called from any thread."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: native.socket) -> None:
         self._take(sock)
         self._decoder = frames.Decoder()
-        self._sending = threading.Lock()
+        self._sending = native.allocate_lock()
         self.lost = False
 
     @classmethod
     def connect(cls, path: str) -> Channel:
         """Raises OSError if no master listens at ``path``."""
-        return cls(sockets.connect(path))
+        return cls(sockets.connect(path, kind=native.socket))
 
     def reopen(self, path: str) -> bool:
         """Connect anew, to whatever master listens at ``path`` now; False if none does.
@@ -44,7 +41,7 @@ class Channel:
         The caller has taken the old descriptor out of whatever waits for it.
         """
         try:
-            sock = sockets.connect(path, timeout=_PATIENCE)
+            sock = sockets.connect(path, _PATIENCE, native.socket)
         except OSError:
             return False
         sock.settimeout(None)
@@ -55,8 +52,8 @@ class Channel:
             self.lost = False
         return True
 
-    def _take(self, sock: socket.socket) -> None:
-        self._sock = socket.socket(fileno=files.out_of_the_way(sock.detach()))
+    def _take(self, sock: native.socket) -> None:
+        self._sock = native.socket(fileno=files.out_of_the_way(sock.detach()))
         self._inode = os.fstat(self._sock.fileno()).st_ino
 
     def fileno(self) -> int:
@@ -76,8 +73,8 @@ class Channel:
 
     def has_unread(self) -> bool:
         """Whether ``receive`` would bring something, or find that the master is lost."""
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
+        poll = native.poll()
+        poll.register(self._sock, native.POLLIN)
         return bool(poll.poll(0))
 
     def receive(self) -> list[dict[str, Any]]:

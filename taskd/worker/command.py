@@ -20,8 +20,6 @@ import errno
 import os
 import signal
 import subprocess
-import threading
-from queue import SimpleQueue
 
 from taskd import tasks
 from taskd.posix import limits
@@ -29,6 +27,7 @@ from taskd.protocol.secret import Secret
 from taskd.worker.context import Context
 from taskd.worker.interrupt import Interrupted, Yielded
 from taskd.worker.keeper import Keeper, Wish
+from taskd.worker.watch import Watch
 
 EX_TEMPFAIL = 75
 
@@ -52,7 +51,7 @@ def command(
     """Run the program ``argv`` in ``cwd`` with ``env`` added to the environment; returns 0."""
     _check(argv, cwd, env)
     keeper = ctx._keeper
-    watch = _Watch(keeper)
+    watch = Watch(keeper)
     try:
         process = _start(argv, cwd, _environment(ctx, env))
     except BaseException:
@@ -60,40 +59,6 @@ def command(
         raise
     wish = _wait(process, keeper, watch)
     return _judge(process.returncode, wish)
-
-
-class _Watch:
-    """A thread that waits for the program's end, without reaping it. It is there before the program
-    is: a program that nobody can wait for must not begin. Raises Yielded."""
-
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
-        self._pid: SimpleQueue[int | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.ended = False
-        try:
-            self._thread.start()
-        except RuntimeError as error:
-            raise Yielded(f"cannot watch a program yet: {error}") from None
-
-    def begin(self, pid: int) -> None:
-        self._pid.put(pid)
-
-    def let_go(self) -> None:
-        """There is no program."""
-        self._pid.put(None)
-        self._thread.join()
-
-    def join(self) -> None:
-        self._thread.join()
-
-    def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        pid = self._pid.get()
-        if pid is not None:
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-            self.ended = True
-            self._keeper.wake()
 
 
 def _check(argv: object, cwd: object, env: object) -> None:
@@ -144,7 +109,7 @@ def _start(
         raise CommandFailed(f"cannot start {argv[0]!r}: {error}") from None
 
 
-def _wait(process: subprocess.Popen[bytes], keeper: Keeper, watch: _Watch) -> Wish | None:
+def _wait(process: subprocess.Popen[bytes], keeper: Keeper, watch: Watch) -> Wish | None:
     """Until the program has ended; the wish that it was told of, if there was one.
 
     It is reaped last of all, so that until then its pid and its group are its own.

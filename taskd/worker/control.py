@@ -13,15 +13,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
-from taskd.posix import files
+from taskd.posix import files, native
 from taskd.posix.process import Identity
 from taskd.protocol import worker as protocol
 from taskd.slot.writer import SlotFull, SlotLost, SlotWriter
@@ -92,8 +89,8 @@ class Control:
         self._is_busy = False  # an attempt is in the main thread's hands, up to its noted end
         self._end: dict[str, Any] | None = None  # said, and not noted yet
         self._waiting: dict[str, Any] | None = None  # likewise, while it cannot save
-        self._reporting = threading.Lock()
-        self._state = threading.Condition()
+        self._reporting = native.allocate_lock()
+        self._state = native.Condition()
         self._wake = files.out_of_the_way(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
         self._wake_file = files.identity(self._wake)
         self._order: Order | Questions | None = None
@@ -124,7 +121,7 @@ class Control:
         self._channel.send(self._hello)
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="taskd-control", daemon=True).start()
+        native.start_new_thread(self._run, ())
 
     def idle(self, reusable: bool) -> None:
         with self._state:
@@ -214,7 +211,7 @@ class Control:
         """A record was written; ``durable`` says that it was synced as well."""
         with self._state:
             poke = not durable and self._unsynced_since is None
-            self._unsynced_since = None if durable else self._unsynced_since or time.monotonic()
+            self._unsynced_since = None if durable else self._unsynced_since or native.monotonic()
         if poke:
             self._poke()
 
@@ -237,7 +234,7 @@ class Control:
                 waited = True
                 if self._current:
                     self.say_waiting(*self._current, f"cannot save: {full}")
-                time.sleep(FULL_RETRY)
+                native.sleep(FULL_RETRY)
         if waited and self._current:
             self.say_waiting(*self._current, "")
         return saved
@@ -267,9 +264,9 @@ class Control:
             self.wake()
 
     def _speak(self) -> None:
-        poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
-        poll.register(self._channel, select.POLLIN)
+        poll = native.poll()
+        poll.register(self._wake, native.POLLIN)
+        poll.register(self._channel, native.POLLIN)
         while not self._channel.lost:
             ready = {fd for fd, _ in poll.poll(self._timeout())}
             if self._wake in ready:
@@ -283,8 +280,8 @@ class Control:
         """The master is lost: whoever waits for it must know; syncing goes on until another one
         has us, or this process ends."""
         self.wake()
-        poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
+        poll = native.poll()
+        poll.register(self._wake, native.POLLIN)
         search = self._search
         search.lost()
         while self._channel.lost:
@@ -340,7 +337,7 @@ class Control:
     def _timeout(self) -> float | None:
         """Milliseconds until something is due."""
         with self._state:
-            now = time.monotonic()
+            now = native.monotonic()
             due = []
             if self._unsynced_since is not None:
                 due.append(self._unsynced_since + SYNC_WITHIN - now)
@@ -351,19 +348,19 @@ class Control:
     def _sync_if_due(self) -> None:
         with self._state:
             since = self._unsynced_since
-            if since is None or time.monotonic() < since + SYNC_WITHIN:
+            if since is None or native.monotonic() < since + SYNC_WITHIN:
                 return
             self._unsynced_since = None
         try:
             self._slot.sync()
         except (OSError, SlotFull, SlotLost):
             with self._state:  # told by the main thread's next save; try again in a second
-                self._unsynced_since = time.monotonic()
+                self._unsynced_since = native.monotonic()
 
     def _report_if_due(self) -> None:
         with self._reporting:
             with self._state:
-                now = time.monotonic()
+                now = native.monotonic()
                 report = self._progress
                 if report is None or now < self._progress_sent + PROGRESS_EVERY:
                     return

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from taskd.posix import growing
+from taskd.posix import growing, native
 
 FASTEST = 256 * 1024 * 1024
 """Bytes per second that a task is reckoned to write at most."""
@@ -36,11 +35,11 @@ class LogLimit:
     """Watches the log of the attempt at hand, if there is one."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._changed = native.Condition()
         self._log: tuple[str, int] | None = None
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="taskd-log", daemon=True).start()
+        native.start_new_thread(self._run, ())
 
     @contextmanager
     def on(self, path: str, most: int | None) -> Iterator[None]:

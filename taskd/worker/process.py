@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from taskd.errors import ProtocolError
-from taskd.posix import cgroup, files, limits, mark, process, title, tree
+from taskd.posix import cgroup, files, limits, mark, native, process, title, tree
 from taskd.protocol import data
 from taskd.protocol.boot import Boot
 from taskd.protocol.saved import Kind, Outcome, Saved
@@ -97,9 +97,9 @@ def _fresh_start() -> None:
     """Undo what the zygote needed and a task must not inherit."""
     process.become_subreaper()
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_DFL)
+        native.handle_signal(number, signal.SIG_DFL)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_IGN)  # as Python has it: an exception, not a death
+        native.handle_signal(number, signal.SIG_IGN)  # as Python has it: an exception, not a death
     lastwords.of_crashes()
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 

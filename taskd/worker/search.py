@@ -6,8 +6,7 @@ first, since a service manager starts a new master at once, then once a second.
 
 from __future__ import annotations
 
-import time
-
+from taskd.posix.native import monotonic
 from taskd.worker.channel import Channel
 
 SOONEST = 0.02
@@ -27,12 +26,12 @@ class Search:
     def __init__(self, path: str) -> None:
         self._path = path
         self._pause = SOONEST
-        self._since = self._next = time.monotonic()
+        self._since = self._next = monotonic()
         self._found = -LASTING
 
     def lost(self) -> None:
         """The connection that there was has ended."""
-        now = time.monotonic()
+        now = monotonic()
         if now - self._found >= LASTING:
             self._pause = SOONEST
             self._since = self._next = now
@@ -40,15 +39,15 @@ class Search:
     @property
     def lasted(self) -> float:
         """Seconds since the master was lost."""
-        return time.monotonic() - self._since
+        return monotonic() - self._since
 
     def due_in(self) -> float:
         """Seconds until the next try."""
-        return max(0.0, self._next - time.monotonic())
+        return max(0.0, self._next - monotonic())
 
     def try_now(self, channel: Channel) -> bool:
         """Whether ``channel`` leads to a master again."""
-        now = time.monotonic()
+        now = monotonic()
         self._next = now + self._pause
         self._pause = min(LATEST, self._pause * _GROWTH)
         if not channel.reopen(self._path):

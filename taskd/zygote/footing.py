@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
-from taskd.posix import process
+from taskd.posix import native, process
 from taskd.worker.output import Held
 
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
@@ -28,7 +28,7 @@ class Footing:
 
     def __init__(self) -> None:
         self._streams = [Held(fd) for fd in (0, 1, 2)]
-        self._ending = {number: signal.getsignal(number) for number in _ENDING}
+        self._ending = {number: native.getsignal(number) for number in _ENDING}
 
     def regain(self) -> None:
         """Put it right, once the app is imported."""
@@ -49,10 +49,10 @@ def _silence(ending: dict[signal.Signals, Handler]) -> None:
     """No handler of the app's runs in the zygote's loop, where what it raises would end it. What
     the app handles does not end it either, but for ``ending``, which do as they did."""
     for number in signal.valid_signals() - _UNCATCHABLE:
-        if callable(signal.getsignal(number)):
-            signal.signal(number, _nothing)
+        if callable(native.getsignal(number)):
+            native.handle_signal(number, _nothing)
     for number, before in ending.items():
-        signal.signal(number, signal.SIG_DFL if before is None else before)
+        native.handle_signal(number, signal.SIG_DFL if before is None else before)
 
 
 def _nothing(*_: object) -> None:

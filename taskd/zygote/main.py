@@ -15,13 +15,12 @@ import contextlib
 import gc
 import os
 import platform
-import select
 import signal
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import taskd
-from taskd.posix import cgroup, process, spawn, title
+from taskd.posix import cgroup, native, process, spawn, title
 from taskd.protocol import boot
 from taskd.protocol import worker as protocol
 from taskd.revision import record, release
@@ -217,11 +216,11 @@ class Zygote:
         """Until retired or orphaned, with no worker left and every exit told."""
         awake, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._pipe = (awake, waker)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        native.handle_signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
-        poll = select.poll()
-        poll.register(awake, select.POLLIN)
-        poll.register(self._channel, select.POLLIN)
+        poll = native.poll()
+        poll.register(awake, native.POLLIN)
+        poll.register(self._channel, native.POLLIN)
         self._tell_deaths()  # some may have come before the signal was caught
         while not self._is_done():
             for fd, _ in poll.poll(self._timeout()):
@@ -253,7 +252,7 @@ class Zygote:
         again += [LOOK_AGAIN] if self._nursery.alive else []
         return min(again, default=None)
 
-    def _look_for_master(self, poll: select.poll) -> None:
+    def _look_for_master(self, poll: native.poll) -> None:
         if not self._is_searching:
             self._is_searching = True
             self._search.lost()
@@ -264,7 +263,7 @@ class Zygote:
             return
         self._is_searching = False
         self._retiring = False  # that was the wish of the one before
-        poll.register(self._channel, select.POLLIN)
+        poll.register(self._channel, native.POLLIN)
         self._greet(self._nursery.known())
         self._tell(self._nursery.told())
 
@@ -320,7 +319,7 @@ class Zygote:
         config = self._config._replace(worker=worker, group=group)
         try:
             output.flush()  # else the worker would write it once more
-            pid = os.fork() if self._forks else self._spawn(config)
+            pid = native.fork() if self._forks else self._spawn(config)
         except OSError as error:
             why = f"cannot start a worker: {error.strerror}"
             self._channel.send({"type": "unforked", "worker": worker, "message": why})
@@ -338,12 +337,13 @@ class Zygote:
         """In the forked child: never returns into the zygote's frames."""
         try:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            native.handle_signal(signal.SIGCHLD, signal.SIG_DFL)
             self._channel.close()
             for fd in (*self._pipe, self._record):
                 if fd >= 0:
                     os.close(fd)
             os.setsid()
+            _tell_the_apps_loop()
             from taskd.worker.process import run_worker
 
             run_worker(_join_group(config), worker)
@@ -362,6 +362,13 @@ def _import_what_workers_need() -> None:
     import taskd.worker.process  # noqa: F401
 
 
+def _tell_the_apps_loop() -> None:
+    """A fork that went past gevent's own: its event loop would be shared with the zygote."""
+    gevent: Any = sys.modules.get("gevent")
+    if gevent is not None:
+        gevent.reinit()
+
+
 def _report_and_die() -> NoReturn:
     import traceback
 
@@ -373,5 +380,5 @@ def _report_and_die() -> NoReturn:
 
 def _drain(fd: int) -> None:
     with contextlib.suppress(BlockingIOError):
-        while os.read(fd, 512):
+        while native.read(fd, 512):
             pass

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from taskd.posix import cgroup, process, tree
+from taskd.posix import cgroup, native, process, tree
 
 
 class Death(NamedTuple):
@@ -69,7 +69,7 @@ class Nursery:
     def bury(self) -> list[Death]:
         """Reap what died; returns the deaths that can be told now. Call on every SIGCHLD."""
         for pid in list(self._alive):
-            dead, status = os.waitpid(pid, os.WNOHANG)
+            dead, status = native.waitpid(pid, os.WNOHANG)
             if dead:
                 self._dying.append(Death(self._alive.pop(pid), pid, status))
         if not self._dying:

@@ -1,0 +1,75 @@
+"""The primitives of Python and of the system, as they are before any app is imported.
+
+Used in zygotes and workers, which import this first. An app may put others in their place (gevent
+and eventlet do): then a thread waits until the task's code waits, and a child's death is told to
+that library's loop alone. What taskd itself does beside a task must work while the task computes:
+it takes its threads, locks, sleeps, sockets, forks and signal handlers from here; the app and its
+tasks keep theirs.
+"""
+
+from __future__ import annotations
+
+from _thread import TIMEOUT_MAX, LockType, RLock
+from _thread import allocate_lock as allocate_lock
+from _thread import start_new_thread as start_new_thread
+from collections.abc import Callable
+from os import fork as fork
+from os import read as read
+from os import waitpid as waitpid
+from os import write as write
+from select import POLLIN as POLLIN
+from select import poll as poll
+from signal import getsignal as getsignal
+from signal import signal as handle_signal
+from socket import socket as socket
+from time import monotonic as monotonic
+from time import sleep as sleep
+from typing import TypeVar
+
+__all__ = ["Condition", "handle_signal"]
+
+T = TypeVar("T")
+
+
+class Condition:
+    """``threading.Condition``, as far as it is needed, of native locks; reentrant, since a signal
+    handler or a destructor may come in at any line."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._waiters: list[LockType] = []
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def wait_for(self, holds: Callable[[], T], timeout: float | None = None) -> T:
+        """Until ``holds`` is true, looked at on each ``notify_all``; its last value. Call with the
+        lock held, which is free meanwhile."""
+        until = None if timeout is None else monotonic() + timeout
+        while not (found := holds()):
+            left = -1 if until is None else min(until - monotonic(), TIMEOUT_MAX)
+            if until is not None and left <= 0:
+                break
+            self._wait(left)
+        return found
+
+    def _wait(self, seconds: float) -> None:
+        waiter = allocate_lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
+        held = self._lock._release_save()  # type: ignore[attr-defined]
+        try:
+            waiter.acquire(True, seconds)
+        finally:
+            self._lock._acquire_restore(held)  # type: ignore[attr-defined]
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def notify_all(self) -> None:
+        """Call with the lock held."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.release()
