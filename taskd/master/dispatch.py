@@ -73,6 +73,18 @@ class Dispatch:
         for revision in self._master.revisions.live():
             self._master.workers.want(revision, wanted[revision])
 
+    def why_full(self, queue: str) -> str | None:
+        """Why no task of ``queue`` can be started before one that runs has ended; None: one can."""
+        settings, attempts = self._master.config, self._master.attempts
+        places = settings.concurrency(queue)
+        if attempts.occupied[queue] >= places:
+            return (
+                f"waits for a place in queue '{queue}': tasks run in all of its places ({places})"
+            )
+        if attempts.count >= settings.max_workers:
+            return f"waits for a place: as many tasks run as may at once ({settings.max_workers})"
+        return None
+
     def _in_turn(self, queues: list[str]) -> list[str]:
         """Beginning behind the one that had its turn last: where the ceiling for all of them leaves
         few places, none takes them all."""

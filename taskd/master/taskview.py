@@ -78,6 +78,8 @@ def view(master: Master, row: Row) -> dict[str, Any]:
     running = master.attempts.get(row.id)
     if row.state is State.RUNNING and not (running and running.waiting):
         found["reason"] = _odd(master, row.id) or found["reason"]
+    if row.state is State.QUEUED and running is None:
+        found["reason"] = found["reason"] or master.dispatch.why_full(row.queue)
     return found
 
 

@@ -44,6 +44,14 @@ def five_at_a_time() -> None:
 def of_an_unnamed_queue() -> None:
     within()
 
+@task(queue="one")
+def waits_for_another() -> str:
+    from taskd import Client
+    child = Client().submit("ordered", {"name": "child"})
+    mark(child.id)
+    gate("go")
+    return child.status().state
+
 @task(retries=2)
 def fails(times: int) -> str:
     mark(time.monotonic())
@@ -299,3 +307,35 @@ def test_a_thousand_quick_tasks_all_run_once(daemon: Daemon) -> None:
         infos = client.wait([task.id for task in tasks], timeout=60)
     assert [info.result for info in infos] == [n + 2 for n in range(1000)]
     assert {info.attempt for info in infos} == {1}
+
+
+def test_a_task_that_another_one_of_its_full_queue_waits_for_says_so(
+    daemon: Daemon,
+) -> None:
+    client = daemon.client()
+    parent = client.submit("waits_for_another")
+    begun = eventually(lambda: daemon.effects(parent.id), "it has submitted the other one")
+    child = client.handle(int(begun[0].item))
+    why = "waits for a place in queue 'one': tasks run in all of its places (1)"
+    assert child.status().reason == why
+    assert parent.status().reason is None
+    daemon.open_gate("go")
+    assert parent.result(30) == "queued"
+    assert child.result(30) == "child"
+    assert child.status().reason is None
+
+
+def test_a_task_that_waits_for_any_place_at_all_says_so(
+    new_daemon: Callable[..., Daemon],
+) -> None:
+    made = new_daemon(app={"max_workers": 1}, queues=QUEUES)
+    made.release("r1", APP)
+    made.point("r1")
+    client = made.start().client()
+    first = client.submit("two_at_a_time")
+    made.reached(first.id, "begin")
+    second = client.submit("five_at_a_time")
+    why = "waits for a place: as many tasks run as may at once (1)"
+    assert second.status().reason == why
+    made.open_gate("go")
+    second.result(30)
