@@ -9,7 +9,7 @@ _taskctl_verbs="status submit run list show wait follow logs cancel retry revisi
 _taskctl_options() {
     case $1 in
         submit) echo "--key --secret --priority --queue --wait --json" ;;
-        run) echo "--key --secret --priority --queue --wait --json --on-deploy" ;;
+        run) echo "--key --secret --priority --queue --wait --json --on-deploy --cwd" ;;
         list) echo "--state --queue --name --limit --json" ;;
         wait) echo "--timeout --json" ;;
         logs) echo "-f --follow --raw" ;;
@@ -44,6 +44,7 @@ _taskctl() {
     case $before in
         --socket) mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
         --revision) mapfile -t COMPREPLY < <(compgen -W "$(_taskctl_ask revisions)" -- "$word") && return ;;
+        --cwd) mapfile -t COMPREPLY < <(compgen -d -- "$word") && return ;;
         --on-deploy) mapfile -t COMPREPLY < <(compgen -W "finish checkpoint" -- "$word") && return ;;
         --state) mapfile -t COMPREPLY < <(compgen -W "queued scheduled running held succeeded failed cancelled" -- "$word") && return ;;
         --key | --secret | --priority | --queue | --name | --limit | --timeout) return ;;

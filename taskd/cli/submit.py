@@ -43,6 +43,12 @@ def add_run(parser: ArgumentParser) -> None:
         "75 and be continued under the new revision (checkpoint)",
     )
     parser.add_argument(
+        "--cwd",
+        metavar="DIR",
+        help="where it runs (default: here). The service must be able to enter it, in its sandbox "
+        "and as its user",
+    )
+    parser.add_argument(
         "command", metavar="-- CMD ARGS", nargs=REMAINDER, help="the program and its arguments"
     )
     parser.set_defaults(verb_runs=_run)
@@ -74,9 +80,22 @@ def _submit(client: Client, args: Namespace) -> int:
 
 def _run(client: Client, args: Namespace) -> int:
     argv = command(args.command, args.program)
-    given = {"argv": argv, "cwd": os.getcwd(), "env": secrets(args.secret) or None}
+    given = {"argv": argv, "cwd": _directory(args.cwd), "env": secrets(args.secret) or None}
     chosen = {"on_deploy": args.on_deploy} if args.on_deploy else None
     return _queue(client, args, "command", given, chosen)
+
+
+def _directory(named: str | None) -> str:
+    """Raises UsageError if it is relative to a directory that was removed."""
+    if named is not None and os.path.isabs(named):
+        return named
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:
+        raise outcome.UsageError(
+            "run: the working directory is gone; say where with --cwd DIR (an absolute path)"
+        ) from None
+    return os.path.normpath(os.path.join(here, named)) if named else here
 
 
 def _queue(

@@ -24,7 +24,7 @@ from taskd.errors import (
     StoreError,
     UnknownTask,
 )
-from taskd.master import queues, shares
+from taskd.master import programs, queues, shares
 from taskd.master import stop as stop_of_daemon
 from taskd.master.checks import checks
 from taskd.master.listing import list_tasks
@@ -52,9 +52,6 @@ LOG_CHUNK = 256 * 1024
 
 HOLDS = 10
 """Tasks named as keeping a revision alive."""
-
-COMMAND = "command"
-"""The task that runs any program: with the service's rights, so not for submitters."""
 
 
 # ── submitting ───────────────────────────────────────────────────────────────────────────────
@@ -92,15 +89,12 @@ def _new_task(
     master: Master, client: Client, task: dict[str, Any], now: float, share: Share | None
 ) -> Submit:
     name = task["name"]
-    if name == COMMAND and not client.is_control:
-        raise NotAllowed(
-            "programs are run as the service's user, so only its operators may queue them "
-            "(by control.sock)"
-        )
     entry = _entry(master, name)
     args = _arguments(task["args"])
     if (why := bind(entry, args)) is not None:
         raise BadArguments(f"{name}: {why}")
+    if name == programs.COMMAND:
+        programs.check(client, args)
     secrets = _secrets(master, name, task["args"], args)
     queue = task.get("queue") or entry["queue"]
     if queue != entry["queue"]:

@@ -13,6 +13,8 @@ import traceback
 from itertools import dropwhile
 from typing import Any
 
+from taskd.worker import sandbox
+
 MESSAGE_LIMIT = 8 * 1024
 TRACEBACK_LIMIT = 64 * 1024
 LINE_LIMIT = 500
@@ -28,7 +30,9 @@ def describe(exception: BaseException) -> dict[str, str]:
     return {
         "type": _bounded(name_of(exception), LINE_LIMIT),
         "message": _bounded(_message(exception), MESSAGE_LIMIT),
-        "traceback": _bounded(_traceback(exception), TRACEBACK_LIMIT),
+        "traceback": _bounded(
+            _traceback(exception) + sandbox.explained(exception), TRACEBACK_LIMIT
+        ),
     }
 
 

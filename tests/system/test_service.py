@@ -16,6 +16,12 @@ with Client("/run/taskd/submit.sock") as client:
 """
 """As a user's program does it."""
 
+FAILS = """
+@task
+def fail_with(code: str) -> None:
+    exec(code)
+"""
+
 
 @pytest.fixture
 def service(machine: Machine) -> Service:
@@ -239,19 +245,54 @@ def test_tasks_use_the_network_and_nothing_that_the_sandbox_forbids(service: Ser
         assert service.result(service.submit("try_to", f"code={code}")) == says, code
 
 
+def test_a_task_that_fails_by_the_sandbox_is_shown_with_what_changes_it(service: Service) -> None:
+    service.release("r2", FAILS)
+    service.link("r2")
+    assert service.reload() == 0
+    for code, says in {
+        "open('/srv/app/mine', 'w')": "tasks may not write to /srv/app/mine: ReadWritePaths=",
+        "os.listdir('/home/alice')": "it hides /home: ProtectHome=",
+        "os.chown('/tmp', -1, os.getgid())": "maybe one of the calls that SystemCallFilter=",
+    }.items():
+        task = service.submit("fail_with", f"code={code}")
+        service.ctl("wait", task, check=False)
+        shown = service.ctl("show", task)
+        assert f"(the service's sandbox: {says}" in shown and "more.conf" in shown, shown
+    task = service.submit("fail_with", "code=open('/etc/shadow')")
+    service.ctl("wait", task, check=False)
+    assert "Permission denied" in service.ctl("show", task)
+    assert "sandbox" not in service.ctl("show", task), "an ordinary user may not either"
+
+
+def test_a_program_is_not_queued_for_where_the_service_cannot_go(service: Service) -> None:
+    machine = service.machine
+    taskctl = 'cd "$0" && exec taskctl run "$@"'
+    machine.run("mkdir", "/tmp/mine")
+    missing = "No such file or directory"  # in the service's own /tmp
+    for where, why in {"/root": "Permission denied", "/tmp/mine": missing}.items():
+        refused = machine.run("sh", "-c", taskctl, where, "--", "true", check=False)
+        assert refused.returncode == 1
+        assert f"the service cannot enter '{where}' ({why})" in refused.stderr
+        assert "hides home directories" in refused.stderr and "--cwd DIR" in refused.stderr
+    assert service.ctl("list") == ""
+    task = machine.says("sh", "-c", taskctl, "/root", "--cwd", "/srv/app", "--wait", "--", "pwd")
+    assert service.ctl("logs", task) == "/srv/app"
+
+
 def test_a_drop_in_gives_tasks_what_the_sandbox_forbids(service: Service) -> None:
     where = "from taskd.cli import site; print(site.MORE)"
     more = service.machine.read(service.machine.says("/opt/taskd/bin/python", "-c", where))
-    asked = {"#ReadWritePaths=/srv/app/data": "ReadWritePaths=/srv/app/data",
-             "#SystemCallFilter=@resources": "SystemCallFilter=@resources"}  # fmt: skip
-    for commented, line in asked.items():
-        assert more.count(commented + "\n") == 1
-        more = more.replace(commented, line)
+    lines = ("ReadWritePaths=/srv/app/data", "SystemCallFilter=@resources",
+             "SystemCallFilter=@chown")  # fmt: skip
+    for line in lines:
+        assert more.count(f"#{line}\n") == 1
+        more = more.replace(f"#{line}", line)
     service.machine.run("install", "-d", "-o", "taskd", "/srv/app/data")
     service.machine.write(f"/etc/systemd/system/{service.unit}.d/more.conf", more)
     service.machine.run("systemctl", "daemon-reload")
     service.machine.run("systemctl", "restart", service.unit)
-    for code in ("open('/srv/app/data/mine', 'w')", "os.nice(5)"):
+    own = "os.chown('/srv/app/data/mine', -1, os.getgid())"
+    for code in ("open('/srv/app/data/mine', 'w')", "os.nice(5)", own):
         assert service.result(service.submit("try_to", f"code={code}")) == "allowed"
 
 

@@ -131,6 +131,22 @@ def test_run_queues_a_program_with_the_callers_directory(
     assert "options" not in found
 
 
+def test_run_takes_another_directory_instead(
+    run: Run, daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for named, taken in {"/srv/app": "/srv/app", "../there": f"{tmp_path}/there"}.items():
+        assert run("run", "--cwd", named, "--", "true")[0] == 0
+        assert data.decode(asked(daemon)["args"])["cwd"] == taken
+        daemon.seen.clear()
+    (tmp_path / "here").rmdir()  # as a deploy script stands in a release that is gone
+    assert run("run", "--cwd", "/srv/app", "--", "true")[0] == 0
+    for words in ([], ["--cwd", "there"]):
+        status, _, err = run("run", *words, "--", "true")
+        assert status == 2 and "the working directory is gone" in err and "--cwd DIR" in err
+
+
 def test_run_says_what_happens_at_a_deploy(run: Run, daemon: Daemon) -> None:
     assert run("run", "--on-deploy", "checkpoint", "--queue", "q", "--", "make")[0] == 0
     assert asked(daemon)["options"] == {"on_deploy": "checkpoint"}
