@@ -45,6 +45,11 @@ EMPTY_WITHIN = 10.0
 """Seconds that the requests under way have to be answered."""
 
 
+_CHANGED = (
+    "the files of {} {} while it was being deployed. A release must be whole before it is deployed,"
+    " and stay as it is: build it elsewhere and move it there"
+)
+
 GIVE_UP = frozenset(Phase) - {Phase.IDLE, Phase.ADOPTING}
 """Phases in which a deploy is given up when nobody waits for it any more."""
 
@@ -104,7 +109,8 @@ class Deploy:
         steps.reach("prove")
         capacity.check(self._master, self.config, self.path)
         within, done = self.config.daemon.prove_timeout, self.bounded(self._proven)
-        self._master.revisions.prove(self.path, self.config.app, within, done)
+        back = self.how.goes_back
+        self._master.revisions.prove(self.path, self.config.app, within, done, living=back)
 
     def _resolve(self, wanted: str | None) -> tuple[config.Config, str]:
         """The configuration as it is now, and the real path to deploy."""
@@ -224,11 +230,15 @@ class Deploy:
         may_change = bool(self.config.hooks.before)
         self._master.revisions.recheck.ask(self.target, may_change, self.bounded(self._rechecked))
 
-    def _rechecked(self, error: DeployRefused | None) -> None:
+    def _rechecked(self, what: str | None) -> None:
+        """``what`` has become of the release's files, if anything."""
         if self.phase is not Phase.HOOKING:
             return
-        if error is not None:
-            self.refuse(error)
+        assert self.target is not None
+        if what is not None and self.how.goes_back and self.target.state in LIVE:
+            self._warn(f"the files of {self.path} {what} since it was started; a restart runs them")
+        elif what is not None:
+            self.refuse(DeployRefused(_CHANGED.format(self.path, what)))
             return
         steps.reach("quiesce")
         self._step(Step.HOOKED)

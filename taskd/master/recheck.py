@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from taskd.errors import DeployRefused
 from taskd.master.revision import Revision
 
 RECHECKS = 2
 """Worker protocol version from which a zygote tells the release's identity when asked."""
+
+SHOWN = 3
+"""Changed files that are named."""
+
+Done = Callable[[str | None], None]
 
 
 class Recheck:
     """The one look under way, if any."""
 
     def __init__(self) -> None:
-        self._open: tuple[Revision, bool, Callable[[DeployRefused | None], None]] | None = None
+        self._open: tuple[Revision, bool, Done] | None = None
 
     def is_for(self, revision: Revision) -> bool:
         return self._open is not None and self._open[0] is revision
 
-    def ask(
-        self, revision: Revision, may_change: bool, done: Callable[[DeployRefused | None], None]
-    ) -> None:
+    def ask(self, revision: Revision, may_change: bool, done: Done) -> None:
         """Look at the release's files once more, since a start will need them as they are.
 
         ``may_change``: a hook of the app's own has run in it, and may have written there. ``done``
-        is called with None, or with why not; never if the zygote is lost (a deadline sees to that).
+        is called with None, or with what has become of them, in words; never if the zygote is lost
+        (a deadline sees to that).
         """
         self._open = None
         if revision.version < RECHECKS or revision.channel is None:
@@ -35,18 +39,26 @@ class Recheck:
         self._open = revision, may_change, done
         revision.channel.send({"type": "identify"})
 
-    def answer(self, revision: Revision, fingerprint: str) -> None:
-        """What its files are now; empty: they could not be read."""
+    def answer(self, revision: Revision, message: dict[str, Any]) -> None:
+        """What its files are now; an empty hash: they could not be read. A zygote of another taskd
+        than the one that was there before it may count otherwise: its own list decides, too."""
         assert self._open is not None
         _, may_change, done = self._open
         self._open = None
-        if fingerprint and (may_change or fingerprint == revision.fingerprint):
+        fingerprint, changed = message["hash"], message.get("changed")
+        if not fingerprint:
+            done("could not be read any more")
+        elif may_change or fingerprint == revision.fingerprint or changed == []:
             revision.fingerprint = fingerprint
             done(None)
-            return
-        what = "changed" if fingerprint else "could not be read any more"
-        why = (
-            f"the files of {revision.path} {what} while it was being deployed. A release must be "
-            "whole before it is deployed, and stay as it is: build it elsewhere and move it there"
-        )
-        done(DeployRefused(why))
+        else:
+            done(f"changed{_named(changed)}")
+
+
+def _named(changed: object) -> str:
+    """An older zygote names none."""
+    names = [str(each) for each in changed] if isinstance(changed, list) else []
+    if not names:
+        return ""
+    more = ", …" if len(names) > SHOWN else ""
+    return f" ({', '.join(names[:SHOWN])}{more})"

@@ -342,7 +342,8 @@ def rollback(master: Master, client: Client, request: Request) -> None:
     found = confirmed.read(master.places.confirmed)
     if found is None or found.previous is None:
         raise DeployRefused("there is no release before this one to go back to")
-    master.deploy.begin(found.previous, Caller(client.number, request.id), _how(request))
+    how = _how(request)._replace(goes_back=True)
+    master.deploy.begin(found.previous, Caller(client.number, request.id), how)
 
 
 def drain(master: Master, client: Client, request: Request) -> None:

@@ -14,6 +14,7 @@ from taskd.config import App
 from taskd.errors import DeployRefused
 from taskd.master.deadline import Deadline
 from taskd.master.wire import Messages
+from taskd.model.endings import death_in_words
 from taskd.model.revision import REVISIONS, RevisionEvent, RevisionState
 from taskd.model.table import after
 
@@ -79,6 +80,17 @@ class Revision:
     @property
     def ledger_name(self) -> str:
         return f"zygote:{self.number}"
+
+
+def early_end(revision: Revision, status: int | None) -> str:
+    """Why a zygote died before its manifest came."""
+    if revision.fingerprint is not None:  # it has spoken
+        what = "its process ended while the app was importing"
+    else:
+        what = (
+            f"{revision.python} ended before it came to the app; can it import taskd? (see the log)"
+        )
+    return f"{revision.name}: {what}: {death_in_words(status)}"
 
 
 class Proof:

@@ -19,9 +19,9 @@ from taskd.master import retirement
 from taskd.master.deadline import Deadline
 from taskd.master.ledger import Kind
 from taskd.master.loop import Look
-from taskd.master.recheck import Recheck
+from taskd.master.recheck import RECHECKS, Recheck
 from taskd.master.respawn import Respawn
-from taskd.master.revision import Proof, Revision
+from taskd.master.revision import Proof, Revision, early_end
 from taskd.master.wire import Messages
 from taskd.model.endings import death_in_words
 from taskd.model.revision import LIVE, RevisionEvent, RevisionState
@@ -88,19 +88,25 @@ class Revisions:
         within: float,
         done: Callable[[Revision | DeployRefused], None],
         anew: bool = False,
+        living: bool = False,
     ) -> None:
         """Start a zygote for the release at ``path`` and call ``done`` once its manifest is here.
 
         If it turns out to be a live revision, that one is pinged and given instead, but for
-        ``anew``. Calls ``done`` exactly once, within ``within`` seconds of its own time.
+        ``anew``; with ``living`` whatever its files are by now, since its zygote has the code.
+        Calls ``done`` exactly once, within ``within`` seconds of its own time.
         """
-        revision = self._new(path, app)
+        twin = self._living(path) if living else None
+        revision = twin or self._new(path, app)
         proof = Proof(revision, done, anew)
         pids = lambda: [proof.revision.pid] if proof.revision.pid else []  # noqa: E731
         overdue = lambda: self._overdue(proof, within)  # noqa: E731
         proof.deadline = Deadline(self._master.loop, within, pids, overdue)
         self._proofs.append(proof)
-        self._start_or_refuse(revision, within)
+        if twin is not None:
+            self._ping(twin)
+        else:
+            self._start_or_refuse(revision, within)
 
     def _start_or_refuse(self, revision: Revision, within: float) -> None:
         try:
@@ -208,8 +214,7 @@ class Revisions:
         if "workers" in message:
             self._master.workers.reconcile(revision, message["workers"])
         if self._expected is not None and self._expected[0] is revision:
-            met = lambda refused: self.met(revision, refused is None)  # noqa: E731
-            self.recheck.ask(revision, False, met)
+            self.recheck.ask(revision, False, lambda what: self.met(revision, what is None))
         self._master.loop.soon(lambda: self._came_back(revision))
 
     def _came_back(self, revision: Revision) -> None:
@@ -238,7 +243,7 @@ class Revisions:
     def _on_message(self, revision: Revision, message: dict[str, Any]) -> None:
         match message["type"]:
             case "identity":
-                self._identified(revision, message["hash"])
+                self._identified(revision, message)
             case "manifest":
                 self._manifested(revision, message)
             case "broken":
@@ -251,31 +256,41 @@ class Revisions:
             case _:
                 self._master.workers.on_zygote(revision, message)
 
-    def _identified(self, revision: Revision, fingerprint: str) -> None:
+    def _identified(self, revision: Revision, message: dict[str, Any]) -> None:
         """The same path and files as a live revision: that one is meant, not a second one."""
         if self.recheck.is_for(revision):
-            self.recheck.answer(revision, fingerprint)
+            self.recheck.answer(revision, message)
             return
+        fingerprint = message["hash"]
         if revision.fingerprint not in (None, fingerprint):
             why = "the files of a live release have changed; its new workers run what is there now"
             log.warning(why, revision=revision.name)
         revision.fingerprint = revision.fingerprint or fingerprint
-        twin = next((r for r in self.live() if r.path == revision.path), None)
+        twin = self._living(revision.path)
         if twin is None or twin is revision or self._is_anew(revision):
             return
-        if twin.fingerprint != fingerprint:
-            why = (
-                f"{revision.path} is the release of a live revision, and its files have changed. "
-                "A release must not change once it is deployed: put the new code into a new "
-                "directory and deploy that"
-            )
-            self._settle(revision, DeployRefused(why))
-            return
-        for proof in self._proofs:
-            if proof.revision is revision:
-                proof.revision = twin
+        mine = [proof for proof in self._proofs if proof.revision is revision]
         self.reject(revision)
-        self._ping(twin)
+        if not mine:  # rejected before
+            return
+        mine[0].revision = twin
+        if twin.fingerprint == fingerprint:
+            self._ping(twin)
+        elif twin.channel is None or twin.version < RECHECKS:
+            self._compared(twin, "changed")
+        else:
+            self.recheck.ask(twin, False, lambda what: self._compared(twin, what))
+
+    def _living(self, path: str) -> Revision | None:
+        return next((r for r in self.live() if r.path == path), None)
+
+    def _compared(self, twin: Revision, what: str | None) -> None:
+        """Of a live revision, whose files a new zygote saw otherwise: what its own sees."""
+        why = (
+            f"{twin.path} is the release of a live revision, and its files {what}. A release must "
+            "not change once it is deployed: put the new code into a new directory and deploy that"
+        )
+        self._settle(twin, twin if what is None else DeployRefused(why))
 
     def _is_anew(self, revision: Revision) -> bool:
         return any(proof.revision is revision and proof.anew for proof in self._proofs)
@@ -329,7 +344,7 @@ class Revisions:
         revision.pid = None
         revision.zygote_retired = False
         if revision.state in (RevisionState.STARTING, RevisionState.PROVEN):
-            self._settle(revision, DeployRefused(_early_end(revision, status)))
+            self._settle(revision, DeployRefused(early_end(revision, status)))
             self._master.deploy.on_target_lost(revision)
         else:
             self._settle_ping(revision)
@@ -374,14 +389,3 @@ class Revisions:
         if self._expected is not None and self._expected[0] is revision:
             return True
         return any(proof.revision is revision for proof in self._proofs)
-
-
-def _early_end(revision: Revision, status: int | None) -> str:
-    """Why a zygote died before its manifest came."""
-    if revision.fingerprint is not None:  # it has spoken
-        what = "its process ended while the app was importing"
-    else:
-        what = (
-            f"{revision.python} ended before it came to the app; can it import taskd? (see the log)"
-        )
-    return f"{revision.name}: {what}: {death_in_words(status)}"

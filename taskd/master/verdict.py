@@ -28,10 +28,12 @@ class Caller:
 
 class How(NamedTuple):
     """``plan_only``: stop at the plan and change nothing. ``allow_held``: go on although the new
-    revision cannot take everything."""
+    revision cannot take everything. ``goes_back``: a rollback, in an emergency perhaps: a revision
+    that lives is promoted whatever has become of its files."""
 
     plan_only: bool = False
     allow_held: bool = False
+    goes_back: bool = False
 
 
 PLAINLY = How()

@@ -17,7 +17,8 @@ Boot
 Zygote → master
     hello      role "zygote", version, id: bytes16, pid, start (clock ticks since boot),
                workers: [[worker, pid, start]…]: whom it has; start 0: dead, and not noted yet
-    identity   hash: what the release's files are (see ``revision.release``), before any import
+    identity   hash: what of the release can be imported (see ``revision.content``), before any
+               import; changed: [path…], when asked: the first files that are others than then
     manifest   taskd, python, forks: bool, warnings: [str], tasks: {name: {version, queue,
                retries, on_deploy, params: [[name, required]…], any: bool, reads: [version…],
                names: [str…] or null}}; ``reads``: versions of saved state that it can take, by a

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 
 from taskd.errors import DeployRefused
 from taskd.posix import spawn
-
-_NOT_CONTENT = {"__pycache__", ".git"}
-"""Directories whose content changes without the release changing."""
 
 
 def resolve(path: str) -> str:
@@ -68,32 +64,3 @@ def launcher() -> str:
 
 def _is_program(path: str) -> bool:
     return os.path.isfile(path) and os.access(path, os.X_OK)
-
-
-def _entries(directory: str, prefix: str = "") -> Iterator[str]:
-    with os.scandir(directory) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        name = prefix + entry.name
-        if entry.is_symlink():
-            yield f"{name}\0->{os.readlink(entry.path)}"
-        elif entry.is_dir():
-            if entry.name not in _NOT_CONTENT:
-                yield from _entries(entry.path, name + "/")
-        elif not name.endswith(".pyc"):
-            status = entry.stat()
-            yield f"{name}\0{status.st_size}\0{status.st_mtime_ns}"
-
-
-def fingerprint(release: str) -> str:
-    """A hash of the names, sizes and times of the release's files: 16 hexadecimal digits.
-
-    Compiled files and what version control keeps are left out: running a release must not make
-    it another one. Walks the whole directory, so it runs in the zygote, never in the master.
-    """
-    import hashlib  # 3 ms, and never needed in the master
-
-    digest = hashlib.blake2b(digest_size=8)
-    for line in _entries(release):
-        digest.update(os.fsencode(line) + b"\n")
-    return digest.hexdigest()

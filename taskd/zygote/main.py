@@ -23,7 +23,8 @@ import taskd
 from taskd.posix import cgroup, native, process, spawn, title
 from taskd.protocol import boot
 from taskd.protocol import worker as protocol
-from taskd.revision import record, release
+from taskd.revision import record
+from taskd.revision.content import Content
 from taskd.worker import loglimit, output
 from taskd.worker.channel import Channel
 from taskd.worker.search import Search
@@ -154,13 +155,13 @@ class Zygote:
         process.become_subreaper()
         process.end_with_parent(master)
         try:
-            fingerprint = release.fingerprint(self._config.release)
+            self._content = Content(self._config.release)
         except OSError as error:
             self._refuse(
                 f"its files cannot be read, or change while they are: {error.filename}: "
                 f"{error.strerror}; a release is a directory that nothing writes to"
             )
-        self._channel.send({"type": "identity", "hash": fingerprint})
+        self._channel.send({"type": "identity", "hash": self._content.fingerprint})
         broken = _load(self._config)
         if broken is not None:
             self._refuse(broken.message, broken.traceback)
@@ -168,7 +169,6 @@ class Zygote:
         self._nursery = Nursery()  # knows from here on which children are the app's own
         self._forks, warnings = app.may_fork(self._config.fork)
         _import_what_workers_need()
-        self._fingerprint = fingerprint
         gc.collect()
         gc.freeze()  # the collector never writes to these pages again: they stay shared
         self._channel.send(
@@ -201,7 +201,7 @@ class Zygote:
             number=config.number,
             app=config.app or {},
             version=protocol.VERSION,
-            fingerprint=self._fingerprint,
+            fingerprint=self._content.fingerprint,
             taskd=taskd.__version__,
             python=sys.executable,
             forks=self._forks,
@@ -290,12 +290,15 @@ class Zygote:
                     pass  # a newer master may say more than we know
 
     def _identify(self) -> None:
-        """What the release's files are now; empty if they cannot be read."""
+        """What the release's files are now, and which are others than at our start; empty if they
+        cannot be read."""
         try:
-            found = release.fingerprint(self._config.release)
+            now = Content(self._config.release)
         except OSError:
-            found = ""
-        self._channel.send({"type": "identity", "hash": found})
+            self._channel.send({"type": "identity", "hash": ""})
+            return
+        changed = self._content.changed(now)
+        self._channel.send({"type": "identity", "hash": now.fingerprint, "changed": changed})
 
     def _tell_deaths(self) -> None:
         try:

@@ -214,7 +214,7 @@ def test_a_release_whose_python_is_not_there_is_refused_once(bench: Bench) -> No
 def twin(bench: Bench) -> Revision:
     """A proof's own revision that turns out to be the live one."""
     started = next(r for r in bench.master.revisions if r is not bench.revision)
-    bench.master.revisions._identified(started, bench.revision.fingerprint or "")
+    bench.master.revisions._identified(started, {"hash": bench.revision.fingerprint})
     return started
 
 

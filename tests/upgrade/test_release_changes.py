@@ -12,10 +12,19 @@ from support.waiting import eventually
 from taskd.errors import DeployRefused
 
 APP = """
+from side import gate, mark
 from taskd import task
 
 @task
 def which() -> str:
+    return "REVISION"
+
+@task
+def stays() -> str:
+    with open("app.log", "a") as file:
+        print("REVISION", file=file)
+    mark("begun")
+    gate("go")
     return "REVISION"
 """
 
@@ -67,6 +76,9 @@ def lose(release: str) -> None:
     os.unlink(os.path.join(release, "side.py"))
 
 
+NAMES = {overwrite: "app.py", add: "late.py", lose: "side.py"}
+
+
 @pytest.mark.parametrize("change", [overwrite, add, lose])
 def test_a_release_that_changes_while_it_is_imported_is_refused(
     daemon: Daemon, change: Callable[[str], None]
@@ -80,7 +92,10 @@ def test_a_release_that_changes_while_it_is_imported_is_refused(
         eventually(lambda: os.path.exists(daemon.path("gates", "importing")), "it is imported")
         change(path)
         daemon.open_gate("import")
-        with pytest.raises(DeployRefused, match=r"r3 changed while it was being deployed.*whole"):
+        with pytest.raises(
+            DeployRefused,
+            match=rf"r3 changed \({NAMES[change]}\) while it was being deployed.*whole",
+        ):
             raw.reply_to(asked)
     assert (which(daemon), confirmed(daemon)) == ("r1", before)
     daemon.restart()
@@ -110,3 +125,47 @@ def test_a_hook_may_write_into_its_release(daemon: Daemon) -> None:
     daemon.restart()
     assert which(daemon) == "r2"
     assert "files of a live release have changed" not in daemon.log()
+
+
+# ── a release that lives ─────────────────────────────────────────────────────────────────────────
+
+
+def test_what_an_app_writes_into_its_release_makes_it_no_other(daemon: Daemon) -> None:
+    started(daemon)
+    client = daemon.client()
+    running = client.submit("stays")
+    daemon.reached(running.id, "begun")
+    assert os.path.exists(daemon.path("releases", "r1", "app.log"))
+    assert daemon.reload()["plan"]["warnings"] == []
+    assert daemon.reload("r2")["revision"] == "r2"
+    assert client.rollback()["revision"] == "r1"
+    assert {each["revision"]: each["state"] for each in client.revisions()}["r1"] == "current"
+    daemon.open_gate("go")
+    assert running.result(30) == "r1"
+
+
+def test_new_code_in_a_release_that_lives_is_refused_and_named(daemon: Daemon) -> None:
+    started(daemon)
+    add(daemon.path("releases", "r1"))
+    overwrite(daemon.path("releases", "r1"))
+    match = r"live revision, and its files changed \(app\.py, late\.py\)\. A release must not"
+    with pytest.raises(DeployRefused, match=match):
+        daemon.reload()
+    assert which(daemon) == "r1"
+
+
+def test_a_rollback_to_a_revision_that_lives_goes_whatever_its_files_are(daemon: Daemon) -> None:
+    """In an emergency: its zygote has the code. What a restart will find is said."""
+    started(daemon)
+    client = daemon.client()
+    running = client.submit("stays")
+    daemon.reached(running.id, "begun")
+    zygote = daemon.zygotes()["r1"]
+    assert daemon.reload("r2")["revision"] == "r2"
+    overwrite(daemon.path("releases", "r1"))
+    answer = client.rollback()
+    assert (answer["revision"], which(daemon), daemon.zygotes()["r1"]) == ("r1", "r1", zygote)
+    (warning,) = answer["plan"]["warnings"]
+    assert "changed (app.py) since it was started; a restart runs them" in warning
+    daemon.open_gate("go")
+    assert running.result(30) == "r1"
