@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from taskd import log
 from taskd.errors import Busy
+from taskd.posix import limits
 
 if TYPE_CHECKING:
     from taskd.master.clients import Client
@@ -191,7 +192,4 @@ class Bounds:
 
 def most_clients() -> int:
     """So many that workers, slots and files find descriptors however many clients connect."""
-    import resource
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_CLIENTS if soft == resource.RLIM_INFINITY else min(MAX_CLIENTS, soft // 2)
+    return min(MAX_CLIENTS, limits.most() // 2)

@@ -2,6 +2,10 @@
 
 A connection is a stranger's until its hello names an id that we gave out (or that a record or slot
 on disk bears witness to), from the very process that has it, as the kernel says.
+
+Whoever can run code as the daemon's user, so every task, can connect as often as it likes: a few
+connections are accepted in a turn of the loop, so that clients have theirs, and few strangers are
+kept, so that descriptors are left. Who is proven says hello at once; a silent one has to go.
 """
 
 from __future__ import annotations
@@ -9,22 +13,39 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskd import log
 from taskd.master import verify
+from taskd.master.bounds import Seldom
 from taskd.master.ledger import Kind
 from taskd.master.loop import Timer
 from taskd.master.wire import Messages, Wire
 from taskd.master.worker import Worker
-from taskd.posix import process, sockets
+from taskd.posix import limits, process, sockets
 from taskd.slot import reader as slot_reader
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
 
+ACCEPTED = 16
+"""Connections accepted in one turn of the loop."""
+
+STRANGERS = 128
+"""Connections that may be silent at a time; fewer where there are few descriptors."""
+
 HELLO_WITHIN = 10.0
 """Seconds that a fresh connection has to say who it is."""
+
+
+class _Stranger(NamedTuple):
+    """``dismiss`` closes its connection."""
+
+    channel: Messages
+    pid: int
+    timer: Timer
+    dismiss: Callable[[], None]
 
 
 class Doorway:
@@ -32,19 +53,32 @@ class Doorway:
 
     def __init__(self, master: Master) -> None:
         self._master = master
-        self._strangers: dict[int, tuple[Messages, Timer, int]] = {}
+        self._strangers: dict[int, _Stranger] = {}
+        self._turned_away = Seldom("stranger on worker.sock turned away")
+        self._other_user = Seldom("another user on worker.sock turned away")
 
     def accept(self, listener: socket.socket) -> None:
         """worker.sock is readable: somebody connected."""
         with contextlib.suppress(BlockingIOError):
-            while True:
+            for _ in range(ACCEPTED):
                 sock, _ = listener.accept()
                 peer = sockets.peer(sock)
                 if peer.uid != os.getuid():  # whatever became of the socket's mode
-                    log.warning("another user on worker.sock turned away", uid=peer.uid)
+                    self._other_user.warn(uid=peer.uid)
                     sock.close()
                     continue
                 self.meet(Messages(Wire(self._master.loop, sock)), peer.pid)
+                self._thin_out()
+
+    def _thin_out(self) -> None:
+        """The strangers that came first go, where there are too many: after a last look whether
+        they have said hello."""
+        while len(self._strangers) > most_strangers():
+            first = next(iter(self._strangers.values()))
+            first.channel.wire.look()
+            if first in self._strangers.values():
+                first.dismiss()
+                self._turned_away.warn(pid=first.pid, why="too many that say nothing")
 
     def meet(self, channel: Messages, pid: int) -> None:
         """A connection that has not said who it is yet."""
@@ -53,36 +87,36 @@ class Doorway:
 
         def forget() -> None:
             if (known := self._strangers.pop(fd, None)) is not None:
-                known[1].cancel()
+                known.timer.cancel()
                 self._master.ledger.drop(name)
 
         def on_message(message: dict[str, Any]) -> None:
             forget()
             if not self._introduce(channel, pid, message):
-                log.warning("stranger on worker.sock turned away", pid=pid)
+                self._turned_away.warn(pid=pid)
                 channel.wire.close()
 
-        def expire() -> None:
+        def dismiss() -> None:
             forget()
             channel.wire.close()
 
-        timer = self._master.loop.after(HELLO_WITHIN, expire)
-        self._strangers[fd] = channel, timer, pid
+        timer = self._master.loop.after(HELLO_WITHIN, dismiss)
+        self._strangers[fd] = _Stranger(channel, pid, timer, dismiss)
         self._master.ledger.add(fd, Kind.WORKER, name)
         channel.on_message = on_message
         channel.wire.on_lost = forget
         channel.wire.start()
 
     def strangers(self) -> list[Messages]:
-        return [channel for channel, _, _ in self._strangers.values()]
+        return [stranger.channel for stranger in self._strangers.values()]
 
     def hear_last_words(self, pid: int, listener: socket.socket) -> None:
         """That process was reaped: what it said on a connection that nobody has read yet."""
         with contextlib.suppress(OSError):  # out of descriptors: the death alone must do
             self.accept(listener)
-        for channel, _, speaker in list(self._strangers.values()):
-            if speaker == pid:
-                channel.wire.drain()
+        for stranger in list(self._strangers.values()):
+            if stranger.pid == pid:
+                stranger.channel.wire.drain()
 
     def _introduce(self, channel: Messages, pid: int, message: dict[str, Any]) -> bool:
         """Whether its hello proves who it is: an id that we gave out, from the pid it names."""
@@ -119,6 +153,10 @@ class Doorway:
 
     def _slot_path(self, worker: Worker) -> str:
         return os.path.join(self._master.places.slots, f"{worker.id.hex()}.slot")
+
+
+def most_strangers() -> int:
+    return max(4, min(STRANGERS, limits.most() // 8))
 
 
 def _is_meant(worker: Worker, pid: int, message: dict[str, Any]) -> bool:

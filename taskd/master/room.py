@@ -1,7 +1,8 @@
 """How many workers more there may be. In the master.
 
-[app] max_workers is the ceiling for all queues and revisions together. A deploy's probe worker is
-not asked for here: what serves must not keep a deploy from its proof.
+Two ceilings, for all queues and revisions together: [app] max_workers; and descriptors, of which a
+worker takes DESCRIPTORS here, and some are kept for clients, who ask what is going on. A deploy's
+probe worker is not asked for here: what serves must not keep a deploy from its proof.
 """
 
 from __future__ import annotations
@@ -9,16 +10,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from taskd.model.worker import WorkerState
+from taskd.posix import limits
 
 if TYPE_CHECKING:
     from taskd.master.core import Master
 
+CROWDED = "no more workers are started"
+"""What the trouble is called when descriptors are short."""
+
+DESCRIPTORS = 2
+"""A worker's channel and its slot."""
+
+_COMING = frozenset({WorkerState.ASKED, WorkerState.STARTING})
 _GOING = frozenset({WorkerState.LEAVING, WorkerState.DEAD})
 
 
-def room_for(master: Master, missing: int) -> int:
-    """How many of ``missing`` workers there is room for now. For the rest, idle ones go: they are
-    of another revision, or bound to another queue's limits, or would have been taken."""
+def below_ceiling(master: Master, missing: int) -> int:
+    """How many of ``missing`` workers [app] max_workers allows now. For the rest, idle ones go:
+    they are of another revision, or bound to another queue's limits, or would have been taken."""
     workers = list(master.workers)
     room = master.config.max_workers - len(workers)
     going = sum(worker.state in _GOING for worker in workers)
@@ -26,3 +35,22 @@ def room_for(master: Master, missing: int) -> int:
     for worker in idle[: max(0, missing - room - going)]:
         master.workers.retire(worker)
     return min(missing, room)
+
+
+def with_descriptors(master: Master, missing: int) -> int:
+    """How many of ``missing`` workers leave the clients' descriptors alone."""
+    if missing <= 0:
+        return 0
+    coming = sum(w.state in _COMING and w.channel is None for w in master.workers)
+    return min(missing, (limits.left() - kept_for_clients()) // DESCRIPTORS - coming)
+
+
+def kept_for_clients() -> int:
+    return min(64, max(4, limits.most() // 8))
+
+
+def why_crowded() -> str:
+    return (
+        f"of {limits.most()} descriptors that the daemon may have (LimitNOFILE=, ulimit -n), the "
+        f"last {kept_for_clients()} are for clients"
+    )

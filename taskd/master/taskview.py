@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from taskd.master.room import CROWDED
 from taskd.master.trouble import NO_WORKER, UNWRITABLE
 from taskd.model.task import State
 from taskd.posix import process, title
@@ -33,7 +34,7 @@ def shown(row: Row) -> str:
 
 def _why_it_waits(master: Master) -> str | None:
     """What keeps every waiting task from being started just now, if anything does."""
-    for what in (UNWRITABLE, NO_WORKER):
+    for what in (UNWRITABLE, NO_WORKER, CROWDED):
         if (why := master.loop.troubles.why(what)) is not None:
             return f"waits: {what}: {why}"
     return None

@@ -124,6 +124,11 @@ class Wire:
         if was_full and not self.is_full:
             self.on_drained()
 
+    def look(self) -> None:
+        """Read what is there now, without waiting for our turn."""
+        if not self.is_closed and not self._paused:
+            self._read()
+
     def _read(self) -> None:
         try:
             data = self._sock.recv(_CHUNK)

@@ -106,7 +106,9 @@ class Workers:
         coming = self._count(revision, WorkerState.ASKED, WorkerState.STARTING)
         asked = self._count(revision, WorkerState.ASKED)
         missing = min(self._wanted.get(revision, 0) - coming, FORKS_AT_ONCE - asked)
-        for _ in range(room.room_for(self._master, missing)):
+        allowed = room.below_ceiling(self._master, missing)
+        count = room.with_descriptors(self._master, allowed)
+        for _ in range(count):
             worker = Worker(os.urandom(16), revision)
             try:
                 group = self._master.groups.make(worker.id)
@@ -114,6 +116,8 @@ class Workers:
                 self._put_off_forks(in_words(error))
                 return
             self._ask_for(revision.channel, worker, group)
+        if count < allowed:
+            self._put_off_forks(room.why_crowded(), room.CROWDED)
 
     def _ask_for(self, zygote: Messages, worker: Worker, group: str) -> None:
         self._all[worker.id] = worker
@@ -164,9 +168,9 @@ class Workers:
                 if revision.channel is not None:
                     revision.channel.send({"type": "noted", "worker": message["worker"]})
 
-    def _put_off_forks(self, why: str) -> None:
+    def _put_off_forks(self, why: str, what: str = NO_WORKER) -> None:
         """What the last one lacked (room on the disk, processes) the next one would lack too."""
-        self._master.loop.troubles.tell(NO_WORKER, why)
+        self._master.loop.troubles.tell(what, why)
         self._fork_paused = True
         self._master.loop.after(FORK_PAUSE, self._resume_forks)
 

@@ -15,6 +15,9 @@ SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors of a process or a machine that has no more to give just now."""
 
 
+_UNBOUNDED = 1 << 30
+
+
 def can_open(count: int) -> bool:
     """Whether this process may have ``count`` more descriptors at once."""
     made: list[int] = []
@@ -27,6 +30,22 @@ def can_open(count: int) -> bool:
         for fd in made:
             os.close(fd)
     return True
+
+
+def most() -> int:
+    """How many descriptors this process may have."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _UNBOUNDED if soft == resource.RLIM_INFINITY else soft
+
+
+def left() -> int:
+    """How many descriptors more this process may have; 0 where that cannot be told."""
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:  # which needs one itself
+        return 0
+    soft = most()
+    return soft + 1 - sum(int(name) < soft for name in names)
 
 
 @contextlib.contextmanager

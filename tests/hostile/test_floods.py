@@ -174,6 +174,29 @@ def test_one_more_connection_of_a_user_is_refused_with_the_reason(daemon: Daemon
             eventually(lambda: beside.told, "another user is served")
 
 
+def test_strangers_on_worker_sock_keep_neither_clients_nor_workers_out(daemon: Daemon) -> None:
+    """Any task can connect there: what it says nothing on is not kept for long."""
+
+    def connect(tell: Tell) -> None:
+        many_descriptors()
+        worker_socket = os.path.join(daemon.runtime, "worker.sock")
+        kept: list[socket.socket] = []
+        for number in range(3000):
+            kept.append(sockets.connect(worker_socket, timeout=60))
+            if number % 500 == 0:
+                tell("500")
+        tell("all")
+        signal.pause()
+
+    with Beside(0, [0], connect) as flooder:
+        eventually(lambda: flooder.told, "the first are there", 60)
+        others_are_served(daemon)
+        eventually(lambda: flooder.told[-1] == "all", "all have connected", 60)
+        others_are_served(daemon, 3)
+        assert daemon.descriptors()["socket"] < 200
+    assert daemon.log().count("turned away") < 100, "they are not logged once for each"
+
+
 # ── memory ───────────────────────────────────────────────────────────────────────────────────
 
 

@@ -8,9 +8,9 @@ import subprocess
 from typing import Any
 
 import pytest
-from bench import Bench, Line, PlayedWorker
+from bench import Bench, Line, PlayedClient, PlayedWorker
 
-from taskd.master import workers
+from taskd.master import doorway, workers
 from taskd.master.core import WORKER
 from taskd.model.task import State
 from taskd.posix import process
@@ -265,3 +265,18 @@ def test_an_idle_worker_that_was_lost_is_given_nothing(bench: Bench) -> None:
     second = bench.submit()
     bench.run(bench.fork())
     assert (row(bench, first).state, row(bench, second).state) == (State.SUCCEEDED, State.RUNNING)
+
+
+def test_strangers_are_accepted_a_few_at_a_time_and_few_of_them_are_kept(bench: Bench) -> None:
+    """A client has its answer before they are all in; and a worker comes in among them."""
+    for _ in range(300):
+        bench.connect(WORKER)
+    client = PlayedClient(bench)
+    bench.until(client.talk, "the client is greeted")
+    strangers = bench.master.doorway.strangers
+    assert 0 < len(strangers()) <= 6 * doorway.ACCEPTED
+    bench.until(lambda: len(strangers()) == doorway.most_strangers(), "many are in")
+    bench.submit()
+    worker = bench.fork()
+    bench.run(worker)
+    assert len(strangers()) <= doorway.most_strangers()
