@@ -174,7 +174,7 @@ def _says_ready(start: _Start) -> bool:
 def _died(log: str, size: int) -> int:
     """Pass on what the daemon wrote, the reason being at its end."""
     try:
-        with open(log, encoding="utf-8", errors="replace") as file:
+        with open(files.open_own(log, os.O_RDONLY), encoding="utf-8", errors="replace") as file:
             file.seek(size)
             written = file.read().splitlines()
     except OSError:

@@ -61,11 +61,8 @@ class AfterDrain:
 
     def remember(self) -> None:
         """At a start: what the daemon before this one had promised."""
-        with (
-            contextlib.suppress(OSError),
-            open(self._path, encoding="utf-8", errors="surrogateescape") as file,
-        ):
-            self.previous = file.read()
+        with contextlib.suppress(OSError):
+            self.previous = files.read_own(self._path).decode("utf-8", "surrogateescape")
 
     def _forget(self) -> None:
         self.previous = None

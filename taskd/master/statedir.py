@@ -35,8 +35,7 @@ _CANNOT = "a directory of the daemon's is gone, and cannot be made anew"
 
 def take(places: paths.Directories, ledger: Ledger) -> None:
     """One daemon per state directory. Raises ConfigError naming the one that is there, OSError."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(places.lock, flags, 0o600)
+    fd = files.open_own(places.lock, os.O_RDWR | os.O_CREAT)
     try:
         locks.take(fd)
         take_directory(places, ledger)

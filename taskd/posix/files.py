@@ -59,6 +59,20 @@ def open_own(path: str, flags: int) -> int:
     return fd
 
 
+READ_MOST = 4 * 1024 * 1024
+"""Bytes that a small file of ours is believed to have."""
+
+
+def read_own(path: str) -> bytes:
+    """All of a small file that is ours alone. Raises OSError, also for what is no file or is far
+    too large."""
+    with open(open_own(path, os.O_RDONLY), "rb") as file:
+        data = file.read(READ_MOST + 1)
+    if len(data) > READ_MOST:
+        raise OSError(errno.EINVAL, "far too large to be what we wrote", path)
+    return data
+
+
 def make_own_directory(path: str) -> None:
     """Make ``path`` and what is missing above it (0700 each), unless it is there. Raises OSError,
     also for a link in its place."""
@@ -172,7 +186,7 @@ def write_atomically(path: str, data: bytes, mode: int = 0o600) -> None:
 
 
 def _write_synced(path: str, data: bytes, mode: int) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    fd = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         os.fchmod(fd, mode)  # whatever the umask, and whatever a leftover had
         rest = memoryview(data)

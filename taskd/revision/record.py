@@ -88,7 +88,7 @@ def write(directory: str, record: Record) -> int:
 
 def read(path: str) -> tuple[Record, bool]:
     """The record, and whether its zygote is alive. Raises RecordError, OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    fd = files.open_own(path, os.O_RDONLY)
     with os.fdopen(fd, "rb") as file:
         record = _decode(file.read(_MOST), path)
         alive = locks.holder(fd) is not None or not process.is_gone(record.owner)

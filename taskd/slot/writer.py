@@ -347,7 +347,7 @@ class SlotWriter:
         path = os.path.join(self._directory, self.name)
         with self._reopening:  # the control thread syncs
             try:
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+                fd = files.open_own(path, os.O_RDWR)
             except OSError as error:
                 raise SlotLost(f"{_CLOSED}, and it cannot be opened again: {error}") from error
             fd = files.out_of_the_way(fd)

@@ -7,6 +7,7 @@ first page and the log since its last checkpoint, however many tasks there are.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -111,10 +112,21 @@ def _told(error: BaseException, path: str) -> BaseException:
 
 
 def _connect(path: str, mode: str) -> sqlite3.Connection:
+    """Raises sqlite3.Error, and StoreError for what is no file: SQLite would wait for a pipe."""
+    for each in (path, f"{path}-wal", f"{path}-shm"):
+        _check_regular(each)
     name = os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     return sqlite3.connect(
         f"file://{name}?mode={mode}", timeout=BUSY_TIMEOUT, isolation_level=None, uri=True
     )
+
+
+def _check_regular(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise errors.StoreError(
+                f"{path} is a link, or something else than a file: put the store itself there"
+            )
 
 
 def _make_private(path: str) -> None:
@@ -123,10 +135,7 @@ def _make_private(path: str) -> None:
     try:
         made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise errors.StoreError(
-                f"{path} is a link, or something else than a file: put the store itself there"
-            ) from None
+        _check_regular(path)
         os.chmod(path, 0o600)
         return
     os.close(made)

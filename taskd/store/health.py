@@ -20,6 +20,7 @@ import struct
 from collections.abc import Iterator
 
 from taskd import errors
+from taskd.posix import files
 from taskd.store import connection
 
 _LOG_HEADER = struct.Struct(">IIIIIIII")  # sqlite.org/fileformat2.html#walformat
@@ -38,8 +39,8 @@ def check_log(path: str) -> None:
         connection.touch(path)  # SQLite looks how much of the log it accepts
         accepted = _accepted(f"{path}-shm")
         lost = _is_followed(log, accepted)
-    except (OSError, struct.error, sqlite3.Error):  # no log, no store yet, or none at all
-        return
+    except (OSError, struct.error, sqlite3.Error, errors.StoreError):
+        return  # no log, no store yet, or none at all
     if lost:
         raise errors.StoreDamaged(
             f"the store's log {log} is damaged behind frame {accepted}: what was committed after "
@@ -50,7 +51,7 @@ def check_log(path: str) -> None:
 
 def _accepted(index: str) -> int:
     """How many frames SQLite found to be whole, up to the last end of a transaction."""
-    with open(index, "rb") as file:
+    with open(files.open_own(index, os.O_RDONLY), "rb") as file:
         file.seek(_ACCEPTED_AT)
         return int(_ACCEPTED.unpack(file.read(_ACCEPTED.size))[0])
 
@@ -64,7 +65,7 @@ def _is_followed(log: str, accepted: int) -> bool:
 def _ends(log: str, after: int) -> Iterator[bool]:
     """Of each frame of the log's present use behind number ``after``: whether it ends a
     transaction."""
-    with open(log, "rb") as file:
+    with open(files.open_own(log, os.O_RDONLY), "rb") as file:
         header = _LOG_HEADER.unpack(file.read(_LOG_HEADER.size))
         page, salts = header[2], header[4:6]
         size = _FRAME_HEADER.size + page

@@ -29,8 +29,7 @@ def read(path: str) -> Confirmed | None:
     import json
 
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            found = json.load(file)
+        found = json.loads(files.read_own(path).decode("utf-8", "surrogateescape"))
         return Confirmed(
             release=str(found["release"]),
             previous=found.get("previous"),

@@ -32,7 +32,6 @@ def remove(state: str) -> None:
 def read(state: str) -> str | None:
     """The release whose handoff was cut off, or None."""
     try:
-        with open(_path(state), encoding="utf-8", errors="surrogateescape") as file:
-            return file.read() or None
+        return files.read_own(_path(state)).decode("utf-8", "surrogateescape") or None
     except OSError:
         return None

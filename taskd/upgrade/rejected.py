@@ -53,8 +53,7 @@ def read(state: str) -> list[Rejected]:
     import json
 
     try:
-        with open(_path(state), encoding="utf-8") as file:
-            found = [_one(each) for each in json.load(file)]
+        found = [_one(each) for each in json.loads(files.read_own(_path(state)))]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
