@@ -32,6 +32,21 @@ def source(machine: Machine, name: str, extra: str = "", needs: str = "") -> Non
     machine.write("/root/app/requirements.txt", f"taskd-supervisor\n{needs}")
 
 
+def test_the_history_of_a_checkout_is_not_in_the_release(service: Service) -> None:
+    machine = service.machine
+    for name in (".git/config", "lib/.git", "lib/code", ".env", "..odd", "a b"):
+        machine.write(f"/root/app/{name}", "x")
+    machine.run("ln", "-s", "a b", "/root/app/link")
+    machine.run("ln", "-s", "nowhere", "/root/app/dangling")
+    machine.run("deploy", "/root/app", env=OFFLINE)
+    find = ("find", "/srv/app/current/", "-path", "*/.venv", "-prune", "-o", "-printf", "%P %l\n")
+    found = {line.rstrip() for line in machine.says(*find).splitlines()} - {""}
+    assert {name for name in found if "__pycache__" not in name} == {
+        "app_tasks.py", "requirements.txt", "lib", "lib/code", ".env", "..odd", "a b", "link a b",
+        "dangling nowhere",
+    }  # fmt: skip
+
+
 def releases(machine: Machine) -> set[str]:
     return set(machine.says("ls", "/srv/app/releases").split())
 
