@@ -6,8 +6,6 @@ the many processes that need only one of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.2.0"
 
 _HOME = {
@@ -36,7 +34,10 @@ _HOME = {
 
 __all__ = ["__version__", *_HOME]
 
+TYPE_CHECKING = False  # as of ``typing``, which is slow to import
 if TYPE_CHECKING:
+    from typing import Any
+
     from taskd.client.aio import AsyncClient as AsyncClient
     from taskd.client.blocking import Client as Client
     from taskd.errors import BadArguments as BadArguments

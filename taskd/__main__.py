@@ -2,7 +2,7 @@
 
 import sys
 
-from taskd.cli.taskd import main
+from taskd.cli.entry import taskd
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(taskd())

@@ -1,7 +1,9 @@
 """How the daemon stands, as systemd is told it: READY, STATUS, WATCHDOG, and more time where that
 is needed.
 
-In the master. Without a service manager nothing here wakes up.
+In the master. Without a service manager nothing here wakes up. What ps and pgrep show of the
+daemon is its standing too: its name at once, the title, which takes an import, a little later, when
+nobody waits for us any more.
 
 * READY once we serve, again and again until it can be told.
 * STATUS when it has changed, once a second at most; that a deploy was refused at once, since
@@ -21,7 +23,7 @@ import faulthandler
 import time
 from typing import TYPE_CHECKING
 
-from taskd.posix import pidfile
+from taskd.posix import pidfile, title
 from taskd.systemd import notify
 
 if TYPE_CHECKING:
@@ -63,10 +65,19 @@ class Standing:
 
     def ready(self) -> None:
         """We serve, whether it listens just now or not: one that hangs must not make us hang."""
+        title.name(title.MASTER)
+        self._master.loop.after(SELDOM, self._show_title)
+        self._tell_ready()
+
+    def _show_title(self) -> None:
+        current = self._master.revisions.current
+        title.show(title.MASTER, current.name if current is not None else "")
+
+    def _tell_ready(self) -> None:
         if not self._is_heard or self._master.stopping:
             return
         if not notify.tell("READY=1", f"STATUS={self._master.status_line()}"):
-            self._master.loop.after(SELDOM, self.ready)
+            self._master.loop.after(SELDOM, self._tell_ready)
         elif pidfile.wanted() is not None:  # who started us in the background waits for this alone
             self._is_heard = False
             notify.forget()

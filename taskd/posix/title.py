@@ -1,20 +1,25 @@
 """What ``ps`` and ``top`` show of this process: a name in place of its command line.
 
-Used in zygotes and workers. The kernel shows whatever stands where it put the arguments at exec
-(/proc/PID/stat, arg_start and arg_end), and its short name (``comm``, 15 bytes, prctl(2)) apart.
-Nothing reads the arguments there any more once Python has started. The place is as long as they
-were: who starts a process that will show a title gives it ROOM. Never put secrets into a title:
-every user of the machine reads it.
+Used in the master, zygotes and workers. The kernel shows whatever stands where it put the arguments
+at exec (/proc/PID/stat, arg_start and arg_end), and its short name (``comm``, 15 bytes, prctl(2))
+apart. Nothing reads the arguments there any more once Python has started. The place is as long as
+they were: who starts a process that will show a title gives it ROOM. Never put secrets into a
+title: every user of the machine reads it.
 """
 
 from __future__ import annotations
+
+import contextlib
 
 _PR_SET_NAME = 15
 
 ROOM = " " * 120
 """A last argument that gives a title room."""
 
-ZYGOTE, WORKER = "taskd: zygote", "taskd: worker"
+ROOM_IN_PYTHON = ("-X", "title=" + " " * 64)
+"""Words for Python itself, which ignores them: room where a program takes no further argument."""
+
+MASTER, ZYGOTE, WORKER = "taskd: master", "taskd: zygote", "taskd: worker"
 
 _place: tuple[int, int] | None = None
 
@@ -33,6 +38,13 @@ def show(short: str, more: str = "") -> None:
 
         text = _bytes(f"{short} {more}" if more else short)[: length - 1]
         ctypes.memmove(start, text.ljust(length, b"\0"), length)
+
+
+def name(short: str) -> None:
+    """Be found as that by `pgrep` (at most 15 characters): what ``show`` does first, without its
+    import."""
+    with contextlib.suppress(OSError), open("/proc/self/comm", "wb", buffering=0) as file:
+        file.write(_bytes(short))
 
 
 def _bytes(text: str) -> bytes:

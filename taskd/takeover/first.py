@@ -103,7 +103,8 @@ def _go_back(fd: int, before: str, reason: str) -> None:
     os.set_inheritable(fd, True)
     for handed in steps.handed:
         os.set_inheritable(handed, True)
-    words = [before, "-P", "-m", steps.TAKEOVER, str(fd), before, str(told), str(soft)]
+    room = ["-X", "title=" + " " * 64]  # as in ``posix.title``
+    words = [before, "-P", *room, "-m", steps.TAKEOVER, str(fd), before, str(told), str(soft)]
     os.execv(before, words)
 
 

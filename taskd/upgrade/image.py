@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from taskd.posix import starved
+from taskd.posix import starved, title
 from taskd.revision import release
 from taskd.upgrade import steps
 
@@ -84,5 +84,6 @@ def disarm() -> None:
 
 def replace(python: str, snapshot: int) -> None:
     """Become the image that ``python`` starts. Returns only by raising OSError."""
-    words = [python, "-P", "-m", steps.TAKEOVER, str(snapshot), release.settled(sys.executable)]
+    before = release.settled(sys.executable)
+    words = [python, "-P", *title.ROOM_IN_PYTHON, "-m", steps.TAKEOVER, str(snapshot), before]
     os.execv(python, words)

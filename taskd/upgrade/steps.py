@@ -1,12 +1,12 @@
 """The steps of a handoff, by name: what a failure is told with, and where tests make one happen.
 
 Runs in the old master, in the trial and in the new image, from its first line on: so it imports
-next to nothing. ``reach`` notes the step that begins. Where ``$TASKD_FAULT`` names a file (only
-tests do that), the file's one line "STEP KIND" makes that step fail, once: the file is removed
-first. KIND is exception, exit, hang, kill, stop or segfault. Nobody waits for all of the
-deadline that ends a hang: an interval timer is cut short by the hang itself, and the other ones
-begin short if they are for the step that it is asked for at (``patience``). What comes before that
-step has its usual time, however busy the machine is.
+next to nothing. ``reach`` notes the step that begins. Where ``$TASKD_FAULT`` names a file and taskd
+stands beside its tests (an installed one does not), the file's one line "STEP KIND" makes that step
+fail, once: the file is removed first. KIND is exception, exit, hang, kill, stop or segfault. Nobody
+waits for all of the deadline that ends a hang: an interval timer is cut short by the hang itself,
+and the other ones begin short if they are for the step that it is asked for at (``patience``). What
+comes before that step has its usual time, however busy the machine is.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ TAKEOVER = "taskd.takeover.first"
 TRIAL = "taskd.takeover.trial"
 """The module that tries it out."""
 
+_TESTS = os.path.join(os.path.dirname(__file__), "..", "..", "tests", "handoff", "matrix.py")
+
 _fault_file = os.environ.get("TASKD_FAULT")
+if _fault_file is not None and not os.path.exists(_TESTS):
+    _fault_file = None
 
 _SHORT, _SHORT_OF_ALL = 1.0, 3.0
 """Seconds until a hang that a test asks for is ended: from its begin, or together with what comes
