@@ -23,6 +23,8 @@ VARIABLE = "TASKD_SOCKET"
 
 _SOCKETS = (paths.CONTROL_SOCKET, paths.SUBMIT_SOCKET)
 
+_ALL_SOCKETS = (*_SOCKETS, paths.WORKER_SOCKET)
+
 _WHY = {
     errno.ENOENT: "does not exist",
     errno.ECONNREFUSED: "nobody listens on it",
@@ -64,6 +66,12 @@ class Address:
         self._socket = socket
         self._closed: set[str] = set()
         self._last = ""
+
+    @property
+    def log(self) -> str:
+        """Where the daemon's log is, in words."""
+        unit = _unit(place(self._socket))
+        return f"`journalctl -u {unit}`" if unit is not None else "its log"
 
     def connect(self, timeout: float | None) -> sockets.socket:
         """A connection to the daemon, ``timeout`` seconds set on it.
@@ -126,11 +134,23 @@ def _explanation(where: str, tried: list[tuple[str, OSError]]) -> str:
             "Ask its administrator for a place in [access] submit_groups of taskd.toml "
             "(admin_groups, to do more than submit)."
         )
-    elif where == paths.SYSTEM_RUNTIME_DIR:
-        lines.append("Start it with `systemctl start taskd`, or one of your own with `taskd run`.")
+    elif (unit := _unit(where)) is not None:
+        lines.append(
+            f"Start it with `systemctl start {unit}`, or one of your own with `taskd run`."
+        )
     else:
         lines.append(f"Start it with `taskd run`, or name another with --socket or ${VARIABLE}.")
     return "\n".join(lines)
+
+
+def _unit(where: str) -> str | None:
+    """The system's unit whose daemon has its sockets there, as `taskd install` names units and
+    directories; None for any other place."""
+    directory = where if os.path.basename(where) not in _ALL_SOCKETS else os.path.dirname(where)
+    instance = directory.removeprefix(paths.SYSTEM_RUNTIME_DIR + "-")
+    if directory == paths.SYSTEM_RUNTIME_DIR:
+        return "taskd"
+    return f"taskd@{instance}" if instance != directory and "/" not in instance else None
 
 
 def _why(error: OSError) -> str:

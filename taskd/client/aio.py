@@ -16,19 +16,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from taskd.client import asks
+from taskd.client import asks, session
 from taskd.client.address import Address
 from taskd.client.aio_handle import AsyncTaskHandle
 from taskd.client.records import task_info
-from taskd.client.session import (
-    Asked,
-    Patience,
-    Reached,
-    Session,
-    connection_lost,
-    no_answer,
-    still_running,
-)
+from taskd.client.session import Asked, Patience, Reached, Session, still_running
 from taskd.errors import Busy, Error, NotAllowed, Refused
 from taskd.protocol.operations import MAX_WATCHED
 
@@ -255,7 +247,8 @@ class _Wire:
             async with asyncio.timeout(within):
                 await self._begin(asked).wait()
         except TimeoutError:
-            raise self._trouble or no_answer(self._patience.limit) from None
+            late = session.no_answer(self._patience.limit, self._address.log)
+            raise self._trouble or late from None
         finally:
             self._leave(asked)
         if asked.error is not None:
@@ -326,7 +319,7 @@ class _Wire:
                     self._hang_up()
                 if self._session.has_work:
                     self._patience.lost()
-                    await self._pause(self._why_lost or connection_lost())
+                    await self._pause(self._why_lost or session.connection_lost(self._address.log))
         except Error as error:
             self._tell(self._session.fail(error))
         except Exception as error:  # a bug of ours; whoever waits must not wait for ever

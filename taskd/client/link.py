@@ -56,10 +56,10 @@ class Link:
     def run(self, asked: Asked, within: float | None) -> dict[str, Any]:
         """The ``ok`` of a request. Raises its refusal, or NoDaemon after ``within`` seconds."""
         deadline = None if within is None else time.monotonic() + within
-        limit = self._patience.limit
+        limit, log = self._patience.limit, self._address.log
         try:
             self._begin(asked)
-            self._until_news(asked, deadline, lambda trouble: trouble or no_answer(limit))
+            self._until_news(asked, deadline, lambda trouble: trouble or no_answer(limit, log))
             self._whole = True
         except BaseException:
             self._start_over()
@@ -188,7 +188,7 @@ class Link:
     def _lose(self, why: Error | None = None) -> None:
         self._hang_up()
         self._patience.lost()
-        self._trouble = why or connection_lost()
+        self._trouble = why or connection_lost(self._address.log)
 
 
 def _left(deadline: float | None) -> float | None:

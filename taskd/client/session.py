@@ -302,20 +302,17 @@ class Patience:
         return pause
 
 
-def connection_lost() -> NoDaemon:
-    """What is said when connections are made but end before an answer."""
-    return NoDaemon(
-        "the daemon takes connections, but ends them without an answer: see its log "
-        "(`journalctl -u taskd`)"
-    )
+def connection_lost(log: str) -> NoDaemon:
+    """What is said when connections are made but end before an answer. ``log``: where its log is,
+    in words."""
+    return NoDaemon(f"the daemon takes connections, but ends them without an answer: see {log}")
 
 
-def no_answer(limit: float) -> NoDaemon:
+def no_answer(limit: float, log: str) -> NoDaemon:
     """What is said when nothing comes over a connection that stands."""
     return NoDaemon(
         f"connected, but the daemon did not answer within {limit:g} s: it hangs, or systemd holds "
-        "the socket for one that does not come up (see `journalctl -u taskd`); what was asked may "
-        "still be done"
+        f"the socket for one that does not come up (see {log}); what was asked may still be done"
     )
 
 

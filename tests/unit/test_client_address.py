@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from taskd import paths
-from taskd.client import address
+from taskd.client import address, session
 from taskd.errors import NoDaemon
 from taskd.posix.sockets import listen
 
@@ -111,6 +111,29 @@ def test_each_socket_that_was_tried_is_named_with_its_reason(own: pathlib.Path) 
 def test_where_the_system_has_no_daemon_it_says_how_to_start_one() -> None:
     with pytest.raises(NoDaemon, match=r"systemctl start taskd.*taskd run"):
         address.connect(None, 5)
+
+
+@pytest.mark.parametrize(
+    ("where", "unit"),
+    [
+        ("/run/taskd-shop", "taskd@shop"),
+        ("/run/taskd-shop/control.sock", "taskd@shop"),
+        ("/run/taskd-a-b/submit.sock", "taskd@a-b"),
+        ("/run/taskd", "taskd"),
+        ("/run/taskd/control.sock", "taskd"),
+        ("/run/taskd-shop/deeper", None),
+        ("/run/taskdown", None),
+        ("/srv/run/taskd-shop", None),
+    ],
+)
+def test_messages_name_the_unit_that_the_socket_belongs_to(where: str, unit: str | None) -> None:
+    where = where.replace("/run/taskd", paths.SYSTEM_RUNTIME_DIR)
+    log = address.Address(where).log
+    assert log == (f"`journalctl -u {unit}`" if unit else "its log")
+    with pytest.raises(NoDaemon) as told:
+        address.connect(where, 5)
+    assert (f"`systemctl start {unit}`" in str(told.value)) == (unit is not None)
+    assert log in str(session.connection_lost(log)) and log in str(session.no_answer(1, log))
 
 
 def test_a_file_that_is_no_socket_is_said_to_be_none(tmp_path: pathlib.Path) -> None:
