@@ -164,6 +164,8 @@ class Deploy:
         self.plan, self.unfit = outcome.wire(), outcome.unfit
         for warning in outcome.warnings:
             log.warning(warning, revision=outcome.target)
+        assert self.target is not None
+        self.plan["warnings"] += self.target.warnings
         if self.how.plan_only:
             self._stop_at_the_plan()
         elif outcome.held and not self.how.allow_held:

@@ -49,6 +49,7 @@ class Revision:
         "taskd",
         "tasks",
         "version",
+        "warnings",
         "zygote_id",
         "zygote_retired",
     )
@@ -73,6 +74,7 @@ class Revision:
         self.channel: Messages | None = None
         self.zygote_retired = False
         self.is_foreign = False
+        self.warnings: list[str] = []  # of its proof, for who deploys it
 
     def take(self, event: RevisionEvent) -> None:
         self.state = after(REVISIONS, self.state, event)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 DEAF_WITHIN = 3.0
 """Seconds that a zygote which lives on without its connection has to come back on another one."""
 
+LONGEST_WARNING = 1000
+"""Characters of a warning of a release's proof that are told."""
 
 OWN_END = 20.0
 """Times its deadline after which an app that still imports is ended by the kernel's timer. That
@@ -305,7 +307,8 @@ class Revisions:
         revision.tasks = message["tasks"]
         revision.taskd = str(message.get("taskd", ""))
         revision.forks = message["forks"]
-        for warning in message["warnings"]:
+        revision.warnings = [str(warning)[:LONGEST_WARNING] for warning in message["warnings"]]
+        for warning in revision.warnings:
             log.warning(warning, revision=revision.name)
         if revision.state is RevisionState.STARTING:
             revision.take(RevisionEvent.MANIFEST)

@@ -20,7 +20,7 @@ import sys
 from typing import Any, NoReturn
 
 import taskd
-from taskd.posix import cgroup, native, process, spawn, title
+from taskd.posix import cgroup, descriptors, native, process, spawn, title
 from taskd.protocol import boot
 from taskd.protocol import worker as protocol
 from taskd.revision import record
@@ -28,7 +28,7 @@ from taskd.revision.content import Content
 from taskd.worker import loglimit, output
 from taskd.worker.channel import Channel
 from taskd.worker.search import Search
-from taskd.zygote import app
+from taskd.zygote import app, shared
 from taskd.zygote.footing import Footing
 from taskd.zygote.nursery import Death, Nursery
 
@@ -162,12 +162,14 @@ class Zygote:
                 f"{error.strerror}; a release is a directory that nothing writes to"
             )
         self._channel.send({"type": "identity", "hash": self._content.fingerprint})
+        before = descriptors.opened()
         broken = _load(self._config)
         if broken is not None:
             self._refuse(broken.message, broken.traceback)
         process.end_with_parent(0)
         self._nursery = Nursery()  # knows from here on which children are the app's own
         self._forks, warnings = app.may_fork(self._config.fork)
+        warnings += shared.opened_since(before) if self._forks else []
         _import_what_workers_need()
         gc.collect()
         gc.freeze()  # the collector never writes to these pages again: they stay shared
@@ -347,6 +349,7 @@ class Zygote:
                     os.close(fd)
             os.setsid()
             _tell_the_apps_loop()
+            shared.seed_anew()
             from taskd.worker.process import run_worker
 
             run_worker(_join_group(config), worker)

@@ -1,0 +1,62 @@
+"""What forked workers would share that was meant for one process: what the app has opened at
+import, and the state of numpy's global generator.
+
+Runs in the zygote after the app's import, and in each worker that it forks.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Collection
+from contextlib import suppress
+
+from taskd.posix import descriptors
+
+_MOST_NAMED = 5
+_REMEDY = 'open what is needed in the tasks, once a worker, or set fork = "never"'
+
+
+def opened_since(before: Collection[int]) -> list[str]:
+    """What there is to warn of among the descriptors that are new since ``before``."""
+    connections, files, loops = [], [], []
+    for fd in descriptors.opened().keys() - before:
+        with suppress(OSError):
+            name = os.readlink(f"/proc/self/fd/{fd}")
+            if (peer := descriptors.peer(fd, streams_alone=True)) is not None:
+                connections.append(peer)
+            elif descriptors.is_file(fd) and _reads_and_writes(fd):
+                files.append(name)
+            elif "[eventpoll]" in name:
+                loops.append(name)
+    found = []
+    if connections:
+        what = f"connections at import ({_named(connections)}), which its workers share"
+        found.append(f"the app opens {what}: one may get another's answer; {_REMEDY}")
+    if files:
+        what = f"files at import to read and write ({_named(files)}), which its workers share"
+        found.append(f"the app opens {what}: a database may be damaged; {_REMEDY}")
+    if loops:
+        found.append(f"the app makes an event loop at import, which its workers share; {_REMEDY}")
+    return found
+
+
+def _reads_and_writes(fd: int) -> bool:
+    """As databases do; what a program logs to is only written, what it has read is closed."""
+    return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+
+
+def _named(names: list[str]) -> str:
+    names = sorted(set(names))
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def seed_anew() -> None:
+    """In a forked worker: numpy's global generator would give each of them the same numbers.
+    (Python's own ``random`` does this by itself.)"""
+    seed = getattr(sys.modules.get("numpy.random"), "seed", None)
+    with suppress(Exception):  # whatever the app has made of it
+        if seed is not None:
+            seed()
