@@ -20,6 +20,7 @@ from taskd.errors import Busy, Error, NotAllowed, ProtocolError, Refused
 from taskd.master import requests
 from taskd.master.bounds import MANY, TURN, Bounds, Seldom
 from taskd.master.ledger import Kind
+from taskd.master.listing import USUAL
 from taskd.master.wire import Wire
 from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET
 from taskd.posix import sockets
@@ -330,9 +331,16 @@ def _send_away(sock: socket.socket, error: Refused) -> None:
 
 
 def _cost(event: protocol.ServerEvent) -> int:
-    """How much of its turn a request takes: one that names many tasks reads them all."""
-    tasks = event.fields.get("tasks", ()) if isinstance(event, protocol.Request) else ()
-    return 1 + len(tasks) // MANY
+    """How much of its turn a request takes: one that names or lists many tasks reads them all; one
+    that counts everything grows with what everybody has."""
+    if not isinstance(event, protocol.Request):
+        return 1
+    if event.op in requests.COUNTS:
+        return TURN
+    tasks = len(event.fields.get("tasks", ()))
+    if event.op == "list":
+        tasks = event.fields.get("limit") or USUAL
+    return 1 + tasks // MANY
 
 
 def may_use(sock: socket.socket, peer: sockets.Peer, groups: list[str]) -> bool:

@@ -18,6 +18,9 @@ ROOM = frames.LIMIT // 2
 """Bytes after which a list ends; its last task, with a result and an error of the largest size,
 still fits into the frame."""
 
+USUAL = 100
+"""Tasks in a list, unless more or fewer were asked for."""
+
 _EACH = 500
 """Bytes of a task without its texts, at most."""
 
@@ -48,7 +51,7 @@ def _filter(client: Client, fields: dict[str, Any]) -> Filter:
         queue=fields.get("queue"),
         name=fields.get("name"),
         before=fields.get("before"),
-        limit=fields.get("limit") or 100,
+        limit=fields.get("limit") or USUAL,
     )
 
 

@@ -205,10 +205,10 @@ def _shown(path: str) -> str:
 def revisions(master: Master, client: Client, request: Request) -> None:
     live = [(r, r.name, r.tasks) for r in master.revisions.live()]
     waiting: dict[int, int] = {}
-    for group in master.reader.groups():
-        home = route(live, group.name, None)
+    for (name, _), count in master.reader.waiting().items():
+        home = route(live, name, None)
         if not isinstance(home, Held):
-            waiting[home.number] = waiting.get(home.number, 0) + group.waiting
+            waiting[home.number] = waiting.get(home.number, 0) + count
     found = [
         _revision(master, client, r, waiting.get(r.number, 0))
         for r in sorted(master.revisions, key=lambda r: -r.number)
@@ -396,3 +396,6 @@ HANDLERS: dict[str, Handler] = {
 
 WRITES = frozenset(("submit", "cancel", "retry"))
 """Operations that are answered once they are on disk."""
+
+COUNTS = frozenset(("status", "revisions"))
+"""Operations that count what everybody has."""

@@ -28,7 +28,7 @@ def gone(master: Master) -> list[Revision]:
 def _is_needed(master: Master, revision: Revision) -> bool:
     """Whether something waits, or is on its way back to the store, that runs nowhere else."""
     names = {attempt.name for attempt in master.attempts.all()}
-    waiting = {(g.name, g.version) for g in master.reader.groups() if g.waiting}
+    waiting = set(master.reader.waiting())
     others = [(r, r.name, r.tasks) for r in master.revisions.live() if r is not revision]
     return any(
         name in revision.tasks and isinstance(route(others, name, version), Held)

@@ -326,6 +326,9 @@ class Reader(Protocol):
     def groups(self) -> list[Group]:
         """The groups in which a task waits."""
 
+    def waiting(self) -> dict[tuple[str, int], int]:
+        """The tasks that wait by (name, version), as groups have them, whatever their shapes."""
+
     def next_due(self) -> float | None:
         """When the first scheduled task is due, or None."""
 

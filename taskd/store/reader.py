@@ -71,6 +71,10 @@ _GROUPS = (
     f" where t.group_id = g.id and t.{schema.WAITING} order by t.id limit 1)"
     " from groups_waiting g indexed by groups_not_empty where g.waiting > 0 order by g.id"
 )
+_WAITING = (
+    "select name, version, sum(waiting) from groups_waiting indexed by groups_not_empty"
+    " where waiting > 0 group by name, version"
+)
 
 
 class SqliteReader:
@@ -150,6 +154,9 @@ class SqliteReader:
 
     def groups(self) -> list[Group]:
         return [Group(*each) for each in self._fetch(_GROUPS)]
+
+    def waiting(self) -> dict[tuple[str, int], int]:
+        return {(name, version): n for name, version, n in self._fetch(_WAITING)}
 
     def next_due(self) -> float | None:
         found = self._fetch(_NEXT_DUE)

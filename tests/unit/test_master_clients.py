@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import resource
+from typing import Any
 
 import pytest
 from bench import Bench, PlayedClient
@@ -54,6 +55,28 @@ def test_a_client_that_does_not_read_its_replies_is_not_read_either(bench: Bench
     held = sum(len(each.side.rest) for each in bench.master.clients)
     assert held < 1_000_000
     assert sent < len(flood)
+
+
+@pytest.mark.parametrize(
+    ("op", "fields", "most"),
+    [("status", {}, 3), ("revisions", {}, 3), ("list", {"limit": 1000}, 6), ("show", {}, 64 * 3)],
+)
+def test_what_costs_more_takes_more_of_a_connections_turn(
+    bench: Bench, op: str, fields: dict[str, Any], most: int
+) -> None:
+    """Another one is answered after so many of them, however many were asked for at once."""
+    task = bench.submit()
+    greedy, other = PlayedClient(bench), PlayedClient(bench)
+    for client in (greedy, other):
+        bench.until(client.talk, "it is greeted")
+        client.events.clear()
+    for _ in range(300):
+        greedy.ask(op, **(fields if op != "show" else {"task": task}))
+    greedy.talk()
+    bench.turn()
+    other.ask("show", task=task)
+    bench.until(other.talk, "the other one is answered")
+    assert 0 < len(greedy.talk()) <= most
 
 
 def test_clients_leave_half_of_the_descriptors_to_the_workers() -> None:
