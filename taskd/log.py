@@ -46,10 +46,19 @@ def error(text: str, **fields: Any) -> None:
     _say(_ERROR, text, fields)
 
 
+def why_it_ends(text: str) -> None:
+    """The last word of a process that failed: an error in the journal; else a line on stderr, for
+    whoever started it there."""
+    if is_journal():
+        error(text)
+    else:
+        _put_line(f"taskd: {text}")
+
+
 def lines(text: str) -> None:
     """What belongs to the line before: a traceback, say. One entry in the journal."""
     found = [_clean(line) for line in text.rstrip().splitlines()]
-    if found and not (_is_journal() and _send(_INFO, "\n".join(found), {})):
+    if found and not (is_journal() and _send(_INFO, "\n".join(found), {})):
         for line in found:
             _write(_INFO, f"  {line}")
 
@@ -57,7 +66,7 @@ def lines(text: str) -> None:
 def _say(level: int, text: str, fields: dict[str, Any]) -> None:
     shown = "".join(f" {key}={_value(value)}" for key, value in fields.items())
     message = f"{_clean(text)}{shown}"
-    if not (_is_journal() and _send(level, message, fields)):
+    if not (is_journal() and _send(level, message, fields)):
         _write(level, message)
 
 
@@ -74,7 +83,7 @@ def _value(value: Any) -> str:
 # ── the journal ──────────────────────────────────────────────────────────────────────────────
 
 
-def _is_journal() -> bool:
+def is_journal() -> bool:
     """Whether stderr is the stream that systemd has connected with the journal."""
     named = os.environ.get("JOURNAL_STREAM")
     if not named:
@@ -137,7 +146,11 @@ def _takes_more() -> bool:
 
 
 def _put(level: int, message: str) -> None:
-    raw = f"{_before(level)}{message}".encode(errors="replace")
+    _put_line(f"{_before(level)}{message}")
+
+
+def _put_line(line: str) -> None:
+    raw = line.encode(errors="replace")
     if len(raw) >= _LONGEST:
         raw = raw[: _LONGEST - 5] + b" ..."
     try:
@@ -147,7 +160,7 @@ def _put(level: int, message: str) -> None:
 
 
 def _before(level: int) -> str:
-    if _is_journal():
+    if is_journal():
         return f"<{level}>"
     stamp, word = time.strftime("%H:%M:%S "), _LEVELS[level]
     if word and os.isatty(2) and not os.environ.get("NO_COLOR"):

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from taskd import errors
+from taskd import errors, log
 from taskd.cli import streams, text
 
 DONE = 0
@@ -72,7 +72,11 @@ def say(program: str, message: str) -> None:
 
 
 def _said(program: str, message: str, status: int) -> int:
-    say(program, message)
+    if not log.is_journal():
+        say(program, message)
+        return status
+    for line in message.splitlines() or [""]:  # a command of a unit's
+        log.error(f"{program}: {text.clean(line)}")
     return status
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import taskd
 from taskd import config
-from taskd.cli import install, outcome
+from taskd.cli import confirm, install, outcome
 from taskd.errors import ConfigError
 
 PROGRAM = "taskd"
@@ -36,6 +36,7 @@ def parser() -> ArgumentParser:
     whole.add_argument("--version", action="version", version=f"{PROGRAM} {taskd.__version__}")
     verbs = whole.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
     _add_run(verbs.add_parser("run", help="run the daemon"))
+    confirm.add(verbs.add_parser("confirm", help="say which release the next start runs"))
     _add_demo(verbs.add_parser("demo", help="show a deploy under running tasks, in a minute"))
     install.add_install(
         verbs.add_parser("install", help="write the systemd units and what they need")

@@ -51,14 +51,14 @@ def main(
     try:
         master, chosen = _prepare(config_path, release_path)
     except (Error, OSError) as error:
-        print(f"taskd: {in_words(error)}", file=sys.stderr)
+        log.why_it_ends(in_words(error))
         return 1
     start = Start(master, chosen, release_path is not None, on_ready)
     start.run()
     master.loop.run()
     master.end()
     if start.failure is not None:
-        print(f"taskd: {start.failure}", file=sys.stderr)
+        log.why_it_ends(start.failure)
         return 1
     return 0
 
@@ -188,10 +188,11 @@ def _choose(confirmed_path: str, settings: config.Config, release_path: str | No
     if found is None:
         return release.resolve(settings.app.release)
     if not os.path.isdir(found.release):
+        current = os.path.realpath(settings.app.release)
         raise DeployRefused(
             f"the release that was deployed last, {found.release}, is gone; [app] release = "
-            f"{settings.app.release!r} now points to {os.path.realpath(settings.app.release)}. "
-            "Start that one with `taskd run --release PATH`"
+            f"{settings.app.release!r} now points to {current}. To have the next start run that "
+            f"one: {confirmed.how_to_name(confirmed_path, current)}"
         )
     return found.release
 

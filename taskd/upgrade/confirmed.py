@@ -1,7 +1,8 @@
 """The file ``confirmed``: the one thing that decides which release a start uses.
 
 Written in the last step of a deploy alone (and by a first start, once the release has proved
-itself), never at any other time: a refused or half-done deploy cannot come alive at a restart.
+itself, and by an operator's ``taskd confirm``), never at any other time: a refused or half-done
+deploy cannot come alive at a restart.
 One JSON object, so that an operator can read it: {"release": path, "previous": path or null,
 "fingerprint": hex, "at": Unix seconds, "accepted": [task…]}; ``accepted``: tasks that ran then
 on older releases and that this one cannot go on with, for which it was deployed all the same (what
@@ -10,6 +11,7 @@ was accepted refuses no later deploy). Unknown fields are ignored.
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 from taskd.errors import ConfigError
@@ -42,8 +44,16 @@ def read(path: str) -> Confirmed | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"cannot read {path}, which names the release to start: {error}. "
-            "Name one with `taskd run --release PATH`"
+            f"Name one with {how_to_name(path)}"
         ) from error
+
+
+def how_to_name(path: str, release: str = "PATH") -> str:
+    """The command that writes the file at ``path`` while no daemon runs: as its owner, or root."""
+    import shlex
+
+    words = ["taskd", "confirm", "--state", os.path.dirname(path), release]
+    return f"`{shlex.join(words)}`"
 
 
 def write(path: str, confirmed: Confirmed) -> None:

@@ -65,7 +65,9 @@ def test_a_file_with_the_release_alone_is_enough(path: str) -> None:
 @pytest.mark.parametrize("wrong", ["", "{", "[]", "7", "null", '"r1"', "{}", '{"release": "/r", '])
 def test_a_file_that_makes_no_sense_is_named_with_a_way_out(path: str, wrong: str) -> None:
     Path(path).write_text(wrong)
-    with pytest.raises(ConfigError, match=r"cannot read .*/confirmed.*taskd run --release PATH"):
+    with pytest.raises(
+        ConfigError, match=r"cannot read .*/confirmed.*taskd confirm --state .* PATH"
+    ):
         confirmed.read(path)
 
 

@@ -15,6 +15,8 @@ import pytest
 from forked import in_child
 
 from taskd import log
+from taskd.cli import outcome
+from taskd.errors import Refused
 
 
 def test_a_line_names_what_it_is_about(capfd: pytest.CaptureFixture[str]) -> None:
@@ -254,3 +256,21 @@ def test_a_journal_that_hangs_holds_nobody_up_and_is_told_what_it_missed(journal
         f"{2000 - len(taken)} lines of this log were lost, since nobody read it"
     )
     assert last["MESSAGE"] == "after"
+
+
+def test_why_a_process_ends_is_an_error_in_the_journal(journal: Journal) -> None:
+    with journal.as_stderr():
+        log.why_it_ends("the disk is full")
+        assert outcome.guarded("taskctl", refuse) == 1
+    said = [(entry["PRIORITY"], entry["MESSAGE"]) for entry in journal.entries()]
+    assert said == [("3", "the disk is full"), ("3", "taskctl: no"), ("3", "taskctl: never")]
+
+
+def test_to_who_started_it_by_hand_it_is_a_plain_line(capfd: pytest.CaptureFixture[str]) -> None:
+    log.why_it_ends("the disk is full")
+    assert outcome.guarded("taskctl", refuse) == 1
+    assert capfd.readouterr().err == "taskd: the disk is full\ntaskctl: no\ntaskctl: never\n"
+
+
+def refuse() -> int:
+    raise Refused("no\nnever")

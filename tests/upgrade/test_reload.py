@@ -294,7 +294,8 @@ def test_a_start_without_its_confirmed_release_says_what_to_do(daemon: Daemon) -
     daemon.point("r2")
     assert daemon.spawn().wait(30) == 1
     assert "is gone; [app] release" in daemon.log()
-    assert "taskd run --release PATH" in daemon.log()
+    state, other = daemon.path("state"), daemon.path("releases", "r2")
+    assert f"`taskd confirm --state {state} {other}`" in daemon.log()
     daemon.start("--release", daemon.path("releases", "r2"))
     assert which(daemon) == "r2"
 

@@ -1,0 +1,81 @@
+"""``taskd confirm PATH``: which release the next start runs, where the daemon cannot be asked.
+
+Runs in the command line, with the daemon stopped or failing: the file ``confirmed`` is what any
+start goes by, and only a daemon that serves can deploy. As root it becomes the state directory's
+owner first, so that the file is the service's, and the release is looked at as the service sees it
+(but for the unit's sandbox). The state is locked meanwhile, as a daemon locks it. Whether the
+release works is for the start to prove, as ever.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from argparse import ArgumentParser, Namespace
+
+from taskd import paths
+from taskd.cli.outcome import DONE
+from taskd.errors import ConfigError, Error
+from taskd.revision import release
+from taskd.upgrade import confirmed
+
+
+def add(verb: ArgumentParser) -> None:
+    verb.description = (
+        "Has the next start of the daemon run the release at PATH, as if it had been deployed: for "
+        "a daemon that does not start any more since the release that was deployed last is gone or "
+        "broken. Refused while a daemon runs; `taskctl deploy PATH` is for that."
+    )
+    verb.add_argument("path", metavar="PATH", help="the release's directory")
+    verb.add_argument(
+        "--state",
+        metavar="DIR",
+        help="the daemon's state directory (default: yours; the system's for root)",
+    )
+    verb.set_defaults(verb_runs=_confirm)
+
+
+def _confirm(args: Namespace) -> int:
+    state = os.path.abspath(args.state or paths.directories(os.environ, os.getuid()).state)
+    path = os.path.abspath(args.path)
+    import json  # noqa: F401 (before we are another user, who may not read where Python is)
+
+    from taskd.master import statedir
+    from taskd.master.ledger import Ledger
+
+    _become_owner(state)
+    found = release.resolve(path)
+    if not os.access(found, os.R_OK | os.X_OK):
+        raise Error(f"user {os.getuid()}, whom {state} belongs to, may not read {found}")
+    places = paths.Directories(state, "", "")
+    statedir.take(places, Ledger())
+    previous = _previous(places.confirmed, found)
+    confirmed.write(places.confirmed, confirmed.Confirmed(found, previous, "", time.time()))
+    print(f"the next start runs {found}")
+    return DONE
+
+
+def _become_owner(state: str) -> None:
+    """Raises Error if there is no such directory, or it is another user's."""
+    try:
+        found = os.stat(state)
+    except OSError as error:
+        raise Error(f"cannot use the state directory {state}: {error.strerror}") from error
+    if found.st_uid == os.getuid():
+        return
+    if os.getuid() != 0:
+        raise Error(f"{state} belongs to user {found.st_uid}: only that user and root may do this")
+    os.setgroups([])
+    os.setgid(found.st_gid)
+    os.setuid(found.st_uid)
+
+
+def _previous(path: str, now: str) -> str | None:
+    """What `taskctl rollback` goes back to, as far as it is known."""
+    try:
+        before = confirmed.read(path)
+    except ConfigError:
+        return None
+    if before is None or before.release != now:
+        return None if before is None else before.release
+    return before.previous
