@@ -40,7 +40,11 @@ def add_drain(parser: ArgumentParser) -> None:
         "becomes of them; nothing is changed."
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--revision", metavar="R", help="a revision that drains (see revisions)")
+    what.add_argument(
+        "--revision",
+        metavar="R",
+        help="a revision that drains (see revisions): its name, its path or the end of that",
+    )
     what.add_argument(
         "--unit",
         metavar="UNIT",
@@ -75,7 +79,10 @@ def _drain(client: Client, args: Namespace) -> None:
 
 
 def _revision(client: Client, args: Namespace) -> None:
-    answer = client.drain(args.revision, args.how or "finish")
+    word = args.revision
+    if "/" in word and os.path.isdir(word):
+        word = os.path.realpath(word)
+    answer = client.drain(word, args.how or "finish")
     if args.json:
         print(jsontext.line({"revision": args.revision, **answer}))
         return

@@ -63,6 +63,7 @@ def _revision(revision: Revision, carried: Carried) -> dict[str, Any]:
     return {
         "number": revision.number,
         "path": revision.path,
+        "name": revision.name,
         "app": revision.app._asdict(),
         "state": revision.state.value,
         "fingerprint": revision.fingerprint,

@@ -98,7 +98,8 @@ class Loader:
 
     def _load_revision(self, fields: dict[str, Any]) -> None:
         app = {name: fields["app"][name] for name in App._fields if name in fields["app"]}
-        revision = Revision(fields["path"], fields["number"], App(**app))
+        name = fields.get("name", "")
+        revision = Revision(fields["path"], fields["number"], App(**app), name)
         revision.state = RevisionState(fields["state"])
         for name in ("fingerprint", "tasks", "forks", "zygote_id", "zygote_retired", "pid",
                      "start"):  # fmt: skip

@@ -37,6 +37,7 @@ from taskd.model.task import SETTLED, OnDeploy, State
 from taskd.posix import files, growing, memory
 from taskd.protocol import data, secret
 from taskd.protocol.client import Request
+from taskd.revision import naming
 from taskd.store.api import Applied, Cancel, Operation, Retry, Row, Share, Submit, SubmitAll
 from taskd.upgrade import confirmed
 
@@ -346,13 +347,22 @@ def rollback(master: Master, client: Client, request: Request) -> None:
     master.deploy.begin(found.previous, Caller(client.number, request.id), how)
 
 
+def _meant(master: Master, word: str) -> Revision:
+    """The live revision that a user names by its name, its path or the end of that: of two at the
+    same path the one that drains. Raises Refused if there is none, or more than one."""
+    found = [r for r in master.revisions.live() if naming.is_meant(r.path, word)]
+    if not found:
+        raise Refused(f"no revision {word!r} is alive; see `taskctl revisions`")
+    if len(paths := {r.path for r in found}) > 1:
+        raise Refused(f"{word!r} may be {' or '.join(sorted(paths))}: say more of its path")
+    return found[-1]
+
+
 def drain(master: Master, client: Client, request: Request) -> None:
     """What keeps a draining revision alive, and asking it to go."""
     _operators_only(client)
-    name, how = request.fields["revision"], request.fields.get("how") or "finish"
-    found = next((r for r in master.revisions.live() if r.name == name), None)
-    if found is None:
-        raise Refused(f"no revision {name!r} is alive; see `taskctl revisions`")
+    found, how = _meant(master, request.fields["revision"]), request.fields.get("how") or "finish"
+    name = found.name
     if found is master.revisions.current:
         raise Refused(f"{name} is the current revision: deploy another one first, then drain it")
     busy = [w for w in master.workers.of(found) if w.running is not None and w.running.attempt]

@@ -22,11 +22,12 @@ from taskd.model.table import after
 class Revision:
     """One release that the master knows.
 
-    ``name``: the release directory's base name. ``key``: its real path and fingerprint; the
-    fingerprint is None until the zygote has told it. ``app``: the configuration it was deployed
-    with, which its zygote is started with for as long as it lives. ``python``: the release's, as it
-    was when the zygote was started; ``since``: Unix seconds; ``draining_since``: likewise, while
-    it drains, else 0. ``tasks``, ``taskd`` (its version there): the manifest's.
+    ``name``: what the release is called (``revision.naming``), for as long as this lives. ``key``:
+    its real path and fingerprint; the fingerprint is None until the zygote has told it. ``app``:
+    the configuration it was deployed with, which its zygote is started with for as long as it
+    lives. ``python``: the release's, as it was when the zygote was started; ``since``: Unix
+    seconds; ``draining_since``: likewise, while it drains, else 0. ``tasks``, ``taskd`` (its
+    version there): the manifest's.
     ``number``: grows with every start, so that the newest live revision can be told.
     ``is_foreign``: its zygote was started by a master that died, and is not our child.
     """
@@ -54,10 +55,10 @@ class Revision:
         "zygote_retired",
     )
 
-    def __init__(self, path: str, number: int, app: App) -> None:
+    def __init__(self, path: str, number: int, app: App, name: str = "") -> None:
         self.path = path
         self.app = app
-        self.name = os.path.basename(path)
+        self.name = name or os.path.basename(path)
         self.number = number
         self.state = RevisionState.STARTING
         self.fingerprint: str | None = None

@@ -7,6 +7,7 @@ children and a new zygote is started when one is needed again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskd import log
 from taskd.config import App
-from taskd.errors import DeployRefused
+from taskd.errors import DeployRefused, Error
 from taskd.master import retirement
 from taskd.master.deadline import Deadline
 from taskd.master.ledger import Kind
@@ -27,8 +28,8 @@ from taskd.model.endings import death_in_words
 from taskd.model.revision import LIVE, RevisionEvent, RevisionState
 from taskd.posix import process, spawn, title
 from taskd.protocol import boot
-from taskd.revision import record, release
-from taskd.upgrade import rejected
+from taskd.revision import naming, record, release
+from taskd.upgrade import confirmed, rejected
 from taskd.upgrade.rejected import Rejected
 
 if TYPE_CHECKING:
@@ -118,9 +119,20 @@ class Revisions:
 
     def _new(self, path: str, app: App) -> Revision:
         self._numbers += 1
-        revision = Revision(path, self._numbers, app)
+        revision = Revision(path, self._numbers, app, self.name_of(path))
         self._all.append(revision)
         return revision
+
+    def name_of(self, path: str) -> str:
+        """What the release at ``path`` is called beside those that live, serve at the next start or
+        are gone back to."""
+        if (living := self._living(path)) is not None:
+            return living.name
+        others = [revision.path for revision in self._all]
+        with contextlib.suppress(Error):  # a start says what is wrong with it
+            if (found := confirmed.read(self._master.places.confirmed)) is not None:
+                others += [found.release, found.previous or ""]
+        return naming.name(path, others)
 
     def restore(self, revision: Revision) -> None:
         """Take over a revision of the master before this one."""
@@ -201,7 +213,7 @@ class Revisions:
 
     def remember(self, path: str, reason: str) -> None:
         """A deploy of the release at ``path`` was refused."""
-        self.rejected = rejected.add(self.rejected, path, reason, time.time())
+        self.rejected = rejected.add(self.rejected, path, self.name_of(path), reason, time.time())
         rejected.write(self._master.places.state, self.rejected)
 
     # ── the zygote speaks ────────────────────────────────────────────────────────────────────
@@ -244,6 +256,8 @@ class Revisions:
 
     def _on_message(self, revision: Revision, message: dict[str, Any]) -> None:
         match message["type"]:
+            case "identity" if self.recheck.is_for(revision):
+                self.recheck.answer(revision, message)
             case "identity":
                 self._identified(revision, message)
             case "manifest":
@@ -260,9 +274,6 @@ class Revisions:
 
     def _identified(self, revision: Revision, message: dict[str, Any]) -> None:
         """The same path and files as a live revision: that one is meant, not a second one."""
-        if self.recheck.is_for(revision):
-            self.recheck.answer(revision, message)
-            return
         fingerprint = message["hash"]
         if revision.fingerprint not in (None, fingerprint):
             why = "the files of a live release have changed; its new workers run what is there now"
@@ -387,8 +398,6 @@ class Revisions:
 
     def is_wanted(self, revision: Revision) -> bool:
         """A deploy or a start is about to promote it, although it may have no worker just now."""
-        if revision is self._master.deploy.target:
-            return True
-        if self._expected is not None and self._expected[0] is revision:
-            return True
-        return any(proof.revision is revision for proof in self._proofs)
+        expected = self._expected[0] if self._expected is not None else None
+        wanted = (self._master.deploy.target, expected, *(proof.revision for proof in self._proofs))
+        return any(each is revision for each in wanted)

@@ -205,7 +205,7 @@ def _tell_of_a_crash(
     If what it deployed is what ``confirmed`` names, the deploy was decided all the same; only what
     comes after that is made up for here.
     """
-    name = os.path.basename(cut_off)
+    name = master.revisions.name_of(cut_off)
     if before is not None and before.release == cut_off:
         master.note = f"the daemon crashed right after the deploy of {name}; {serving.name} serves"
         if before.previous is not None:

@@ -121,7 +121,7 @@ def _drop(path: str, error: Exception) -> None:
 def _revision(told: Record, lives: bool) -> Revision:
     """As it was, but that it drains: whether it is the current one is the start's to say."""
     app = {name: told.app[name] for name in App._fields if name in told.app}
-    revision = Revision(told.release, told.number, App(**app))
+    revision = Revision(told.release, told.number, App(**app), told.name)
     revision.state = RevisionState.DRAINING
     revision.draining_since = time.time()
     revision.zygote_id = told.id

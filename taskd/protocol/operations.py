@@ -95,7 +95,7 @@ OPERATIONS: dict[str, Fields] = {
     "reload": {"release": Field(str, 1, 4096), **_DEPLOY},
     "rollback": _DEPLOY,
     "drain": {
-        "revision": _NAME._replace(required=True),
+        "revision": Field(str, 1, 4096, required=True),
         "how": Field(str, among=frozenset(("finish", "checkpoint", "now"))),
     },
     "shutdown": {"plan": Field(bool), "keep": Field(bool)},

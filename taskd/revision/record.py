@@ -35,7 +35,7 @@ class Record(NamedTuple):
     """``id``: the zygote's random id. ``release``: its real path; ``number``: the revision's, as
     the master that started it counted. ``app``: the configuration it was started with, as a map.
     ``version``: of the worker protocol. ``python``: its interpreter's path. ``forks``, ``tasks``,
-    ``taskd``: as in the manifest.
+    ``taskd``: as in the manifest. ``name``: what the release is called; an older taskd says none.
     """
 
     id: bytes
@@ -51,6 +51,7 @@ class Record(NamedTuple):
     python: str
     forks: bool
     tasks: dict[str, Any]
+    name: str = ""
 
     @property
     def owner(self) -> Identity:
@@ -98,7 +99,8 @@ def read(path: str) -> tuple[Record, bool]:
 def _decode(raw: bytes, path: str) -> Record:
     try:
         fields = cbor2.loads(raw, max_depth=64)
-        found = Record(**{name: fields[name] for name in Record._fields})
+        known = {"name": ""} | fields
+        found = Record(**{name: known[name] for name in Record._fields})
     except (cbor2.CBORDecodeError, ValueError, TypeError, KeyError) as error:
         raise RecordError(f"{path} is not a zygote's record: {error}") from error
     return found

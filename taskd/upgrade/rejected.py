@@ -30,10 +30,10 @@ class Rejected(NamedTuple):
     at: float
 
 
-def add(known: Iterable[Rejected], path: str, reason: str, at: float) -> list[Rejected]:
+def add(known: Iterable[Rejected], path: str, name: str, reason: str, at: float) -> list[Rejected]:
     """``known`` and one more, as many as are remembered."""
     short = reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 1]}…"
-    return [*known, Rejected(os.path.basename(path), path, short, at)][-REMEMBERED:]
+    return [*known, Rejected(name, path, short, at)][-REMEMBERED:]
 
 
 def write(state: str, rejected: Iterable[Rejected]) -> None:

@@ -208,6 +208,7 @@ class Zygote:
             python=sys.executable,
             forks=self._forks,
             tasks=app.manifest(),
+            name=config.revision,
         )
         try:
             self._record = record.write(config.records, mine)

@@ -46,7 +46,7 @@ def test_unknown_fields_are_ignored(tmp_path: Path) -> None:
 def test_only_the_latest_are_remembered_and_a_long_reason_is_cut() -> None:
     found: list[Rejected] = []
     for number in range(rejected.REMEMBERED + 3):
-        found = rejected.add(found, f"/srv/r{number}", "x" * 10_000, float(number))
+        found = rejected.add(found, f"/srv/r{number}", f"r{number}", "x" * 10_000, float(number))
     assert [each.revision for each in found] == [f"r{n}" for n in range(3, 13)]
     assert all(len(each.reason) == rejected.LONGEST_REASON for each in found)
 
