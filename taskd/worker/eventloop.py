@@ -21,6 +21,7 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue  # noqa: F401  (the executor needs it, and not an app's queue.py)
 from typing import Any
 from weakref import WeakSet
 

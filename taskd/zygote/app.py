@@ -29,7 +29,8 @@ def load(boot: Boot) -> Broken | None:
         sys.path.insert(0, boot.release)
         for name in boot.modules:
             importlib.import_module(name)
-        import taskd.worker.command  # noqa: F401  (registers the built-in task)
+        import taskd.worker.command  # registers the built-in task
+        import taskd.worker.process  # noqa: F401  (trips here over a module named as Python's own)
     except BaseException as error:  # the app may even call sys.exit: whatever it is, it is told
         lines = traceback.format_exception_only(error)
         return Broken(

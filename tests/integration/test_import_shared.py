@@ -10,6 +10,8 @@ import pytest
 from support.daemon import Daemon
 from support.waiting import eventually
 
+from taskd.errors import DeployRefused
+
 APP = """
 import socket
 from taskd import task
@@ -67,6 +69,20 @@ def test_a_connection_opened_at_import_is_told_in_the_deploy_and_the_log(
     assert why in daemon.log()
     plan = daemon.reload("r2")["plan"]
     assert [each for each in plan["warnings"] if why in each]
+
+
+def test_a_module_of_the_apps_in_the_place_of_one_that_workers_need_is_refused_by_its_file(
+    new_daemon: Callable[..., Daemon], port: int
+) -> None:
+    daemon = new_daemon()
+    for name in ("r1", "r2"):
+        path = daemon.release(name, APP.format(port=port))
+    with open(os.path.join(path, "queue.py"), "w", encoding="utf-8") as file:
+        file.write("MINE = 1")
+    daemon.point("r1")
+    daemon.start()
+    with pytest.raises(DeployRefused, match=r"r2/queue\.py"):
+        daemon.reload("r2")
 
 
 def test_workers_that_are_started_afresh_share_no_connection(
