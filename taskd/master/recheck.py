@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from taskd.master.loop import Loop
 from taskd.master.revision import Revision
 
 RECHECKS = 2
@@ -53,6 +54,30 @@ class Recheck:
             done(None)
         else:
             done(f"changed{_named(changed)}")
+
+
+class Expected:
+    """At a start: the zygote of the master before, which has to come back, if one is waited for."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._open: tuple[Revision, Callable[[bool], None]] | None = None
+
+    def is_for(self, revision: Revision) -> bool:
+        return self._open is not None and self._open[0] is revision
+
+    def begin(self, revision: Revision, within: float, done: Callable[[bool], None]) -> None:
+        """Wait until it is here and its release's files are what they were. Calls ``done`` exactly
+        once: whether it is so within so many seconds."""
+        self._open = revision, done
+        self._loop.after(within, lambda: self.met(revision, False))
+
+    def met(self, revision: Revision, as_it_was: bool) -> None:
+        """What was expected has come to pass, or not."""
+        if self._open is not None and self._open[0] is revision:
+            _, done = self._open
+            self._open = None
+            done(as_it_was)
 
 
 def _named(changed: object) -> str:

@@ -20,7 +20,7 @@ from taskd.master import retirement
 from taskd.master.deadline import Deadline
 from taskd.master.ledger import Kind
 from taskd.master.loop import Look
-from taskd.master.recheck import RECHECKS, Recheck
+from taskd.master.recheck import RECHECKS, Expected, Recheck
 from taskd.master.respawn import Respawn
 from taskd.master.revision import Proof, Revision, early_end
 from taskd.master.wire import Messages
@@ -56,7 +56,7 @@ class Revisions:
         self._proofs: list[Proof] = []
         self._numbers = 0
         self.recheck = Recheck()
-        self._expected: tuple[Revision, Callable[[bool], None]] | None = None
+        self.expected = Expected(master.loop)
         self.current: Revision | None = None
         self.rejected: list[Rejected] = []
         self.respawn = Respawn(master)
@@ -227,26 +227,15 @@ class Revisions:
         self.listen(revision)
         if "workers" in message:
             self._master.workers.reconcile(revision, message["workers"])
-        if self._expected is not None and self._expected[0] is revision:
-            self.recheck.ask(revision, False, lambda what: self.met(revision, what is None))
+        if self.expected.is_for(revision):
+            self.recheck.ask(
+                revision, False, lambda what: self.expected.met(revision, what is None)
+            )
         self._master.loop.soon(lambda: self._came_back(revision))
 
     def _came_back(self, revision: Revision) -> None:
         self.tidy()
         self._master.workers.zygote_ready(revision)
-
-    def expect(self, revision: Revision, within: float, done: Callable[[bool], None]) -> None:
-        """Wait until the zygote of a master before this one is here and its release's files are
-        what they were. Calls ``done`` exactly once: whether it is so within so many seconds."""
-        self._expected = revision, done
-        self._master.loop.after(within, lambda: self.met(revision, False))
-
-    def met(self, revision: Revision, as_it_was: bool) -> None:
-        """What was expected has come to pass, or not."""
-        if self._expected is not None and self._expected[0] is revision:
-            _, done = self._expected
-            self._expected = None
-            done(as_it_was)
 
     def listen(self, revision: Revision) -> None:
         channel = revision.channel
@@ -363,7 +352,7 @@ class Revisions:
         else:
             self._settle_ping(revision)
         self._master.workers.on_zygote_death(revision)
-        self.met(revision, False)
+        self.expected.met(revision, False)
         self.tidy()
         if revision.state in LIVE:
             self.respawn.on_death(revision, status)
@@ -398,6 +387,5 @@ class Revisions:
 
     def is_wanted(self, revision: Revision) -> bool:
         """A deploy or a start is about to promote it, although it may have no worker just now."""
-        expected = self._expected[0] if self._expected is not None else None
-        wanted = (self._master.deploy.target, expected, *(proof.revision for proof in self._proofs))
-        return any(each is revision for each in wanted)
+        wanted = (self._master.deploy.target, *(proof.revision for proof in self._proofs))
+        return self.expected.is_for(revision) or any(each is revision for each in wanted)

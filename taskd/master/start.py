@@ -253,7 +253,7 @@ class Start:
         if before is None:
             self._prove()
         else:
-            master.revisions.expect(before, MEET_WITHIN, lambda met: self._met(before, met))
+            master.revisions.expected.begin(before, MEET_WITHIN, lambda met: self._met(before, met))
 
     def _met(self, before: Revision, as_it_was: bool) -> None:
         """The zygote that served before is back (or it is not): go on with it, or prove anew."""
