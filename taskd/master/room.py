@@ -2,7 +2,9 @@
 
 Two ceilings, for all queues and revisions together: [app] max_workers; and descriptors, of which a
 worker takes DESCRIPTORS here, and some are kept for clients, who ask what is going on. A deploy's
-probe worker is not asked for here: what serves must not keep a deploy from its proof.
+probe worker is not asked for here: what serves must not keep a deploy from its proof. Workers that
+leave take no place under max_workers, unless there are as many again: they run no task, and may take
+seconds.
 """
 
 from __future__ import annotations
@@ -29,10 +31,11 @@ def below_ceiling(master: Master, missing: int) -> int:
     """How many of ``missing`` workers [app] max_workers allows now. For the rest, idle ones go:
     they are of another revision, or bound to another queue's limits, or would have been taken."""
     workers = list(master.workers)
-    room = master.config.max_workers - len(workers)
     going = sum(worker.state in _GOING for worker in workers)
+    most = master.config.max_workers
+    room = most - len(workers) + min(going, most)
     idle = [worker for worker in workers if worker.state is WorkerState.IDLE]
-    for worker in idle[: max(0, missing - room - going)]:
+    for worker in idle[: max(0, missing - room)]:
         master.workers.retire(worker)
     return min(missing, room)
 

@@ -28,7 +28,7 @@ from taskd.protocol.boot import Boot
 from taskd.protocol.saved import Kind, Outcome, Saved
 from taskd.slot.writer import SlotFull, SlotWriter
 from taskd.tasks import registry
-from taskd.worker import lastwords, output, plan
+from taskd.worker import exiting, lastwords, output, plan
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control, Order, Questions
 from taskd.worker.eventloop import EventLoop
@@ -78,6 +78,11 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
             slot.remove()
         _give_up(boot, worker, f"cannot begin: {error}")
     _serve(boot, control, slot, limit, spared, before, loop)
+    title.show(title.WORKER, f"{boot.revision} leaving")
+    exiting.run_handlers()
+    if control.is_retired:  # else its slot stays: who finds it sees that it had begun nothing
+        with suppress(OSError):
+            slot.remove()
     output.leave(0)
 
 
@@ -132,9 +137,6 @@ def _serve(
             return  # END stays in the slot for the next master, also over a power cut
         slot.reset()
         control.idle(reusable)
-    if control.is_retired:  # else it stays: who finds it sees that it had begun nothing
-        with suppress(OSError):
-            slot.remove()
 
 
 def _attempt(
@@ -179,7 +181,7 @@ def _attempt(
     offset = _record(slot, control, order, ending)
     if left_behind is None or threading.active_count() > threads:
         slot.sync()
-        output.leave(0)
+        exiting.leave()
     control.ended(order, offset)
     if left_behind or loop.is_spoilt or not limits.can_open(NEEDED):
         return False
