@@ -3,8 +3,8 @@
 Two ceilings, for all queues and revisions together: [app] max_workers; and descriptors, of which a
 worker takes DESCRIPTORS here, and some are kept for clients, who ask what is going on. A deploy's
 probe worker is not asked for here: what serves must not keep a deploy from its proof. Workers that
-leave take no place under max_workers, unless there are as many again: they run no task, and may take
-seconds.
+leave take no place under max_workers, unless there are as many again: they run no task, and may
+take seconds.
 """
 
 from __future__ import annotations
