@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from contrib.storm import programs
-from contrib.storm.history import Call, History, Life, Line, Record, read
+from contrib.storm.history import EVERY, Call, History, Life, Line, Record, read
 from contrib.storm.resuming import Walk
 
 ENDED = ("succeeded", "failed", "cancelled")
@@ -159,6 +159,22 @@ def none_runs_twice_at_a_time(facts: Facts) -> Problems:
                 yield task, f"attempt {attempt} ran in the processes {sorted(found)}"
 
 
+def no_queue_has_more_than_its_places(facts: Facts) -> Problems:
+    """By the numbered events, and so as the store has it at any moment, whoever died."""
+    if not facts.history.places:
+        return  # a storm of before
+    running: dict[str, set[int]] = defaultdict(set)
+    for event in facts.history.events:
+        found = facts.history.tasks.get(event["task"])
+        for queue in (EVERY, found["queue"] if found is not None else None):
+            if queue is None:
+                continue
+            change = running[queue].add if event["state"] == "running" else running[queue].discard
+            change(event["task"])
+            if len(running[queue]) > facts.history.places.get(queue, 0):
+                yield event["task"], f"ran beside {len(running[queue]) - 1} others in {queue}"
+
+
 def nothing_runs_after_the_end(facts: Facts) -> Problems:
     for task, lines in facts.lines.items():
         found = facts.history.tasks.get(task)
@@ -241,9 +257,20 @@ def results_are_right(facts: Facts) -> Problems:
         program = call.args["program"]
         kept = facts.walks[task].steps if task in facts.walks else {}
         steps = {name: kept.get(name) for name in programs.outer_steps(program)}
-        right = {"tag": call.tag, "sum": programs.total(program), "steps": steps}
+        right = {
+            "tag": call.tag,
+            "sum": programs.total(program),
+            "held": programs.held_sum(program),
+            "steps": steps,
+            "further": further(call),
+        }
         if found["result"] != right:
             yield task, f"its result is {found['result']}, and should be {right}"
+
+
+def further(call: Call) -> Record:
+    """The arguments that are not the same for all tasks of the app."""
+    return {name: value for name, value in call.args.items() if name not in ("tag", "program")}
 
 
 def ends_are_as_they_must_be(facts: Facts) -> Problems:
@@ -318,6 +345,7 @@ RULES: tuple[Callable[[Facts], Problems], ...] = (
     only_a_full_disk_refuses,
     only_spent_budgets_hold,
     none_runs_twice_at_a_time,
+    no_queue_has_more_than_its_places,
     nothing_runs_after_the_end,
     each_ends_once,
     states_follow_each_other,

@@ -19,6 +19,7 @@ def collect(place: Place) -> None:
                 id=task,
                 name=found.name,
                 state=found.state,
+                queue=found.queue,
                 reason=found.reason,
                 attempt=found.attempt,
                 result=found.result,

@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 
 Record = dict[str, Any]
 
+EVERY = "*"
+"""In place of a queue: all of them together."""
+
 
 class Line(NamedTuple):
     """One thing that a task did."""
@@ -64,10 +67,11 @@ class Life(NamedTuple):
 class History(NamedTuple):
     """Everything. ``tasks`` and ``events``: as the daemon tells them after the storm. ``refused``:
     submissions that were, {tag, code, why}. ``held``: {task, why} as the operator found them.
-    ``lives``: of the daemon, but for the last, which was stopped. ``full``: when the disk was, from
-    and to. ``stops``: when it was told to stop, to be started again. ``kills``: of a zygote, or of
-    all. ``crashes``: last lines of tracebacks that ended a process. ``findings``: what the storm
-    itself found wrong, such as a daemon that did not stop.
+    ``lives``: of the daemon, but for the last, which was stopped. ``full``: when the disk was,
+    from and to. ``stops``: when it was told to stop, to be started again. ``kills``: of a zygote,
+    or of all. ``places``: how many tasks of a queue may run at once. ``crashes``: last lines of
+    tracebacks that ended a process. ``findings``: what the storm itself found wrong, such as a
+    daemon that did not stop.
     """
 
     calls: list[Call]
@@ -84,6 +88,7 @@ class History(NamedTuple):
     kills: list[float]
     crashes: list[str]
     findings: list[str]
+    places: dict[str, int]
 
 
 def read(folder: str) -> History:
@@ -105,6 +110,7 @@ def read(folder: str) -> History:
         kills=[record["at"] for record in _records(folder, "kills.jsonl")],
         crashes=crashes(os.path.join(folder, "..", "daemon", "log")),
         findings=[record["finding"] for record in _records(folder, "findings.jsonl")],
+        places={each["queue"]: each["places"] for each in _records(folder, "places.jsonl")},
     )
 
 

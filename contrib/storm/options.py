@@ -44,6 +44,9 @@ class Options(NamedTuple):
     disk: int
     """Bytes of the file system of state and logs."""
 
+    busy: int = 0
+    """Loops that take the machine's time meanwhile."""
+
 
 def parse(words: list[str] | None = None) -> Options:
     """From the command line; exits 2 on what it cannot understand."""
@@ -62,6 +65,9 @@ def parse(words: list[str] | None = None) -> Options:
         default=[],
         help="how often one kind of action comes; kinds: " + ", ".join(RATES),
     )
+    parser.add_argument(
+        "--busy", type=int, default=0, metavar="N", help="with N busy loops beside it"
+    )
     given = parser.parse_args(words)
     rates = {kind: rate * given.scale for kind, rate in RATES.items()}
     for word in given.rate:
@@ -71,9 +77,9 @@ def parse(words: list[str] | None = None) -> Options:
         rates[kind] = float(rate)
     disk = disk_for(given.minutes, rates["submission"])
     seed = given.seed or f"{random.SystemRandom().randrange(2**32)}"
-    return Options(seed, given.minutes, given.state, given.report, rates, disk)
+    return Options(seed, given.minutes, given.state, given.report, rates, disk, given.busy)
 
 
 def disk_for(minutes: float, submissions: float) -> int:
     """Bytes that all that a storm leaves behind will not fill."""
-    return (96 << 20) + int(minutes * submissions * 40_000)
+    return (160 << 20) + int(minutes * submissions * 40_000)

@@ -17,6 +17,8 @@ import uuid
 from typing import Any, NamedTuple
 
 import taskd
+from contrib.storm.history import EVERY
+from contrib.storm.workload import QUEUES
 
 RELEASE = os.path.join(os.path.dirname(__file__), "release")
 
@@ -30,6 +32,12 @@ BAD = {
 }
 """What the app does when it is imported; the last one lacks a task that waits all the while."""
 
+MAX_WORKERS = 24
+"""Tasks that run at once, of all queues."""
+
+DEFAULT = 14
+"""Of them in the default queue."""
+
 PROVE_TIMEOUT = 15.0
 """Seconds; a start may have its zygote stopped for some of them, and itself as well."""
 
@@ -40,9 +48,9 @@ python = {python}
 modules = ["storm_tasks"]
 memory_reserve = "none"
 tasks_per_worker = 25
+max_workers = {max_workers}
 
-[queues.default]
-concurrency = 16
+{queues}
 
 [daemon]
 prove_timeout = {prove_timeout}
@@ -142,9 +150,20 @@ def make(root: str, disk_size: int) -> Place:
         _release(place, name, at_import)
     _drop_guard(place.release("bad-tasks"))
     place.point(GOOD[0])
+    places = {"default": DEFAULT, **QUEUES}
     with open(place.path("daemon", "taskd.toml"), "w", encoding="utf-8") as file:
         current, python = json.dumps(place.current), json.dumps(sys.executable)
-        file.write(CONFIG.format(current=current, python=python, prove_timeout=PROVE_TIMEOUT))
+        file.write(
+            CONFIG.format(
+                current=current,
+                python=python,
+                prove_timeout=PROVE_TIMEOUT,
+                max_workers=MAX_WORKERS,
+                queues="\n".join(f"[queues.{q}]\nconcurrency = {n}" for q, n in places.items()),
+            )
+        )
+    for queue, number in {**places, EVERY: MAX_WORKERS}.items():
+        place.tell("places.jsonl", queue=queue, places=number)
     with open(place.path("place.json"), "w", encoding="utf-8") as file:
         json.dump(place._asdict(), file)
     return place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +30,21 @@ def total(program: list[list[Any]]) -> int:
     for path in items(program):
         found = zlib.crc32(path.encode(), found)
     return found
+
+
+def held(program: list[list[Any]]) -> int:
+    """How many bytes its state must have besides."""
+    return sum(given[0] for kind, *given in program if kind == "hold")
+
+
+def held_sum(program: list[list[Any]]) -> int:
+    """The sum over these bytes that its result must have."""
+    return zlib.crc32(ballast(held(program)))
+
+
+def ballast(size: int) -> bytes:
+    """Bytes that no other size begins with."""
+    return random.Random(size).randbytes(size)
 
 
 def is_doomed(program: list[list[Any]]) -> bool:

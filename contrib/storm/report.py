@@ -8,9 +8,11 @@ import platform
 from collections import Counter
 from typing import Any, NamedTuple
 
+from contrib.storm import programs
 from contrib.storm.checker import Violation
-from contrib.storm.history import History
+from contrib.storm.history import Call, History
 from contrib.storm.options import Options
+from contrib.storm.workload import MIB
 
 
 class Outcome(NamedTuple):
@@ -25,6 +27,7 @@ class Outcome(NamedTuple):
 
 def figures(history: History, retried: int, seconds: float) -> dict[str, Any]:
     """The storm in numbers."""
+    known = [call for call in history.calls if call.task is not None]
     states = Counter(task["state"] for task in history.tasks.values())
     attempts = sum(event["state"] == "running" for event in history.events)
     return {
@@ -41,7 +44,14 @@ def figures(history: History, retried: int, seconds: float) -> dict[str, Any]:
         "state changes": len(history.events),
         "state changes followed live": sum(len(each.events) for each in history.followed),
         "held tasks retried": retried,
+        "queues with tasks": len({task["queue"] for task in history.tasks.values()}),
+        "shapes of arguments": len({(call.name, *sorted(call.args)) for call in known}),
+        "states of a MiB or more": sum(_holds(call) >= MIB for call in known),
     }
+
+
+def _holds(call: Call) -> int:
+    return programs.held(call.args.get("program", []))
 
 
 def as_json(outcome: Outcome) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import taskd
-from contrib.storm import clientprocess, history, plan, report
+from contrib.storm import busy, clientprocess, history, plan, report
 from contrib.storm.checker import GUARD, check
 from contrib.storm.clients import Clients
 from contrib.storm.collect import collect
@@ -99,7 +99,7 @@ class _Storm:
         faults = Faults(self._place, clients)
         operator = Operator(self._place, faults.operating)
         operator.start()
-        with beside(self._place):
+        with beside(self._place), busy.loops(self._options.busy):
             self._act(faults)
         faults.calm()
         clients.end_submitting()

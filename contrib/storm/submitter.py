@@ -73,6 +73,7 @@ class Submitter:
             key=planned.key,
             priority=planned.priority,
             delay=planned.delay,
+            queue=planned.queue,
         ).id
 
     def _by_cli(self, planned: Submission) -> int:
@@ -89,6 +90,7 @@ class Submitter:
         told: dict[str, object] = {"said": said, "call": call, "tag": planned.tag}
         if said == "submitting":
             told |= {"name": planned.name, "args": planned.args, "key": planned.key}
+            told |= {"queue": planned.queue}
         self._place.tell("clients.jsonl", at=time.monotonic_ns(), **told, **more)
 
 
@@ -106,7 +108,7 @@ def cut_off(place: Place, seed: str) -> list[Submission]:
             elif record["key"] is not None:
                 waiting[record["call"]] = Submission(
                     0.0, record["tag"], record["name"], record["args"], record["key"], 0, None, 1,
-                    False,
+                    False, record["queue"],
                 )  # fmt: skip
     return list(waiting.values())
 

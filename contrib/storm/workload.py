@@ -14,10 +14,19 @@ Program = list[list[Any]]
 NAMES = ("plain-finish", "plain-checkpoint", "later-finish", "later-checkpoint")
 COMMAND = "command"
 
+QUEUES = {f"q{number}": number % 3 + 1 for number in range(24)}
+"""Queues beside the default one, and the places in each."""
+
+FURTHER = 10
+"""Arguments that a task of the app takes or not: each set of them is another shape."""
+
+MIB = 1 << 20
+
 
 class Submission(NamedTuple):
     """One submission as planned. ``gap``: seconds to wait before it. ``times``: how often it is
-    submitted, at once; more than once only with a ``key``. ``by_cli``: by `taskctl run`."""
+    submitted, at once; more than once only with a ``key``. ``by_cli``: by `taskctl run`.
+    ``queue``: None for the task's own."""
 
     gap: float
     tag: str
@@ -28,6 +37,7 @@ class Submission(NamedTuple):
     delay: float | None
     times: int
     by_cli: bool
+    queue: str | None = None
 
 
 def submissions(seed: str, per_minute: float, script: str) -> Iterator[Submission]:
@@ -51,12 +61,20 @@ def _submission(dice: random.Random, tag: str, gap: float, script: str) -> Submi
         args: dict[str, Any] = {"argv": argv, "cwd": None, "env": None}
         by_cli = not has_key and delay is None and dice.random() < 0.3
     else:
-        args = {"tag": tag, "program": KINDS[kind][1](dice)}
+        args = {"tag": tag, "program": KINDS[kind][1](dice), **_further(dice)}
         by_cli = False
+    queue = dice.choice(tuple(QUEUES)) if not by_cli and dice.random() < 0.4 else None
     name = kind if kind in ("doomed", COMMAND) else dice.choice(NAMES)
     return Submission(
-        gap, tag, name, args, tag if has_key else None, priority, delay, times, by_cli
+        gap, tag, name, args, tag if has_key else None, priority, delay, times, by_cli, queue
     )
+
+
+def _further(dice: random.Random) -> dict[str, int]:
+    """Further arguments; most tasks have none."""
+    if dice.random() < 0.6:
+        return {}
+    return {f"a{n}": dice.randrange(1000) for n in range(FURTHER) if dice.random() < 0.4}
 
 
 def _time(dice: random.Random, low: float, high: float) -> float:
@@ -115,6 +133,13 @@ def _flaky(dice: random.Random) -> Program:
     return [_step(dice, "first"), _loop(dice, "rows", 4, [["work", 0.03], often])][:2]
 
 
+def _large(dice: random.Random) -> Program:
+    """Every save has all of the state: that is large, and they are few."""
+    hold = ["hold", int(dice.uniform(0.3, 3) * MIB)]
+    rows = _loop(dice, "rows", dice.randint(2, 5), [["work", _time(dice, 0.05, 0.4)]])
+    return [_step(dice, "first"), hold, rows, ["checkpoint"], _step(dice, "last")]
+
+
 def _doomed(dice: random.Random) -> Program:
     return [_step(dice, "first"), ["work", _time(dice, 0.0, 0.3)], ["fail"]]
 
@@ -131,6 +156,7 @@ KINDS: dict[str, tuple[float, Callable[[random.Random], Program]]] = {
     "nested": (10, _nested),
     "napping": (4, _napping),
     "flaky": (3, _flaky),
+    "large": (5, _large),
     "doomed": (2, _doomed),
     COMMAND: (5, _none),
 }

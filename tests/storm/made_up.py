@@ -6,7 +6,7 @@ import zlib
 from typing import Any
 
 from contrib.storm.checker import check
-from contrib.storm.history import Call, Cancel, Followed, History, Life, Line
+from contrib.storm.history import EVERY, Call, Cancel, Followed, History, Life, Line
 
 PROGRAM: list[list[Any]] = [
     ["step", "first", 0.0, 0],
@@ -26,7 +26,13 @@ def total() -> int:
     return found
 
 
-RIGHT = {"tag": TAG, "sum": total(), "steps": {"first": "n-first", "last": "n-last"}}
+RIGHT = {
+    "tag": TAG,
+    "sum": total(),
+    "held": 0,
+    "steps": {"first": "n-first", "last": "n-last"},
+    "further": {},
+}
 
 
 class Effects:
@@ -84,6 +90,7 @@ class Story:
         self.name = "plain-finish"
         self.program = PROGRAM
         self.key: str | None = None
+        self.further: dict[str, Any] = {}
         self.calls = [self.call(1)]
         self.cancels: list[Cancel] = []
         self.refused: list[dict[str, Any]] = []
@@ -92,6 +99,7 @@ class Story:
             "id": 1,
             "name": self.name,
             "state": "succeeded",
+            "queue": "default",
             "reason": None,
             "attempt": 1,
             "result": RIGHT,
@@ -107,9 +115,10 @@ class Story:
         self.kills: list[float] = []
         self.crashes: list[str] = []
         self.findings: list[str] = []
+        self.places = {"default": 2, EVERY: 3}
 
     def call(self, task: int | None) -> Call:
-        args = {"tag": TAG, "program": self.program}
+        args = {"tag": TAG, "program": self.program, **self.further}
         return Call(TAG, self.name, args, self.key, task)
 
     def states(self, *states: str, task: int = 1) -> None:
@@ -147,5 +156,6 @@ class Story:
                 self.kills,
                 self.crashes,
                 self.findings,
+                self.places,
             )
         )

@@ -6,13 +6,15 @@ breaks it.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from made_up import RIGHT, Effects, Story
 
-from contrib.storm.history import Call, Cancel, Followed, Life, crashes
+from contrib.storm.history import EVERY, Call, Cancel, Followed, Life, crashes
+from contrib.storm.programs import ballast
 
 AGAIN = ("queued", "running", "queued", "running", "succeeded")
 DIED = "died 3 times at the same place; the last time its process was killed by SIGKILL"
@@ -236,6 +238,14 @@ def spoil_claim(made: Story) -> None:
     made.effects.tell("overlap")
 
 
+def spoil_places(made: Story) -> None:
+    made.places["default"] = 0
+
+
+def spoil_ceiling(made: Story) -> None:
+    made.places[EVERY] = 0
+
+
 def spoil_order(made: Story) -> None:
     made.effects.begin()
     made.effects.attempt = 1
@@ -299,6 +309,18 @@ def spoil_step_result(made: Story) -> None:
     made.task["result"] = RIGHT | {"steps": {"first": "n-first", "last": "n-other"}}
 
 
+def spoil_held_state(made: Story) -> None:
+    made.program.append(["hold", 1000])
+    made.calls = [made.call(1)]
+    made.task["result"] = RIGHT | {"held": zlib.crc32(ballast(999))}
+
+
+def spoil_argument(made: Story) -> None:
+    made.further = {"a1": 7}
+    made.calls = [made.call(1)]
+    made.task["result"] = RIGHT | {"further": {"a1": 8}}
+
+
 def spoil_failed(made: Story) -> None:
     made.states("queued", "running", "failed")
 
@@ -357,6 +379,8 @@ SPOILT = {
     spoil_refused: "only a full disk refuses",
     spoil_held: "only spent budgets hold",
     spoil_claim: "none runs twice at a time",
+    spoil_places: "no queue has more than its places",
+    spoil_ceiling: "no queue has more than its places",
     spoil_order: "none runs twice at a time",
     spoil_pid: "none runs twice at a time",
     spoil_begin: "none runs twice at a time",
@@ -372,6 +396,8 @@ SPOILT = {
     spoil_stranger: "nothing kept is done again",
     spoil_result: "results are right",
     spoil_step_result: "results are right",
+    spoil_held_state: "results are right",
+    spoil_argument: "results are right",
     spoil_failed: "ends are as they must be",
     spoil_unasked: "ends are as they must be",
     spoil_doom: "ends are as they must be",
@@ -392,6 +418,24 @@ def test_each_broken_promise_is_found(spoil: Callable[[Story], None]) -> None:
     made.program = [*made.program]
     spoil(made)
     assert SPOILT[spoil] in made.rules_broken()
+
+
+def test_a_large_state_and_further_arguments_that_come_back_are_right() -> None:
+    made = Story()
+    made.program = [*made.program, ["hold", 1000]]
+    made.further = {"a1": 7, "a2": 8}
+    made.calls = [made.call(1)]
+    made.task["result"] = RIGHT | {"held": zlib.crc32(ballast(1000)), "further": made.further}
+    assert made.violations() == []
+
+
+def test_a_queue_may_be_full_and_places_are_free_again() -> None:
+    made = Story()
+    made.places = {"default": 1, EVERY: 1}
+    made.states(*AGAIN)
+    made.effects = Effects().begin()
+    finish_from(made.effects.begin().step("first"), 0)
+    assert made.violations() == []
 
 
 def test_a_held_task_whose_budget_is_spent_is_right() -> None:

@@ -7,17 +7,21 @@ A program is a list of moves, which the submitter makes up (see ``workload``)::
     ["nap", NAME, SECONDS]                  a named sleep
     ["work", SECONDS]                       plain code
     ["checkpoint"]
+    ["hold", BYTES]                         puts so much into ``ctx.state``, for good
     ["raise", NAME, TIMES]                  raises, TIMES times at most over all attempts
     ["fail"]                                raises whenever it is reached
     ["print", BYTES]                        output
 
 A task's result has a sum over all items in the order of their ends, and what its outer steps gave:
-an item that was lost, repeated or changed in order gives another sum. The sum is a part of
-``ctx.state``, changed last of all in each item, and so saved with it or not at all.
+an item that was lost, repeated or changed in order gives another sum. It has a sum over what it was
+to hold, which is put there once and saved again and again, and its further arguments. The sum over
+items is a part of ``ctx.state``, changed last of all in each item, and so saved with it or not at
+all.
 """
 
 import asyncio
 import os
+import random
 import time
 import zlib
 
@@ -73,8 +77,15 @@ def raises_now(ctx, path, times):
     return done < times, done
 
 
-def result(ctx, tag, results):
-    return {"tag": tag, "sum": ctx.state.get("sum", 0), "steps": results}
+def hold(ctx, size):
+    if "held" not in ctx.state:
+        ctx.state["held"] = random.Random(size).randbytes(size)
+
+
+def result(ctx, tag, results, further):
+    held = zlib.crc32(ctx.state.get("held", b""))
+    sums = {"sum": ctx.state.get("sum", 0), "held": held}
+    return {"tag": tag, "steps": results, "further": further, **sums}
 
 
 # ── plain tasks ──────────────────────────────────────────────────────────────────────────────
@@ -106,6 +117,8 @@ def carry_out(ctx, program, results, at=""):
             time.sleep(given[0])
         elif kind == "checkpoint":
             ctx.checkpoint()
+        elif kind == "hold":
+            hold(ctx, given[0])
         elif kind == "print":
             print("x" * given[0])
         elif kind == "raise":
@@ -117,11 +130,11 @@ def carry_out(ctx, program, results, at=""):
             raise Doomed("as planned")
 
 
-def plain(ctx, tag: str, program: list) -> dict:
+def plain(ctx, tag: str, program: list, **further) -> dict:
     with witness.attempt(tag):
         results = {}
         carry_out(ctx, program, results)
-        return result(ctx, tag, results)
+        return result(ctx, tag, results, further)
 
 
 # ── async tasks ──────────────────────────────────────────────────────────────────────────────
@@ -153,6 +166,8 @@ async def carry_out_later(ctx, program, results, at=""):
             await asyncio.sleep(given[0])
         elif kind == "checkpoint":
             await ctx.checkpoint()
+        elif kind == "hold":
+            hold(ctx, given[0])
         elif kind == "print":
             print("x" * given[0])
         elif kind == "raise":
@@ -164,11 +179,11 @@ async def carry_out_later(ctx, program, results, at=""):
             raise Doomed("as planned")
 
 
-async def later(ctx, tag: str, program: list) -> dict:
+async def later(ctx, tag: str, program: list, **further) -> dict:
     with witness.attempt(tag):
         results = {}
         await carry_out_later(ctx, program, results)
-        return result(ctx, tag, results)
+        return result(ctx, tag, results, further)
 
 
 for fn in (plain, later):
@@ -177,11 +192,11 @@ for fn in (plain, later):
 
 
 @task
-def doomed(ctx, tag: str, program: list) -> dict:
+def doomed(ctx, tag: str, program: list, **further) -> dict:
     with witness.attempt(tag):
         results = {}
         carry_out(ctx, program, results)
-        return result(ctx, tag, results)
+        return result(ctx, tag, results, further)
 
 
 @task
