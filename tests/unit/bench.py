@@ -27,7 +27,7 @@ from taskd.master.revision import Revision
 from taskd.master.wire import Messages, Wire
 from taskd.model.revision import RevisionEvent
 from taskd.posix import process, sockets
-from taskd.protocol import data, frames
+from taskd.protocol import data, frames, secret
 from taskd.protocol import worker as worker_protocol
 from taskd.protocol.client_side import ClientEvent, ClientSide
 from taskd.slot.writer import SlotWriter
@@ -94,6 +94,7 @@ class PlayedWorker(Line):
                 "start": me.start,
                 "slot": self.slot.name,
                 "busy": None,
+                "reads_slots": bench.revision.version >= secret.SINCE,
             }
         )
         if idle:
