@@ -33,6 +33,7 @@ What is in them, and with which modes, whatever the umask is. Each as tight as w
                             may is decided once they are connected, by what the kernel says of them
     runtime/taskd.pid       0644  a number that ps shows as well
     runtime/swept           0600  made by the unit's stop-post: says that it ended what was left
+    runtime/killed          0600  likewise: when a daemon was killed by a signal last
 
 Since nobody else can change what is in these directories, a path in them is ours. Files in them are
 opened without following a link all the same, since what an older start, another mode or a restored

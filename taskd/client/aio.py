@@ -20,7 +20,7 @@ from taskd.client import asks, session
 from taskd.client.address import Address
 from taskd.client.aio_handle import AsyncTaskHandle
 from taskd.client.records import task_info
-from taskd.client.session import Asked, Patience, Reached, Session, still_running
+from taskd.client.session import PATIENCE, Asked, Patience, Reached, Session, still_running
 from taskd.errors import Busy, Error, NotAllowed, Refused
 from taskd.protocol.operations import MAX_WATCHED
 
@@ -39,7 +39,7 @@ class AsyncClient:
     it) saying why. Not for several threads.
     """
 
-    def __init__(self, socket: str | None = None, timeout: float = 30.0) -> None:
+    def __init__(self, socket: str | None = None, timeout: float = PATIENCE) -> None:
         self._timeout = timeout
         self._socket = socket
         self._reached = Reached()

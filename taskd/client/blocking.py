@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from taskd.client import asks
 from taskd.client.link import Link
 from taskd.client.records import task_info
-from taskd.client.session import Asked, Patience, Reached, kept_waiting
+from taskd.client.session import PATIENCE, Asked, Patience, Reached, kept_waiting
 from taskd.errors import Refused
 from taskd.protocol.operations import MAX_WATCHED
 
@@ -43,7 +43,7 @@ class Client:
     Every method raises NoDaemon, or Refused (or a kind of it) saying why.
     """
 
-    def __init__(self, socket: str | None = None, timeout: float = 30.0) -> None:
+    def __init__(self, socket: str | None = None, timeout: float = PATIENCE) -> None:
         self._socket = socket
         self._timeout = timeout
         self._reached = Reached()

@@ -29,6 +29,10 @@ NOT_REPEATED = frozenset(("reload", "rollback", "shutdown"))
 """Operations that are not sent again: what became of the first is unknown, and a second rollback
 would undo it, a second shutdown stop the next daemon."""
 
+PATIENCE = 90.0
+"""Seconds that a client waits by default for a daemon that went away or says nothing: longer than
+systemd's watchdog (WatchdogSec= in the unit) takes to end one that hangs, and the next to serve."""
+
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
 

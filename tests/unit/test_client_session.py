@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taskd.cli.site import text_of
+from taskd.client.aio import AsyncClient
+from taskd.client.blocking import Client
 from taskd.client.session import Asked, Patience, Reached, Session
 from taskd.errors import Error, NoDaemon, ProtocolError, Refused
 from taskd.protocol import frames
@@ -314,3 +318,13 @@ def test_a_client_that_reached_the_daemon_once_waits_on_each_of_its_links() -> N
     reached = Reached()
     Patience(30, reached).connected()
     assert Patience(30, reached).pause(ERROR, 0.0) == 0.0
+
+
+def test_a_client_waits_longer_than_the_watchdog_takes_to_end_a_daemon_that_hangs() -> None:
+    """By the units that are installed; and the next one needs its time to begin."""
+    for unit in ("taskd.service", "taskd@.service", "user/taskd.service"):
+        said = re.search(r"^WatchdogSec=(\d+)$", text_of(unit), re.MULTILINE)
+        assert said is not None
+        for default in (Client.__init__.__defaults__, AsyncClient.__init__.__defaults__):
+            assert default is not None
+            assert default[-1] >= int(said[1]) + 20
