@@ -355,6 +355,7 @@ def test_what_a_dead_zygote_leaves_to_us_is_killed_and_what_was_there_before_us_
 
 def test_what_a_plan_asks_is_nobody_elses_to_read(bench: Bench) -> None:
     """Everybody's arguments stand in that file, for as long as the worker needs to take it."""
+    bench.revision.version = 3
     bench.submit(password="hunter2")
     bench.run(bench.fork())
     answered: list[object] = []
