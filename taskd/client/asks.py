@@ -7,6 +7,7 @@ user gave: it raises Refused (or a kind of it) before anything is sent.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -117,9 +118,14 @@ def _log_part(ok: dict[str, Any], start: int) -> dict[str, Any]:
     return ok | {"offset": max(_field(ok, "offset", int), end)}
 
 
-def wait(tasks: Iterable[int]) -> dict[str, Any]:
-    """The fields of a ``wait`` stream."""
-    return _checked("wait", {"tasks": list(dict.fromkeys(tasks))})
+def wait(tasks: Iterable[int], for_ever: bool = False) -> dict[str, Any]:
+    """The fields of a ``wait`` stream. ``for_ever``: the calling thread waits without a limit; in a
+    task's main thread the daemon is told, which knows whether that could end."""
+    fields: dict[str, Any] = {"tasks": list(dict.fromkeys(tasks))}
+    scratch = os.environ.get("TASKD_SCRATCH")
+    if for_ever and scratch and threading.current_thread() is threading.main_thread():
+        fields["within"] = scratch
+    return _checked("wait", fields)
 
 
 def follow(tasks: Iterable[int], after: int, progress: bool) -> dict[str, Any]:

@@ -195,7 +195,9 @@ class Client:
     def wait(self, tasks: Iterable[int], timeout: float | None = None) -> list[TaskInfo]:
         """Wait until all are settled (ended or held); how each ended, in the order given.
 
-        Raises TimeoutError after ``timeout`` seconds; the tasks go on.
+        Raises TimeoutError after ``timeout`` seconds; the tasks go on. Without a timeout, in a
+        task: Refused if it would wait for ever, since all places of its queue are taken by tasks
+        that wait for others there.
         """
         ids = list(tasks)
         if timeout is not None and timeout <= 0:  # one look
@@ -203,7 +205,7 @@ class Client:
         deadline = None if timeout is None else time.monotonic() + timeout
         settled: dict[int, TaskInfo] = {}
         for start in range(0, len(ids), MAX_WATCHED):
-            fields = asks.wait(ids[start : start + MAX_WATCHED])
+            fields = asks.wait(ids[start : start + MAX_WATCHED], for_ever=timeout is None)
             for item in self._stream("wait", fields, deadline):
                 info = task_info(item["task"])
                 settled[info.id] = info

@@ -142,4 +142,5 @@ def _stream(stream: Stream) -> dict[str, Any]:
         "after": stream.after,
         "progress": stream.progress,
         "open": list(stream.open),
+        "within": stream.within,
     }

@@ -24,7 +24,7 @@ from taskd.errors import (
     StoreError,
     UnknownTask,
 )
-from taskd.master import programs, queues, shares
+from taskd.master import programs, queues, shares, stuck
 from taskd.master import stop as stop_of_daemon
 from taskd.master.checks import checks
 from taskd.master.listing import list_tasks
@@ -280,8 +280,10 @@ def follow(master: Master, client: Client, request: Request) -> None:
 
 def wait(master: Master, client: Client, request: Request) -> None:
     rows = _watched(master, client, request.fields["tasks"])
+    within = stuck.waiter(master, client, request.fields.get("within"))
+    stuck.check(master, within, rows)
     client.reply(request.id, {})
-    master.streams.wait(client, request.id, rows)
+    master.streams.wait(client, request.id, rows, within)
 
 
 def stop(master: Master, client: Client, request: Request) -> None:

@@ -34,6 +34,7 @@ class Stream:
     a timer brings it up to date.
 
     ``after``: number of the last event sent (follow). ``wait`` sends each task once it is settled.
+    ``within``: the running task whose code does nothing but wait here (see ``stuck``).
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Stream:
         "progress",
         "stale",
         "tasks",
+        "within",
     )
 
     def __init__(self, client: Client, id: int, tasks: list[int], is_follow: bool) -> None:
@@ -58,6 +60,7 @@ class Stream:
         self.after = 0
         self.progress = False
         self.late = False
+        self.within: int | None = None
 
 
 class Streams:
@@ -76,8 +79,10 @@ class Streams:
         stream.after, stream.progress = after, progress
         self._open(stream, rows)
 
-    def wait(self, client: Client, id: int, rows: list[Row]) -> None:
-        self._open(Stream(client, id, [row.id for row in rows], is_follow=False), rows)
+    def wait(self, client: Client, id: int, rows: list[Row], within: int | None = None) -> None:
+        stream = Stream(client, id, [row.id for row in rows], is_follow=False)
+        stream.within = within
+        self._open(stream, rows)
 
     def _open(self, stream: Stream, rows: list[Row]) -> None:
         # The rows were read before any event is: an event read later can only say newer things.
@@ -118,11 +123,17 @@ class Streams:
     def of(self, client: Client) -> list[Stream]:
         return list(self._by_client.get(client.number, {}).values())
 
+    def within(self) -> list[Stream]:
+        """Those in which a running task waits."""
+        found = [each for streams in self._by_client.values() for each in streams.values()]
+        return [each for each in found if each.within is not None]
+
     def restore(self, client: Client, fields: dict[str, Any]) -> None:
         """Take over a stream of the master before this one; ``on_everything`` brings it on."""
         stream = Stream(client, fields["id"], fields["tasks"], fields["is_follow"])
         stream.after, stream.progress = fields["after"], fields["progress"]
         stream.open = set(fields["open"])
+        stream.within = fields.get("within")
         self._enter(stream)
 
     # ── what happened ────────────────────────────────────────────────────────────────────────

@@ -73,7 +73,9 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               under way; ``control``: whether one may do what is for operators;
               ``problems``: a sentence for each thing that does not go on just now; ``checks``:
               what is in force of what a machine may or may not offer
-    wait      tasks: [id…] → stream of {"task": TASK}, one as each is settled; end {}
+    wait      tasks: [id…], within? → stream of {"task": TASK}, one as each is settled; end {}.
+              ``within``: $TASKD_SCRATCH of the task whose code waits, for however long, and does
+              nothing else meanwhile. Where no task of its queue could ever go on, it is refused
     follow    tasks: [id…], after? (0), progress? (false) → stream as above; end {} once every
               one is settled and its events are sent
     log       task, offset? (0), limit?, skips? → {data: bytes, offset, size, ended}: what stands

@@ -81,7 +81,7 @@ OPERATIONS: dict[str, Fields] = {
         "before": Field(int, 1, _ID_MAX),
     },
     "status": {},
-    "wait": {"tasks": _TASK_IDS},
+    "wait": {"tasks": _TASK_IDS, "within": Field(str, 1, 4096)},
     "follow": {"tasks": _TASK_IDS, "after": Field(int, 0, _ID_MAX), "progress": Field(bool)},
     "log": {
         "task": _TASK_ID,
