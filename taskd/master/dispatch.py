@@ -9,11 +9,12 @@ sent.
 
 from __future__ import annotations
 
-import bisect
 import contextlib
+import itertools
 import os
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import cbor2
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from taskd.master.core import Master
 
 BATCH = 64
-"""Ready tasks read from one queue at a time."""
+"""Ready tasks read from one queue at a time, and queues at a time."""
 
 INLINE = 64 * 1024
 """Arguments and saved state above this go to the worker in a file, not through its socket."""
@@ -65,7 +66,7 @@ class Dispatch:
             return
         self._master.after_drain.look()
         wanted: Counter[Revision] = Counter()
-        for queue in self._in_turn(self._master.reader.queued()):
+        for queue in self._in_turn():
             if self._places(wanted) <= 0:
                 break
             self._fill(queue, wanted)
@@ -85,11 +86,18 @@ class Dispatch:
             return f"waits for a place: as many tasks run as may at once ({settings.max_workers})"
         return None
 
-    def _in_turn(self, queues: list[str]) -> list[str]:
-        """Beginning behind the one that had its turn last: where the ceiling for all of them leaves
-        few places, none takes them all."""
-        first = bisect.bisect(queues, self._last)
-        return queues[first:] + queues[:first]
+    def _in_turn(self) -> Iterator[str]:
+        """The queues in which a task is ready, beginning behind the one that had its turn last:
+        where the ceiling for all of them leaves few places, none takes them all."""
+        last = self._last
+        yield from self._queued(last)
+        yield from itertools.takewhile(lambda queue: queue <= last, self._queued(""))
+
+    def _queued(self, after: str) -> Iterator[str]:
+        """Read in pages: who stops early has not read them all."""
+        while page := self._master.reader.queued(after, BATCH):
+            yield from page
+            after = page[-1]
 
     def _places(self, wanted: Counter[Revision]) -> int:
         """How many tasks more may run, of whatever queue, beside those that workers are coming for;

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from taskd.model.revision import LIVE
 from taskd.model.worker import WorkerState
 from taskd.posix import limits
 
@@ -29,12 +30,13 @@ _GOING = frozenset({WorkerState.LEAVING, WorkerState.DEAD})
 
 def below_ceiling(master: Master, missing: int) -> int:
     """How many of ``missing`` workers [app] max_workers allows now. For the rest, idle ones go:
-    they are of another revision, or bound to another queue's limits, or would have been taken."""
+    they are of another revision, or bound to another queue's limits, or would have been taken. (The
+    worker of a deploy that is under way stays.)"""
     workers = list(master.workers)
     going = sum(worker.state in _GOING for worker in workers)
     most = master.config.max_workers
     room = most - len(workers) + min(going, most)
-    idle = [worker for worker in workers if worker.state is WorkerState.IDLE]
+    idle = [w for w in workers if w.state is WorkerState.IDLE and w.revision.state in LIVE]
     for worker in idle[: max(0, missing - room)]:
         master.workers.retire(worker)
     return min(missing, room)

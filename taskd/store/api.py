@@ -317,8 +317,8 @@ class Reader(Protocol):
     def queue(self, name: str) -> dict[State, int]:
         """The tasks of one queue by state; those without a task are left out."""
 
-    def queued(self) -> list[str]:
-        """The queues in which a task is ready, by name. Others cost nothing."""
+    def queued(self, after: str, limit: int) -> list[str]:
+        """The first queues behind that name in which a task is ready. Others cost nothing."""
 
     def busy(self, limit: int) -> list[str]:
         """Up to ``limit`` queues in which a task is ready or runs."""

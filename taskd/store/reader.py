@@ -59,7 +59,7 @@ _TOTALS = "select state, sum(tasks) from counts group by state"
 _QUEUE = "select state, tasks from counts where queue = ? and tasks <> 0"
 _QUEUED = (
     "select queue from counts indexed by counts_not_empty"
-    f" where {schema.NOT_EMPTY} and state = 'queued' order by queue"
+    f" where {schema.NOT_EMPTY} and state = 'queued' and queue > ? order by queue limit ?"
 )
 _BUSY = (
     "select distinct queue from counts indexed by counts_not_empty"
@@ -146,8 +146,8 @@ class SqliteReader:
     def queue(self, name: str) -> dict[State, int]:
         return {State(state): n for state, n in self._fetch(_QUEUE, name)}
 
-    def queued(self) -> list[str]:
-        return [queue for (queue,) in self._fetch(_QUEUED)]
+    def queued(self, after: str, limit: int) -> list[str]:
+        return [queue for (queue,) in self._fetch(_QUEUED, after, limit)]
 
     def busy(self, limit: int) -> list[str]:
         return [queue for (queue,) in self._fetch(_BUSY, limit)]

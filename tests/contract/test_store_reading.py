@@ -248,13 +248,15 @@ def test_a_queue_is_told_of_while_something_is_in_it(bench: Any) -> None:
     bench.in_state(State.RUNNING, queue="runs")
     first, second = bench.submit(queue="waits"), bench.submit(queue="a")
     bench.in_state(State.SCHEDULED, queue="later")
-    assert bench.reader.queued() == ["a", "waits"]
+    assert bench.reader.queued("", 9) == ["a", "waits"]
+    assert bench.reader.queued("", 1) == ["a"]
+    assert bench.reader.queued("a", 9) == ["waits"]
     assert sorted(bench.reader.busy(9)) == ["a", "runs", "waits"]
     assert len(bench.reader.busy(2)) == 2
     assert bench.reader.queue("waits") == {State.QUEUED: 1}
     bench.claim(first)
     bench.cancel(second)
-    assert bench.reader.queued() == []
+    assert bench.reader.queued("", 9) == []
     assert sorted(bench.reader.busy(9)) == ["runs", "waits"]
     assert bench.reader.queue("waits") == {State.RUNNING: 1}
     assert bench.reader.queue("a") == {State.CANCELLED: 1}

@@ -139,7 +139,7 @@ def test_all_queues_together_have_one_ceiling_and_each_its_turn(
 ) -> None:
     """It holds over a deploy, which leaves the running ones on the release before, and a crash."""
     daemon = daemon_with(new_daemon, open_queues=True, max_workers=3)
-    submit_all(daemon.control, [f"q{n:02}" for n in range(20)] * 2, 0)
+    submit_all(daemon.control, [f"q{n:02}" for n in range(70)], 0)
     with daemon.client() as client:
 
         def running() -> int:
@@ -157,4 +157,20 @@ def test_all_queues_together_have_one_ceiling_and_each_its_turn(
             client.submit("waits", queue="named")
         assert (running(), len(daemon.effects())) == (3, 3)
         daemon.open_gate("go")
-        eventually(lambda: client.status()["states"]["succeeded"] == 43, "all had their turn")
+        eventually(lambda: client.status()["states"]["succeeded"] == 73, "all had their turn")
+
+
+def test_a_worker_that_is_of_no_use_makes_room_below_the_ceiling(
+    new_daemon: Callable[..., Daemon],
+) -> None:
+    """It waits for tasks of a queue with other limits than what is there now."""
+    sizes = {"small": {"memory_max": "1GiB"}, "large": {"memory_max": "2GiB"}}
+    daemon = new_daemon(app={"max_workers": 1}, queues=sizes)
+    daemon.release("r1", APP)
+    daemon.point("r1")
+    daemon.open_gate("go")
+    daemon.start()
+    with daemon.client() as client:
+        for queue in ("small", "large", "small"):
+            assert client.submit("waits", queue=queue).result(30) == 0
+    assert len({effect.pid for effect in daemon.effects()}) == 3

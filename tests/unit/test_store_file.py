@@ -233,8 +233,8 @@ READS: dict[str, tuple[Callable[[SqliteReader], Any], list[str]]] = {
         ["SEARCH tasks USING INDEX tasks_turn (queue=?)"],
     ),
     "queued": (
-        lambda reader: reader.queued(),
-        ["SEARCH counts USING INDEX counts_not_empty (state=?)"],
+        lambda reader: reader.queued("a", 5),
+        ["SEARCH counts USING INDEX counts_not_empty (state=? AND queue>?)"],
     ),
     "busy": (
         lambda reader: reader.busy(5),
