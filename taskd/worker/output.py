@@ -50,7 +50,7 @@ def be_lenient() -> None:
     libc.print_by_line()
     for fd, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper):
+        if type(stream) is io.TextIOWrapper:
             stream.flush()
             buffered = io.BufferedWriter(_Lenient(fd, "w", closefd=False))
             made = io.TextIOWrapper(
@@ -128,9 +128,10 @@ class Held:
 
 def _by_line() -> None:
     """A printed line is in the log: who follows it sees it, and a kill does not lose it."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            with suppress(Exception):  # the app has closed it
+    streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
+    for stream in streams:
+        if issubclass(type(stream), io.TextIOWrapper):  # what an app has put there may lie
+            with suppress(BaseException):  # the app has closed it
                 stream.reconfigure(line_buffering=True)
 
 

@@ -133,15 +133,15 @@ def _code() -> Iterator[tuple[Any, str, Any]]:
     ours = [module for name, module in sys.modules.items() if name.partition(".")[0] == "taskd"]
     for module in (*_MODULES, *ours):
         for name, value in list(vars(module).items()):
-            if isinstance(value, _CODE):
+            if issubclass(type(value), _CODE):
                 yield module, name, value
                 if (
                     module in ours
-                    and isinstance(value, type)
+                    and issubclass(type(value), type)
                     and value.__module__ == module.__name__
                 ):
                     for inner, method in list(vars(value).items()):
-                        if isinstance(method, types.FunctionType):
+                        if type(method) is types.FunctionType:
                             yield value, inner, method
 
 
@@ -209,5 +209,5 @@ def _seen(look: Callable[[], Any]) -> Any:
     """What cannot be seen (any more, in another root directory, say) is something else."""
     try:
         return look()
-    except Exception as error:
+    except BaseException as error:
         return type(error)

@@ -13,6 +13,7 @@ import traceback
 from typing import Any, NamedTuple
 
 from taskd.protocol.boot import Boot
+from taskd.worker.failure import name_of
 
 
 class Broken(NamedTuple):
@@ -32,18 +33,25 @@ def load(boot: Boot) -> Broken | None:
         import taskd.worker.command  # registers the built-in task
         import taskd.worker.process  # noqa: F401  (trips here over a module named as Python's own)
     except BaseException as error:  # the app may even call sys.exit: whatever it is, it is told
+        return _broken(error)
+    return None
+
+
+def _broken(error: BaseException) -> Broken:
+    try:
         lines = traceback.format_exception_only(error)
         return Broken(
             _told(lines[-1].strip(), MESSAGE) + _where(error),
             _told("".join(traceback.format_exception(error)), ALL),
         )
-    return None
+    except BaseException:  # it is an object of the app's, which may raise whatever it is asked
+        return Broken(f"it raised {_told(name_of(error), MESSAGE)}", "")
 
 
 def _where(error: BaseException) -> str:
     """The file and line that the error came from."""
-    if isinstance(error, SyntaxError):
-        return _told(f" ({error.filename}, line {error.lineno})", MESSAGE)
+    if issubclass(type(error), SyntaxError):
+        return _told(f" ({error.filename}, line {error.lineno})", MESSAGE)  # type: ignore[attr-defined]
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f for f in frames if not f.filename.startswith("<frozen") and f.filename != __file__]
     return _told(f" ({ours[-1].filename}, line {ours[-1].lineno})", MESSAGE) if ours else ""
