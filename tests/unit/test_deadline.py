@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from support.starving import LAST, calm, hogged
+from support.waiting import eventually
 
 from taskd.master.deadline import Deadline
 from taskd.master.loop import Loop
@@ -71,6 +72,32 @@ def test_one_that_gets_no_cpu_is_given_that_time_again() -> None:
             assert not watched.overdue
         calm(pid)
         watched.until_over()
+
+
+STEP = f"""
+import time
+from taskd.upgrade import image
+print(flush=True)
+{LAST}
+with image.limited(0.5):
+    until = time.process_time() + 0.2
+    while time.process_time() < until:
+        pass
+print("done", flush=True)
+"""
+
+
+def test_a_step_of_our_own_that_gets_no_cpu_is_given_that_time_again() -> None:
+    with subprocess.Popen([sys.executable, "-c", STEP], stdout=subprocess.PIPE) as made:
+        assert made.stdout is not None
+        with hogged():
+            made.stdout.readline()
+            until = time.monotonic() + 1.5
+            eventually(lambda: made.poll() is not None or time.monotonic() > until)
+            assert made.poll() is None
+            calm(made.pid)
+        assert made.stdout.read() == b"done\n"
+    assert made.returncode == 0
 
 
 def test_a_deadline_that_is_cancelled_calls_nobody() -> None:
