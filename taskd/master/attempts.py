@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskd import log
 from taskd.errors import Error, ProtocolError, StoreError
@@ -34,6 +34,21 @@ STORE_RETRY = 1.0
 """Seconds until an end that could not be committed (a full disk) is tried again."""
 
 UNRECORDED = "it has ended, and that cannot be recorded yet"
+
+
+class _End(NamedTuple):
+    """What is to be recorded of one attempt."""
+
+    running: Running
+    facts: Facts
+    done: Callable[[str], None]
+    result: bytes | None
+    kept: bytes | None
+    kept_version: int | None
+
+    @property
+    def size(self) -> int:
+        return len(self.result or b"") + len(self.kept or b"")
 
 
 class Attempts:
@@ -163,13 +178,14 @@ class Attempts:
     # ── ends ─────────────────────────────────────────────────────────────────────────────────
 
     def on_ended(self, worker: Worker, message: dict[str, Any]) -> None:
-        """END stands in the worker's slot."""
+        """END stands in the worker's slot. Raises Later."""
         running = worker.running
         if running is None or (message["task"], message["attempt"]) != _attempt(running):
             self._note(worker, message["task"], message["attempt"], Answer.SUPERSEDED)
             return
         if worker.state is WorkerState.ENDING:
             return  # said again on a new connection; what is under way answers it
+        self._master.intake.admit(worker.slot_fd)
         end, kept = _read_end(worker.slot_fd, message["offset"], running)
         worker.says(WorkerEvent.ENDED)
 
@@ -247,21 +263,18 @@ class Attempts:
         the slot, and is tried again.
         """
 
-        def commit() -> None:
-            operation = self._operation(running, facts, result, kept, kept_version)
-            self._commit(operation, running, done, commit)
+        end = _End(running, facts, done, result, kept, kept_version)
+        self._master.intake.hold(end.size)
+        self._insist(running, lambda: self._settle(end))
 
-        self._insist(running, commit)
+    def _settle(self, end: _End) -> None:
+        """Raises StoreError. What is called again must not hold itself: only the collector of
+        cycles, which comes late, would free the state that it holds."""
+        self._commit(self._operation(end), end)
 
-    def _operation(
-        self,
-        running: Running,
-        facts: Facts,
-        result: bytes | None,
-        kept: bytes | None,
-        kept_version: int | None,
-    ) -> Settle:
+    def _operation(self, end: _End) -> Settle:
         """Judged anew by each try. Raises StoreError."""
+        running, facts = end.running, end.facts
         row = self._master.reader.task(running.task)
         assert row is not None, f"task {running.task} is running and not in the store"
         now = time.time()
@@ -274,36 +287,34 @@ class Attempts:
             at=now,
             budgets=verdict.budgets,
             reason=verdict.reason,
-            result=result,
+            result=end.result,
             error=verdict.error,
-            saved=b"" if succeeded else kept,
-            saved_version=None if succeeded else kept_version,
+            saved=b"" if succeeded else end.kept,
+            saved_version=None if succeeded else end.kept_version,
             run_at=verdict.run_at,
             progress=running.progress,
             if_cancelled=if_cancelled(facts, running.why if running.asked == "cancel" else None),
         )
 
-    def _commit(
-        self,
-        operation: Settle,
-        running: Running,
-        done: Callable[[str], None],
-        again: Callable[[], None],
-    ) -> None:
+    def _commit(self, operation: Settle, end: _End) -> None:
+        running = end.running
+
         def committed(outcome: Applied | StoreError) -> None:
             if isinstance(outcome, StoreError):
-                self.try_later(running, again, outcome)
+                self.try_later(running, lambda: self._settle(end), outcome)
                 return
-            end = outcome.end or operation
+            counted = outcome.end or operation
             if outcome.result == Answer.RECORDED:
-                reason = {"reason": end.reason} if end.reason else {}
-                log.info(end.state.value, task=running.task, attempt=running.attempt, **reason)
+                reason = {"reason": counted.reason} if counted.reason else {}
+                state = counted.state.value
+                log.info(state, task=running.task, attempt=running.attempt, **reason)
             self.release(running)
+            self._master.intake.release(end.size)
             self._master.tasklogs.on_end(running.task)
-            if end.state in SETTLED:
+            if counted.state in SETTLED:
                 self._unfit.pop(running.task, None)
-            done(outcome.result)
-            self._master.dispatch.on_scheduled(end.run_at)
+            end.done(outcome.result)
+            self._master.dispatch.on_scheduled(counted.run_at)
             self._master.dispatch.kick()
 
         self._master.write(operation, committed)
@@ -321,6 +332,7 @@ class Attempts:
         running.waiting = f"{UNRECORDED}: {in_words(error)}"
         self._master.loop.troubles.tell(UNRECORDED, error)
         self.unrecorded += 1
+        self._master.intake.look()
 
         def again() -> None:
             self.unrecorded -= 1

@@ -25,6 +25,7 @@ from taskd.master.dispatch import Dispatch
 from taskd.master.doorway import Doorway
 from taskd.master.drain_limit import DrainLimit
 from taskd.master.groups import Groups
+from taskd.master.intake import Intake
 from taskd.master.ledger import Kind, Ledger
 from taskd.master.loop import READ, Loop
 from taskd.master.orphans import Orphans
@@ -79,6 +80,7 @@ class Master:
         self.workers = Workers(self)
         self.doorway = Doorway(self)
         self.orphans = Orphans(self)
+        self.intake = Intake(self)
         self.attempts = Attempts(self)
         self.salvage = Salvage(self)
         self.streams = Streams(self)

@@ -30,7 +30,7 @@ from taskd.master.worker import Worker
 from taskd.model.endings import Facts
 from taskd.model.routing import Held, route
 from taskd.model.worker import WorkerEvent, WorkerState
-from taskd.posix import files
+from taskd.posix import files, memory
 from taskd.store.api import Applied, Claim, Hold, Row, Wake
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ BATCH = 64
 
 INLINE = 64 * 1024
 """Arguments and saved state above this go to the worker in a file, not through its socket."""
+
+HANDED_AT_ONCE = 4 << 20
+"""Bytes of such arguments and state after which a look ends, and the next turn of the loop has the
+next one: clients are served in between."""
 
 LONGEST_WAIT = 3600.0
 """Seconds after which due times are looked at again although nothing said so (clock jumps)."""
@@ -53,6 +57,7 @@ class Dispatch:
         self._master = master
         self._due: Timer | None = None
         self._last = ""  # the queue that had its turn last
+        self._handed = 0  # bytes that this look has put into files
         self.kick = Look(master.loop, "no waiting task is started", self._look).ask
         """Something changed: a task, a worker, a place in a queue."""
         self.wake_due = Look(master.loop, "no scheduled task is queued", self._wake_due).ask
@@ -65,12 +70,16 @@ class Dispatch:
             self._master.loop.troubles.tell(UNWRITABLE, self._master.damage)
             return
         self._master.after_drain.look()
+        self._handed = 0
         wanted: Counter[Revision] = Counter()
         for queue in self._in_turn():
             if self._places(wanted) <= 0:
                 break
             self._fill(queue, wanted)
             self._last = queue
+            if self._handed >= HANDED_AT_ONCE:
+                self.kick()  # who else is wanted is counted then
+                return
         for revision in self._master.revisions.live():
             self._master.workers.want(revision, wanted[revision])
 
@@ -112,6 +121,8 @@ class Dispatch:
         if room <= 0:
             return
         for row in self._ready(queue, min(room, BATCH)):
+            if self._handed >= HANDED_AT_ONCE:
+                return
             revision = self._route(row)
             if isinstance(revision, Held):
                 self._hold(row, revision.reason)
@@ -222,12 +233,14 @@ class Dispatch:
             "log_limit": self._master.config.logs.max_size,
             "scratch": places.task_scratch(row.id),
         }
+        if row.saved_version is not None:
+            memory.return_large()
         args, saved = self._master.reader.args(row.id), self._master.reader.saved(row.id)
         if len(args) + len(saved or b"") <= INLINE:
             return message | {"args": args, "saved": saved}
         path = os.path.join(places.slots, f"{worker.id.hex()}.load")
         with open(files.open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
-            file.write(cbor2.dumps({"args": args, "saved": saved}))
+            self._handed += file.write(cbor2.dumps({"args": args, "saved": saved}))
         return message | {"args": b"", "saved": None, "load": path}
 
     # ── due times ────────────────────────────────────────────────────────────────────────────

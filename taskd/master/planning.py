@@ -92,7 +92,6 @@ class Planning:
     def _finish(self, outcome: Plan | DeployRefused) -> None:
         done = self._done
         self.stop()
-        memory.give_back()
         if done is not None:
             done(outcome)
 
@@ -176,6 +175,7 @@ class Planning:
         """The probe worker is up, or has answered and can be asked again."""
         if self._worker is None:
             self._worker = worker
+            memory.return_large()
             self._collect()
         if worker.reads_slots:
             self._ask(worker)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from taskd import log
 from taskd.errors import Error, StoreError
 from taskd.master.running import Running, of_row, owner_of, rows
+from taskd.master.wire import Later
 from taskd.posix import mark, process, tree
 from taskd.posix.process import Identity
 from taskd.slot import owner as slot_owner
@@ -174,7 +175,10 @@ def _settle(master: Master, running: Running, slot: str, death: str, asked: str 
         master.salvage.hold_lost(running, f"its slot {path} is gone")
         return
     try:
+        master.intake.admit(fd)
         master.salvage.end_from_slot(running, fd, path, death, asked)
+    except Later as later:
+        later.when(lambda: _settle(master, running, slot, death, asked))
     finally:
         os.close(fd)
 

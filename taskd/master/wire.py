@@ -21,6 +21,14 @@ OUT_BOUND = 256 * 1024
 """Unsent bytes above which streams pause, and nothing more is read from a client."""
 
 
+class Later(Exception):
+    """A message cannot be handled yet: ``when(again)`` has ``again`` called once it may be."""
+
+    def __init__(self, when: Callable[[Callable[[], None]], None]) -> None:
+        super().__init__()
+        self.when = when
+
+
 class Wire:
     """``on_data(bytes)`` and ``on_lost()`` are called in the loop; after ``on_lost`` it is closed.
 
@@ -158,6 +166,11 @@ class Wire:
         self.pause(True)
         self._loop.after(AGAIN, lambda: self._hear(action))
 
+    def put_off_until(self, later: Later, action: Callable[[], None]) -> None:
+        """As ``put_off``, until ``later`` says so."""
+        self.pause(True)
+        later.when(lambda: self._hear(action))
+
     def drain(self) -> None:
         """The peer is dead: take all that it has sent, to the end of the stream."""
         while not self.is_closed:
@@ -176,8 +189,8 @@ class Wire:
 class Messages:
     """A Wire that speaks whole messages: the master's end of a zygote's or worker's channel.
 
-    A message whose handler fails for something that passes is handled again after a while, and
-    nothing that came behind it before that.
+    A message whose handler fails for something that passes, or raises Later, is handled again after
+    a while, and nothing that came behind it before that; an exec carries it.
     """
 
     __slots__ = ("_decoder", "_put_off", "on_message", "wire")
@@ -217,6 +230,9 @@ class Messages:
         except PASSING as error:
             self._put_off = message
             self.wire.put_off(error, self._again)
+        except Later as later:
+            self._put_off = message
+            self.wire.put_off_until(later, self._again)
 
     def _again(self) -> None:
         message, self._put_off = self._put_off, None

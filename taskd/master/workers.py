@@ -164,6 +164,7 @@ class Workers:
                 self._never_came(worker, message["message"])
             case "exited":
                 if worker is not None:
+                    self._master.intake.admit(worker.slot_fd)
                     self.bury(worker, message["status"])
                 if revision.channel is not None:
                     revision.channel.send({"type": "noted", "worker": message["worker"]})
@@ -324,6 +325,7 @@ class Workers:
             os.close(worker.slot_fd)
             worker.slot_fd = -1
         del self._all[worker.id]
+        self._dying.discard(worker.id)
         self._master.revisions.tidy()
         self._master.dispatch.kick()
         self._master.stop.on_change()
@@ -345,11 +347,7 @@ class Workers:
     def watch_orphan(self, worker: Worker) -> None:
         """Nobody will tell us of its death but the kernel, and not how it died."""
         worker.is_orphan, worker.is_ours = True, False
-        self._master.orphans.watch(worker.identity, lambda: self._orphan_died(worker))
-
-    def _orphan_died(self, worker: Worker) -> None:
-        """What it left behind is killed, and only then is its attempt over."""
-        self._end_when_over(worker, None)
+        self._master.orphans.watch(worker.identity, lambda: self._end_when_over(worker, None))
 
     def reap_ours(self) -> None:
         """Bury those of our own children among the workers that have died (on every SIGCHLD)."""
@@ -379,8 +377,8 @@ class Workers:
             again = min(2 * pause, STRAGGLERS_LATEST)
             self._master.loop.after(pause, lambda: self._end_when_over(worker, status, again))
         else:
-            self._dying.discard(worker.id)
-            self.bury(worker, status)
+            self._dying.add(worker.id)
+            self._master.intake.once_admitted(worker.slot_fd, lambda: self.bury(worker, status))
 
     def _kill_leftovers(self, worker: Worker) -> bool:
         """Its session, what wears its mark or is in its group, and the orphans that became our

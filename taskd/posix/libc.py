@@ -13,7 +13,7 @@ _library = ctypes.CDLL(None, use_errno=True)
 
 prctl = _library.prctl
 getsockopt = _library.getsockopt
-malloc_trim = getattr(_library, "malloc_trim", None)
+mallopt = getattr(_library, "mallopt", None)
 
 fallocate = getattr(_library, "fallocate64", None) or _library.fallocate  # 64-bit offsets
 fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)

@@ -9,6 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+LARGE = 1 << 20
+"""Bytes."""
+
+_M_MMAP_THRESHOLD = -3  # malloc.h
+
 CGROUPS = "/sys/fs/cgroup"
 
 
@@ -30,16 +35,24 @@ def of(pids: Iterable[int]) -> int | None:
     return total
 
 
-def give_back() -> None:
-    """Return freed memory to the system, after large values: else the C library keeps most of it.
+def return_large() -> None:
+    """From now on what is large is mapped for itself, and goes back to the system when it is freed.
 
-    Costs a look at all that is free; a C library that cannot do it needs none (musl)."""
+    The GNU C library would do so with the first such block alone, and keep room for as much from
+    then on, of each thread. To be called before there is one; costs nothing a second time.
+    """
+    if _done:
+        return
     try:
         from taskd.posix import libc
     except (ImportError, OSError, MemoryError):  # no descriptor is free to import it: next time
         return
-    if libc.malloc_trim is not None:
-        libc.malloc_trim(0)
+    _done.append(True)
+    if libc.mallopt is not None:  # another C library does it anyway (musl)
+        libc.mallopt(_M_MMAP_THRESHOLD, LARGE)
+
+
+_done: list[bool] = []
 
 
 def alone(pid: int) -> int | None:

@@ -183,13 +183,21 @@ class Writer:
             store = self._store_factory()
             try:
                 self._say_opened()
-                while (batch := self._take()) is not None:
-                    self._apply(store, batch)
+                while self._step(store):
                     self._finished += 1
             finally:
                 store.close()
         except BaseException as error:  # the thread's boundary: the loop raises it again
             self._fail(error)
+
+    def _step(self, store: Store) -> bool:
+        """One batch; False: stop. In a frame of its own: while the thread waits for the next one,
+        it does not keep what this one held."""
+        batch = self._take()
+        if batch is None:
+            return False
+        self._apply(store, batch)
+        return True
 
     def _say_opened(self) -> None:
         with self._changed:

@@ -51,9 +51,9 @@ def answer(path: str) -> Answer:
     except (OSError, cbor2.CBORError) as error:
         why = f"cannot read what the plan asks in {path}: {error}"
         return Answer(_fields(0, 0, [], one_line(why)), True)
+    memory.return_large()
     slots = os.path.dirname(path)
     verdicts = [(item["ref"], _judge(item, slots)) for item in asked["items"]]
-    memory.give_back()
     refused = [(ref, verdict.why) for ref, verdict in verdicts if verdict.why is not None]
     migrated = sum(verdict.is_migrated for _, verdict in verdicts)
     probe = None if asked["probe"] is None else _probe(asked["probe"])

@@ -5,13 +5,17 @@ What is measured: how many bytes the master reads and how much memory it takes o
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 from support.daemon import Daemon
 from support.waiting import eventually
+
+from taskd.errors import TaskFailed
 
 MIB = 1 << 20
 
@@ -33,6 +37,14 @@ def holds(ctx: Context, size: int) -> int:
     mark("saved")
     gate("go")
     return len(ctx.state["data"])
+
+@task
+def fails(ctx: Context, size: int) -> None:
+    ctx.state["data"] = os.urandom(size)
+    ctx.checkpoint()
+    mark("saved")
+    gate("go")
+    raise ValueError(len(ctx.state["data"]))
 
 @task
 def sleeps(ctx: Context, size: int, **more) -> int:
@@ -71,10 +83,10 @@ def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     return made.start()
 
 
-def holding(daemon: Daemon) -> list[int]:
+def saving(daemon: Daemon, name: str = "holds", count: int = TASKS) -> list[int]:
     """Tasks that run, and have saved."""
     with daemon.client() as client:
-        tasks = [int(client.submit("holds", {"size": STATE}).id) for _ in range(TASKS)]
+        tasks = [int(client.submit(name, {"size": STATE}).id) for _ in range(count)]
     for task in tasks:
         daemon.reached(task, "saved")
     return tasks
@@ -114,7 +126,7 @@ def planned(daemon: Daemon, revision: str, what: str) -> list[str]:
 
 
 def test_what_running_tasks_have_saved_is_read_by_the_probe_worker(daemon: Daemon) -> None:
-    holding(daemon)
+    saving(daemon)
     before = read_by(daemon)
     with bounded_memory(daemon, 2 * STATE):
         whys = planned(daemon, "r2", "running")
@@ -133,3 +145,84 @@ def test_what_waiting_tasks_have_saved_is_never_in_memory_all_at_once(daemon: Da
         whys = planned(daemon, "r2", "waiting")
     assert len(whys) == TASKS
     assert all(TOLD in why for why in whys), whys
+
+
+# ── many at once ─────────────────────────────────────────────────────────────────────────────────
+
+CROWD = 24
+
+CACHE = 16 * MIB
+"""Bytes of the store that the writer keeps in memory at most."""
+
+HELD = CACHE + 15 * STATE
+"""What the master may take on however many there are: the cache, one state that is read, those that
+wait for the disk (INTAKE), what SQLite makes of them in one commit, the one that is handed out."""
+
+INTAKE = 2 * STATE
+
+
+@pytest.fixture
+def crowd(new_daemon: Callable[..., Daemon]) -> Daemon:
+    made = new_daemon(queues={"default": {"concurrency": CROWD + 2}})
+    made.constants = {"taskd.master.intake.BOUND": INTAKE}
+    made.release("r1", APP)
+    made.release("r2", APP)
+    made.point("r1")
+    return made.start()
+
+
+def killed(daemon: Daemon, tasks: list[int]) -> None:
+    """All of their workers die at the same moment."""
+    for pid in [daemon.reached(task, "saved").pid for task in tasks]:
+        os.kill(pid, signal.SIGKILL)
+
+
+def gone_on(daemon: Daemon, tasks: list[int], attempt: int = 2) -> None:
+    for task in tasks:
+        daemon.reached(task, "saved", attempt)
+    daemon.open_gate("go")
+    with daemon.client() as client:
+        assert [client.handle(task).result(60) for task in tasks] == [STATE] * len(tasks)
+
+
+def test_many_workers_that_die_at_once_are_salvaged_one_by_one(crowd: Daemon) -> None:
+    tasks = saving(crowd, count=CROWD)
+    before = memory(crowd, "VmRSS")
+    with bounded_memory(crowd, HELD):
+        killed(crowd, tasks)
+        gone_on(crowd, tasks)
+    kept = lambda: memory(crowd, "VmRSS") - before  # noqa: E731
+    eventually(lambda: kept() < CACHE + 4 * STATE, "the memory is given back")
+
+
+def test_many_ends_at_once_are_recorded_one_by_one(crowd: Daemon) -> None:
+    saving(crowd, "fails", CROWD)
+    with bounded_memory(crowd, HELD), crowd.client() as client:
+        crowd.open_gate("go")
+        eventually(lambda: client.status()["states"]["failed"] == CROWD, "all have failed")
+
+
+@pytest.mark.parametrize("crosses", ["deploy", "crash"])
+def test_ends_and_deaths_that_wait_for_room_cross_a_deploy_and_a_crash(
+    new_daemon: Callable[..., Daemon], crosses: str
+) -> None:
+    """There is never any room here, but in the next image, which has the usual bound."""
+    daemon = new_daemon()
+    daemon.constants = {"taskd.master.intake.BOUND": -1}
+    daemon.release("r1", APP)
+    daemon.release("r2", APP)
+    daemon.point("r1")
+    daemon.start()
+    dies, fails = saving(daemon, count=1) + saving(daemon, "fails", 1)
+    killed(daemon, [dies])
+    daemon.open_gate("go")
+    if crosses == "deploy":
+        assert daemon.reload("r2")["revision"] == "r2"
+    else:
+        daemon.kill()
+        daemon.constants = {}
+        daemon.start()
+    with daemon.client() as client:
+        assert client.handle(dies).result(60) == STATE
+        with pytest.raises(TaskFailed, match=str(STATE)):
+            client.handle(fails).result(60)

@@ -136,11 +136,24 @@ def test_saved_records_that_cannot_be_added_up_hold_the_task(bench: Bench) -> No
     task = bench.submit()
     worker = bench.fork()
     bench.run(worker)
-    worker.slot.append(Kind.STEP, {"path": "count", "value": b"\xff not plain data"})
+    worker.slot.append(Kind.STEP, {"path": "count", "value": 5})
     exited(bench, worker)
     bench.until(lambda: settled(bench, task))
     assert row(bench, task).state is State.HELD
     assert "cannot be added up" in row(bench, task).reason
+
+
+def test_what_is_wrong_within_a_value_is_left_to_who_reads_it(bench: Bench) -> None:
+    """The master reads no values: the next worker does, and holds the task."""
+    task = bench.submit()
+    worker = bench.fork()
+    bench.run(worker)
+    wrong = b"\xff not plain data"
+    worker.slot.append(Kind.STEP, {"path": "count", "value": wrong})
+    exited(bench, worker)
+    bench.until(lambda: settled(bench, task))
+    assert row(bench, task).state is State.QUEUED
+    assert wrong in (bench.master.reader.saved(task) or b"")
 
 
 BREACHES: dict[str, list[dict[str, Any]]] = {
