@@ -19,7 +19,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, overload
 
@@ -29,6 +29,7 @@ from taskd.worker.interrupt import Held, Interrupted, Sleeping, again
 from taskd.worker.journal import Journal, Loop, Move, Phase
 from taskd.worker.keeper import Keeper
 from taskd.worker.source import source_of
+from taskd.worker.statecost import StateCost
 from taskd.worker.tasklog import TaskLog
 
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class Base:
         self._ended: Interrupted | None = None
         self._over = False
         self._reports_itself = False
+        self._cost = StateCost()
 
     # ── facts ────────────────────────────────────────────────────────────────────────────────
 
@@ -164,6 +166,9 @@ class Base:
         for move in moves:
             self._keeper.append(*move)
             self._journal.apply(move)
+            if (warning := self._cost.wrote(len(move.fields.get("state", b"")))) is not None:
+                with suppress(Exception):  # the task may have closed its output
+                    self.log.warning(warning)
         if moves and self._keeper.wants_snapshot:
             self._keeper.snapshot(self._journal.saved.encode())
 

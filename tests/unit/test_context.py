@@ -34,6 +34,42 @@ def test_state_is_restored_and_saved_by_a_checkpoint() -> None:
     assert result(attempt(job, saved=first.saved)) == 2
 
 
+WHOLE = "it is written whole with each item"
+
+
+def filling(size: int, items: int) -> Any:
+    def job(ctx: Context) -> None:
+        for number in ctx.each("rows", range(items)):
+            ctx.state["last"] = number
+            ctx.state["seen"] = bytes(size)
+
+    return job
+
+
+def test_a_large_state_that_is_written_again_and_again_is_warned_of_once(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert attempt(filling(1024 * 1024, 100)).outcome is Outcome.SUCCEEDED
+    told = capfd.readouterr().err
+    assert told.count(WHOLE) == 1
+    assert "WARNING ctx.state takes 1,048," in told
+
+
+@pytest.mark.parametrize(("size", "items"), [(1024, 2000), (8 * 1024 * 1024, 10)])
+def test_a_state_that_is_small_or_seldom_written_is_no_matter(
+    capfd: pytest.CaptureFixture[str], size: int, items: int
+) -> None:
+    attempt(filling(size, items))
+    assert WHOLE not in capfd.readouterr().err
+
+
+def test_a_warning_does_not_end_a_task_whose_output_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    assert attempt(filling(1024 * 1024, 100)).outcome is Outcome.SUCCEEDED
+
+
 def test_state_that_is_not_plain_data_is_told_where_it_is_saved() -> None:
     def job(ctx: Context) -> None:
         ctx.state["x"] = object()

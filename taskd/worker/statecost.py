@@ -1,0 +1,43 @@
+"""Notices a ``ctx.state`` that is large and written again and again.
+
+Pure; runs in workers. The state is written whole whenever it has changed (so that it never
+disagrees with the cursor beside it): one that grows a little with each item costs the square of
+their number.
+"""
+
+from __future__ import annotations
+
+LARGE = 64 * 1024
+"""Bytes of a state that are no matter at all, however often they are written."""
+
+OFTEN = 16
+"""Times a state is written before it is said …"""
+
+MUCH = 64 * 1024 * 1024
+"""… and bytes in all."""
+
+
+class StateCost:
+    """Of one attempt."""
+
+    __slots__ = ("_bytes", "_is_told", "_times")
+
+    def __init__(self) -> None:
+        self._bytes = self._times = 0
+        self._is_told = False
+
+    def wrote(self, size: int) -> str | None:
+        """A state of ``size`` bytes was written. What to tell the task's author; once at most."""
+        if size < LARGE or self._is_told:
+            return None
+        self._bytes += size
+        self._times += 1
+        if self._times < OFTEN or self._bytes < MUCH:
+            return None
+        self._is_told = True
+        return (
+            f"ctx.state takes {size:,} bytes by now and was written {self._times:,} times, "
+            f"{self._bytes:,} bytes in all: it is written whole with each item, step and "
+            "checkpoint that has changed it. Append what grows to a file below ctx.scratch, and "
+            "keep only how far that is valid in ctx.state"
+        )
