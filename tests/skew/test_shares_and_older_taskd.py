@@ -91,3 +91,15 @@ def test_a_store_of_an_older_taskd_is_counted_once_somebody_asks(tmp_path: Path)
         store.close()
         if reader is not None:
             reader.close()
+
+
+def test_an_older_client_takes_the_limit_for_a_refusal() -> None:
+    code = (
+        "from taskd.errors import Refused, refusal\n"
+        f"found = refusal({LimitReached.code!r}, 'try again later')\n"
+        "assert type(found) is Refused and str(found) == 'try again later', found\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(WHEEL)}, cwd="/"
+    )
+    assert done.returncode == 0
