@@ -113,8 +113,8 @@ def _say_what_is_left(site: Site, args: Namespace, any_changes: bool) -> None:
 
     left = install_plan.left(site, install_apply.look(site), args.purge and not args.dry_run)
     if left and args.purge:
-        why = f"it does not bear the mark {strangers.MARK}, so that not all in it may be taskd's"
-        print(f"left, since {why}: {', '.join(left)}")
+        why = f"since not all in it may be taskd's (what is bears the mark {strangers.MARK})"
+        print(f"left, {why}: {', '.join(left)}")
     elif left:
         print(f"left, for another installation (--purge removes it): {', '.join(left)}")
     elif not any_changes:

@@ -82,7 +82,7 @@ def _refuse_strangers(site: Site, found: Found) -> None:
     if not theirs:
         return
     advice = ""
-    if site.account is not None:
+    if site.account is not None and len(theirs) > len(found.programs):
         advice = ", or install this one under a name of its own: `taskd install --name APP`"
     raise ConfigError(
         f"something else on this machine has the name {site.account or 'taskd'}: "
@@ -188,7 +188,7 @@ def _goes(path: str, site: Site, found: Found) -> bool:
 
 def _purge(site: Site, found: Found) -> Iterable[Change]:
     for path in _yours(site, found):
-        if path not in site.kept or _is_purged(path, site, found):
+        if path not in site.kept or strangers.is_purged(path, site, found):
             yield Change("remove", path)
     if strangers.owns_the_user(site, found):
         if site.group in found.accounts:  # the user last: whatever cuts this off, it is found again
@@ -201,15 +201,6 @@ def _yours(site: Site, found: Found) -> list[str]:
     overrides = () if strangers.has_unit_of(site, found) else site.overrides
     kept = [path for path in site.kept if not strangers.is_a_strangers(path, site, found)]
     return [path for path in (*site.yours, *overrides, *kept) if path in found.entries]
-
-
-def _is_purged(path: str, site: Site, found: Found) -> bool:
-    if path == site.runtime:
-        return path in found.owned
-    return any(
-        strangers.is_marked(each, found) and f"{path}/".startswith(f"{each}/")
-        for each in site.marked
-    )
 
 
 def left(site: Site, found: Found, purge: bool = False) -> list[str]:

@@ -80,6 +80,17 @@ def may_be_marked(path: str, site: Site, found: Found) -> bool:
     return not is_a_strangers(path, site, found) and not _other_names(path, found)
 
 
+def is_purged(path: str, site: Site, found: Found) -> bool:
+    """Whether a directory of ours goes with a purge. Beside another program of our name, which came
+    after the mark, it must hold nothing but what a daemon makes."""
+    if path == site.runtime:
+        return path in found.owned
+    if _units(site, found) and _other_names(path, found):
+        return False
+    above = [each for each in site.marked if f"{path}/".startswith(f"{each}/")]
+    return any(is_marked(each, found) for each in above)
+
+
 def owns_the_user(site: Site, found: Found) -> bool:
     return site.account is not None and found.home == f"{site.kept[0]}/home"
 

@@ -115,6 +115,20 @@ def test_a_purge_removes_only_what_bears_the_mark() -> None:
     ]
 
 
+def test_the_data_of_a_program_that_came_after_the_mark_is_not_purged() -> None:
+    ours = Entry(FILE, PLAIN.ours["/etc/systemd/system/taskd.service"])
+    found = Found(
+        {STATE: Entry(DIRECTORY), LOGS: Entry(DIRECTORY), PLAIN.unit_files[0]: ours},
+        holds={STATE: (strangers.MARK, "orgs", "store.db"), LOGS: (strangers.MARK, "7.log")},
+    )
+    alone = [change.path for change in install_plan.uninstall(PLAIN, found, purge=True)]
+    assert {STATE, LOGS} <= set(alone), "what the tasks have put there is ours"
+    beside = found.entries | {"/lib/systemd/system/taskd.service": THEIRS}
+    beside_it = install_plan.uninstall(PLAIN, found._replace(entries=beside), purge=True)
+    gone = {change.path for change in beside_it}
+    assert STATE not in gone and LOGS in gone and PLAIN.unit_files[0] in gone
+
+
 def test_an_uninstallation_touches_nothing_of_another_program() -> None:
     found = Found(
         {
@@ -152,4 +166,6 @@ def test_the_members_of_a_group_that_was_there_become_nobodys_administrators() -
 def test_a_command_of_another_program_is_not_linked_over() -> None:
     path = "/usr/local/bin/taskd"
     found = Found({path: Entry(LINK, "/opt/taskserver/bin/taskd")}, programs=frozenset([path]))
-    assert f"{path}, which leads to another program" in refusal(PLAIN, found)
+    said = refusal(PLAIN, found)
+    assert f"{path}, which leads to another program" in said
+    assert "--name" not in said, "those of a name have the same commands"
