@@ -157,8 +157,9 @@ class Zygote:
         try:
             self._content = Content(self._config.release)
         except OSError as error:
+            where = os.fsencode(error.filename or "").decode(errors="backslashreplace")
             self._refuse(
-                f"its files cannot be read, or change while they are: {error.filename}: "
+                f"its files cannot be read, or change while they are: {where}: "
                 f"{error.strerror}; a release is a directory that nothing writes to"
             )
         self._channel.send({"type": "identity", "hash": self._content.fingerprint})
