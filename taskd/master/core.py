@@ -41,6 +41,7 @@ from taskd.master.trouble import UNWRITABLE
 from taskd.master.workers import Workers
 from taskd.paths import Directories
 from taskd.posix import pidfile, tree
+from taskd.posix.cleaners import GRACE
 from taskd.store import health
 from taskd.store.api import Applied, Operation
 from taskd.store.reader import SqliteReader
@@ -72,6 +73,7 @@ class Master:
         self._has_orphans = False  # a zygote died: what it kept an eye on may be among our children
         self._committed = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.writer = Writer(lambda: SqliteStore(places.store), self._committed)
+        self._looks_again = False  # a look at those is due
         self.helpers: dict[int, Callable[[int], None]] = {}
         self.listeners: dict[str, socket.socket] = {}
         self.given: frozenset[str] = frozenset()  # those that systemd holds, files and modes too
@@ -225,7 +227,8 @@ class Master:
         known = self.kept_children()
         try:
             if self._has_orphans:
-                self._has_orphans = tree.strike(known)
+                self._has_orphans = tree.strike(known, patient=True)
+                self._look_again_for_helpers()
                 return
             found = tree.children()
         except OSError as error:  # out of descriptors: the zombies can wait
@@ -236,6 +239,16 @@ class Master:
             if pid not in known:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
+
+    def _look_again_for_helpers(self) -> None:
+        """Who did not end by itself in its time is killed then: no SIGCHLD asks for it."""
+        if self._has_orphans and not self._looks_again:
+            self._looks_again = True
+            self.loop.after(GRACE, self._look_now)
+
+    def _look_now(self) -> None:
+        self._looks_again = False
+        self.reap()
 
     def kept_children(self) -> set[int]:
         """Children that are no leftovers: workers, zygotes, helpers, and those from before us."""

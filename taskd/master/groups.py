@@ -179,10 +179,10 @@ class Groups:
     # ── a worker ends ────────────────────────────────────────────────────────────────────────
 
     def end(self, worker: bytes) -> bool:
-        """Kill all that is in its group. True while anything in it lives. Raises OSError if that
-        cannot be told (out of descriptors)."""
+        """Kill all that is in its group, helpers that clean up last. True while anything in it
+        lives. Raises OSError if that cannot be told (out of descriptors)."""
         path = self.path(worker)
-        return path is not None and cgroup.end(path)
+        return path is not None and cgroup.end(path, patient=True)
 
     def kill(self, worker: bytes) -> None:
         """``end``, of one that is being killed: that it is over is found when its death is told."""

@@ -132,8 +132,8 @@ def _end_when_over(master: Master, running: Running, slot: str, who: Identity) -
     """The owner is dead; what it left behind is killed, and only then is its attempt over."""
     same_boot = who.boot == process.boot_id()
     reused = process.start_time(who.pid) not in (None, who.start)
-    left = same_boot and not reused and tree.kill_session(who.pid)
-    left = (same_boot and mark.kill_wearers(_mark_of(master, slot))) or left
+    left = same_boot and not reused and tree.kill_session(who.pid, patient=True)
+    left = (same_boot and mark.kill_wearers(_mark_of(master, slot), patient=True)) or left
     worker = bytes.fromhex(slot.removesuffix(".slot"))
     left = (same_boot and master.groups.end(worker)) or left
     if left:

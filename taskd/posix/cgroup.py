@@ -19,6 +19,7 @@ import signal
 from collections.abc import Iterator, Set
 from typing import NamedTuple
 
+from taskd.posix import cleaners
 from taskd.posix.limits import SHORT
 
 LEAF = "taskd-master"
@@ -134,13 +135,16 @@ def is_populated(group: str) -> bool:
         raise
 
 
-def end(group: str) -> bool:
+def end(group: str, patient: bool = False) -> bool:
     """SIGKILL to all in the group and below it, whoever's they are. True while anything lives.
 
+    ``patient``: helpers that clean up may end by themselves, for a moment (see ``cleaners``).
     Raises OSError if that cannot be told (out of descriptors).
     """
     if not is_populated(group):
         return False
+    if patient and _end_but_helpers(group):
+        return True
     try:
         write(os.path.join(group, "cgroup.kill"), "1")
     except OSError as error:
@@ -150,12 +154,35 @@ def end(group: str) -> bool:
     return is_populated(group)
 
 
+def _end_but_helpers(group: str) -> bool:
+    """Kill each but the helpers that are let be; False, and nobody is killed, if there is none."""
+    found: set[int] = set()
+    for each in _with_all_below(group):
+        try:
+            found |= members(each)
+        except OSError as error:  # it is removed meanwhile; or its processes are not to be listed
+            if error.errno in SHORT:
+                raise
+    spared = set(filter(cleaners.is_let_be, found))
+    if spared:
+        _kill(found - spared)
+    return bool(spared)
+
+
 def _kill_each(group: str) -> None:
-    for each in (*below(group), group):
+    for each in _with_all_below(group):
         with contextlib.suppress(FileNotFoundError):
-            for pid in members(each):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+            _kill(members(each))
+
+
+def _with_all_below(group: str) -> tuple[str, ...]:
+    return (*below(group), group)
+
+
+def _kill(pids: set[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def below(group: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ import os
 import resource
 import signal
 
-from taskd.posix import process
+from taskd.posix import cleaners, process
 
 _RLIMIT_LOCKS = 10
 _TITLE = "Max file locks"
@@ -38,9 +38,9 @@ def wear(worker: bytes) -> int:
     return mark
 
 
-def kill_wearers(mark: int) -> bool:
+def kill_wearers(mark: int, patient: bool = False) -> bool:
     """SIGKILL to every process that wears ``mark``. True if there was any that still lives. Raises
-    OSError if it cannot be looked for (out of descriptors)."""
+    OSError if it cannot be looked for (out of descriptors). ``patient``: see ``tree``."""
     if not mark:
         return False
     found = False
@@ -48,7 +48,8 @@ def kill_wearers(mark: int) -> bool:
         if name.isdigit() and int(name) != os.getpid() and _worn(name) == mark:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 if not process.is_zombie(int(name)):
-                    os.kill(int(name), signal.SIGKILL)
+                    if not (patient and cleaners.is_let_be(int(name))):
+                        os.kill(int(name), signal.SIGKILL)
                     found = True
     return found
 

@@ -2,16 +2,17 @@
 
 A subreaper inherits its orphaned descendants as children, so "no child is left" means "the whole
 tree is gone", whatever sessions or process groups they made. Killing goes round by round: each
-dead process hands its children up to us, until a round finds none.
+dead process hands its children up to us, until a round finds none. Who is ``patient`` lets helpers
+that clean up (see ``cleaners``) end by themselves, for a moment; they count as left until then.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
-from taskd.posix import native, process
+from taskd.posix import cleaners, native, process
 
 
 def has_children() -> bool:
@@ -50,7 +51,7 @@ def _listed() -> list[int]:
         return [child.pid for child in psutil.Process().children()]
 
 
-def strike(spared: Collection[int]) -> bool:
+def strike(spared: Collection[int], patient: bool = False) -> bool:
     """Kill and reap every child but the spared ones, without waiting. True if any is left.
 
     Call again on each SIGCHLD (or in a loop that waits for it) until it returns False. What can be
@@ -58,31 +59,38 @@ def strike(spared: Collection[int]) -> bool:
     (a set-user-ID program) is let be.
     """
     while found := [pid for pid in children() if pid not in spared]:
-        ended = [_end(pid, os.WNOHANG) for pid in found]
+        ended = [_end(pid, os.WNOHANG, patient) for pid in found]
         if True not in ended:  # else look again: the dead have handed us their children
             return False in ended
     return False
 
 
-def kill_all(spared: Collection[int] = ()) -> int:
-    """Kill every descendant but the spared children and wait until all are gone.
+def kill_all(spared: Collection[int] = (), let_go: Callable[[], object] = lambda: None) -> int:
+    """Kill every descendant but the spared children and wait until all are gone, helpers last.
 
+    ``let_go``: called while nothing but helpers is left: closes what of this process they wait for.
     Returns how many direct children were killed or reaped: 0 means that nothing was left behind.
     A child that we may not kill (a set-user-ID program) is let be.
     """
     count = 0
-    while has_children():
-        ended = [_end(pid, 0) for pid in children() if pid not in spared]
-        if True not in ended:
-            break
+    while has_children() and (found := [pid for pid in children() if pid not in spared]):
+        if others := [pid for pid in found if not cleaners.is_let_be(pid)]:
+            ended = [_end(pid, 0) for pid in others]
+            if True not in ended:
+                break
+        else:
+            let_go()
+            ended = [_end(pid, os.WNOHANG, patient=True) for pid in found]
+            cleaners.rest()
         count += ended.count(True)
     return count
 
 
-def _end(pid: int, flags: int) -> bool | None:
+def _end(pid: int, flags: int, patient: bool = False) -> bool | None:
     """Kill and reap one child: True if it is gone, False if not yet, None if we may not."""
     try:
-        os.kill(pid, signal.SIGKILL)
+        if not (patient and cleaners.is_let_be(pid)):
+            os.kill(pid, signal.SIGKILL)
         dead, _ = native.waitpid(pid, flags)
     except PermissionError:
         return None
@@ -91,7 +99,7 @@ def _end(pid: int, flags: int) -> bool | None:
     return dead != 0
 
 
-def kill_session(leader: int) -> bool:
+def kill_session(leader: int, patient: bool = False) -> bool:
     """SIGKILL to every process of the session that ``leader`` began. True if there was any.
 
     For leftovers that are not our descendants: those of a dead worker whose zygote died too.
@@ -103,7 +111,8 @@ def kill_session(leader: int) -> bool:
     for pid in psutil.pids():
         try:
             if os.getsid(pid) == leader and pid != os.getpid() and not process.is_zombie(pid):
-                os.kill(pid, signal.SIGKILL)
+                if not (patient and cleaners.is_let_be(pid)):
+                    os.kill(pid, signal.SIGKILL)
                 found = True
         except (ProcessLookupError, PermissionError):
             continue

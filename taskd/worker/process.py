@@ -28,7 +28,7 @@ from taskd.protocol.boot import Boot
 from taskd.protocol.saved import Kind, Outcome, Saved
 from taskd.slot.writer import SlotFull, SlotWriter
 from taskd.tasks import registry
-from taskd.worker import exiting, lastwords, output, plan
+from taskd.worker import exiting, lastwords, output, plan, trackers
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control, Order, Questions
 from taskd.worker.eventloop import EventLoop
@@ -203,7 +203,7 @@ def _kill_tree(spared: frozenset[int], group: str) -> int | None:
     descendant of ours): our own end hands them to the zygote."""
     try:
         with limits.every_descriptor():
-            killed = tree.kill_all(spared)
+            killed = tree.kill_all(spared, trackers.let_go)
             alone = not group or cgroup.holds_only(group, spared | {os.getpid()})
             return killed if alone and process.is_subreaper() else None
     except Exception:

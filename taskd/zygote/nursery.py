@@ -75,7 +75,7 @@ class Nursery:
         if not self._dying:
             return []
         left = [self._end_group(death.worker) for death in self._dying]
-        if tree.strike(self._apps_own | self._alive.keys()) or any(left):
+        if tree.strike(self._apps_own | self._alive.keys(), patient=True) or any(left):
             return []
         told, self._dying = self._dying, []
         for death in told:
@@ -84,6 +84,7 @@ class Nursery:
         return told
 
     def _end_group(self, worker: bytes) -> bool:
-        """Kill what is in it, whoever's it is. True while anything lives."""
+        """Kill what is in it, whoever's it is; helpers end by themselves, if they do so soon. True
+        while anything lives."""
         group = self._groups.get(worker)
-        return group is not None and cgroup.end(group)
+        return group is not None and cgroup.end(group, patient=True)

@@ -69,6 +69,15 @@ def stays() -> str:
     time.sleep(3600)
 
 @task
+def makes_shared_memory(name: str) -> str:
+    from multiprocessing import shared_memory
+    if attempt() > 1:
+        return "done"
+    shared_memory.SharedMemory(name, create=True, size=4096)
+    mark("made")
+    time.sleep(3600)
+
+@task
 def makes_a_group() -> str:
     own = next(line[3:].strip() for line in open("/proc/self/cgroup") if line.startswith("0::"))
     path = os.path.join(os.environ["TASKD_TEST_GROUPS"] + own, "mine")
@@ -141,6 +150,23 @@ def test_what_hides_from_every_other_look_is_gone_before_the_next_attempt(
         assert client.handle(task.id).result(30) == "done"
     assert not processes.is_alive(hidden)
     eventually(lambda: group not in daemon.workers(), "the dead worker's group is removed")
+
+
+@pytest.mark.parametrize("how", ["is cancelled", "is killed"])
+def test_what_a_helper_cleans_up_after_its_worker_is_cleaned_up(
+    daemon: GroupedDaemon, how: str
+) -> None:
+    name = f"taskd-test-{os.path.basename(daemon.root)}"
+    with daemon.client() as client:
+        task = client.submit("makes_shared_memory", {"name": name})
+        worker = daemon.reached(task.id, "made").pid
+        assert os.path.exists(f"/dev/shm/{name}")
+        if how == "is cancelled":
+            task.cancel()
+        else:
+            os.kill(worker, signal.SIGKILL)
+        assert task.wait(30).state == ("cancelled" if how == "is cancelled" else "succeeded")
+    assert not os.path.exists(f"/dev/shm/{name}")
 
 
 def test_a_task_that_is_killed_is_killed_with_all_that_it_has_started(
