@@ -80,10 +80,16 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
     _serve(boot, control, slot, limit, spared, before, loop)
     title.show(title.WORKER, f"{boot.revision} leaving")
     exiting.run_handlers()
-    if control.is_retired:  # else its slot stays: who finds it sees that it had begun nothing
+    _drop(slot, control)
+    output.leave(0)
+
+
+def _drop(slot: SlotWriter, control: Control) -> None:
+    """Of a worker that is not retired the slot stays: a master that finds it sees that nothing had
+    begun."""
+    if control.is_retired:
         with suppress(OSError):
             slot.remove()
-    output.leave(0)
 
 
 def _give_up(boot: Boot, worker: bytes, why: str) -> NoReturn:

@@ -51,7 +51,14 @@ class Python:
         shutil.copytree(Path(taskd.__file__).parent, self.library / "taskd", ignore=unwanted)
         if version == NEXT:
             doctor(self.library / "taskd")
+        self._stand_beside_the_tests()
         return self
+
+    def _stand_beside_the_tests(self) -> None:
+        """An installed taskd does not heed ``$TASKD_FAULT`` (see ``upgrade.steps``); this one is
+        to."""
+        (self.library / "tests").mkdir()
+        os.symlink(Path(__file__).parents[1] / "handoff", self.library / "tests" / "handoff")
 
     def be_of(self, release: str) -> None:
         """Be the release's own Python."""

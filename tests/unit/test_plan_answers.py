@@ -23,6 +23,7 @@ from taskd.worker import plan
 from taskd.worker import process as worker
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control
+from taskd.worker.eventloop import EventLoop
 from taskd.worker.loglimit import LogLimit
 from taskd.worker.surroundings import Surroundings
 
@@ -240,7 +241,9 @@ def served(directory: Path, path: str) -> list[dict[str, Any]]:
             control = Control(Channel(theirs), slot)
             control.start()
             boot = Boot(b"", "", "", "r2", [], "auto", "", "")
-            worker._serve(boot, control, slot, LogLimit(), frozenset(), Surroundings())
+            surroundings, loop = Surroundings(), EventLoop()
+            worker._serve(boot, control, slot, LogLimit(), frozenset(), surroundings, loop)
+            worker._drop(slot, control)
 
         fork(be_worker)
         theirs.close()
