@@ -147,6 +147,16 @@ def test_what_waiting_tasks_have_saved_is_never_in_memory_all_at_once(daemon: Da
     assert all(TOLD in why for why in whys), whys
 
 
+def test_what_a_stop_would_interrupt_is_told_without_reading_what_is_saved(daemon: Daemon) -> None:
+    tasks = saving(daemon)
+    before = read_by(daemon)
+    with daemon.raw() as raw:
+        told = raw.ask("shutdown", plan=True)["tasks"]
+    assert [each["task"] for each in told if each["saved"] is not None] == tasks
+    assert read_by(daemon) - before < STATE
+    daemon.open_gate("go")
+
+
 # ── many at once ─────────────────────────────────────────────────────────────────────────────────
 
 CROWD = 24
