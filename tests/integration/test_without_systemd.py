@@ -17,7 +17,7 @@ from support.ownpython import add_python
 from support.waiting import eventually
 
 import taskd
-from taskd.posix import locks
+from taskd.posix import locks, title
 
 APP = """
 import time
@@ -216,8 +216,8 @@ class Container(Daemon):
 
     @property
     def master(self) -> int:
-        """The daemon itself, as seen from here."""
-        return next(pid for pid in processes.children(self.first) if "run" in arguments_of(pid))
+        """The daemon itself, as seen from here, be it before it shows its title or after that."""
+        return next(pid for pid in processes.children(self.first) if is_daemon(arguments_of(pid)))
 
     def stop(self, within: float = 30.0) -> int:
         assert self.process is not None
@@ -228,6 +228,10 @@ class Container(Daemon):
         """What a shell says in there, of whose children the first process inherits what is left."""
         enter = ["nsenter", f"--target={self.first}", "--pid", "--mount", "sh", "-c", script]
         return subprocess.run(enter, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def is_daemon(words: list[str]) -> bool:
+    return "run" in words or "".join(words).startswith(title.MASTER)
 
 
 def arguments_of(pid: int) -> list[str]:
