@@ -121,7 +121,9 @@ class Surroundings:
         if left:
             names = ", ".join(descriptors.name(fd) for fd in left[:_MOST_NAMED])
             more = "" if len(left) <= _MOST_NAMED else f" and {len(left) - _MOST_NAMED} more"
-            found.append(f"left open: {names}{more}")
+            could_stay = all(descriptors.peer(fd) is not None for fd in left)
+            hint = " (see [app] keep_connections)" if could_stay else ""
+            found.append(f"left open: {names}{more}{hint}")
         return found
 
     def _file_locks(self) -> list[list[str]]:

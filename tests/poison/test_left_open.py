@@ -164,7 +164,7 @@ def test_a_connection_that_a_task_leaves_does_not_meet_the_next_unless_the_app_s
     found = each_after_the_other(daemon, name, 3, port=echo)
     assert all(answered for _, answered, _ in found)  # type: ignore[attr-defined]
     assert len({pid for pid, _, _ in found}) == 3  # type: ignore[attr-defined]
-    assert f"left open: a connection with 127.0.0.1:{echo}; it is not used" in daemon.log()
+    assert f"a connection with 127.0.0.1:{echo} (see [app] keep_connections); it" in daemon.log()
 
 
 @pytest.mark.parametrize("name", ["asks", "asks_later"])

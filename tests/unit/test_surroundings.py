@@ -120,7 +120,8 @@ def test_a_descriptor_that_was_left_open_is_named(tmp_path: Path) -> None:
 def test_a_connection_that_was_left_open_is_named_unless_it_may_stay() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         where = "127.0.0.1:{1}".format(*server.getsockname())
-        assert left_by(lambda: connection(server)) == [f"left open: a connection with {where}"]
+        why = f"left open: a connection with {where} (see [app] keep_connections)"
+        assert left_by(lambda: connection(server)) == [why]
         assert left_by(lambda: connection(server), keeps_connections=True) == []
 
 
