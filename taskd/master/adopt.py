@@ -19,7 +19,7 @@ from taskd.master import load, recovery, survivors
 from taskd.master.core import Master
 from taskd.master.ledger import Entry, Kind
 from taskd.master.wire import Messages
-from taskd.posix import process
+from taskd.posix import process, title
 from taskd.upgrade import confirmed, image, marker, snapshot, steps
 from taskd.upgrade.snapshot import Snapshot
 
@@ -115,6 +115,7 @@ class Adopted:
         """It is decided: no snapshot any more, and nobody's descriptors; and all of the time again
         until we serve, since a hang from here on is ended by the timer too."""
         self._master.is_adopting = False
+        title.name(title.MASTER)  # before anybody is told that we serve
         image.arm()
         os.close(self._fd)
         marker.remove(self._master.places.state)
