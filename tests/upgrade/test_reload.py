@@ -206,7 +206,7 @@ def test_a_live_release_whose_files_have_changed_is_refused_with_what_to_do(
     with open(daemon.path("releases", "r1", "app.py"), "a", encoding="utf-8") as file:
         file.write("\nextra = 1\n")
     why = refused(daemon, "r1")
-    assert "its files have changed" in why
+    assert "its files changed (app.py)" in why
     assert "put the new code into a new directory" in why
 
 
