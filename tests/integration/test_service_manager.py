@@ -237,7 +237,8 @@ def test_a_stop_for_good_ends_who_does_not_leave_and_a_later_start_goes_on(
         slow, quick = client.submit("stays").id, client.submit("leaves").id
         begun = daemon.reached(slow, "begin")
         daemon.reached(quick, "2")
-        assert client.shutdown(keep=False) == {"asked": 2, "ended": [slow], "kept": []}
+        ended = {"asked": 2, "ended": [slow], "kept": [], "counts": {"ended": 1, "kept": 0}}
+        assert client.shutdown(keep=False) == ended
     assert daemon.process is not None and daemon.process.wait(30) == 0
     eventually(lambda: begun.pid not in daemon.processes(), "its process is gone")
     daemon.open_gate("go")
@@ -259,7 +260,8 @@ def test_in_a_restart_who_does_not_leave_goes_on_even_if_a_signal_comes_on_top(
         asked = raw.start("shutdown", keep=True)
         eventually(lambda: "STOPPING=1" in hasty.hear(), "it has begun")
         hasty.kill(signal.SIGTERM)  # what follows ExecStop=
-        assert raw.reply_to(asked) == {"asked": 1, "ended": [], "kept": [slow]}
+        kept = {"asked": 1, "ended": [], "kept": [slow], "counts": {"ended": 0, "kept": 1}}
+        assert raw.reply_to(asked) == kept
     assert hasty.process is not None and hasty.process.wait(30) == 0
     hasty.start()
     hasty.open_gate("go")
@@ -305,7 +307,8 @@ def test_nobody_but_an_operator_stops_the_daemon(hasty: Managed) -> None:
 
 def test_what_a_stop_would_interrupt_is_shown_and_left_alone(hasty: Managed) -> None:
     with hasty.client() as client:
-        assert client.shutdown(plan=True) == {"tasks": [], "limit": STATUS_WITHIN}
+        nothing = {"tasks": [], "running": 0, "limit": STATUS_WITHIN}
+        assert client.shutdown(plan=True) == nothing
         slow, quick = client.submit("stays").id, client.submit("leaves").id
         hasty.reached(slow, "begin")
         hasty.reached(quick, "2")
