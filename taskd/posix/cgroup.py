@@ -19,7 +19,7 @@ import signal
 from collections.abc import Iterator, Set
 from typing import NamedTuple
 
-from taskd.posix import cleaners
+from taskd.posix import cleaners, native
 from taskd.posix.limits import SHORT
 
 LEAF = "taskd-master"
@@ -265,7 +265,7 @@ def read(path: str) -> str:
             text += part
         return text.decode()
     finally:
-        os.close(fd)
+        native.close(fd)
 
 
 def write(path: str, text: str) -> None:
@@ -274,4 +274,4 @@ def write(path: str, text: str) -> None:
     try:
         os.write(fd, text.encode())
     finally:
-        os.close(fd)
+        native.close(fd)

@@ -10,6 +10,8 @@ import errno
 import os
 import stat
 
+from taskd.posix import native
+
 _KEEP_SIZE = 0x01  # linux/falloc.h
 _PUNCH_HOLE = 0x02
 
@@ -35,7 +37,7 @@ def why_not(directory: str, size: int = 8192) -> OSError | None:
     except OSError as error:
         return error
     finally:
-        os.close(fd)
+        native.close(fd)
     return None
 
 
@@ -54,7 +56,7 @@ def open_own(path: str, flags: int) -> int:
         if flags & os.O_CREAT:
             os.fchmod(fd, 0o600)  # whatever the umask, and whatever was there had
     except OSError:
-        os.close(fd)
+        native.close(fd)
         raise
     return fd
 
@@ -134,7 +136,7 @@ def out_of_the_way(fd: int) -> int:
         moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, highest - 64)
     except OSError:
         return fd
-    os.close(fd)
+    native.close(fd)
     return moved
 
 
@@ -164,7 +166,7 @@ def sync_directory(path: str) -> None:
     try:
         os.fsync(fd)
     finally:
-        os.close(fd)
+        native.close(fd)
 
 
 def write_atomically(path: str, data: bytes, mode: int = 0o600) -> None:
@@ -194,4 +196,4 @@ def _write_synced(path: str, data: bytes, mode: int) -> None:
             rest = rest[os.write(fd, rest) :]
         os.fsync(fd)
     finally:
-        os.close(fd)
+        native.close(fd)

@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Callable
 
-from taskd.posix import files
+from taskd.posix import files, native
 
 BLOCK = 4096
 """Bytes; the grain of holes."""
@@ -38,7 +38,7 @@ def cut(path: str, most: int, note: Callable[[int], str]) -> bool | None:
     try:
         return _cut(fd, max(most, LEAST), note)
     finally:
-        os.close(fd)
+        native.close(fd)
 
 
 def takes(found: os.stat_result) -> int:

@@ -11,6 +11,8 @@ import os
 import resource
 from collections.abc import Iterator
 
+from taskd.posix import native
+
 SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors of a process or a machine that has no more to give just now."""
 
@@ -28,7 +30,7 @@ def can_open(count: int) -> bool:
         return False
     finally:
         for fd in made:
-            os.close(fd)
+            native.close(fd)
     return True
 
 

@@ -26,6 +26,8 @@ import fcntl
 import os
 import struct
 
+from taskd.posix import native
+
 _FLOCK = struct.Struct("@hhqqi0q")
 """struct flock with 64-bit offsets: l_type, l_whence, l_start, l_len, l_pid, in C's alignment."""
 
@@ -78,10 +80,10 @@ def take_directory(path: str) -> int:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = _flock_holder(os.fstat(fd).st_ino)
-        os.close(fd)
+        native.close(fd)
         raise Held(pid) from None
     except OSError:
-        os.close(fd)
+        native.close(fd)
         raise
     return fd
 

@@ -13,7 +13,9 @@ from _thread import TIMEOUT_MAX, LockType, RLock
 from _thread import allocate_lock as allocate_lock
 from _thread import start_new_thread as start_new_thread
 from collections.abc import Callable
+from os import close as close
 from os import fork as fork
+from os import posix_spawn as posix_spawn
 from os import read as read
 from os import waitpid as waitpid
 from os import write as write

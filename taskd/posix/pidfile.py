@@ -11,7 +11,7 @@ import contextlib
 import os
 
 from taskd.errors import ConfigError
-from taskd.posix import files, locks
+from taskd.posix import files, locks, native
 
 VARIABLE = "TASKD_DETACHED"
 """Names the file, for a daemon that runs in the background."""
@@ -37,10 +37,10 @@ def take(path: str) -> int:
         os.write(fd, b"%d\n" % os.getpid())
         os.rename(fresh, path)
     except locks.Held as held:
-        os.close(fd)
+        native.close(fd)
         raise ConfigError(f"another taskd (pid {held.pid}) is just starting at {path}") from None
     except OSError:
-        os.close(fd)
+        native.close(fd)
         raise
     return fd
 
@@ -53,7 +53,7 @@ def _holder(path: str) -> int | None:
     try:
         return locks.holder(fd)
     finally:
-        os.close(fd)
+        native.close(fd)
 
 
 def remove(path: str) -> None:

@@ -10,6 +10,8 @@ import os
 import signal
 from typing import NamedTuple
 
+from taskd.posix import native
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
@@ -84,7 +86,7 @@ def kill(who: Identity) -> None:
     except ProcessLookupError:
         pass
     finally:
-        os.close(fd)
+        native.close(fd)
 
 
 def is_stopped(pid: int) -> bool:

@@ -13,6 +13,8 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
+from taskd.posix import native
+
 _ADDRESS_LIMIT = 107
 _SO_PEERGROUPS = 59  # <asm-generic/socket.h>; not in the socket module
 _MOST_GROUPS = 65536  # NGROUPS_MAX, <linux/limits.h>
@@ -37,7 +39,7 @@ def _reach(path: str, use: Callable[[str], T]) -> T:
     try:
         return use(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
     finally:
-        os.close(directory)
+        native.close(directory)
 
 
 def listen(path: str, mode: int = 0o600) -> socket.socket:

@@ -11,6 +11,8 @@ import os
 import signal
 from collections.abc import Mapping
 
+from taskd.posix import native
+
 LAUNCHER = "TASKD_LAUNCHER"
 """Names, over every exec, the Python that `taskd run` was started with (see ``revision.release``).
 """
@@ -41,7 +43,7 @@ def memory_file(name: str, content: bytes) -> int:
             view = view[os.write(fd, view) :]
         os.lseek(fd, 0, os.SEEK_SET)
     except OSError:
-        os.close(fd)
+        native.close(fd)
         raise
     return fd
 
@@ -55,7 +57,7 @@ def spawn(
     """
     fd = memory_file("boot", stdin)
     try:
-        return os.posix_spawn(
+        return native.posix_spawn(
             argv[0],
             argv,
             env,
@@ -69,7 +71,7 @@ def spawn(
             setsigdef=[s for s in signal.valid_signals() if s not in _UNCATCHABLE],
         )
     finally:
-        os.close(fd)
+        native.close(fd)
 
 
 _UNCATCHABLE = {signal.SIGKILL, signal.SIGSTOP}

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import cbor2
 
 from taskd.errors import Error
-from taskd.posix import files, locks, process
+from taskd.posix import files, locks, native, process
 from taskd.posix.process import Identity
 
 FORMAT = 1
@@ -82,7 +82,7 @@ def write(directory: str, record: Record) -> int:
         for name in (temporary, path):
             with contextlib.suppress(OSError):
                 os.unlink(name)
-        os.close(fd)
+        native.close(fd)
         raise
     return fd
 

@@ -134,7 +134,7 @@ class SlotWriter:
             for name in (temporary, path):
                 with contextlib.suppress(OSError):
                     os.unlink(name)
-            os.close(fd)
+            native.close(fd)
             raise
         return slot
 
@@ -352,7 +352,7 @@ class SlotWriter:
                 raise SlotLost(f"{_CLOSED}, and it cannot be opened again: {error}") from error
             fd = files.out_of_the_way(fd)
             if files.identity(fd) != self._file:
-                os.close(fd)
+                native.close(fd)
                 raise SlotLost(f"{_CLOSED}, and {path} is another file by now")
             locks.take(fd)
             self.fd = fd

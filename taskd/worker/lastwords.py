@@ -9,6 +9,7 @@ import faulthandler
 import os
 from contextlib import suppress
 
+from taskd.posix import native
 from taskd.tasks import COMMAND
 from taskd.worker import output
 from taskd.worker.control import Order
@@ -32,4 +33,4 @@ def of_failure(order: Order, error: dict[str, str] | None) -> None:
         try:
             os.write(log, error["traceback"].encode())
         finally:
-            os.close(log)
+            native.close(log)

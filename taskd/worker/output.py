@@ -19,7 +19,7 @@ from contextlib import suppress
 from os import _exit  # also where a task has put something else in its place
 from typing import Any, NoReturn
 
-from taskd.posix import files, libc
+from taskd.posix import files, libc, native
 
 DROPPED = files.DISK_FULL | files.READ_ONLY | {errno.EIO}
 """Errors of a log that are nothing to the task."""
@@ -79,7 +79,7 @@ class Output:
             for fd in (1, 2):
                 self._before.append(Held(fd))
         except OSError:
-            os.close(self._log)
+            native.close(self._log)
             for held in self._before:
                 held.put_back()
             raise
@@ -88,7 +88,7 @@ class Output:
         flush()
         os.dup2(self._log, 1)
         os.dup2(self._log, 2)
-        os.close(self._log)
+        native.close(self._log)
         _by_line()
 
     def __exit__(self, *_: object) -> None:
@@ -117,7 +117,7 @@ class Held:
             os.set_inheritable(copy, True)
             return
         os.dup2(copy, self._fd)
-        os.close(copy)
+        native.close(copy)
 
     def _is_ours(self) -> bool:
         try:

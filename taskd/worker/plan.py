@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import cbor2
 
 from taskd.errors import Error, ProtocolError
-from taskd.posix import files, memory
+from taskd.posix import files, memory, native
 from taskd.protocol import data
 from taskd.protocol.saved import Saved
 from taskd.slot import kept, reader
@@ -111,7 +111,7 @@ def _saved_by_now(item: dict[str, Any], slots: str) -> bytes | None:
         try:
             content = kept.read(fd)
         finally:
-            os.close(fd)
+            native.close(fd)
         if not content.saves or not kept.is_of(content, item["task"], item["attempt"]):
             return stored
         return kept.add_up(content, stored).encode()

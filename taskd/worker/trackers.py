@@ -6,13 +6,12 @@ that is this process, which goes on.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from taskd.posix import tree
+from taskd.posix import native, tree
 
 
 def let_go() -> None:
@@ -22,7 +21,7 @@ def let_go() -> None:
     for tracker in _trackers():
         if tracker._pid in ours and isinstance(tracker._fd, int):
             with suppress(OSError):  # the task has closed it
-                os.close(tracker._fd)
+                native.close(tracker._fd)
             tracker._fd = tracker._pid = None
 
 

@@ -73,7 +73,7 @@ def _read_boot() -> boot.Boot:
         config = boot.decode(file.read())
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     os.dup2(null, 0)
-    os.close(null)
+    native.close(null)
     return config
 
 
@@ -348,7 +348,7 @@ class Zygote:
             self._channel.close()
             for fd in (*self._pipe, self._record):
                 if fd >= 0:
-                    os.close(fd)
+                    native.close(fd)
             os.setsid()
             _tell_the_apps_loop()
             shared.seed_anew()
@@ -371,10 +371,12 @@ def _import_what_workers_need() -> None:
 
 
 def _tell_the_apps_loop() -> None:
-    """A fork that went past gevent's own: its event loop would be shared with the zygote."""
+    """A fork that went past gevent's own: its event loop would be shared with the zygote. It is
+    made before the first task, which would be taken to have left its descriptors open."""
     gevent: Any = sys.modules.get("gevent")
     if gevent is not None:
         gevent.reinit()
+        gevent.sleep(0)
 
 
 def _report_and_die() -> NoReturn:

