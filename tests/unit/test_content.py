@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tempfile
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,6 +42,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "another link": lambda root: ((root / "link").unlink(), (root / "link").symlink_to(".")),
     "another environment": lambda root: (root / "pyvenv.cfg").touch(),
     "an extension": lambda root: (root / "app" / "fast.so").touch(),
+    "a module without its source": lambda root: (root / "app" / "old.pyc").write_bytes(b"code"),
     "a link to nowhere": lambda root: (root / "broken").symlink_to("nowhere"),
 }
 
@@ -53,7 +59,9 @@ NO_CHANGES: dict[str, Callable[[Path], object]] = {
     "compiled files": lambda root: (
         (root / "app" / "__pycache__").mkdir(),
         (root / "app" / "__pycache__" / "tasks.cpython-311.pyc").write_bytes(b"code"),
-        (root / "app" / "old.pyc").write_bytes(b"code"),
+        (root / "app" / "tasks.pyc").write_bytes(b"code"),
+        (root / "cache").mkdir(),
+        (root / "cache" / "tasks.cpython-311.pyc").write_bytes(b"code"),
     ),
     "version control": lambda root: ((root / ".git").mkdir(), (root / ".git" / "HEAD").touch()),
     "a log": lambda root: (root / "app.log").write_text("more\n"),
@@ -100,6 +108,45 @@ def test_what_a_link_points_to_outside_is_not_walked(app: Path, tmp_path: Path) 
 def test_a_circle_of_links_does_not_hang_it(app: Path) -> None:
     (app / "self").symlink_to(".")
     assert len(Content(str(app)).fingerprint) == 16
+
+
+def test_a_pipe_does_not_hang_it(app: Path) -> None:
+    os.mkfifo(app / "pipe.py")
+    assert len(Content(str(app)).fingerprint) == 16
+
+
+def test_directories_may_be_nested_deeper_than_calls_can_be(app: Path) -> None:
+    before = Content(str(app)).fingerprint
+    deepest = os.open(app, os.O_RDONLY)
+    for _ in range(sys.getrecursionlimit() + 100):
+        os.mkdir("d", dir_fd=deepest)
+        inner = os.open("d", os.O_RDONLY, dir_fd=deepest)
+        os.close(deepest)
+        deepest = inner
+    try:
+        assert Content(str(app)).fingerprint == before
+        os.close(os.open("late.py", os.O_CREAT, dir_fd=deepest))
+        assert Content(str(app)).fingerprint != before
+    finally:
+        os.close(deepest)
+        subprocess.run(["rm", "-r", app / "d"], check=True)  # pytest would fail to, later
+
+
+def test_what_goes_while_it_is_looked_at_was_not_there(app: Path) -> None:
+    """Files and directories that an app makes for a moment, until one has met a walk."""
+    before = Content(str(app)).fingerprint
+    done = threading.Event()
+
+    def make_and_remove() -> None:
+        while not done.is_set():
+            Path(tempfile.mkdtemp(dir=app)).rmdir()
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(make_and_remove)
+        try:
+            assert {Content(str(app)).fingerprint for _ in range(1000)} == {before}
+        finally:
+            done.set()
 
 
 def test_a_name_that_is_no_text_is_a_name_all_the_same(app: Path) -> None:
