@@ -30,6 +30,10 @@ def holds(name) -> int:
     gate(name)
     return os.getpid()
 
+@task(queue="unnamed")  # by the file: a task alone names it
+def names_a_queue() -> None:
+    pass
+
 @task
 def takes(size: int, name: str = ".") -> str:
     "The first time too much; a child of its goes on beside it."
