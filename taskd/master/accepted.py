@@ -43,5 +43,5 @@ def _is_accepted(master: Master, target: Revision, item: Item, tasks: frozenset[
     if target is current or (entry := current.tasks.get(item.name)) is None:
         return True
     if item.has_saved:
-        return item.version not in entry["reads"]
+        return item.version not in entry["reads"] or item.example in tasks
     return item.shape is not None and bind(entry, names_in(item.shape)) is not None

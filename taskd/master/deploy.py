@@ -68,7 +68,7 @@ class Deploy:
         self.paused_at = 0.0
         self.how = PLAINLY
         self.plan: dict[str, Any] | None = None
-        self.unfit: list[int] = []  # the running tasks that the target cannot take
+        self.unfit: list[int] = []  # tasks that the target cannot take
         self.hook = ""  # what [hooks] before wrote
         self._under_way: Planning | Trial | hooks.Before | None = None
         self.bounded = Boundary(self._refuse_if_under_way).around

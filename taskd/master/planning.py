@@ -123,8 +123,9 @@ class Planning:
         """The items alone, without a byte of what users gave."""
         for group in self._master.reader.groups():
             if group.waiting:
-                item = Item(group.name, group.version, shape=group.shape, tasks=group.waiting)
-                self._add(item, group.example)
+                name, version, shape, tasks, example = group
+                item = Item(name, version, shape=shape, tasks=tasks, example=example)
+                self._add(item, example)
         for attempt in self._master.attempts.all():
             self._add(self._running_item(attempt), attempt.task)
 

@@ -33,7 +33,8 @@ Row = dict[str, Any]
 class Item(NamedTuple):
     """One thing to be answered for: a group that waits (``tasks`` of them) or one running task.
 
-    ``version``: of what is saved, if ``has_saved``, else the one at submission.
+    ``version``: of what is saved, if ``has_saved``, else the one at submission. ``example``: the
+    task that answers for a group.
     ``accepted``: what serves now could not go on with it. ``stays``: it runs on the new revision.
     """
 
@@ -44,6 +45,7 @@ class Item(NamedTuple):
     tasks: int = 0
     task: int | None = None
     revision: str | None = None
+    example: int = 0
     accepted: bool = False
     stays: bool = False
     on_deploy: str = OnDeploy.FINISH.value
@@ -51,8 +53,9 @@ class Item(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """All rows (of PLAN in ``protocol.client``), and which running tasks the new revision cannot
-    take: those are not asked to leave for it."""
+    """All rows (of PLAN in ``protocol.client``), and which tasks the new revision cannot take:
+    those that run, which are not asked to leave for it; and of those that wait with something saved
+    the example of each group, which its tasks do not tell."""
 
     target: str
     running: list[Row]
@@ -132,7 +135,9 @@ def judge(
     for ref, item in enumerate(items):
         why = refused.get(ref)
         if item.task is None:
-            waiting.append(_waiting(item, why, others))
+            waiting.append(row := _waiting(item, why, target[1], others))
+            if item.has_saved and row["verdict"] != "continues":
+                unfit.append(item.example)
             continue
         running.append(_running(item, why))
         if why is not None and not item.stays:
@@ -159,15 +164,21 @@ def _running(item: Item, why: str | None) -> Row:
     }
 
 
-def _waiting(item: Item, why: str | None, others: Sequence[tuple[str, Mapping[str, Any]]]) -> Row:
+def _waiting(
+    item: Item,
+    why: str | None,
+    target: Mapping[str, Any],
+    others: Sequence[tuple[str, Mapping[str, Any]]],
+) -> Row:
+    """An older revision is kept for what waits (``retirement``) if the new one does not even say
+    that it could run it. Where it says so and cannot, as its migration fails, none is."""
     verdict = "continues"
     if why is not None:
         verdict = "accepted" if item.accepted else "held"
-        version = item.version if item.has_saved else None
-        for name, tasks in others:
-            if item.has_saved and can_run(tasks, item.name, version) is None:
+        if item.has_saved and can_run(target, item.name, item.version) is not None:
+            able = (name for name, tasks in others if not can_run(tasks, item.name, item.version))
+            if (name := next(able, None)) is not None:
                 verdict, why = "continues", f"on {name}: {why}"
-                break
     return {
         "name": item.name,
         "version": item.version,

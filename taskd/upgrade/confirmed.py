@@ -5,8 +5,9 @@ itself, and by an operator's ``taskd confirm``), never at any other time: a refu
 deploy cannot come alive at a restart.
 One JSON object, so that an operator can read it: {"release": path, "previous": path or null,
 "fingerprint": hex, "at": Unix seconds, "accepted": [task…]}; ``accepted``: tasks that ran then
-on older releases and that this one cannot go on with, for which it was deployed all the same (what
-was accepted refuses no later deploy). Unknown fields are ignored.
+on older releases, or waited with something saved (one for all that are alike), and that this one
+cannot go on with, for which it was deployed all the same (what was accepted refuses no later
+deploy). Unknown fields are ignored.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from support.daemon import Daemon
+from support.waiting import eventually
 
 import taskd
 from taskd.errors import DeployRefused
@@ -119,3 +120,47 @@ def test_what_is_held_by_now_is_no_reason_beside_others_of_its_name(
     daemon.kill()
     daemon.start()
     assert daemon.reload("r2")["revision"] == "r2"
+
+
+SLEEPS = """
+from taskd import task
+
+@task(version=VERSION)
+def sleeps(ctx):
+    ctx.state["saved"] = 1
+    ctx.sleep(1_000_000, "long")
+"""
+
+CANNOT = """
+def cannot(saved):
+    raise ValueError("no way")
+
+sleeps.migrate(1)(cannot)
+"""
+
+
+def test_what_waits_and_cannot_be_migrated_is_held_whatever_older_release_lives(
+    new_daemon: Callable[..., Daemon],
+) -> None:
+    """The task would go to the new release, which says that it reads what is saved."""
+    daemon = new_daemon()
+    daemon.release("r1", SLEEPS.replace("VERSION", "1"))
+    for name in ("r2", "r3"):
+        daemon.release(name, SLEEPS.replace("VERSION", "2") + CANNOT)
+    daemon.point("r1")
+    daemon.start()
+    with daemon.client(timeout=60) as client:
+        client.submit("sleeps")
+        eventually(lambda: client.status()["states"]["scheduled"], "it sleeps")
+        r2 = daemon.path("releases", "r2")
+        told = refused(client, r2)
+        assert "1 of sleeps (waiting): the migration" in told and "no way" in told
+        client.reload(r2, allow_held=True)
+        daemon.point("r2")
+        assert client.reload()["plan"]["counts"] == {"accepted": 1}
+        assert client.reload(daemon.path("releases", "r3"))["plan"]["counts"] == {"accepted": 1}
+        daemon.kill()
+        daemon.start()
+        assert client.reload(r2)["plan"]["counts"] == {"accepted": 1}
+        assert client.reload(daemon.path("releases", "r1"))["plan"]["counts"] == {"continues": 1}
+        refused(client, r2)
