@@ -41,7 +41,7 @@ from taskd.master.trouble import UNWRITABLE
 from taskd.master.workers import Workers
 from taskd.paths import Directories
 from taskd.posix import pidfile, tree
-from taskd.posix.cleaners import GRACE
+from taskd.posix.cleaners import GRACE, Patience
 from taskd.store import health
 from taskd.store.api import Applied, Operation
 from taskd.store.reader import SqliteReader
@@ -70,6 +70,7 @@ class Master:
         self.is_adopting = False  # a new image, before it is decided who serves
         self.not_ours: frozenset[int] = frozenset()  # children that we had before we began
         self.was_swept = False  # what the daemon before us left was ended by its unit's stop
+        self._patience = Patience()  # with those that a dead zygote has left
         self._has_orphans = False  # a zygote died: what it kept an eye on may be among our children
         self._committed = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.writer = Writer(lambda: SqliteStore(places.store), self._committed)
@@ -215,7 +216,7 @@ class Master:
                     dead, status = os.waitpid(revision.pid, os.WNOHANG)
                     if dead:
                         self.doorway.hear_last_words(dead, self.listeners[WORKER])
-                        self._has_orphans = True
+                        self._has_orphans, self._patience = True, Patience()
                         self.revisions.on_death(revision, status)
         self.workers.reap_ours()
         self._reap_strays()
@@ -227,7 +228,7 @@ class Master:
         known = self.kept_children()
         try:
             if self._has_orphans:
-                self._has_orphans = tree.strike(known, patient=True)
+                self._has_orphans = tree.strike(known, self._patience)
                 self._look_again_for_helpers()
                 return
             found = tree.children()

@@ -21,6 +21,7 @@ from taskd import log
 from taskd.config import Limits
 from taskd.errors import ConfigError
 from taskd.posix import cgroup
+from taskd.posix.cleaners import Patience
 from taskd.systemd import notify
 
 if TYPE_CHECKING:
@@ -178,16 +179,16 @@ class Groups:
 
     # ── a worker ends ────────────────────────────────────────────────────────────────────────
 
-    def end(self, worker: bytes) -> bool:
+    def end(self, worker: bytes, patience: Patience) -> bool:
         """Kill all that is in its group, helpers that clean up last. True while anything in it
         lives. Raises OSError if that cannot be told (out of descriptors)."""
         path = self.path(worker)
-        return path is not None and cgroup.end(path, patient=True)
+        return path is not None and cgroup.end(path, patience)
 
-    def kill(self, worker: bytes) -> None:
+    def kill(self, worker: bytes, patience: Patience) -> None:
         """``end``, of one that is being killed: that it is over is found when its death is told."""
         with contextlib.suppress(OSError):
-            self.end(worker)
+            self.end(worker, patience)
 
     def explain(self, worker: bytes, death: str, limits: Limits | None) -> str | None:
         """Why it died, in words, if the kernel has killed it for want of memory."""

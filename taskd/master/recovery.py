@@ -21,6 +21,7 @@ from taskd.errors import Error, StoreError
 from taskd.master.running import Running, of_row, owner_of, rows
 from taskd.master.wire import Later
 from taskd.posix import mark, process, tree
+from taskd.posix.cleaners import Patience
 from taskd.posix.process import Identity
 from taskd.slot import owner as slot_owner
 from taskd.slot import reader as slot_reader
@@ -103,7 +104,7 @@ def _recover(master: Master, row: Row) -> str:
 def _watch(master: Master, running: Running, slot: str, who: Identity) -> None:
     """Settle it now if its owner is dead, else when it dies."""
     if _is_dead(master, slot, who):
-        _end_when_over(master, running, slot, who)
+        _end_when_over(master, running, slot, who, Patience())
         return
     if process.is_gone(who):  # its lock is held by a process that is not to be seen from here
         master.loop.after(LOCKED_AGAIN, lambda: _watch(master, running, slot, who))
@@ -128,17 +129,19 @@ def _is_dead(master: Master, slot: str, who: Identity) -> bool:
         os.close(fd)
 
 
-def _end_when_over(master: Master, running: Running, slot: str, who: Identity) -> None:
+def _end_when_over(
+    master: Master, running: Running, slot: str, who: Identity, patience: Patience
+) -> None:
     """The owner is dead; what it left behind is killed, and only then is its attempt over."""
     same_boot = who.boot == process.boot_id()
     reused = process.start_time(who.pid) not in (None, who.start)
-    left = same_boot and not reused and tree.kill_session(who.pid, patient=True)
-    left = (same_boot and mark.kill_wearers(_mark_of(master, slot), patient=True)) or left
+    left = same_boot and not reused and tree.kill_session(who.pid, patience)
+    left = (same_boot and mark.kill_wearers(_mark_of(master, slot), patience)) or left
     worker = bytes.fromhex(slot.removesuffix(".slot"))
-    left = (same_boot and master.groups.end(worker)) or left
+    left = (same_boot and master.groups.end(worker, patience)) or left
     if left:
         again = STRAGGLERS_AGAIN
-        master.loop.after(again, lambda: _end_when_over(master, running, slot, who))
+        master.loop.after(again, lambda: _end_when_over(master, running, slot, who, patience))
         return
     death = "its process died while the daemon was away" if same_boot else ""
     death = master.groups.explain(worker, death, None) or death

@@ -13,6 +13,7 @@ from taskd.master.wire import Messages
 from taskd.model.table import after
 from taskd.model.worker import WORKERS, WorkerEvent, WorkerState
 from taskd.posix import process
+from taskd.posix.cleaners import Patience
 from taskd.slot import reader
 
 
@@ -37,6 +38,7 @@ class Worker:
         "is_orphan",
         "is_ours",
         "limits",
+        "patience",
         "pid",
         "reads_slots",
         "revision",
@@ -67,6 +69,7 @@ class Worker:
         self.asked_to_leave: str | None = None  # why we end its task, if we do
         self.limits: Limits | None = None  # that it is bound to; None: it had no task yet
         self.is_grouped = True  # in its control group, if it was given one
+        self.patience = Patience()  # with what it leaves behind
         self.unready: str | None = None  # why it could not begin, as it said itself
 
     def take(self, event: WorkerEvent) -> None:

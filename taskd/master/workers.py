@@ -385,14 +385,14 @@ class Workers:
         children; True if any is left. Not looking, for want of a descriptor, is no way out: it
         would overlap."""
         with limits.every_descriptor():
-            left = tree.kill_session(worker.pid, patient=True)
-            left = mark.kill_wearers(worker.mark(), patient=True) or left
-            left = self._master.groups.end(worker.id) or left
-            return tree.strike(self._master.kept_children(), patient=True) or left
+            left = tree.kill_session(worker.pid, worker.patience)
+            left = mark.kill_wearers(worker.mark(), worker.patience) or left
+            left = self._master.groups.end(worker.id, worker.patience) or left
+            return tree.strike(self._master.kept_children(), worker.patience) or left
 
     def kill(self, worker: Worker, why: str) -> None:
         """End it by force; its task is shown as interrupted for that reason, never as failed."""
         worker.asked_to_leave = why
         if worker.pid:
             process.kill(worker.identity)
-            self._master.groups.kill(worker.id)
+            self._master.groups.kill(worker.id, worker.patience)

@@ -19,7 +19,8 @@ import signal
 from collections.abc import Iterator, Set
 from typing import NamedTuple
 
-from taskd.posix import cleaners, native
+from taskd.posix import native
+from taskd.posix.cleaners import Patience
 from taskd.posix.limits import SHORT
 
 LEAF = "taskd-master"
@@ -135,15 +136,15 @@ def is_populated(group: str) -> bool:
         raise
 
 
-def end(group: str, patient: bool = False) -> bool:
+def end(group: str, patience: Patience | None = None) -> bool:
     """SIGKILL to all in the group and below it, whoever's they are. True while anything lives.
 
-    ``patient``: helpers that clean up may end by themselves, for a moment (see ``cleaners``).
+    ``patience``: helpers that clean up may end by themselves, for a moment (see ``cleaners``).
     Raises OSError if that cannot be told (out of descriptors).
     """
     if not is_populated(group):
         return False
-    if patient and _end_but_helpers(group):
+    if patience and _end_but_helpers(group, patience):
         return True
     try:
         write(os.path.join(group, "cgroup.kill"), "1")
@@ -154,7 +155,7 @@ def end(group: str, patient: bool = False) -> bool:
     return is_populated(group)
 
 
-def _end_but_helpers(group: str) -> bool:
+def _end_but_helpers(group: str, patience: Patience) -> bool:
     """Kill each but the helpers that are let be; False, and nobody is killed, if there is none."""
     found: set[int] = set()
     for each in _with_all_below(group):
@@ -163,7 +164,7 @@ def _end_but_helpers(group: str) -> bool:
         except OSError as error:  # it is removed meanwhile; or its processes are not to be listed
             if error.errno in SHORT:
                 raise
-    spared = set(filter(cleaners.is_let_be, found))
+    spared = set(filter(patience.lets_be, found))
     if spared:
         _kill(found - spared)
     return bool(spared)

@@ -5,16 +5,15 @@ semaphores when the last process that holds its pipe has ended. Killed along wit
 tree, it leaves them in /dev/shm until the machine is restarted. It is known by what it does to
 outlive whom it serves: it ignores, or blocks, both SIGINT and SIGTERM.
 
-Used in every process that kills. Invariant: nobody is let be for longer than GRACE, counted from
-when it was first found; whatever else does likewise costs as much time and no more.
+Used in every process that kills. Invariant: all those in one tree that is being ended are let be
+for GRACE together, counted from when the first was found. What only looks like a helper gains no
+more by it, in whatever number, nor by leaving a successor each time.
 """
 
 from __future__ import annotations
 
 import signal
 from time import monotonic, sleep
-
-from taskd.posix import process
 
 GRACE = 1.0
 """Seconds."""
@@ -23,24 +22,26 @@ _PAUSE = 0.005
 
 _POLITE = 1 << (signal.SIGINT - 1) | 1 << (signal.SIGTERM - 1)
 
-_KEPT = 100
-"""Deadlines that are remembered; those that passed longest ago go first."""
 
-_until: dict[tuple[int, int | None], float] = {}
+class Patience:
+    """With the helpers in one tree, from the first look at what is left of it to the last."""
 
+    def __init__(self) -> None:
+        self._until: float | None = None
 
-def is_let_be(pid: int) -> bool:
-    """Whether it must not be killed yet."""
-    try:
-        if not _is_helper(pid):
+    def lets_be(self, pid: int) -> bool:
+        """Whether it must not be killed yet."""
+        now = monotonic()
+        if self._until is not None and now >= self._until:
             return False
-        who = pid, process.start_time(pid)
-    except OSError:  # gone, hidden from us, or no descriptor is free
-        return False
-    while len(_until) > _KEPT:
-        del _until[next(iter(_until))]
-    now = monotonic()
-    return now < _until.setdefault(who, now + GRACE)
+        try:
+            if not _is_helper(pid):
+                return False
+        except OSError:  # gone, hidden from us, or no descriptor is free
+            return False
+        if self._until is None:
+            self._until = now + GRACE
+        return True
 
 
 def _is_helper(pid: int) -> bool:

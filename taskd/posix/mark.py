@@ -16,7 +16,8 @@ import os
 import resource
 import signal
 
-from taskd.posix import cleaners, process
+from taskd.posix import process
+from taskd.posix.cleaners import Patience
 
 _RLIMIT_LOCKS = 10
 _TITLE = "Max file locks"
@@ -38,9 +39,9 @@ def wear(worker: bytes) -> int:
     return mark
 
 
-def kill_wearers(mark: int, patient: bool = False) -> bool:
+def kill_wearers(mark: int, patience: Patience | None = None) -> bool:
     """SIGKILL to every process that wears ``mark``. True if there was any that still lives. Raises
-    OSError if it cannot be looked for (out of descriptors). ``patient``: see ``tree``."""
+    OSError if it cannot be looked for (out of descriptors). ``patience``: see ``tree``."""
     if not mark:
         return False
     found = False
@@ -48,7 +49,7 @@ def kill_wearers(mark: int, patient: bool = False) -> bool:
         if name.isdigit() and int(name) != os.getpid() and _worn(name) == mark:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 if not process.is_zombie(int(name)):
-                    if not (patient and cleaners.is_let_be(int(name))):
+                    if not (patience and patience.lets_be(int(name))):
                         os.kill(int(name), signal.SIGKILL)
                     found = True
     return found

@@ -2,8 +2,8 @@
 
 A subreaper inherits its orphaned descendants as children, so "no child is left" means "the whole
 tree is gone", whatever sessions or process groups they made. Killing goes round by round: each
-dead process hands its children up to us, until a round finds none. Who is ``patient`` lets helpers
-that clean up (see ``cleaners``) end by themselves, for a moment; they count as left until then.
+dead process hands its children up to us, until a round finds none. With ``patience``, helpers
+that clean up (see ``cleaners``) may end by themselves, for a moment; they count as left until then.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable, Collection
 
 from taskd.posix import cleaners, native, process
+from taskd.posix.cleaners import Patience
 
 
 def has_children() -> bool:
@@ -51,7 +52,7 @@ def _listed() -> list[int]:
         return [child.pid for child in psutil.Process().children()]
 
 
-def strike(spared: Collection[int], patient: bool = False) -> bool:
+def strike(spared: Collection[int], patience: Patience | None = None) -> bool:
     """Kill and reap every child but the spared ones, without waiting. True if any is left.
 
     Call again on each SIGCHLD (or in a loop that waits for it) until it returns False. What can be
@@ -59,7 +60,7 @@ def strike(spared: Collection[int], patient: bool = False) -> bool:
     (a set-user-ID program) is let be.
     """
     while found := [pid for pid in children() if pid not in spared]:
-        ended = [_end(pid, os.WNOHANG, patient) for pid in found]
+        ended = [_end(pid, os.WNOHANG, patience) for pid in found]
         if True not in ended:  # else look again: the dead have handed us their children
             return False in ended
     return False
@@ -72,24 +73,24 @@ def kill_all(spared: Collection[int] = (), let_go: Callable[[], object] = lambda
     Returns how many direct children were killed or reaped: 0 means that nothing was left behind.
     A child that we may not kill (a set-user-ID program) is let be.
     """
-    count = 0
+    count, patience = 0, Patience()
     while has_children() and (found := [pid for pid in children() if pid not in spared]):
-        if others := [pid for pid in found if not cleaners.is_let_be(pid)]:
+        if others := [pid for pid in found if not patience.lets_be(pid)]:
             ended = [_end(pid, 0) for pid in others]
             if True not in ended:
                 break
         else:
             let_go()
-            ended = [_end(pid, os.WNOHANG, patient=True) for pid in found]
+            ended = [_end(pid, os.WNOHANG, patience) for pid in found]
             cleaners.rest()
         count += ended.count(True)
     return count
 
 
-def _end(pid: int, flags: int, patient: bool = False) -> bool | None:
+def _end(pid: int, flags: int, patience: Patience | None = None) -> bool | None:
     """Kill and reap one child: True if it is gone, False if not yet, None if we may not."""
     try:
-        if not (patient and cleaners.is_let_be(pid)):
+        if not (patience and patience.lets_be(pid)):
             os.kill(pid, signal.SIGKILL)
         dead, _ = native.waitpid(pid, flags)
     except PermissionError:
@@ -99,7 +100,7 @@ def _end(pid: int, flags: int, patient: bool = False) -> bool | None:
     return dead != 0
 
 
-def kill_session(leader: int, patient: bool = False) -> bool:
+def kill_session(leader: int, patience: Patience | None = None) -> bool:
     """SIGKILL to every process of the session that ``leader`` began. True if there was any.
 
     For leftovers that are not our descendants: those of a dead worker whose zygote died too.
@@ -111,7 +112,7 @@ def kill_session(leader: int, patient: bool = False) -> bool:
     for pid in psutil.pids():
         try:
             if os.getsid(pid) == leader and pid != os.getpid() and not process.is_zombie(pid):
-                if not (patient and cleaners.is_let_be(pid)):
+                if not (patience and patience.lets_be(pid)):
                     os.kill(pid, signal.SIGKILL)
                 found = True
         except (ProcessLookupError, PermissionError):

@@ -11,6 +11,7 @@ import os
 from typing import NamedTuple
 
 from taskd.posix import cgroup, native, process, tree
+from taskd.posix.cleaners import Patience
 
 
 class Death(NamedTuple):
@@ -29,6 +30,7 @@ class Nursery:
         self._alive: dict[int, bytes] = {}
         self._groups: dict[bytes, str] = {}
         self._dying: list[Death] = []
+        self._patience = Patience()  # with what the dying have left behind
         self._told: dict[bytes, Death] = {}
 
     @property
@@ -75,9 +77,9 @@ class Nursery:
         if not self._dying:
             return []
         left = [self._end_group(death.worker) for death in self._dying]
-        if tree.strike(self._apps_own | self._alive.keys(), patient=True) or any(left):
+        if tree.strike(self._apps_own | self._alive.keys(), self._patience) or any(left):
             return []
-        told, self._dying = self._dying, []
+        told, self._dying, self._patience = self._dying, [], Patience()
         for death in told:
             self._groups.pop(death.worker, None)
         self._told.update((death.worker, death) for death in told)
@@ -87,4 +89,4 @@ class Nursery:
         """Kill what is in it, whoever's it is; helpers end by themselves, if they do so soon. True
         while anything lives."""
         group = self._groups.get(worker)
-        return group is not None and cgroup.end(group, patient=True)
+        return group is not None and cgroup.end(group, self._patience)

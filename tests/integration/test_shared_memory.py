@@ -39,6 +39,7 @@ def makes(name: str, how: str) -> int:
 
 @task
 def is_deaf() -> int:
+    mark("begun")
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -50,6 +51,23 @@ def is_deaf() -> int:
     if attempt() == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return child
+
+@task
+def has_successors(how: str) -> int:
+    if attempt() > 1:
+        return os.getpid()
+    if os.fork() == 0:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        mark("deaf")
+        while True:
+            time.sleep(0.2)
+            if os.fork():
+                os._exit(0)
+    gate("deaf")
+    if how == "is killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
 """
 
 AT_IMPORT = """
@@ -130,6 +148,15 @@ def test_who_only_looks_like_a_helper_is_killed_a_moment_later(daemon: Daemon) -
         task = client.submit("is_deaf")
         deaf = daemon.reached(task.id, "deaf").pid
         daemon.open_gate("deaf")
-        daemon.reached(task.id, "deaf", attempt=2)
+        daemon.reached(task.id, "begun", attempt=2)
         assert not processes.is_alive(deaf), "before the next attempt begins"
+        assert task.wait(30).state == "succeeded"
+
+
+@pytest.mark.parametrize("how", ["returns", "is killed"])
+def test_nobody_gains_time_by_leaving_a_successor(daemon: Daemon, how: str) -> None:
+    with daemon.client() as client:
+        task = client.submit("has_successors", {"how": how})
+        daemon.reached(task.id, "deaf")
+        daemon.open_gate("deaf")
         assert task.wait(30).state == "succeeded"
