@@ -92,7 +92,8 @@ class Submit(NamedTuple):
     """A new task, unless its submission id or its live key is known. Result: Submitted.
 
     A new one beyond ``share`` (None: no limit) is refused with LimitReached; one that is known
-    already is not.
+    already is not. One that is known by its key alone is refused where ``share`` is full: its own
+    submission id, which will be known for ever, takes room.
 
     A submission id stays known for ever, also one that found its task by the key. Another
     owner's submission id is refused. A key lives until its task has ended (held is not ended);

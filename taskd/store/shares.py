@@ -61,10 +61,9 @@ class Shares:
     def check(self, owner: int, share: Share | None, size: int) -> None:
         """Raises LimitReached if one more task with ``size`` bytes is beyond ``share``. Nothing of
         that task may be written yet."""
+        check_room(share)
         if share is None:
             return
-        if share.full is not None:
-            raise LimitReached(share.full)
         tasks, total = self._of(owner)
         if share.tasks is not None and tasks >= share.tasks:
             raise _refusal(owner, f"{tasks:,} tasks", "tasks_per_user", share.tasks)
@@ -109,6 +108,12 @@ class Shares:
     def _number(self, sql: str) -> int:
         found = self._connection.execute(sql).fetchone()
         return -1 if found is None else int(found[0])
+
+
+def check_room(share: Share | None) -> None:
+    """Raises LimitReached if nobody may add anything just now, however little."""
+    if share is not None and share.full is not None:
+        raise LimitReached(share.full)
 
 
 def _refusal(owner: int, has: str, key: str, limit: int) -> LimitReached:

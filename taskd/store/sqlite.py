@@ -37,7 +37,7 @@ from taskd.store.api import (
     Submitted,
     Wake,
 )
-from taskd.store.shares import Shares
+from taskd.store.shares import Shares, check_room
 from taskd.store.tally import Tally
 from taskd.store.turns import Place
 from taskd.store.verdicts import ENDS, Task, check_retry, check_same, heeding_the_wish
@@ -261,6 +261,7 @@ class SqliteStore:
         if taken is None:
             return None
         check_same(new, taken)
+        check_room(new.share)
         self._run(_NEW_SUBMISSION, new.submission, taken[0])
         return int(taken[0])
 

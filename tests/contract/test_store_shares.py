@@ -79,7 +79,16 @@ def test_what_is_known_already_is_answered_however_full_it_is(bench: Any) -> Non
     task = bench.one(first).task
     full = Share(1, None, "the disk is full")
     assert bench.one(first._replace(share=full)) == Submitted(task, False)
-    assert bench.one(bench.new(key="k", share=full)) == Submitted(task, False)
+    assert bench.one(bench.new(key="k", share=Share(1, None))) == Submitted(task, False)
+
+
+def test_what_is_known_by_its_key_alone_takes_room_too(bench: Any) -> None:
+    """Of the last of the disk a key that is said again and again must leave something."""
+    bench.submit(key="k")
+    again = bench.new(key="k", share=Share(None, None, "the disk is full"))
+    with pytest.raises(errors.LimitReached, match=r"^the disk is full$"):
+        bench.one(again)
+    assert bench.one(again._replace(key=None, share=None)).created, "nothing of it was kept"
 
 
 def test_a_request_beyond_the_share_is_refused_as_a_whole_and_leaves_nothing(bench: Any) -> None:
