@@ -6,7 +6,9 @@ A lost connection is made again (see ``session``); after a fork the child makes 
 
 A call within a call of the same thread (of a signal handler, of a destructor or weakref callback
 that the collector runs) has a connection of its own: the one that is in use is in the middle of
-something.
+something. Those connections are kept, one for each depth, so that such a call costs no more than
+another: a handler that takes longer than its timer's interval is called within itself, ever deeper.
+Calls deeper than MAX_DEPTH are refused at once.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from taskd.client import asks
 from taskd.client.link import Link
 from taskd.client.records import task_info
-from taskd.client.session import PATIENCE, Asked, Patience, Reached, kept_waiting
+from taskd.client.session import PATIENCE, Asked, Patience, Reached, kept_waiting, too_deep
 from taskd.errors import Refused
 from taskd.protocol.operations import MAX_WATCHED
 
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+MAX_DEPTH = 3
+"""How many calls of one thread may be within one another: a call, a handler's, and that of another
+handler or a destructor within it. Each level more makes a flooded outermost call several times as
+long."""
 
 
 class Client:
@@ -48,9 +55,9 @@ class Client:
         self._timeout = timeout
         self._reached = Reached()
         self._lock = RLock()
-        self._in_use = False  # the link, by the thread that holds the lock
+        self._depth = 0  # how many links the thread that holds the lock is in the middle of
         self._pid = os.getpid()
-        self._link = self._new_link()
+        self._links = [self._new_link()]
 
     def submit(
         self,
@@ -227,9 +234,9 @@ class Client:
         return self._reached.lost
 
     def close(self) -> None:
-        """Close the connection; a later request makes a new one. One in use by a call that this is
-        called within stays open."""
-        self._alone(Link.close)
+        """Close the connections; a later request makes a new one. Those in use by calls that this
+        is called within stay open."""
+        self._alone(self._close_from)
 
     def __enter__(self) -> Client:
         return self
@@ -265,8 +272,8 @@ class Client:
             yield from link.stream(Asked(op, fields), deadline)
 
     def _alone(self, use: Callable[[Link], R]) -> R:
-        """Use the link, or within a call of this thread one of its own. Raises NoDaemon if other
-        threads have it for all of the timeout.
+        """Use the link, or within a call of this thread the one of that depth. Raises NoDaemon if
+        other threads have it for all of the timeout, Refused if it is too deep.
 
         An exception may strike wherever a call returns: also behind ``acquire``, so that whether
         the lock is ours only its ``release`` knows.
@@ -275,25 +282,36 @@ class Client:
         try:
             if not lock.acquire(timeout=self._timeout):
                 raise kept_waiting(self._timeout)
-            if self._in_use:
-                with self._new_link() as link:
-                    return use(link)
-            self._in_use = True
+            depth = self._depth
+            link = self._link_at(depth)
+            self._depth = depth + 1
             try:
-                return use(self._link)
+                return use(link)
             finally:
-                self._in_use = False
+                self._depth = depth
         finally:
             try:  # noqa: SIM105  # nothing may be called before the release
                 lock.release()
             except RuntimeError:
                 pass
 
+    def _link_at(self, depth: int) -> Link:
+        """A call within this one that has just the same need leaves a link too many, no more."""
+        if depth >= MAX_DEPTH:
+            raise too_deep(depth)
+        while len(self._links) <= depth:
+            self._links.append(self._new_link())
+        return self._links[depth]
+
+    def _close_from(self, first: Link) -> None:
+        for link in self._links[self._links.index(first) :]:
+            link.close()
+
     def _its_lock(self) -> RLock:
         """The lock; after a fork one of our own, since another thread may have held it."""
         if self._pid != os.getpid():
             self._lock = RLock()
-            self._in_use = False
+            self._depth = 0
             self._pid = os.getpid()
         return self._lock
 

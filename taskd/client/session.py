@@ -328,6 +328,14 @@ def kept_waiting(limit: float) -> NoDaemon:
     )
 
 
+def too_deep(depth: int) -> Refused:
+    """What is said to a call within ``depth`` others of the same thread."""
+    return Refused(
+        f"{depth} calls of this thread are within one another already, and this one was not sent: "
+        "a signal handler (or destructor) that uses the client is called faster than it ends"
+    )
+
+
 def still_running(tasks: Sequence[int]) -> TimeoutError:
     """What is said when waiting for ``tasks`` took too long."""
     shown = ", ".join(map(str, tasks[:10]))

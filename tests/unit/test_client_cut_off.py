@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
@@ -18,10 +19,12 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from client_daemon import Daemon
+from client_daemon import Connection, Daemon
 
 from taskd import Client, errors
+from taskd.client.blocking import MAX_DEPTH
 from taskd.protocol import data
+from taskd.protocol.client import Request
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning",  # cbor2 swallows some, and goes on
@@ -154,6 +157,51 @@ def test_a_call_within_a_call_has_its_own_answer(daemon: Daemon, is_new: bool) -
     for number, (one, other) in enumerate(zip(outer, within, strict=True)):
         assert arguments(client, one, daemon) == {"outer": number}
         assert arguments(client, other, daemon) == {"inner": number}
+    client.close()
+
+
+class Alarming(Daemon):
+    """Sends the main thread a signal before it answers a submission: the handler runs within the
+    call, as one of a timer that is faster than the daemon."""
+
+    def do_submit(self, connection: Connection, request: Request) -> dict[str, Any]:
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, signal.SIGUSR1)
+        return super().do_submit(connection, request)
+
+
+@pytest.fixture
+def alarming(tmp_path: pathlib.Path) -> Iterator[Alarming]:
+    made = Alarming(str(tmp_path / "alarming.sock"))
+    before = signal.getsignal(signal.SIGUSR1)
+    yield made
+    signal.signal(signal.SIGUSR1, before)
+    made.close()
+
+
+def test_calls_within_calls_keep_their_connections_and_end_at_a_depth(alarming: Alarming) -> None:
+    client = Client(alarming.path, timeout=20)
+    made: list[int] = []
+    refused: list[str] = []
+
+    def submit(*_: object) -> None:
+        try:
+            made.append(client.submit("known", {"number": len(made)}).id)
+        except errors.Refused as error:
+            refused.append(str(error))
+
+    signal.signal(signal.SIGUSR1, submit)
+    for _ in range(3):
+        submit()
+    assert sorted(made) == list(range(1, 3 * MAX_DEPTH + 1))
+    assert len(refused) == 3
+    assert refused[0].startswith(f"{MAX_DEPTH} calls of this thread are within")
+    assert alarming.connections == MAX_DEPTH
+    client.close()
+    with alarming.lock:
+        assert len(alarming.tasks) == 3 * MAX_DEPTH
+    assert client.status()["pid"] == os.getpid()
     client.close()
 
 
