@@ -171,6 +171,7 @@ class Zygote:
         self._nursery = Nursery()  # knows from here on which children are the app's own
         self._forks, warnings = app.may_fork(self._config.fork)
         warnings += shared.opened_since(before) if self._forks else []
+        shared.keep_directories()
         _import_what_workers_need()
         gc.collect()
         gc.freeze()  # the collector never writes to these pages again: they stay shared

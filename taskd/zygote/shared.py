@@ -9,8 +9,10 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+import weakref
 from collections.abc import Collection
 from contextlib import suppress
+from typing import Any
 
 from taskd.posix import descriptors
 
@@ -51,6 +53,19 @@ def _named(names: list[str]) -> str:
     names = sorted(set(names))
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def keep_directories() -> None:
+    """The temporary directories that the app has made at import are of all workers: Python would
+    remove them at the end of the first."""
+    kind = getattr(sys.modules.get("tempfile"), "TemporaryDirectory", None)
+    with suppress(Exception):  # whatever the app has made of it
+        cleanup = kind._cleanup.__func__ if kind is not None else None
+        finalizers: Any = weakref.finalize._registry  # type: ignore[attr-defined]
+        for finalizer in list(finalizers):
+            _, function, *_ = finalizer.peek() or (None, None)
+            if cleanup is not None and getattr(function, "__func__", None) is cleanup:
+                finalizer.atexit = False
 
 
 def seed_anew() -> None:

@@ -204,6 +204,22 @@ def test_who_leaves_takes_no_place_of_all_that_there_are(start: Callable[..., Da
     assert log.index(f"running task={next_one.id}") < log.index(f"pid={pid} "), "beside it"
 
 
+@pytest.mark.parametrize("fork", ["auto", "never"])
+def test_a_temporary_directory_of_the_import_is_there_for_all_workers(
+    start: Callable[..., Daemon], fork: str
+) -> None:
+    more = (
+        "import tempfile\nmade = tempfile.TemporaryDirectory(dir=os.environ['TASKD_TEST_GATES'])\n"
+        "@task\ndef has_it() -> list: return [os.path.isdir(made.name), os.getpid()]\n"
+    )
+    daemon = start(more, tasks_per_worker=1, fork=fork)
+    with daemon.client() as client:
+        for _ in range(2):
+            there, pid = client.submit("has_it").result(30)
+            assert there
+            eventually(lambda pid=pid: not processes.is_alive(pid), "the worker is gone")
+
+
 def test_what_they_print_is_in_the_daemons_log(start: Callable[..., Daemon]) -> None:
     daemon = start(tasks_per_worker=1)
     with daemon.client() as client:
