@@ -21,6 +21,9 @@ MARK = b"\xd9\xd3\x58"
 SHORTEST = 4
 """Characters; a shorter one is not looked for in texts, where it would be found everywhere."""
 
+SHORTEST_LINE = 8
+"""Likewise, of a line of one that has several."""
+
 
 class Secret(Generic[T]):
     """A password, a token: text or bytes that neither logs, ``repr``, JSON nor errors show.
@@ -108,16 +111,20 @@ def _held_by(each: Any) -> list[Any]:
 
 
 def hide(text: str, secrets: list[Secret[Any]]) -> str:
-    """``text`` with dots where one of ``secrets`` stands in it, as it is or as ``repr`` has it."""
+    """``text`` with dots where one of ``secrets`` stands in it, as it is or as ``repr`` has it, or
+    line by line (what shows an exception within others indents it)."""
     for form in sorted(_forms(secrets), key=len, reverse=True):
         text = text.replace(form, SHOWN)
     return text
 
 
 def _forms(secrets: list[Secret[Any]]) -> set[str]:
-    forms = set()
+    forms, lines = set(), set()
     for secret in secrets:
         value = secret.reveal()
         shown = value if isinstance(value, str) else value.decode(errors="replace")
         forms |= {shown, repr(value).removeprefix("b")[1:-1]}
-    return {form for form in forms if len(form) >= SHORTEST}
+        lines |= {line.strip() for line in shown.splitlines()}
+    return {form for form in forms if len(form) >= SHORTEST} | {
+        line for line in lines if len(line) >= SHORTEST_LINE
+    }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Callable
 from itertools import dropwhile
 from typing import Any
 
@@ -25,20 +26,25 @@ _OURS = (_TASKD + "worker" + os.sep, _TASKD + "protocol" + os.sep, _TASKD + "tas
 _ASYNCIO = os.path.dirname(os.__file__) + os.sep + "asyncio" + os.sep
 
 
-def describe(exception: BaseException) -> dict[str, str]:
-    """The error of a failed task, as it is stored and shown."""
+def describe(exception: BaseException, shown: Callable[[str], str] = str) -> dict[str, str]:
+    """The error of a failed task, as it is stored and shown. ``shown``: what may be, of a text; of
+    all of it, since half of a secret would not be found."""
+    traceback = _traceback(exception) + sandbox.explained(exception)
     return {
-        "type": _bounded(name_of(exception), LINE_LIMIT),
-        "message": _bounded(_message(exception), MESSAGE_LIMIT),
-        "traceback": _bounded(
-            _traceback(exception) + sandbox.explained(exception), TRACEBACK_LIMIT
-        ),
+        "type": _bounded(shown(name_of(exception)), LINE_LIMIT),
+        "message": _bounded(shown(_message(exception)), MESSAGE_LIMIT),
+        "traceback": _bounded(shown(traceback), TRACEBACK_LIMIT),
     }
 
 
 def text_of(value: object) -> str:
-    """``value`` as text that can be stored. Raises what its ``__str__`` raises."""
-    return _bounded(_plain(str(value)), MESSAGE_LIMIT)
+    """``value`` as text. Raises what its ``__str__`` raises."""
+    return _plain(str(value))
+
+
+def bounded(text: str) -> str:
+    """A message as it can be stored."""
+    return _bounded(text, MESSAGE_LIMIT)
 
 
 def summary(exception: BaseException) -> str:

@@ -27,7 +27,7 @@ from taskd.worker import output
 from taskd.worker.aio import AsyncContext
 from taskd.worker.context import Base, Context, running
 from taskd.worker.eventloop import EventLoop
-from taskd.worker.failure import describe, name_of, text_of
+from taskd.worker.failure import bounded, describe, name_of, text_of
 from taskd.worker.interrupt import Held, Interrupted, Sleeping, Yielded
 from taskd.worker.journal import Journal
 from taskd.worker.keeper import Keeper
@@ -115,19 +115,19 @@ def _judge(
     except BaseException as error:  # of an object of the app's: see the invariant
         # Nothing is known to be free of secrets now: no text of theirs is shown.
         wrong = RuntimeError(f"how the task ended cannot be told: that raised {name_of(error)}")
-        return _failed(wrong, Ending(Outcome.FAILED, journal.saved, journal.moves > 0))
+        failed = _failed(wrong, Ending(Outcome.FAILED, journal.saved, journal.moves > 0))
+        return failed._replace(error=describe(wrong))
 
 
 def _without_secrets(ending: Ending, given: list[Any], saved: Saved) -> Ending:
-    """What others are shown of it: a task may put what it revealed into an error's text."""
-    if ending.error is None and ending.reason is None:
+    """With what others are shown of it: a task may put what it revealed into an error's text."""
+    exception, reason = ending.exception, ending.reason
+    if exception is None and reason is None:
         return ending
     cursors = [mark.cursor for mark in saved.cursors.values()]
     secrets = found_in([*given, saved.args, saved.state, saved.steps, cursors])
-    error = None
-    if ending.error is not None:
-        error = {name: hide(text, secrets) for name, text in ending.error.items()}
-    reason = None if ending.reason is None else hide(ending.reason, secrets)
+    error = None if exception is None else describe(exception, lambda text: hide(text, secrets))
+    reason = None if reason is None else bounded(hide(reason, secrets))
     return ending._replace(error=error, reason=reason)
 
 
@@ -258,7 +258,7 @@ def _returned(task: Task[..., Any], value: Any, ending: Ending) -> Ending:
 
 
 def _failed(exception: BaseException, ending: Ending) -> Ending:
-    return ending._replace(outcome=Outcome.FAILED, error=describe(exception), exception=exception)
+    return ending._replace(outcome=Outcome.FAILED, exception=exception)
 
 
 def _interrupt_in(exception: BaseException) -> Interrupted | None:

@@ -22,6 +22,7 @@ from taskd.errors import NotPlainData, ProtocolError
 from taskd.protocol import data, secret
 from taskd.protocol.operations import needs
 from taskd.protocol.saved import Mark, Saved
+from taskd.worker import failure
 from taskd.worker.context import Context
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "data-2.hex"
@@ -130,6 +131,8 @@ def reveals(ctx: Context, password: Secret[str], how: str) -> Any:
                 raise ValueError(f"{value}!")
             except ValueError as error:
                 raise RuntimeError("it failed") from error
+        case "groups":
+            raise ExceptionGroup("several", [ValueError(f"{value}!"), KeyError(1)])
     return None
 
 
@@ -147,6 +150,26 @@ def test_an_error_that_has_it_is_shown_without(how: str, value: str) -> None:
     assert value not in text and repr(value)[1:-1] not in "".join(ending.error.values())
     assert "another one" not in ending.error["message"]
     assert "••••" in "".join(ending.error.values())
+
+
+@pytest.mark.parametrize("how", ["raises", "groups", "chains"])
+def test_no_line_of_one_that_has_several_is_shown(how: str) -> None:
+    lines = ["-----BEGIN-----", "AAAABBBBCCCC1234", "ab", "DDDDEEEEFFFF5678"]
+    ending = attempt(reveals.fn, {"password": Secret("\n".join(lines)), "how": how})
+    assert ending.error is not None
+    assert not [line for line in (lines[1], lines[3]) if line in repr(ending.error)]
+
+
+@task
+def quotes_much(password: Secret[str], before: int) -> None:
+    raise ValueError("x" * before + password.reveal() + "y" * 200_000)
+
+
+def test_what_is_left_out_of_a_long_text_cuts_none_in_two() -> None:
+    for before in range(failure.MESSAGE_LIMIT // 2 - 40, failure.MESSAGE_LIMIT // 2, 2):
+        ending = attempt(quotes_much.fn, {"password": Secret(VALUE), "before": before})
+        assert ending.error is not None
+        assert VALUE[:6] not in ending.error["message"]
 
 
 def test_a_text_is_hidden_longest_first_and_a_short_one_not_at_all() -> None:
