@@ -188,13 +188,26 @@ def _choose(confirmed_path: str, settings: config.Config, release_path: str | No
     if found is None:
         return release.resolve(settings.app.release)
     if not os.path.isdir(found.release):
-        current = os.path.realpath(settings.app.release)
         raise DeployRefused(
-            f"the release that was deployed last, {found.release}, is gone; [app] release = "
-            f"{settings.app.release!r} now points to {current}. To have the next start run that "
-            f"one: {confirmed.how_to_name(confirmed_path, current)}"
+            f"the release that was deployed last, {found.release}, is gone; "
+            + _another(confirmed_path, settings.app.release, found.previous)
         )
     return found.release
+
+
+def _another(confirmed_path: str, link: str, previous: str | None) -> str:
+    """Which release the next start could run, and how: one that is there."""
+    current = os.path.realpath(link)
+    if os.path.isdir(current):
+        which, one = f"[app] release = {link!r} now points to {current}", current
+    elif previous is not None and os.path.isdir(previous):
+        which, one = f"the one before it, {previous}, is there", previous
+    else:
+        how = confirmed.how_to_name(confirmed_path)
+        return f"to have the next start run another one, which is at PATH: {how}"
+    return f"{which}. To have the next start run that one: " + confirmed.how_to_name(
+        confirmed_path, one
+    )
 
 
 def _tell_of_a_crash(

@@ -300,6 +300,19 @@ def test_a_start_without_its_confirmed_release_says_what_to_do(daemon: Daemon) -
     assert which(daemon) == "r2"
 
 
+def test_a_start_whose_release_is_gone_names_one_that_is_there(daemon: Daemon) -> None:
+    daemon.reload("r2")
+    assert daemon.stop() == 0
+    state, before = daemon.path("state"), daemon.path("releases", "r1")
+    os.rename(daemon.path("releases", "r2"), daemon.path("releases", "away"))  # the link's as well
+    assert daemon.spawn().wait(30) == 1
+    assert f"before it, {before}, is there" in daemon.log()
+    assert f"`taskd confirm --state {state} {before}`" in daemon.log()
+    os.rename(before, daemon.path("releases", "away too"))
+    assert daemon.spawn().wait(30) == 1
+    assert f"`taskd confirm --state {state} PATH`" in daemon.log()
+
+
 def test_a_start_whose_release_does_not_import_exits_1_with_the_last_line(
     new_daemon: Callable[..., Daemon],
 ) -> None:
