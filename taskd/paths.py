@@ -58,6 +58,11 @@ CONTROL_SOCKET = "control.sock"
 SUBMIT_SOCKET = "submit.sock"
 WORKER_SOCKET = "worker.sock"
 
+UNITS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "systemd", "units")
+MORE = os.path.join(UNITS, "more.conf")
+"""Of this installation: the texts of systemd's units, and the file with a line for each thing that
+a task may need beyond their sandbox."""
+
 
 class Directories(NamedTuple):
     """The three directories of one daemon, as absolute paths, and the names of what is inside."""

@@ -19,6 +19,7 @@ from taskd.cli.install_plan import Change
 from taskd.cli.outcome import DONE, UsageError
 from taskd.cli.site import Site
 from taskd.errors import ConfigError, Error
+from taskd.paths import MORE
 
 _HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 """What the system's unit hides from the service, or what is cleared at a boot."""
@@ -216,7 +217,7 @@ def _say_next(site: Site, found: install_plan.Found) -> None:
         print(
             f"  usermod -aG {site.group} USER      # who may submit tasks, from the next login on"
         )
-        print(f"  what tasks may not do in the unit's sandbox, and how to let them: {sites.MORE}")
+        print(f"  what tasks may not do in the unit's sandbox, and how to let them: {MORE}")
     else:
         print("  loginctl enable-linger              # to go on when you log out")
     print(f"  taskctl{socket} status")

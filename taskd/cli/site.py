@@ -14,12 +14,9 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import taskd
 from taskd import paths
 from taskd.cli.outcome import UsageError
 
-TEXTS = os.path.join(os.path.dirname(taskd.__file__), "systemd", "units")
-MORE = os.path.join(TEXTS, "more.conf")
 COMMANDS = ("taskd", "taskctl")
 
 UNITS = "/etc/systemd/system"
@@ -194,7 +191,7 @@ def _rivals(service: str, file: str, account: str) -> tuple[str, ...]:
 
 def text_of(name: str) -> str:
     """A file of the folder systemd/."""
-    with open(os.path.join(TEXTS, name), encoding="utf-8") as file:
+    with open(os.path.join(paths.UNITS, name), encoding="utf-8") as file:
         return file.read()
 
 

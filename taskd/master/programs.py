@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from taskd.errors import BadArguments, NotAllowed
+from taskd.paths import MORE
 from taskd.posix import mounts
 from taskd.systemd import notify
 
@@ -41,5 +42,5 @@ def _explained() -> str:
         return user
     return (
         f"{user}, and the sandbox of its unit hides home directories and has a /tmp of its own "
-        "(more.conf, beside the unit's original, has the lines that change that)"
+        f"({MORE} has the lines that change that)"
     )

@@ -14,10 +14,11 @@ import errno
 import os
 from collections.abc import Iterator
 
+from taskd.paths import MORE
 from taskd.posix import mounts
 
 _DEEPEST = 10
-_HOW = "`systemctl edit` the unit: more.conf, beside its original, has the line"
+_HOW = f"{MORE} has the line: put it in with `systemctl edit`, and restart the service"
 
 _ERRNO = OSError.__dict__["errno"]
 _FILENAME = OSError.__dict__["filename"]

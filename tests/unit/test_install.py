@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import taskd
-from taskd import config
+from taskd import config, paths
 from taskd.cli import install_plan, site, strangers
 from taskd.cli.install_plan import DIRECTORY, FILE, LINK, Entry, Found
 from taskd.cli.outcome import UsageError
@@ -160,7 +160,7 @@ def test_a_template_says_the_same_as_the_plain_unit_but_for_the_names(name: str)
 
 def test_the_folder_that_is_shown_is_the_one_that_is_installed() -> None:
     """By content: in the source archive the link is a second folder."""
-    texts = Path(site.TEXTS)
+    texts = Path(paths.UNITS)
     names = {str(file.relative_to(SHOWN)) for file in SHOWN.rglob("*") if file.is_file()}
     assert "user/taskd.service" in names
     assert names == {str(file.relative_to(texts)) for file in texts.rglob("*") if file.is_file()}

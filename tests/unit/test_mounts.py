@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support import users
 
+from taskd import paths
 from taskd.posix import mounts
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="makes mounts, or is another user")
@@ -114,5 +115,5 @@ def test_a_failure_by_the_sandbox_says_so(tmp_path: Path, code: str, says: str |
         assert "the service's sandbox" not in said
     else:
         assert f"(the service's sandbox: {says.replace('PLACE', str(tmp_path))}" in said
-        assert "more.conf" in said.splitlines()[-2]
+        assert f"; {paths.MORE} has the line: " in said.splitlines()[-2]
         assert "the service's sandbox" not in run(INVOCATION_ID=""), "there is no service"
