@@ -28,10 +28,11 @@ class Confirmed(NamedTuple):
 
 
 def read(path: str) -> Confirmed | None:
-    """What is confirmed, or None before the first start. Raises ConfigError if it is unreadable."""
-    import json
-
+    """What is confirmed, or None before the first start. Raises ConfigError if it is unreadable,
+    also for want of a descriptor."""
     try:
+        import json  # in here: without a descriptor, this fails too
+
         found = json.loads(files.read_own(path).decode("utf-8", "surrogateescape"))
         return Confirmed(
             release=str(found["release"]),
@@ -42,7 +43,7 @@ def read(path: str) -> Confirmed | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ImportError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"cannot read {path}, which names the release to start: {error}. "
             f"Name one with {how_to_name(path)}"
@@ -51,10 +52,14 @@ def read(path: str) -> Confirmed | None:
 
 def how_to_name(path: str, release: str = "PATH") -> str:
     """The command that writes the file at ``path`` while no daemon runs: as its owner, or root."""
-    import shlex
+    return f"`taskd confirm --state {_word(os.path.dirname(path))} {_word(release)}`"
 
-    words = ["taskd", "confirm", "--state", os.path.dirname(path), release]
-    return f"`{shlex.join(words)}`"
+
+def _word(text: str) -> str:
+    """A word for a shell, without importing shlex: this is told without a descriptor as well."""
+    if text and all(c.isalnum() or c in "@%+=:,./-_" for c in text) and text.isascii():
+        return text
+    return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
 def write(path: str, confirmed: Confirmed) -> None:
