@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import threading
 from contextlib import suppress
@@ -24,6 +25,9 @@ from taskd.worker import output
 WITHIN = 5.0
 """Seconds that all of it may take."""
 
+EXEC_WITHIN = WITHIN + 1.0
+"""Seconds until what a handler has put into this process's place by an exec is ended."""
+
 THREADS_WITHIN = 2.0
 """Seconds of them in which threads may end; then the exit handlers run beside those that go on."""
 
@@ -32,12 +36,20 @@ def run_handlers() -> None:
     """What the end of a Python program does, up to the process's own end. Never raises. Without the
     kernel's timer nothing is run: there is no end without a bound."""
     with suppress(BaseException):  # of a signal handler, say
-        if deadline.die_in(WITHIN):
+        if _end_in_time():
             _disown_children()
             _end_threads()
             atexit._run_exitfuncs()
             output.flush()
             libc.flush_all()
+
+
+def _end_in_time() -> bool:
+    """The kernel's timer goes with an exec; an alarm stays, and its handlers go."""
+    native.handle_signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+    signal.setitimer(signal.ITIMER_REAL, EXEC_WITHIN)
+    return deadline.die_in(WITHIN)
 
 
 def leave() -> NoReturn:

@@ -50,6 +50,7 @@ def leaves(what: str) -> int:
         "a handler that crashes": lambda: atexit.register(os.kill, os.getpid(), signal.SIGSEGV),
         "a handler that raises": lambda: atexit.register(int, "x"),
         "a handler that exits": lambda: atexit.register(os._exit, 3),
+        "a handler that execs": lambda: atexit.register(os.execv, "/bin/sleep", ["sleep", "1000"]),
         "a handler that holds the interpreter": lambda: atexit.register(
             ctypes.PyDLL(None).sleep, 1000
         ),
@@ -174,6 +175,7 @@ def test_what_waits_in_a_pool_is_done(start: Callable[..., Daemon]) -> None:
         "a handler that crashes",
         "a handler that raises",
         "a handler that exits",
+        "a handler that execs",
         "a handler that holds the interpreter",
         "a thread without an end",
     ],
