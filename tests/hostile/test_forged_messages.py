@@ -65,6 +65,8 @@ def idle_before_noted(ctx) -> int:
     def ended(order, offset):
         said = {"type": "ended", "task": order.task, "attempt": order.attempt, "offset": offset}
         idle = {"type": "idle", "reusable": True}
+        control._end = said  # it is said again on another connection
+        del control.ended  # the next task's end is true
         control._channel._sock.sendall(frames.encode(said) + frames.encode(idle))
     control.ended = ended
     mark("began")
