@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskd import log
-from taskd.master import verify
+from taskd.master import room, verify
 from taskd.master.bounds import Seldom
 from taskd.master.ledger import Kind
 from taskd.master.loop import Timer
@@ -73,12 +73,18 @@ class Doorway:
     def _thin_out(self) -> None:
         """The strangers that came first go, where there are too many: after a last look whether
         they have said hello."""
-        while len(self._strangers) > most_strangers():
+        while self._are_too_many:
             first = next(iter(self._strangers.values()))
             first.channel.wire.look()
             if first in self._strangers.values():
                 first.dismiss()
                 self._turned_away.warn(pid=first.pid, why="too many that say nothing")
+
+    @property
+    def _are_too_many(self) -> bool:
+        """The descriptors that are kept for clients are not for strangers either, but for one."""
+        count = len(self._strangers)
+        return count > most_strangers() or (count > 1 and limits.left() < room.kept_for_clients())
 
     def meet(self, channel: Messages, pid: int) -> None:
         """A connection that has not said who it is yet."""

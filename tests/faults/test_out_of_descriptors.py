@@ -18,6 +18,7 @@ from support.mounts import Mounted
 from support.waiting import eventually
 
 import taskd
+from taskd.errors import DeployRefused
 
 APP = """
 import os, signal
@@ -90,6 +91,39 @@ def connect(daemon: Daemon, late: ExitStack) -> None:
     """One more client, which the daemon has no descriptor for."""
     sock = late.enter_context(socket.socket(socket.AF_UNIX))
     sock.connect(daemon.control)
+
+
+@pytest.mark.parametrize("free", range(1, 8))
+def test_a_deploy_that_lacks_a_descriptor_is_told_so(
+    new_daemon: Callable[..., Daemon], free: int
+) -> None:
+    """At whatever step: who asked for it does not wait until there are some again."""
+    daemon = new_daemon(daemon={"prove_timeout": "2s"})
+    daemon.constants = {"taskd.master.planning.PLAN_WITHIN": 2.0}
+    daemon.release("r", APP)
+    another = daemon.release("another", APP)
+    daemon.point("r")
+    daemon.start()
+    with daemon.raw() as raw, no_descriptor_left(daemon.pid, free):
+        try:
+            assert raw.ask("reload", release=another)["revision"] == "another"
+        except DeployRefused as error:
+            assert "open files" in str(error) or "after 2 s" in str(error), error
+
+
+def test_strangers_leave_the_last_descriptors_to_clients(daemon: Mounted) -> None:
+    """Workers have taken all but those; any task can connect to worker.sock, and say nothing."""
+    before = daemon.descriptors().total()
+    with no_descriptor_left(daemon.pid, 3), ExitStack() as strangers:
+        for _ in range(100):
+            stranger = strangers.enter_context(socket.socket(socket.AF_UNIX))
+            stranger.setblocking(False)
+            with suppress(BlockingIOError):  # as many as may wait do
+                stranger.connect(os.path.join(daemon.runtime, "worker.sock"))
+        eventually(lambda: daemon.descriptors().total() > before, "some are let in")
+        for _ in range(3):
+            with daemon.raw() as raw:
+                assert raw.ask("status")["pid"] == daemon.pid
 
 
 def test_a_zygote_without_descriptors_tells_a_death_later_and_by_itself(daemon: Mounted) -> None:
