@@ -302,8 +302,10 @@ class Deploy:
         if was_plan:
             verdict.refuse(self._master, callers, error)
             return
-        self._master.revisions.remember(self.path, str(error))
-        self._answer_refusal(callers, self.path, error)
+        try:
+            self._master.revisions.remember(self.path, str(error))
+        finally:  # whatever is short just now: nobody else knows any more who waits
+            self._answer_refusal(callers, self.path, error)
 
     def _refuse_if_under_way(self, error: DeployRefused) -> None:
         if self.phase is not Phase.IDLE:  # else what failed came after a refusal

@@ -129,7 +129,7 @@ class Revisions:
         if (living := self._living(path)) is not None:
             return living.name
         others = [revision.path for revision in self._all]
-        with contextlib.suppress(Error):  # a start says what is wrong with it
+        with contextlib.suppress(Error, OSError, ImportError):  # a start says what is wrong with it
             if (found := confirmed.read(self._master.places.confirmed)) is not None:
                 others += [found.release, found.previous or ""]
         return naming.name(path, others)
