@@ -2,8 +2,9 @@
 
 Source: /proc/PID/task/TID/schedstat: nanoseconds on a CPU, and nanoseconds ready and waiting for
 one. The kernel adds to the latter when a wait is over; one that lasts is told by the thread being
-ready (state R) without having computed much. A kernel without that file (CONFIG_SCHED_INFO) tells
-nothing: then nothing counts as starved, and time on the clock is all there is.
+ready (state R) without having computed much. A kernel without that file (CONFIG_SCHED_INFO), or
+with zeros in it (no CONFIG_SCHEDSTATS, delay accounting off), tells nothing: then nothing counts as
+starved, and time on the clock is all there is.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def _read(path: str) -> bytes:
 
 def lost(before: Threads, now: Threads, passed: float) -> float:
     """Seconds between two looks, ``passed`` seconds apart, that the thread which starved most was
-    without a CPU though it could have used one."""
+    without a CPU though it could have used one. Ours are among them, who have computed."""
+    if not any(thread.computed for thread in now.values()):
+        return 0.0
     found = (_lost(before.get(number, _NEW), thread, passed) for number, thread in now.items())
     return min(passed, max(found, default=0.0))
 

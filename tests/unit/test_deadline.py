@@ -13,6 +13,7 @@ from support.waiting import eventually
 
 from taskd.master.deadline import Deadline
 from taskd.master.loop import Loop
+from taskd.posix import starved
 
 SLEEPS = "import time; print(flush=True); time.sleep(600)"
 COMPUTES = "print(flush=True)\nwhile True: pass"
@@ -107,3 +108,11 @@ def test_a_deadline_that_is_cancelled_calls_nobody() -> None:
         watched.loop.soon(lambda: None)
         watched.loop.turn()
         assert not watched.overdue
+
+
+def test_where_the_kernel_counts_nothing_a_process_that_computes_has_not_starved() -> None:
+    """Such a one has zeros in schedstat, for whoever runs."""
+    computes = {1: starved.Thread(0.0, 0.0, True), 2: starved.Thread(0.0, 0.0, False)}
+    assert starved.lost(computes, computes, 60.0) == 0.0
+    counted = computes | {2: starved.Thread(0.5, 0.0, False)}
+    assert starved.lost(counted, counted, 60.0) == 60.0
