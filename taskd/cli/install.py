@@ -101,7 +101,7 @@ def _uninstall(args: Namespace) -> int:
             f"`{' '.join(site.systemctl)} stop {' '.join(site.units)}`, or say --stop (either asks "
             "the tasks to leave at a safe point; what is saved stays, unless you say --purge)"
         )
-    stop = (*site.systemctl, "stop", *_loaded(site))
+    stop = (*site.systemctl, "stop", *site.units)
     first = [Change("run", words=stop)] if found.is_running else []
     changes = [*first, *install_plan.uninstall(site, found, args.purge)]
     _carry_out(changes, args.dry_run)
@@ -128,11 +128,6 @@ def _site(args: Namespace) -> Site:
             raise UsageError("--user installs for the user who runs it: leave sudo out")
         return sites.of_user(os.environ, os.getuid(), _launchers())
     return sites.of_system(args.name, _launchers())
-
-
-def _loaded(site: Site) -> tuple[str, ...]:
-    """Sockets first: a client must not start the service again that is being stopped."""
-    return (*site.sockets, site.service)
 
 
 def _launchers() -> str:

@@ -68,6 +68,9 @@ class Site(NamedTuple):
 
     @property
     def units(self) -> tuple[str, ...]:
+        """The service first: `systemctl stop` stops them in this order, and once its sockets are
+        gone nobody can tell the daemon that it is a stop. systemd lets no client start a service
+        again whose sockets are to be stopped as well."""
         return (self.service, *self.sockets)
 
     @property

@@ -52,7 +52,7 @@ def test_the_first_submission_starts_the_daemon_which_stops_for_good_with_its_so
     assert service.status()["revision"] == "r1", "who may do all still can"
     machine.run("systemctl", "restart", service.unit)
     assert service.result(service.submit("count", "to=2", user="alice")) == "r1"
-    machine.run("systemctl", "stop", *SOCKETS, service.unit)
+    machine.run("systemctl", "stop", service.unit, *SOCKETS)
     assert machine.run(*submitting, user="alice", check=False).returncode == 3
     assert service.state == "inactive"
     machine.run("systemctl", "enable", "--now", service.unit)

@@ -65,6 +65,20 @@ def test_a_stop_asks_all_to_leave_takes_its_time_says_who_did_not_and_a_start_go
     assert service.items(staying) == {"began": 2, "ended": 1}
 
 
+def test_an_uninstallation_stops_as_a_stop_does_and_says_who_did_not_leave(
+    service: Service,
+) -> None:
+    service.set("daemon", 'stop_timeout = "1s"')
+    service.start()
+    staying = service.submit("stay", "path=/tmp/go")
+    service.began(staying)
+    service.machine.run("/opt/taskd/bin/taskd", "uninstall", "--stop")
+    assert service.processes() == []
+    journal = service.machine.journal("--unit", service.unit)
+    assert f"0 left at a safe point, 1 did not and was ended: {staying}" in journal
+    assert "no daemon is reachable" not in journal
+
+
 def test_a_restart_keeps_who_does_not_leave_in_time(service: Service) -> None:
     machine = service.machine
     service.set("daemon", 'stop_timeout = "3s"')
