@@ -74,12 +74,14 @@ def test_the_source_archive_has_all_that_another_build_and_the_tests_need(tmp_pa
     for name in ("tests", "contrib"):
         unwanted = shutil.ignore_patterns("__pycache__", "golden")
         shutil.copytree(ROOT / name, tree / name, ignore=unwanted)
+    shutil.copy(ROOT / "CONTRIBUTING.md", tree)
     with tarfile.open(built("sdist", tree)) as archive:
         archive.extractall(tmp_path, filter="data")
     source = tmp_path / NAMED
     assert contents(source / "systemd") == contents(ROOT / "systemd")
     assert contents(source / "taskd" / "systemd" / "units") == contents(ROOT / "systemd")
-    for name in ("tests/unit/test_distribution.py", "contrib/deploy", "LICENSE", "README.md"):
+    documents = ("CONTRIBUTING.md", "LICENSE", "README.md")
+    for name in ("tests/unit/test_distribution.py", "contrib/deploy", *documents):
         assert (source / name).read_bytes() == (ROOT / name).read_bytes()
     assert os.access(source / "contrib" / "deploy", os.X_OK)
     assert built("wheel", source).name == f"{NAMED}-py3-none-any.whl"
@@ -103,6 +105,7 @@ def test_nothing_tells_anybody_to_install_a_strangers_package() -> None:
     for name in (
         "README.md",
         "CHANGELOG.md",
+        "CONTRIBUTING.md",
         "contrib",
         "systemd",
         "taskd",
