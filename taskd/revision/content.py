@@ -49,7 +49,7 @@ def _entries(release: bytes) -> Iterator[bytes]:
     while waiting:
         prefix = waiting.pop()
         try:
-            with os.scandir(os.path.join(release, prefix)) as found:
+            with os.scandir(os.path.join(release, prefix).rstrip(b"/") or b"/") as found:
                 entries = {entry.name: entry for entry in found}
         except (FileNotFoundError, NotADirectoryError):
             if not prefix:
