@@ -1,8 +1,9 @@
 """The protocol of ``worker.sock``: version 3, between the master and its zygotes and workers.
 
-Version 2 added ``plan``, ``planned`` and ``version`` in ``run``; a master sends them only to a
-worker whose hello says 2 or more. Version 3 added ``Secret`` to plain data: ``run`` and ``plan``
-hold none for one whose hello says less.
+Version 2 added ``plan``, ``planned``, ``identify`` and, in ``run``, ``version``. A master sends
+``plan`` only to a worker whose hello says ``reads_slots``, and ``identify`` only to a zygote whose
+hello says 2 or more. Version 3 added ``cut``, sent only to a zygote whose hello says 3, and
+``Secret`` in plain data: ``run`` and ``plan`` hold none for one whose hello says less.
 
 Frames as in ``frames``, each body one CBOR map without tags whose ``type`` says which message it
 is; unknown fields are ignored, so that old workers and new masters live together. User values
@@ -14,68 +15,105 @@ Boot
     descriptor 0. A forked worker inherits what it needs; a worker that is spawned afresh gets the
     zygote's map and its own id the same way.
 
+Messages
+    Each is written ``type(fields)`` below; a field with ``?`` is optional. The others are always
+    sent, but for those that say what "missing" means: older versions do not send these.
+
 Zygote → master
-    hello      role "zygote", version, id: bytes16, pid, start (clock ticks since boot),
-               workers: [[worker, pid, start]…]: whom it has; start 0: dead, and not noted yet
-    identity   hash: what of the release can be imported (see ``revision.content``), before any
-               import; changed: [path…], when asked: the first files that are others than then
-    manifest   taskd, python, forks: bool, warnings: [str], tasks: {name: {version, queue,
-               retries, on_deploy, params: [[name, required]…], any: bool, reads: [version…],
-               names: [str…] or null}}; ``reads``: versions of saved state that it can take, by a
-               whole chain of migrations; ``names``: of the steps and loops that the function's
-               source names, null where that cannot be told
-    broken     message (one line), traceback: the app does not import; the zygote exits
-    forked     worker, pid, start
-    unforked   worker, message: the fork failed
-    exited     worker, pid, status (as of waitpid): the worker is dead and its tree gone;
-               repeated on each new connection until acknowledged; not believed of a living one
-    pong       {}
+    hello(role, version, id, pid, start, workers)
+        role "zygote"; id: bytes16; start: clock ticks since boot; workers: [[worker, pid,
+        start]…]: whom it has; start 0: dead, and not noted yet
+    identity(hash, changed?)
+        hash: what of the release can be imported (see ``revision.content``): before any import,
+        and again when asked (empty: not readable); changed: [path…], when asked and readable: the
+        first files that are others than at the start
+    manifest(taskd, python, forks, warnings, tasks)
+        forks: bool; warnings: [str]; tasks: {name: task} (see below)
+    broken(message, traceback)
+        message: one line: the app does not import; the zygote exits
+    forked(worker, pid, start)
+    unforked(worker, message)
+        the fork failed
+    exited(worker, pid, status)
+        status as of waitpid: the worker is dead and its tree gone; repeated on each new connection
+        until acknowledged; not believed of a living one
+    pong()
 
 Master → zygote
-    fork       worker: bytes16
-    noted      worker: the exit is recorded, forget it
-    ping       {}
-    keep       {}: the revision serves: leave a record for a master to come (``revision.record``)
-    identify   {}: say ``identity`` again, as the files are now (empty: not readable); version 2
-    cut        log: path, size: bytes: cut the middle out of that log if it takes more; version 3
-    retire     {}: exit once the last worker is gone
+    fork(worker, group)
+        worker: bytes16; group: path of the control group that the worker is to join; empty or
+        missing: none
+    noted(worker)
+        the exit is recorded, forget it
+    ping()
+    keep()
+        the revision serves: leave a record for a master to come (``revision.record``)
+    identify()
+        say ``identity`` again, as the files are now; version 2
+    cut(log, size)
+        log: path; size: bytes: cut the middle out of that log if it takes more; version 3
+    retire()
+        exit once the last worker is gone
 
 Worker → master
-    hello      role "worker", version, id: bytes16, pid, start, slot: file name, busy: null or,
-               from one whose master was lost, [task, attempt]; then ``waiting`` and ``ended``
-               again, if they hold. reads_slots: bool (missing: false): for a ``plan`` that names
-               slots; one that does not is answered for by its revision's manifest
-    unready    worker: bytes16, pid, message: in place of ``hello``: it cannot begin (no room for
-               its slot, say), and exits
-    idle       reusable: bool: ready for a task (after hello, and after each ``noted``)
-    progress   task, attempt, done, total, note: the latest only, at most ten a second
-    waiting    task, attempt, message: cannot save (disk full) and waits; empty when over
-    ended      task, attempt, offset: the ``end`` record stands in the slot at that offset
-    denied     task, attempt: this worker never began it. Believed only on another connection than
-               the one that ``run`` was sent on, and only if its slot has no ``begin`` of it; the
-               worker is ended then, and the attempt with it
-    planned    checked: int, migrated: int, refused: [[ref, why]…], probe: null or why the app's
-               own probe failed: the answer to one ``plan``; then ``idle``
+    hello(role, version, id, pid, start, slot, busy, reads_slots, ungrouped?)
+        role "worker"; id: bytes16; slot: file name; busy: null or, from one whose master was lost,
+        [task, attempt]: then ``waiting`` and ``ended`` again, if they hold; reads_slots: bool
+        (missing: false): for a ``plan`` that names slots; one that does not is answered for by its
+        revision's manifest; ungrouped: why it could not join the control group that it was to
+    unready(worker, pid, message)
+        in place of ``hello``: it cannot begin (no room for its slot, say), and exits; worker:
+        bytes16
+    idle(reusable)
+        reusable: bool: ready for a task (after hello, and after each ``noted``)
+    progress(task, attempt, done, total, note)
+        the latest only, at most ten a second
+    waiting(task, attempt, message)
+        cannot save (disk full) and waits; message: empty when over
+    ended(task, attempt, offset)
+        the ``end`` record stands in the slot at that offset
+    planned(checked, migrated, refused, probe)
+        checked: int; migrated: int; refused: [[ref, why]…]; probe: null or why the app's own probe
+        failed: the answer to one ``plan``; then ``idle``
+
+Read by the master, and sent by no version
+    denied(task, attempt)
+        this worker never began it. Believed only on another connection than the one that ``run``
+        was sent on, and only if its slot has no ``begin`` of it; the worker is ended then, and the
+        attempt with it
 
 Master → worker
-    run        task, attempt, name, args: bytes, saved: bytes or null, load: path or null (args
-               and saved stand in that file instead, being large), log: path, scratch: path,
-               revision, environment: {…}, options: {…}
-               log_limit: bytes of room that the log may take; null or missing: without a limit
-               version: of the task function that saved ``saved``, or, where nothing is saved,
-               the one at submission (a migration may rewrite the arguments)
-    plan       path: answer for each item in that file whether this revision can take it. The file
-               is a CBOR map {probe: null or "module:function", items: [{ref: int, name, args:
-               bytes, saved: bytes or null, version: int, slot: null or file name, task: null or
-               int, attempt: int}…]}; it is the worker's to remove. What is in it are copies:
-               migrating them here changes nothing. ``slot``: beside that file, of the worker that
-               runs this attempt of the task: what that has saved is there, on top of ``saved``.
-               Comes once for each piece of a plan, at ``idle``; the last one names the probe
-    leave      task, attempt, why: leave at the next safe point
-    cancel     task, attempt, why: likewise, and the task is cancelled
-    noted      task, attempt, answer: "recorded", "already recorded" or "superseded": the end is
-               in the store (or refused as stale); the worker resets its slot
-    retire     {}: exit as soon as no task runs
+    run(task, attempt, at, name, version, args, saved, load?, log, log_limit, scratch)
+        at: when it was sent, in Unix seconds; version: of the task function that saved ``saved``,
+        or, where nothing is saved, the one at submission (a migration may rewrite the arguments);
+        args: bytes; saved: bytes or null; load: path of a file that args and saved stand in
+        instead, being large: a CBOR map {args, saved}, the worker's to remove; log: path;
+        log_limit: bytes of room that the log may take; null or missing: without a limit; scratch:
+        path
+    plan(path)
+        answer for each item in that file whether this revision can take it. The file is a CBOR map
+        {probe: null or "module:function", items: [question…]} (see below); it is the worker's to
+        remove. What is in it are copies: migrating them here changes nothing. Comes once for each
+        piece of a plan, at ``idle``; the last one names the probe
+    leave(task, attempt, why)
+        leave at the next safe point
+    cancel(task, attempt, why)
+        likewise, and the task is cancelled
+    noted(task, attempt, answer)
+        answer: "recorded", "already recorded" or "superseded": the end is in the store (or refused
+        as stale); the worker resets its slot
+    retire()
+        exit as soon as no task runs
+
+Inside
+    task(version, queue, retries, on_deploy, params, any, reads, names)
+        params: [[name, required]…]; any: bool; reads: [version…]: versions of saved state that it
+        can take, by a whole chain of migrations; names: [str…], of the steps and loops that the
+        function's source names, null where that cannot be told
+    question(ref, name, args, saved, version, slot, task, attempt)
+        ref: int; args: bytes; saved: bytes or null; version: int; slot: null or the file name,
+        beside that file, of the worker that runs this attempt of the task: what that has saved is
+        there, on top of ``saved``; task: null or int; attempt: int
 """
 
 from __future__ import annotations
