@@ -10,7 +10,7 @@ import fcntl
 import os
 import sys
 import weakref
-from collections.abc import Collection
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -20,10 +20,11 @@ _MOST_NAMED = 5
 _REMEDY = 'open what is needed in the tasks, once a worker, or set fork = "never"'
 
 
-def opened_since(before: Collection[int]) -> list[str]:
-    """What there is to warn of among the descriptors that are new since ``before``."""
+def opened_since(before: Mapping[int, descriptors.File]) -> list[str]:
+    """What there is to warn of among the descriptors that are new since ``before``: by what they
+    stand for, since a number that was closed is given again."""
     connections, files, loops = [], [], []
-    for fd in descriptors.opened().keys() - before:
+    for fd in [fd for fd, file in descriptors.opened().items() if before.get(fd) != file]:
         with suppress(OSError):
             name = os.readlink(f"/proc/self/fd/{fd}")
             if (peer := descriptors.peer(fd, streams_alone=True)) is not None:

@@ -86,3 +86,16 @@ def test_what_workers_may_share_is_not_told(tmp_path: Path) -> None:
 def test_of_many_some_are_named(tmp_path: Path) -> None:
     (why,) = warned(lambda: [tempfile.mkstemp(dir=tmp_path) for _ in range(7)])
     assert "and 2 more)" in why
+
+
+def test_a_number_that_was_closed_and_is_open_again_is_told(tmp_path: Path) -> None:
+    old = os.open(os.devnull, os.O_RDONLY)
+    path = str(tmp_path / "base")
+
+    def opens() -> int:
+        os.close(old)
+        return os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), old)
+
+    (why,) = warned(opens)
+    os.close(old)
+    assert f"at import to read and write ({path}), which its workers share" in why
