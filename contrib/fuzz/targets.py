@@ -26,9 +26,9 @@ from taskd.protocol.client import Answer, Farewell, Hello, Request, ServerSide
 from taskd.protocol.client_side import ClientSide
 from taskd.protocol.operations import STREAMS
 from taskd.protocol.saved import Kind, Saved
-from taskd.revision import record
+from taskd.revision import confirmed, record, rejected
 from taskd.slot import layout, reader
-from taskd.upgrade import confirmed, rejected, snapshot
+from taskd.upgrade import snapshot
 
 GOLDEN = Path(taskd.__file__).parent.parent / "tests" / "golden"
 

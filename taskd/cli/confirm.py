@@ -16,8 +16,7 @@ from argparse import ArgumentParser, Namespace
 from taskd import paths
 from taskd.cli.outcome import DONE
 from taskd.errors import ConfigError, Error
-from taskd.revision import release
-from taskd.upgrade import confirmed
+from taskd.revision import confirmed, release
 
 
 def add(verb: ArgumentParser) -> None:
@@ -40,8 +39,8 @@ def _confirm(args: Namespace) -> int:
     path = os.path.abspath(args.path)
     import json  # noqa: F401 (before we are another user, who may not read where Python is)
 
-    from taskd.master import statedir
-    from taskd.master.ledger import Ledger
+    from taskd.master.loop import statedir
+    from taskd.master.loop.ledger import Ledger
 
     _become_owner(state)
     found = release.resolve(path)

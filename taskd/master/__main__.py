@@ -14,12 +14,13 @@ import sys
 
 gc.disable()  # as in ``takeover.first``
 
-from taskd.master import adopt  # noqa: E402
 from taskd.posix import spawn  # noqa: E402
 
 
 def main() -> int:
     """The exit status of the daemon, once it has served to its end."""
+    from taskd.handoff import adopt
+
     os.environ.setdefault(spawn.LAUNCHER, sys.executable)
     adopted = adopt.adopt(int(sys.argv[1]))
     adopted.confirm()

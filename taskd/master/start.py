@@ -15,17 +15,19 @@ from collections.abc import Callable
 
 from taskd import config, log, paths
 from taskd.errors import ConfigError, DeployRefused, Error
-from taskd.master import leaving, place, recovery, statedir, survivors
-from taskd.master.clients import socket_mode
-from taskd.master.core import CONTROL, SUBMIT, WORKER, Master
-from taskd.master.ledger import Kind
-from taskd.master.revision import Revision
-from taskd.master.trouble import in_words
+from taskd.master.clients.clients import socket_mode
+from taskd.master.deploy import leaving
+from taskd.master.fleet.revision import Revision
+from taskd.master.loop import statedir
+from taskd.master.loop.ledger import Kind
+from taskd.master.loop.trouble import in_words
+from taskd.master.master import CONTROL, SUBMIT, WORKER, Master
+from taskd.master.recovery import misplaced, survivors, unowned
 from taskd.posix import pidfile, process, sockets, spawn, tree
-from taskd.revision import release
+from taskd.revision import confirmed, marker, rejected, release
 from taskd.store import health
 from taskd.systemd import activation
-from taskd.upgrade import confirmed, image, marker, rejected, steps
+from taskd.upgrade import image, steps
 
 MEET_WITHIN = 5.0
 """Seconds that a zygote which served before the start has to come back."""
@@ -257,10 +259,10 @@ class Start:
         """Raises Error, OSError."""
         master = self._master
         worker_socket = master.listeners[WORKER]
-        place.put_right(master.places.slots)
+        misplaced.put_right(master.places.slots)
         master.was_swept = _take_away(master.places.swept)
         survivors.restore(master)
-        recovery.sweep(master)
+        unowned.sweep(master)
         master.loop.watch(worker_socket.fileno(), 1, lambda _: master.doorway.accept(worker_socket))
         before = survivors.serving(master, self._chosen)
         if before is None:

@@ -41,7 +41,7 @@ def main() -> int:
     _thread.start_new_thread(_watch, (decision, fd, before, limit))
     try:
         steps.reach("first stage")
-        from taskd.master import adopt
+        from taskd.handoff import adopt
 
         adopted = adopt.adopt(fd)
         steps.reach("confirm")
@@ -62,7 +62,7 @@ def _decide(decision: _thread.LockType) -> None:
 
 def _return(fd: int, reason: str, limit: list[str]) -> int:
     """We are the old image again. A failure here is a crash: nothing is left to go back to."""
-    from taskd.master import adopt
+    from taskd.handoff import adopt
 
     def settled() -> None:
         for soft in limit:

@@ -34,7 +34,7 @@ def _try() -> None:
 
     steps.reach("read the snapshot")
     taken = snapshot.read(0)
-    from taskd.master import adopt, load
+    from taskd.handoff import adopt, load
     from taskd.store.reader import SqliteReader
 
     steps.reach("check the descriptors")

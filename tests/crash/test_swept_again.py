@@ -47,7 +47,7 @@ def test_the_slot_of_an_idle_worker_that_outlived_the_start_goes_without_another
 ) -> None:
     """It leaves once it sees that its master is gone, and its slot with it to be looked at."""
     daemon = new_daemon()
-    daemon.constants["taskd.master.recovery.SWEEP_EVERY"] = 0.2
+    daemon.constants["taskd.master.recovery.unowned.SWEEP_EVERY"] = 0.2
     idle, slot = outlived(daemon)
     let_go(idle)
     eventually(lambda: not os.path.exists(slot), "nobody is left whom it could tell of")

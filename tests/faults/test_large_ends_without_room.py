@@ -36,7 +36,7 @@ def full(mounted: Callable[..., Mounted]) -> tuple[Mounted, list[int]]:
     """A daemon whose state directory is full, whose workers have died, and whose intake takes one
     state at a time; and the tasks."""
     daemon = mounted(daemon={"stop_timeout": "5s"})
-    daemon.constants = {"taskd.master.intake.BOUND": 1}
+    daemon.constants = {"taskd.master.fleet.intake.BOUND": 1}
     daemon.release("r0", SAVER)
     daemon.point("r0")
     daemon.small("state", 4 * TASKS * STATE)

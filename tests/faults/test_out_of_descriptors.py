@@ -99,7 +99,7 @@ def test_a_deploy_that_lacks_a_descriptor_is_told_so(
 ) -> None:
     """At whatever step: who asked for it does not wait until there are some again."""
     daemon = new_daemon(daemon={"prove_timeout": "2s"})
-    daemon.constants = {"taskd.master.planning.PLAN_WITHIN": 2.0}
+    daemon.constants = {"taskd.master.deploy.plan_questions.PLAN_WITHIN": 2.0}
     daemon.release("r", APP)
     another = daemon.release("another", APP)
     daemon.point("r")

@@ -22,7 +22,7 @@ from support.users import OTHER, STRANGER, Beside, gid, groups_here
 from support.waiting import eventually
 
 from taskd.errors import Busy
-from taskd.master import bounds
+from taskd.master.clients import peer_limits
 from taskd.posix import sockets
 from taskd.protocol import data, frames
 
@@ -45,7 +45,7 @@ def echo(text: str = "") -> str:
 (SUBMITTERS,) = groups_here(1)
 MIB = 1 << 20
 
-GROWTH = 5 * bounds.HELD_IN_ALL
+GROWTH = 5 * peer_limits.HELD_IN_ALL
 """What the master may take on, whatever its peers do: what may be held, four times over for buffers
 that grow by copying and leave holes behind. Without bounds each of these would be 1 GiB or more."""
 
@@ -132,7 +132,7 @@ def test_tens_of_thousands_of_connections_leave_room_for_others(daemon: Daemon) 
         others_are_served(daemon)
         eventually(lambda: flooder.told[-1] == "all", "all have tried", 120)
         others_are_served(daemon, 3)
-        most = bounds.most_clients() // 2
+        most = peer_limits.most_clients() // 2
         open_now = sum(count for name, count in daemon.descriptors().items() if name == "socket")
         assert open_now <= most + 20
         assert "is the limit for one user" in daemon.log()
@@ -141,7 +141,7 @@ def test_tens_of_thousands_of_connections_leave_room_for_others(daemon: Daemon) 
 
 
 def test_one_more_connection_of_a_user_is_refused_with_the_reason(daemon: Daemon) -> None:
-    most = bounds.most_clients() // 2
+    most = peer_limits.most_clients() // 2
 
     def connect(tell: Tell) -> None:
         many_descriptors()
@@ -208,7 +208,7 @@ def test_frames_that_never_end_do_not_fill_the_memory(daemon: Daemon) -> None:
     def send(tell: Tell) -> None:
         many_descriptors()
         while True:
-            for number in range(bounds.most_clients() // 2):
+            for number in range(peer_limits.most_clients() // 2):
                 sock = sockets.connect(daemon.submit_socket, timeout=60)
                 with suppress(OSError):
                     sock.sendall(HELLO)
@@ -237,7 +237,7 @@ def test_replies_that_are_never_read_do_not_fill_the_memory(daemon: Daemon) -> N
             raw.items(wait)
         requests = b"".join(request(n, "show", task=task) for n in range(1, 5000))
         kept = []
-        for number in range(bounds.most_clients() // 2 - 1):
+        for number in range(peer_limits.most_clients() // 2 - 1):
             kept.append(connected(daemon.submit_socket))
             with suppress(OSError):
                 kept[-1].send(requests)
@@ -348,7 +348,7 @@ def test_thousands_of_streams_are_bounded_and_others_are_served(daemon: Daemon) 
 
     with bounded_memory(daemon), flood(follow) as flooder:
         eventually(lambda: len(flooder.told) == 2, "it has opened its streams", 120)
-        assert flooder.told[1] == f"refused {20 * 256 - bounds.MOST_STREAMS}"
+        assert flooder.told[1] == f"refused {20 * 256 - peer_limits.MOST_STREAMS}"
         others_are_served(daemon, 3)
         with daemon.client(timeout=60) as client:
             client.cancel(min(task.id for task in client.tasks() if task.name == "waits"))

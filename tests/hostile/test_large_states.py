@@ -174,7 +174,7 @@ INTAKE = 2 * STATE
 @pytest.fixture
 def crowd(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon(queues={"default": {"concurrency": CROWD + 2}})
-    made.constants = {"taskd.master.intake.BOUND": INTAKE}
+    made.constants = {"taskd.master.fleet.intake.BOUND": INTAKE}
     made.release("r1", APP)
     made.release("r2", APP)
     made.point("r1")
@@ -218,7 +218,7 @@ def test_ends_and_deaths_that_wait_for_room_cross_a_deploy_and_a_crash(
 ) -> None:
     """There is never any room here, but in the next image, which has the usual bound."""
     daemon = new_daemon()
-    daemon.constants = {"taskd.master.intake.BOUND": -1}
+    daemon.constants = {"taskd.master.fleet.intake.BOUND": -1}
     daemon.release("r1", APP)
     daemon.release("r2", APP)
     daemon.point("r1")

@@ -14,7 +14,7 @@ from support.waiting import eventually
 
 import taskd
 from taskd.errors import Refused
-from taskd.master import queues
+from taskd.master.clients import queues
 from taskd.protocol import data
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")

@@ -30,7 +30,7 @@ def quick() -> int:
     return 2
 """
 
-EVERY = {"taskd.master.rounds.EVERY": 0.1}
+EVERY = {"taskd.master.service.periodic.EVERY": 0.1}
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_no_second_daemon_starts_where_the_locks_file_was_removed(
     for name in ("r1", "r2"):
         daemon.release(name, APP)
     daemon.point("r1")
-    daemon.constants = {"taskd.master.rounds.EVERY": 600.0}
+    daemon.constants = {"taskd.master.service.periodic.EVERY": 600.0}
     daemon.start()
     if deployed:
         daemon.reload("r2")

@@ -23,15 +23,15 @@ from runs import AFTER_DRAIN, APP, STATE, WANTED, Run
 
 from taskd import config, paths, tasks
 from taskd.errors import Error
-from taskd.master import recovery
-from taskd.master.core import Master
+from taskd.master.master import Master
+from taskd.master.recovery import unowned
 from taskd.model.task import ENDED, State
 from taskd.paths import Directories
 from taskd.posix import process
 from taskd.protocol import data
 from taskd.protocol.saved import Outcome, Saved
+from taskd.revision import confirmed, marker, rejected
 from taskd.store.api import Row
-from taskd.upgrade import confirmed, marker, rejected
 from taskd.worker.memory import MemoryKeeper
 from taskd.worker.run import run_attempt
 
@@ -131,7 +131,7 @@ class Judge:
         self._check_deploys(cut, told)
         with _opened(self._config, self._places) as master:
             _check_whole(self._places.store)
-            recovery.sweep(master)
+            unowned.sweep(master)
             while master.attempts.all():
                 master.loop.turn()
             self._check_promises(master, told)

@@ -74,7 +74,7 @@ def test_a_daemon_goes_on_from_the_state_that_a_killed_one_of_the_version_before
 
 LOAD = """
 import json, sys
-from taskd.master import adopt, load
+from taskd.handoff import adopt, load
 from taskd.takeover import trial
 from taskd.upgrade import snapshot
 

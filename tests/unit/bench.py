@@ -20,11 +20,11 @@ import pytest
 
 from taskd import paths
 from taskd.config import Config
-from taskd.master import statedir
-from taskd.master.core import CONTROL, SUBMIT, WORKER, Master
-from taskd.master.ledger import Kind
-from taskd.master.revision import Revision
-from taskd.master.wire import Messages, Wire
+from taskd.master.fleet.revision import Revision
+from taskd.master.loop import statedir
+from taskd.master.loop.ledger import Kind
+from taskd.master.loop.wire import Messages, Wire
+from taskd.master.master import CONTROL, SUBMIT, WORKER, Master
 from taskd.model.revision import RevisionEvent
 from taskd.posix import process, sockets
 from taskd.protocol import data, frames, secret

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskd.errors import ConfigError
-from taskd.upgrade import confirmed
-from taskd.upgrade.confirmed import Confirmed
+from taskd.revision import confirmed
+from taskd.revision.confirmed import Confirmed
 
 SAMPLE = Confirmed("/srv/app/releases/r42", "/srv/app/releases/r41", "0123456789abcdef", 1.5)
 

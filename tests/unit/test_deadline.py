@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from support.starving import LAST, calm, hogged
 from support.waiting import eventually
 
-from taskd.master.deadline import Deadline
-from taskd.master.loop import Loop
+from taskd.master.loop.deadline import Deadline
+from taskd.master.loop.loop import Loop
 from taskd.posix import starved
 
 SLEEPS = "import time; print(flush=True); time.sleep(600)"

@@ -11,9 +11,9 @@ import pytest
 from bench import Bench
 from forked import in_child
 
-from taskd.master import after_drain, capacity, hooks
-from taskd.master.dump import dump
-from taskd.master.load import Loader
+from taskd.handoff.dump import dump
+from taskd.handoff.load import Loader
+from taskd.master.deploy import after_drain, capacity, hooks
 from taskd.model.revision import RevisionState
 from taskd.model.upgrade import Phase
 from taskd.upgrade import snapshot

@@ -36,7 +36,10 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
     "slot": (WIRE, "workers write slots and the master reads them: it can know neither"),
     "store": (WIRE, "a second store must be able to stand beside it"),
     "systemd": (BASE | {"posix"}, "the same words for any service"),
-    "revision": (WIRE | {"systemd"}, "a release is proven before store and slots come into it"),
+    "revision": (
+        WIRE | {"systemd", "log"},
+        "a release is proven before store and slots come into it",
+    ),
     "upgrade": (SERVER - {"upgrade"}, "what is carried over an exec, seen from below the master"),
     "master": (
         SERVER,
@@ -58,8 +61,12 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
         WIRE | {"slot", "systemd", "revision", "worker", "tasks"},
         "it becomes workers; the store and the master's decisions are not its business",
     ),
-    "takeover": (
+    "handoff": (
         SERVER | {"master"},
+        "it takes the whole master apart and puts it together: all of it lies below",
+    ),
+    "takeover": (
+        SERVER | {"master", "handoff"},
         "a new image's first stage: it must catch whatever fails in the master's import",
     ),
     "cli": (
@@ -74,6 +81,7 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
 LATE: dict[tuple[str, str], str] = {
     ("tasks", "client"): "fn.submit() makes a client in the process that calls it, never before",
     ("testing", "client"): "as tasks",
+    ("master", "handoff"): "the deploy calls the handoff, which is to be handed to it",
     ("cli", "demo"): "taskd demo draws its bars with the command line's own code",
     ("__init__", "client"): "type checkers see the public names; nothing is imported",
     ("__init__", "errors"): "likewise",
@@ -83,7 +91,7 @@ LATE: dict[tuple[str, str], str] = {
 }
 """Further imports that are allowed inside a function or for type checkers alone."""
 
-MASTER_START_UP = {*SERVER, "master", "takeover", "__init__"}
+MASTER_START_UP = {*SERVER, "master", "handoff", "takeover", "__init__"}
 
 SLOW = {
     "argparse",

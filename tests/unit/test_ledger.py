@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from taskd.master.ledger import Entry, Kind, Ledger
+from taskd.master.loop.ledger import Entry, Kind, Ledger
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from descriptors import descriptors
 from forked import in_child
 
-from taskd.master import loop as loop_module
-from taskd.master.loop import READ, WRITE, Loop
+from taskd.master.loop import loop as loop_module
+from taskd.master.loop.loop import READ, WRITE, Loop
 
 
 @pytest.fixture

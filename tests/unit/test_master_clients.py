@@ -11,9 +11,9 @@ from bench import Bench, PlayedClient
 from forked import in_child
 
 from taskd.errors import Busy
-from taskd.master import bounds
-from taskd.master.bounds import MAX_CLIENTS, most_clients
-from taskd.master.core import SUBMIT
+from taskd.master.clients import peer_limits
+from taskd.master.clients.peer_limits import MAX_CLIENTS, most_clients
+from taskd.master.master import SUBMIT
 from taskd.protocol.client_side import Goodbye, Refusal, Reply
 
 
@@ -109,7 +109,7 @@ def ended_busy(client: PlayedClient) -> str | None:
 def test_a_client_above_the_limit_is_told_so_and_comes_in_once_another_has_left(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds, "MAX_CLIENTS", 2)
+    monkeypatch.setattr(peer_limits, "MAX_CLIENTS", 2)
     first = PlayedClient(bench)
     bench.until(first.talk)
     second = PlayedClient(bench)
@@ -142,7 +142,7 @@ def test_each_in_its_turn_is_answered_while_one_asks_without_end(bench: Bench) -
 def test_who_says_nothing_is_cut_off_and_who_only_waits_is_not(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds, "HEARD_WITHIN", 0.5)
+    monkeypatch.setattr(peer_limits, "HEARD_WITHIN", 0.5)
     task = bench.submit()
     quiet, follower, half = [PlayedClient(bench) for _ in range(3)]
     bench.until(lambda: all([each.talk() for each in (quiet, follower, half)]))  # noqa: C419
@@ -167,7 +167,7 @@ def test_who_says_nothing_is_cut_off_and_who_only_waits_is_not(
 def test_who_holds_most_is_cut_off_when_all_is_too_much(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds, "HELD_IN_ALL", 3_000_000)
+    monkeypatch.setattr(peer_limits, "HELD_IN_ALL", 3_000_000)
     clients = [PlayedClient(bench) for _ in range(4)]
     bench.until(lambda: all(each.talk() for each in clients))
     sizes = [400_000, 900_000, 1_900_000, 700_000]
@@ -182,8 +182,8 @@ def test_who_holds_most_is_cut_off_when_all_is_too_much(
 def test_the_tasks_that_one_user_watches_are_bounded(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds, "MOST_WATCHED", 10)
-    monkeypatch.setattr(bounds, "MOST_STREAMS", 4)
+    monkeypatch.setattr(peer_limits, "MOST_WATCHED", 10)
+    monkeypatch.setattr(peer_limits, "MOST_STREAMS", 4)
     task = bench.submit()
     first, second = PlayedClient(bench), PlayedClient(bench)
     follow = first.ask("follow", tasks=[task] * 6)

@@ -19,9 +19,10 @@ from support.waiting import eventually
 
 from taskd import Secret
 from taskd.errors import DeployRefused
-from taskd.master import handoff, respawn, revisions
-from taskd.master.planning import Planning
-from taskd.master.revision import Revision
+from taskd.handoff import old
+from taskd.master.deploy.plan_questions import Planning
+from taskd.master.fleet import respawn, revisions
+from taskd.master.fleet.revision import Revision
 from taskd.model.plan import Plan
 from taskd.model.revision import RevisionState
 from taskd.model.task import State
@@ -35,7 +36,7 @@ def in_bench(tmp_path: Path) -> Callable[[Callable[[Bench], Any]], Any]:
 
     def run(function: Callable[[Bench], Any]) -> Any:
         def under_test() -> Any:
-            handoff.FLUSH_WITHIN = 30.0  # a disk that others use, too
+            old.FLUSH_WITHIN = 30.0  # a disk that others use, too
             bench = Bench(tmp_path)
             bench.master.catch_signals()
             bench.master.serve()
@@ -59,7 +60,7 @@ def try_to_exec(bench: Bench) -> str:
     about_to_exec(bench)
     bench.master.deploy.python = "/does/not/exist"
     try:
-        handoff.exec_new_image(bench.master)
+        old.exec_new_image(bench.master)
     except (OSError, DeployRefused) as error:
         return str(error)
     return "it returned"

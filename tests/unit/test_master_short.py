@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from bench import Bench
 
-from taskd.master.trouble import NO_WORKER
+from taskd.master.loop.trouble import NO_WORKER
 from taskd.model.task import State
 from taskd.posix import cgroup, process
 

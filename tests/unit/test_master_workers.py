@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from bench import Bench, Line, PlayedClient, PlayedWorker
 
-from taskd.master import doorway, workers
-from taskd.master.core import WORKER
+from taskd.master.fleet import introductions, workers
+from taskd.master.master import WORKER
 from taskd.model.task import State
 from taskd.posix import process
 from taskd.protocol import data
@@ -287,9 +287,9 @@ def test_strangers_are_accepted_a_few_at_a_time_and_few_of_them_are_kept(bench: 
     client = PlayedClient(bench)
     bench.until(client.talk, "the client is greeted")
     strangers = bench.master.doorway.strangers
-    assert 0 < len(strangers()) <= 6 * doorway.ACCEPTED
-    bench.until(lambda: len(strangers()) == doorway.most_strangers(), "many are in")
+    assert 0 < len(strangers()) <= 6 * introductions.ACCEPTED
+    bench.until(lambda: len(strangers()) == introductions.most_strangers(), "many are in")
     bench.submit()
     worker = bench.fork()
     bench.run(worker)
-    assert len(strangers()) <= doorway.most_strangers()
+    assert len(strangers()) <= introductions.most_strangers()

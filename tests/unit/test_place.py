@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from taskd.master import place
+from taskd.master.recovery import misplaced
 from taskd.slot import layout
 
 
@@ -47,7 +47,7 @@ def put_right_until(directory: Path, most: int) -> bool:
 
     with mock.patch("os.rename", counted):
         try:
-            place.put_right(str(directory))
+            misplaced.put_right(str(directory))
         except Killed:
             return True
     return False
@@ -62,7 +62,7 @@ def test_names_that_were_exchanged_are_put_right_wherever_a_master_dies_in_it(
         for owner, name in ((1, 2), (2, 3), (3, 1), (4, 4)):
             slot(directory, owner, name)
         died = put_right_until(directory, step)
-        place.put_right(str(directory))
+        misplaced.put_right(str(directory))
         assert owners(directory) == own_names(1, 2, 3, 4), f"after {step} renames"
         if not died:
             break
@@ -77,7 +77,7 @@ def test_a_copy_in_anothers_place_does_not_cost_the_other_its_slot(
         slot(tmp_path, owner, name)
     names = [layout.file_name(bytes([name]) * 16) for _, name in order]
     with mock.patch("os.listdir", return_value=names):
-        place.put_right(str(tmp_path))
+        misplaced.put_right(str(tmp_path))
     found = owners(tmp_path)
     assert own_names(1, 2).items() <= found.items()
     assert sorted(found.values()) == [1, 2, 2], "nothing is gone"

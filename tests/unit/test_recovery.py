@@ -10,7 +10,7 @@ import cbor2
 import pytest
 from bench import Bench
 
-from taskd.master import recovery
+from taskd.master.recovery import unowned
 from taskd.model.task import State
 from taskd.posix import process
 from taskd.posix.process import Identity
@@ -39,14 +39,14 @@ def state_of(bench: Bench, task: int) -> State:
 def test_a_sweep_that_could_not_read_the_store_is_made_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, serving: bool
 ) -> None:
-    monkeypatch.setattr(recovery, "SWEEP_EVERY", 0.05)
+    monkeypatch.setattr(unowned, "SWEEP_EVERY", 0.05)
     bench.master.is_serving = False  # nobody but the test claims the task
     task = of_a_dead_worker(bench)
     bench.master.is_serving = serving
     bench.master.reader.close()
-    recovery.sweep(bench.master)
+    unowned.sweep(bench.master)
     passed: list[bool] = []  # once a sweep was due
-    bench.master.loop.after(2 * recovery.SWEEP_EVERY, lambda: passed.append(True))
+    bench.master.loop.after(2 * unowned.SWEEP_EVERY, lambda: passed.append(True))
     bench.until(lambda: passed)
     bench.master.reader = SqliteReader(bench.master.places.store)
     assert task not in bench.master.attempts

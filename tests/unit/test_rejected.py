@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from taskd.upgrade import rejected
-from taskd.upgrade.rejected import Rejected
+from taskd.revision import rejected
+from taskd.revision.rejected import Rejected
 
 ONE = Rejected("r2", "/srv/app/releases/r2", "r2 does not import: line 1\nline 2 “ö”", 12.5)
 

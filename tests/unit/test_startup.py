@@ -51,11 +51,11 @@ def loaded_by(module: str) -> set[str]:
 
 
 def test_the_new_image_loads_nothing_that_it_does_not_need_in_the_pause() -> None:
-    found = loaded_by("taskd.master.adopt")
-    assert "taskd.master.load" in found
+    found = loaded_by("taskd.handoff.adopt")
+    assert "taskd.handoff.load" in found
     assert not found & NOT_IN_THE_PAUSE.keys()
 
 
 def test_the_new_image_loads_nothing_of_the_other_processes() -> None:
-    parts = {name.split(".")[1] for name in loaded_by("taskd.master.adopt") if "taskd." in name}
+    parts = {name.split(".")[1] for name in loaded_by("taskd.handoff.adopt") if "taskd." in name}
     assert not parts & {"cli", "client", "demo", "testing", "worker", "zygote", "tasks"}

@@ -12,10 +12,10 @@ import pytest
 from support.waiting import eventually
 
 from taskd.errors import ProtocolError, StoreError
-from taskd.master import loop as loop_module
-from taskd.master.loop import READ, Look, Loop
-from taskd.master.trouble import in_words
-from taskd.master.wire import Messages, Wire
+from taskd.master.loop import loop as loop_module
+from taskd.master.loop.loop import READ, Look, Loop
+from taskd.master.loop.trouble import in_words
+from taskd.master.loop.wire import Messages, Wire
 from taskd.protocol import frames
 
 Pair = tuple[socket.socket, socket.socket]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from taskd.errors import ProtocolError
-from taskd.master.loop import Loop
-from taskd.master.wire import OUT_BOUND, Messages, Wire
+from taskd.master.loop.loop import Loop
+from taskd.master.loop.wire import OUT_BOUND, Messages, Wire
 from taskd.protocol import frames
 
 PING = {"type": "pong"}

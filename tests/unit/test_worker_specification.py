@@ -21,16 +21,19 @@ TREES = {str(f.relative_to(ROOT)): ast.parse(f.read_text("utf-8")) for f in ROOT
 # sends to a worker; or what sends no message of this protocol.
 CHANNELS, WORKERS = {"channel", "_channel", "zygote"}, {"workers", "self"}
 OTHERS = {"wire", "_sock", "sock", "troubles", "notify", "verdict"}
-TELL = "master/workers.py", "tell"
+TELL = "master/fleet/workers.py", "tell"
 MADE_IN = {
     ("worker/control.py", "report"): ("worker/slotkeeper.py", "progress"),
     ("worker/control.py", "answer"): ("worker/plan.py", "_fields"),
-    ("master/dispatch.py", "message"): ("master/dispatch.py", "_message"),
+    ("master/attempts/dispatch.py", "message"): ("master/attempts/dispatch.py", "_message"),
 }
 """Parameters that are messages, and the function that returns them or gives them to a call."""
 TYPES = {"running.asked": ("leave", "cancel")}  # that do not stand where the message is made
 ERRORS = {"worker/failure.py", "model/endings.py"}  # maps with a ``type`` that are no messages
-INSIDE = {"task": ("tasks.py", "entry"), "question": ("master/planning.py", "_asked_as")}
+INSIDE = {
+    "task": ("tasks.py", "entry"),
+    "question": ("master/deploy/plan_questions.py", "_asked_as"),
+}
 """The maps inside messages and the files that they name: the function that returns them."""
 
 Fields = dict[str, ast.expr]

@@ -1,0 +1,1 @@
+"""Clients: their connections, their limits, and what each request does."""

@@ -1,0 +1,239 @@
+"""The app's own commands around a deploy: one command, and ``[hooks] before``.
+
+In the master, which spawns them (never forks) and reaps them; they run in the directory of the
+release that they are for, in a session of their own, with
+
+    TASKD_RELEASE    the release's directory
+    TASKD_REVISION   its name
+    TASKD_PREVIOUS   the directory of the release that served before it
+
+A command is over when it is reaped; what it left behind in its session is killed then. One that is
+not done in time, or that nobody waits for any more, is killed with its whole session. What it wrote
+to its output and error goes to the daemon's log when it is over, and to whoever waits for it.
+
+Invariant: no exec while a command of ours runs, since the next image would not know it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from taskd import log
+from taskd.config import Hooks
+from taskd.master.loop.loop import READ, Timer
+from taskd.posix import spawn, tree
+
+if TYPE_CHECKING:
+    from taskd.master.fleet.revision import Revision
+    from taskd.master.master import Master
+
+OUTPUT = 64 * 1024
+"""Bytes of a command's output that are kept: the last ones."""
+
+CHUNK = 64 * 1024
+READS = 32
+"""Reads after its end: more than a pipe can hold, and never endless."""
+
+TAIL_LINES = 5
+TAIL_LENGTH = 600
+"""Lines, and characters, of its output that a refusal shows."""
+
+_IN_DIRECTORY = 'cd "$1" && shift && exec "$@"'
+
+
+class Outcome(NamedTuple):
+    """``failure``: what went wrong in words, or None. ``output``: what it wrote."""
+
+    failure: str | None
+    output: str
+
+
+Done = Callable[[Outcome], None]
+
+
+class Output:
+    """The last OUTPUT bytes of what a command writes, and how many were dropped before them."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self._dropped = 0
+
+    def take(self, data: bytes) -> None:
+        self._kept += data
+        if (over := len(self._kept) - OUTPUT) > 0:
+            del self._kept[:over]
+            self._dropped += over
+
+    def text(self) -> str:
+        said = f"({self._dropped} bytes before this were dropped)\n" if self._dropped else ""
+        return said + self._kept.decode("utf-8", "replace")
+
+
+class Command:
+    """One command under way; ``done`` is called exactly once, unless ``stop`` comes before."""
+
+    def __init__(
+        self,
+        master: Master,
+        words: list[str],
+        target: Revision,
+        previous: str,
+        within: float,
+        done: Done,
+    ) -> None:
+        """Raises OSError if it cannot be started."""
+        self._master = master
+        self._done: Done | None = done
+        self._output = Output()
+        self._within = within
+        self._start(words, target, previous)
+        self._deadline = master.loop.after(within, self._overdue)
+
+    def _start(self, words: list[str], target: Revision, previous: str) -> None:
+        env = spawn.environment(
+            {
+                "TASKD_RELEASE": target.path,
+                "TASKD_REVISION": target.name,
+                "TASKD_PREVIOUS": previous,
+            }
+        )
+        argv = ["/bin/sh", "-c", _IN_DIRECTORY, "sh", target.path, *words]
+        self._pipe, theirs = os.pipe2(os.O_CLOEXEC)
+        try:
+            self._pid = spawn.spawn(argv, b"", env, stdout=theirs, stderr=theirs)
+        except BaseException:
+            os.close(self._pipe)
+            raise
+        finally:
+            os.close(theirs)
+        os.set_blocking(self._pipe, False)
+        self._master.loop.watch(self._pipe, READ, self._on_ready)
+        self._master.helpers[self._pid] = self._ended
+
+    def stop(self) -> None:
+        """Kill it and all of its session; it is reaped when it has died."""
+        self._done = None
+        self._deadline.cancel()
+        self._close()
+        if self._pid in self._master.helpers:
+            self._kill()
+
+    def _kill(self) -> None:
+        """Its group first, which needs no descriptor: we may have none left."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._pid, signal.SIGKILL)
+        with contextlib.suppress(OSError, ImportError):
+            tree.kill_session(self._pid)
+
+    def _finish(self, failure: str | None) -> None:
+        for _ in range(READS):
+            if not self._read():
+                break
+        done = self._done
+        self.stop()
+        if done is not None:
+            done(Outcome(failure, self._output.text()))
+
+    def _overdue(self) -> None:
+        self._finish(f"it was not done after {self._within:g} s ([hooks] timeout), and was killed")
+
+    def _ended(self, status: int) -> None:
+        """It was reaped; what it left behind must not hold the pipe, nor outlive it."""
+        self._kill()
+        self._finish(_failure(status))
+
+    def _on_ready(self, _: int) -> None:
+        self._read()
+
+    def _read(self) -> bool:
+        """Take what it has written. True if there may be more."""
+        if self._pipe < 0:
+            return False
+        try:
+            data = os.read(self._pipe, CHUNK)
+        except BlockingIOError:
+            return False
+        self._output.take(data)
+        if not data:
+            self._close()
+        return bool(data)
+
+    def _close(self) -> None:
+        if self._pipe >= 0:
+            self._master.loop.watch(self._pipe, 0, lambda _: None)
+            os.close(self._pipe)
+            self._pipe = -1
+
+
+def _failure(status: int) -> str | None:
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        return f"it was killed by {signal.Signals(-code).name}"
+    return f"it ended with exit status {code}" if code else None
+
+
+def report(hook: str, target: Revision, outcome: Outcome) -> None:
+    """Its output and its end, in the daemon's log."""
+    for line in outcome.output.splitlines():
+        log.info(f"{hook}: {line}")
+    if outcome.failure is None:
+        log.info("hook done", hook=hook, revision=target.name)
+    else:
+        log.error("hook failed", hook=hook, revision=target.name, why=outcome.failure)
+
+
+def told(hook: str, target: Revision, outcome: Outcome) -> str:
+    """A failure in one sentence, with the last lines of the output."""
+    lines = [line.strip() for line in outcome.output.splitlines() if line.strip()]
+    tail = " | ".join(lines[-TAIL_LINES:])[-TAIL_LENGTH:]
+    last = f"; the last of its output: {tail}" if tail else "; it wrote nothing"
+    return f"{target.name}: [hooks] {hook} failed: {outcome.failure}{last}"
+
+
+class Before:
+    """``[hooks] before`` of one deploy: after the trial, before anything is held still.
+
+    An ``after_drain`` that still runs is waited for: the two change the same things. ``done`` is
+    called exactly once, later than the constructor, unless ``stop`` comes before.
+    """
+
+    def __init__(self, master: Master, settings: Hooks, target: Revision, done: Done) -> None:
+        self._master = master
+        self._settings = settings
+        self._target = target
+        self._done = done
+        self._command: Command | None = None
+        self._timer: Timer = master.loop.after(0, self._begin)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        self._master.after_drain.then = None
+        if self._command is not None:
+            self._command.stop()
+
+    def _begin(self) -> None:
+        if self._master.after_drain.is_running:
+            self._master.after_drain.then = self._begin
+        elif self._settings.before is None:
+            self._done(Outcome(None, ""))
+        else:
+            self._run(self._settings.before)
+
+    def _run(self, words: list[str]) -> None:
+        current = self._master.revisions.current
+        previous = current.path if current is not None else ""
+        log.info("hook", hook="before", revision=self._target.name)
+        try:
+            self._command = Command(
+                self._master, words, self._target, previous, self._settings.timeout, self._over
+            )
+        except OSError as error:
+            self._over(Outcome(f"it cannot be started: {error.strerror}", ""))
+
+    def _over(self, outcome: Outcome) -> None:
+        report("before", self._target, outcome)
+        self._done(outcome)

@@ -1,0 +1,292 @@
+"""The plan of a deploy: for all that waits or runs, can the new revision go on with it?
+
+A worker of the new revision (its probe worker) answers for copies of the real arguments and saved
+states: one item for each distinct (task, version, argument shape) that waits, one for each running
+task. The cost grows with those, never with the backlog. Nothing is changed.
+
+It is asked in pieces, the next one once it has answered for the last: no more than one large state
+is in the master's memory at a time, clients are served between two, and what is limited is the time
+without an answer. What running tasks have saved it reads from their slots itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cbor2
+
+from taskd.errors import DeployRefused
+from taskd.master.attempts import secrecy
+from taskd.master.deploy import accepted
+from taskd.master.fleet.worker import Probe, Worker
+from taskd.master.loop.deadline import Deadline
+from taskd.model.binding import bind, names_in
+from taskd.model.plan import Item, Plan, judge
+from taskd.model.task import SETTLED, State
+from taskd.model.worker import WorkerEvent
+from taskd.posix import files, memory
+from taskd.protocol import secret
+from taskd.slot import layout as slot_layout
+from taskd.store.api import Filter
+
+if TYPE_CHECKING:
+    from taskd.master.fleet.revision import Revision
+    from taskd.master.fleet.running import Running
+    from taskd.master.master import Master
+
+PLAN_WITHIN = 60.0
+"""Seconds of its own time that the new revision's worker has to come up, and then to answer for
+each piece …"""
+
+SLOWEST = 1 << 20
+"""… and one more for each so many bytes of arguments and saved state in it."""
+
+PIECE = 1 << 20
+"""Bytes of arguments and saved state after which a piece is full …"""
+
+PIECE_ITEMS = 200
+"""… and items."""
+
+_SECTOR = 512  # the unit of st_blocks, stat(2)
+
+Done = Callable[["Plan | DeployRefused"], None]
+
+
+class _Question(NamedTuple):
+    """One item as it is asked; ``weight``: bytes that must be read to answer it."""
+
+    ref: int
+    args: bytes
+    saved: bytes | None
+    slot: str | None
+    attempt: int
+    weight: int
+
+
+class Planning:
+    """One plan under way; ``done`` is called exactly once, unless ``stop`` comes before."""
+
+    def __init__(self, master: Master, target: Revision, done: Done) -> None:
+        self._master = master
+        self._target = target
+        self._done: Done | None = done
+        self._items: list[Item] = []
+        self._examples: list[int] = []  # the task that stands for each item
+        self._asked = 0  # of the items
+        self._answered = 0
+        self._refused: dict[int, str] = {}
+        self._worker: Worker | None = None
+        self._deadline = self._within(PLAN_WITHIN)
+        bounded = master.deploy.bounded
+        self._next_by_manifest = bounded(self._ask_by_manifest)
+        probe = Probe(bounded(self._on_idle), bounded(self._on_answer), bounded(self._died))
+        master.workers.probe(target, probe)
+
+    def stop(self) -> None:
+        """Nobody wants to know any more."""
+        self._done = None
+        self._deadline.cancel()
+        self._master.workers.forget_probes()
+
+    def _finish(self, outcome: Plan | DeployRefused) -> None:
+        done = self._done
+        self.stop()
+        if done is not None:
+            done(outcome)
+
+    def _within(self, seconds: float) -> Deadline:
+        overdue = lambda: self._overdue(seconds)  # noqa: E731
+        return Deadline(self._master.loop, seconds, self._waited_for, overdue)
+
+    def _waited_for(self) -> list[int]:
+        workers = [worker.pid for worker in self._master.workers.of(self._target)]
+        return [pid for pid in (self._target.pid, *workers) if pid]
+
+    def _overdue(self, seconds: float) -> None:
+        what = f"its first worker is not up after {seconds:.0f} s"
+        if self._worker is not None:
+            what = (
+                f"its migrations or its probe are not done after {seconds:.0f} s "
+                f"({self._answered} of {len(self._items)} questions are answered)"
+            )
+        self._finish(DeployRefused(f"{self._target.name}: {what}"))
+
+    def _died(self, how: str) -> None:
+        what = "while it answered for the waiting tasks" if self._worker else "as it started"
+        why = f"{self._target.name}: its probe worker died {what}: {how}"
+        self._finish(DeployRefused(why))
+
+    # ── what is asked about ──────────────────────────────────────────────────────────────────
+
+    def _collect(self) -> None:
+        """The items alone, without a byte of what users gave."""
+        for group in self._master.reader.groups():
+            if group.waiting:
+                name, version, shape, tasks, example = group
+                item = Item(name, version, shape=shape, tasks=tasks, example=example)
+                self._add(item, example)
+        for attempt in self._master.attempts.all():
+            self._add(self._running_item(attempt), attempt.task)
+
+    def _add(self, item: Item, example: int) -> None:
+        self._items.append(item)
+        self._examples.append(example)
+
+    def _running_item(self, running: Running) -> Item:
+        worker = self._master.attempts.worker_of(running.task)
+        row = self._master.reader.task(running.task)
+        assert row is not None, f"task {running.task} runs and is not in the store"
+        return Item(
+            name=running.name,
+            version=row.version if row.saved_version is None else row.saved_version,
+            task=running.task,
+            revision=worker.revision.name if worker is not None else row.revision,
+            stays=worker is not None and worker.revision is self._target,
+            on_deploy=running.on_deploy,
+            interruptions=row.budgets.interruptions,
+        )
+
+    def _piece(self) -> list[_Question]:
+        """The next questions. Raises StoreError."""
+        piece: list[_Question] = []
+        weight = 0
+        while self._asked < len(self._items) and weight < PIECE and len(piece) < PIECE_ITEMS:
+            piece.append(question := self._question(self._asked))
+            weight += question.weight
+            self._asked += 1
+        return piece
+
+    def _question(self, ref: int) -> _Question:
+        task, reader = self._examples[ref], self._master.reader
+        args, saved = reader.args(task), reader.saved(task)
+        self._items[ref] = self._items[ref]._replace(has_saved=saved is not None)
+        weight = len(args) + len(saved or b"")
+        slot, attempt = None, 0
+        running = self._master.attempts.get(task)
+        worker = self._master.attempts.worker_of(task)
+        if running is not None and worker is not None and worker.slot_fd >= 0:
+            slot, attempt = slot_layout.file_name(worker.id), running.attempt
+            weight += os.fstat(worker.slot_fd).st_blocks * _SECTOR
+        return _Question(ref, args, saved, slot, attempt, weight)
+
+    # ── asking ───────────────────────────────────────────────────────────────────────────────
+
+    def _on_idle(self, worker: Worker) -> None:
+        """The probe worker is up, or has answered and can be asked again."""
+        if self._worker is None:
+            self._worker = worker
+            memory.return_large()
+            self._collect()
+        if worker.reads_slots:
+            self._ask(worker)
+        else:
+            self._ask_by_manifest()
+
+    def _ask(self, worker: Worker) -> None:
+        piece = self._piece()
+        path = os.path.join(self._master.places.slots, f"{worker.id.hex()}.plan")
+        try:
+            self._write(path, piece)
+        except OSError as error:
+            why = f"cannot write {path}: {error.strerror}"
+            self._finish(DeployRefused(why))
+            return
+        self._deadline.cancel()
+        weight = sum(question.weight for question in piece)
+        self._deadline = self._within(PLAN_WITHIN + weight / SLOWEST)
+        worker.take(WorkerEvent.PLAN)
+        self._master.workers.tell(worker, {"type": "plan", "path": path})
+
+    def _write(self, path: str, piece: list[_Question]) -> None:
+        probe = self._target.app.probe if self._is_all_asked else None
+        items = [self._asked_as(question) for question in piece]
+        with open(files.open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
+            file.write(cbor2.dumps({"probe": probe, "items": items}))
+
+    def _asked_as(self, question: _Question) -> dict[str, Any]:
+        item = self._items[question.ref]
+        return {
+            "ref": question.ref,
+            "name": item.name,
+            "args": question.args,
+            "saved": question.saved,
+            "version": item.version,
+            "slot": question.slot,
+            "task": item.task,
+            "attempt": question.attempt,
+        }
+
+    @property
+    def _is_all_asked(self) -> bool:
+        return self._asked == len(self._items)
+
+    def _ask_by_manifest(self) -> None:
+        """Its taskd is too old to be asked: names, versions and arguments must do. So is one that
+        reads no slots: nothing is read here for others to look at."""
+        if self._done is None:
+            return
+        for question in self._piece():
+            why = self._refused_by_manifest(question)
+            if why is not None:
+                self._refused[question.ref] = why
+        if self._is_all_asked:
+            self._conclude()
+        else:
+            self._master.loop.soon(self._next_by_manifest)
+
+    def _refused_by_manifest(self, question: _Question) -> str | None:
+        item, saved = self._items[question.ref], question.saved
+        version = item.version
+        if question.slot is not None and (running := self._master.attempts.get(item.task or 0)):
+            sum_of_all = self._master.salvage.saved_so_far(running)
+            if sum_of_all is not None:
+                saved, version = sum_of_all.encode(), sum_of_all.version
+        if self._target.version < secret.SINCE and secrecy.holds(question.args, saved):
+            return secrecy.cannot_read(self._target)
+        entry = self._target.tasks.get(item.name)
+        if entry is None:
+            return f"there is no task {item.name!r}"
+        if saved is not None and version not in entry["reads"]:
+            return f"cannot read state saved by version {version}"
+        if item.shape is not None and saved is None:
+            return bind(entry, names_in(item.shape))
+        return None
+
+    # ── the answer ───────────────────────────────────────────────────────────────────────────
+
+    def _on_answer(self, message: dict[str, Any]) -> None:
+        """To one piece."""
+        if message["probe"] is not None:
+            what = f"[app] probe = {self._target.app.probe!r} failed"
+            self._finish(DeployRefused(f"{self._target.name}: {what}: {message['probe']}"))
+            return
+        self._answered = self._asked
+        self._refused |= dict(message["refused"])
+        if self._is_all_asked:
+            self._conclude()
+
+    def _conclude(self) -> None:
+        current = self._master.revisions.current
+        assert current is not None
+        others = [(r.name, r.tasks) for r in self._master.revisions.live() if r is not self._target]
+        before = current.tasks if current is not self._target else {}
+        target = (self._target.name, self._target.tasks)
+        left_out = {ref for ref in self._refused if self._is_no_concern(self._items[ref])}
+        mine = [ref for ref in range(len(self._items)) if ref not in left_out]
+        items = [self._items[ref] for ref in mine]
+        why = {new: self._refused[ref] for new, ref in enumerate(mine) if ref in self._refused}
+        items = accepted.marked(self._master, self._target, items, why)
+        self._finish(judge(items, why, target, others, before))
+
+    def _is_no_concern(self, item: Item) -> bool:
+        """Of what is refused: all that waits under this name is held already (it waits for an
+        operator as it is: no deploy changes that), or the task has ended meanwhile."""
+        reader = self._master.reader
+        if item.task is not None:
+            row = reader.task(item.task)
+            return row is not None and row.state in SETTLED
+        ready = (State.QUEUED, State.SCHEDULED)
+        wanted = [Filter(state=state, name=item.name, limit=1) for state in ready]
+        return not any(reader.tasks(each) for each in wanted)

@@ -1,0 +1,1 @@
+"""Revisions, their zygotes and their workers: started, heard, and ended."""

@@ -1,0 +1,82 @@
+"""What workers and zygotes say of attempts and deaths, held against what the kernel and slots say.
+
+In the master. Any code of an app's may have got hold of its process's channel, so that no message
+by itself ends an attempt that may still run: the next one would run beside it. Each function raises
+ProtocolError for what cannot be true (who says it loses the connection, and nothing else), OSError
+if it cannot be looked at just now.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from taskd import log
+from taskd.errors import Error, ProtocolError
+from taskd.model.worker import WorkerState
+from taskd.posix import locks, process
+from taskd.slot import reader
+
+if TYPE_CHECKING:
+    from taskd.master.fleet.revision import Revision
+    from taskd.master.fleet.running import Running
+    from taskd.master.fleet.worker import Worker
+
+ABOUT_WORKERS = frozenset({"forked", "unforked", "exited"})
+"""What a zygote says of its workers."""
+
+
+def zygote(revision: Revision, worker: Worker, message: dict[str, Any]) -> None:
+    """The zygote of ``revision`` speaks of ``worker``."""
+    if worker.revision is not revision:
+        raise _untrue(worker, f"the zygote of {revision.name} speaks of another's worker")
+    match message["type"]:
+        case "forked" if not _is_it(worker, message["pid"], message["start"]):
+            raise _untrue(worker, "its zygote says that it is another process")
+        case "unforked" if worker.state is not WorkerState.ASKED:
+            raise _untrue(worker, "its zygote says that it never came to be")
+        case "exited":
+            death(worker)
+
+
+def _is_it(worker: Worker, pid: int, start: int) -> bool:
+    """Whether it may be that process (start 0: not told)."""
+    if worker.pid:
+        return worker.pid == pid and (0 in (start, worker.start) or worker.start == start)
+    return is_start_of(pid, start)
+
+
+def is_start_of(pid: int, start: int) -> bool:
+    """Whether that process, if there is one still, was started then (0: not told)."""
+    return start == 0 or process.start_time(pid) in (None, start)
+
+
+def death(worker: Worker) -> None:
+    """Its zygote says that it is dead, having reaped it: the kernel knows of it no more."""
+    if not process.is_gone(worker.identity) or _is_locked(worker):
+        raise _untrue(worker, "its zygote says that it is dead, and it lives")
+
+
+def _is_locked(worker: Worker) -> bool:
+    """A process shows as ended while threads of it go on."""
+    return worker.slot_fd >= 0 and locks.holder(worker.slot_fd) == worker.pid
+
+
+def denial(worker: Worker, running: Running) -> None:
+    """The worker says that it never began the attempt: it was lost on the way, with the connection
+    that it was sent on, and its slot has no BEGIN of it."""
+    if not worker.is_back:
+        raise _untrue(worker, "it denies what it was sent on this connection")
+    try:
+        begin = reader.read(worker.slot_fd).begin
+    except Error as error:
+        raise _untrue(worker, f"it denies a task, and its slot cannot be read: {error}") from error
+    if begin is not None and [begin.get(of) for of in ("task", "attempt")] == [
+        running.task,
+        running.attempt,
+    ]:
+        raise _untrue(worker, "it denies what its slot says that it has begun")
+
+
+def _untrue(worker: Worker, what: str) -> ProtocolError:
+    log.warning("not believed", worker=worker.id, pid=worker.pid, what=what)
+    return ProtocolError(what)

@@ -1,0 +1,1 @@
+"""What a dead worker or a dead master has left: found, and settled."""

@@ -1,0 +1,1 @@
+"""The daemon as its service manager sees it: status, checks, the stop."""
