@@ -300,6 +300,13 @@ def _measure(text: str, units: Mapping[str, float]) -> float:
     return float(digits) * units[unit]
 
 
+def size_text(count: int) -> str:
+    """Bytes as this file has them, never rounded up: ``999B``, ``48MiB``, ``1.5GiB``."""
+    unit = next((each for each in reversed(_SIZES) if count >= _SIZES[each]), "B")
+    tenths = count * 10 // _SIZES[unit]
+    return f"{tenths / 10}{unit}" if tenths < 100 and tenths % 10 else f"{tenths // 10}{unit}"
+
+
 def _limit(value: Any) -> float | None:
     return None if value == _NONE else _seconds(value)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 from taskd.errors import BadArguments
 from taskd.model.binding import bind
-from taskd.model.task import OnDeploy
+from taskd.model.task import COMMAND, OnDeploy
 from taskd.model.versions import readable
 from taskd.worker import functions
 
@@ -32,9 +32,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Migration = Callable[["SavedState"], "SavedState | None"]
 M = TypeVar("M", bound=Migration)
-
-COMMAND = "command"
-"""The name of the built-in task that runs a program."""
 
 LONGEST_NAME = 200
 

@@ -13,6 +13,7 @@ from taskd.cli import jsontext, text
 from taskd.cli.options import add_json
 from taskd.cli.outcome import UsageError
 from taskd.cli.text import Column, Look
+from taskd.model.task import COMMAND
 
 if TYPE_CHECKING:
     from taskd.client.blocking import Client
@@ -25,9 +26,6 @@ _TASK = (
     Column("SAVED", right=True),
     Column("WHEN STOPPED"),
 )
-
-_PROGRAM = "command"
-"""The task that runs a program (see ``taskctl run``)."""
 
 _SHOWN = 20
 """Tasks that a line names at most."""
@@ -184,7 +182,7 @@ def _row(task: Mapping[str, Any], now: float) -> list[str]:
 
 
 def _what_becomes_of(task: Mapping[str, Any]) -> str:
-    if task["name"] == _PROGRAM:
+    if task["name"] == COMMAND:
         return "gets SIGTERM, and is run again after the next start"
     if task["saved"] is None:
         return "has saved nothing: begins anew, unless it comes to a safe point"

@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from taskd import config
 from taskd.cli import jsontext, text
 from taskd.cli.options import add_json
 from taskd.cli.text import Column, Look
@@ -86,7 +87,7 @@ def _row(revision: Mapping[str, Any]) -> list[str]:
         revision["state"],
         "-" if age is None else text.duration(age),
         str(revision["workers"]),
-        "-" if memory is None else text.size(memory),
+        "-" if memory is None else config.size_text(memory),
         str(revision["running"]),
         str(revision["waiting"]),
         _kept_by(revision),

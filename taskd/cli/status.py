@@ -59,9 +59,6 @@ def _heading(status: Mapping[str, Any]) -> list[str]:
     if target and target != status["release"]:
         link = text.clean(status.get("link") or "the symlink")
         lines.append(f"{link} names another release: {text.clean(target)} (taskctl reload)")
-    confirmed = status["confirmed"]
-    if confirmed and confirmed != status["release"]:
-        lines.append(f"a start would use another release: {text.clean(confirmed)}")
     if status.get("note"):
         lines.append(text.clean(str(status["note"])))
     lines += [text.clean(f"problem: {each}") for each in status.get("problems", ())]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskd.cli import options, outcome, watch
-from taskd.model.task import OnDeploy
+from taskd.model.task import COMMAND, OnDeploy
 from taskd.protocol.secret import Secret
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _run(client: Client, args: Namespace) -> int:
     argv = command(args.command, args.program)
     given = {"argv": argv, "cwd": _directory(args.cwd), "env": secrets(args.secret) or None}
     chosen = {"on_deploy": args.on_deploy} if args.on_deploy else None
-    return _queue(client, args, "command", given, chosen)
+    return _queue(client, args, COMMAND, given, chosen)
 
 
 def _directory(named: str | None) -> str:

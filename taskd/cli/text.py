@@ -127,18 +127,6 @@ def ago(then: float | None, now: float) -> str:
     return f"in {duration(then - now)}" if then - now >= 1 else f"{duration(now - then)} ago"
 
 
-_SIZES = ((1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K"))
-
-
-def size(count: int) -> str:
-    """``999``, ``48M``, ``1.2G``: bytes in powers of 1024, never rounded up."""
-    for unit, letter in _SIZES:
-        if count >= unit:
-            tenths = count * 10 // unit
-            return f"{tenths / 10:.1f}{letter}" if tenths < 100 else f"{tenths // 10}{letter}"
-    return str(count)
-
-
 class Column(NamedTuple):
     """A column of a table; numbers stand at the right edge."""
 

@@ -17,6 +17,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
+COMMAND = "command"
+"""The name of the built-in task that runs a program (``taskctl run``)."""
+
 
 class State(str, Enum):
     """The stored state of a task; its value is what the store, the wire and JSON carry."""

@@ -66,8 +66,10 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               empty one is the end.
     status    → {pid, revision, release, confirmed, symlink, link, states: {…}, queues: {name:
               {running, queued, concurrency}}, more_queues, taskd, note, problems, checks: [{name,
-              ok, text}…], stopping, control}; ``queues``: those that the daemon's file or a task
-              names, and on control.sock others in which a task is ready or runs, 500 at most;
+              ok, text}…], stopping, control}; ``confirmed``: the same as ``release`` (a daemon
+              serves what it has confirmed, and ``taskd confirm`` is refused beside it); ``queues``:
+              those that the daemon's file or a task names, and on control.sock others in which a
+              task is ready or runs, 500 at most;
               ``more_queues``: whether there are more of them; ``link``: the path that ``[app]
               release`` names, ``symlink``: what it points to; ``stopping``: whether a stop is
               under way; ``control``: whether one may do what is for operators;

@@ -22,6 +22,7 @@ import signal
 import subprocess
 
 from taskd import tasks
+from taskd.model.task import COMMAND
 from taskd.posix import limits
 from taskd.protocol.secret import Secret
 from taskd.worker.context import Context
@@ -149,4 +150,4 @@ def _in_words(status: int) -> str:
         return f"killed by signal {-status}"
 
 
-tasks.register(tasks.make_task(command, name=tasks.COMMAND), built_in=True)
+tasks.register(tasks.make_task(command, name=COMMAND), built_in=True)

@@ -9,8 +9,8 @@ import faulthandler
 import os
 from contextlib import suppress
 
+from taskd.model.task import COMMAND
 from taskd.posix import native
-from taskd.tasks import COMMAND
 from taskd.worker import output
 from taskd.worker.control import Order
 

@@ -53,7 +53,7 @@ def test_revisions_are_a_table_that_says_what_keeps_each_alive(run: Run, daemon:
         0,
         "REVISION  STATE       AGE  WORKERS  MEMORY  RUNNING  WAITING  KEPT BY\n"
         "r42       current      5s        1       -        0     5000  -\n"
-        "r41       draining  1h03m       12     50M       10        0  "
+        "r41       draining  1h03m       12   50MiB       10        0  "
         "1 index, 2 index, 3 index and 7 more\n",
         "",
     )

@@ -33,23 +33,6 @@ def test_a_duration_is_short_and_never_rounded_up(seconds: float, shown: str) ->
     assert text.duration(seconds) == shown
 
 
-@pytest.mark.parametrize(
-    ("count", "shown"),
-    [
-        (0, "0"),
-        (1023, "1023"),
-        (1024, "1.0K"),
-        (50 * 2**20, "50M"),
-        (2**20 * 10 - 1, "9.9M"),
-        (2**30 - 1, "1023M"),
-        (1288490188, "1.1G"),
-        (2**42, "4.0T"),
-    ],
-)
-def test_a_size_is_short_and_never_rounded_up(count: int, shown: str) -> None:
-    assert text.size(count) == shown
-
-
 def test_a_time_is_told_from_now() -> None:
     assert text.ago(100, 105) == "5s ago"
     assert text.ago(230, 105) == "in 2m05s"

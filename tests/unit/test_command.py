@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from taskd import tasks
+from taskd.model.task import COMMAND
 from taskd.protocol import data
 from taskd.protocol.saved import Outcome
 from taskd.worker.memory import MemoryKeeper
@@ -25,7 +26,7 @@ def keeper(tmp_path: Path) -> MemoryKeeper:
 
 
 def run(keeper: MemoryKeeper, *argv: str, **args: Any) -> Ending:
-    command = tasks.registry()[tasks.COMMAND]
+    command = tasks.registry()[COMMAND]
     return run_attempt(command, {"argv": list(argv), **args}, None, keeper)
 
 
@@ -121,7 +122,7 @@ def test_a_program_that_ends_badly_fails_the_task_in_words(
 def test_a_program_that_cannot_start_fails_the_task_in_words(
     keeper: MemoryKeeper, argv: Any, more: dict[str, Any], says: str
 ) -> None:
-    command = tasks.registry()[tasks.COMMAND]
+    command = tasks.registry()[COMMAND]
     ending = run_attempt(command, {"argv": argv, **more}, None, keeper)
     assert ending.outcome is Outcome.FAILED
     assert ending.error is not None

@@ -237,6 +237,24 @@ def test_a_size_may_be_a_text_with_a_unit(value: Any, size: int) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0B"),
+        (1023, "1023B"),
+        (1024, "1KiB"),
+        (50 << 20, "50MiB"),
+        ((10 << 20) - 1, "9.9MiB"),
+        ((1 << 30) - 1, "1023MiB"),
+        (3 << 29, "1.5GiB"),
+        (1288490188, "1.1GiB"),
+        (1 << 50, "1024TiB"),
+    ],
+)
+def test_a_size_is_shown_as_it_may_be_written_and_never_rounded_up(size: int, shown: str) -> None:
+    assert config.size_text(size) == shown
+
+
 def test_a_limit_may_be_none_in_words() -> None:
     daemon = Config.from_table(with_key("daemon", "drain_limit", "none"), "t").daemon
     assert daemon.drain_limit is None

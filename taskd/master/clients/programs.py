@@ -10,15 +10,13 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from taskd.errors import BadArguments, NotAllowed
+from taskd.model.task import COMMAND
 from taskd.paths import MORE
 from taskd.posix import mounts
 from taskd.systemd import notify
 
 if TYPE_CHECKING:
     from taskd.master.clients.clients import Client
-
-COMMAND = "command"
-"""The task that runs any program: with the service's rights, so not for submitters."""
 
 
 def check(client: Client, args: dict[str, Any]) -> None:

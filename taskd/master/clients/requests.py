@@ -33,7 +33,7 @@ from taskd.master.service.checks import checks
 from taskd.model.binding import SECRET_SIGN, bind
 from taskd.model.revision import LIVE
 from taskd.model.routing import Held, route
-from taskd.model.task import SETTLED, OnDeploy, State
+from taskd.model.task import COMMAND, SETTLED, OnDeploy, State
 from taskd.posix import files, growing, memory
 from taskd.protocol import data, secret
 from taskd.protocol.client import Request
@@ -93,7 +93,7 @@ def _new_task(
     args = _arguments(task["args"])
     if (why := bind(entry, args)) is not None:
         raise BadArguments(f"{name}: {why}")
-    if name == programs.COMMAND:
+    if name == COMMAND:
         programs.check(client, args)
     secrets = _secrets(master, name, task["args"], args)
     queue = task.get("queue") or entry["queue"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from taskd.config import Config
+from taskd.config import Config, size_text
 from taskd.errors import DeployRefused
 from taskd.model.revision import LIVE
 from taskd.posix import memory
@@ -54,8 +54,8 @@ def _check_memory(master: Master, settings: Config, live: list[Revision]) -> Non
     need = needed(master, settings)
     if free - need < reserve:
         raise DeployRefused(
-            f"{_size(free)} of memory are available; one more revision needs about {_size(need)}, "
-            f"and [app] memory_reserve = {_size(reserve)} must be left: "
+            f"{size_text(free)} of memory are available; one more revision needs about "
+            f"{size_text(need)}, and [app] memory_reserve = {size_text(reserve)} must be left: "
             f"{blockers(master, live, with_memory=True)}. {_ADVICE}"
         )
 
@@ -78,11 +78,7 @@ def blockers(master: Master, live: list[Revision], with_memory: bool = False) ->
 def _used(master: Master, revision: Revision) -> str:
     pids = [worker.pid for worker in master.workers.of(revision) if worker.pid]
     used = memory.of([*pids, *([revision.pid] if revision.pid else [])])
-    return "memory that the kernel does not tell" if used is None else _size(used)
-
-
-def _size(count: int) -> str:
-    return f"{count / (1 << 20):,.0f} MiB"
+    return "memory that the kernel does not tell" if used is None else size_text(used)
 
 
 def _holders(master: Master, revision: Revision) -> str:

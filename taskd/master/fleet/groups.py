@@ -18,7 +18,7 @@ import os
 from typing import TYPE_CHECKING
 
 from taskd import log
-from taskd.config import Limits
+from taskd.config import Limits, size_text
 from taskd.errors import ConfigError
 from taskd.posix import cgroup
 from taskd.posix.cleaners import Patience
@@ -202,7 +202,7 @@ class Groups:
             return f"{death}; the kernel killed it for want of memory"
         return (
             f"{death}; the kernel killed it, since it used more memory than its queue's "
-            f"memory_max, {_size(limits.memory)}"
+            f"memory_max, {size_text(limits.memory)}"
         )
 
     def forget(self, worker: bytes) -> None:
@@ -276,11 +276,3 @@ class Groups:
             text = "in force" if not missing else f"not in force: {', '.join(sorted(missing))}"
             found.append({"name": "limits of queues", "ok": not missing, "text": text})
         return found
-
-
-def _size(count: int) -> str:
-    """Bytes as the configuration would have them."""
-    for unit, bits in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
-        if count % (1 << bits) == 0:
-            return f"{count >> bits}{unit}"
-    return f"{count} bytes"
