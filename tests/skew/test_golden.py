@@ -1,7 +1,8 @@
 """What other versions left behind is still read: a state directory, snapshots, worker messages.
 
 The samples of single formats (slot, saved state, plain data, client frames) are tested where the
-format is: tests/unit/test_slot_reader, test_saved, test_data, test_client_protocol, test_snapshot.
+format is, in tests/unit: test_slot_reader, test_saved, test_data, test_client_protocol,
+test_snapshot.
 """
 
 from __future__ import annotations

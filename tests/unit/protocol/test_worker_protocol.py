@@ -11,7 +11,7 @@ from taskd.errors import ProtocolError
 from taskd.protocol import frames
 from taskd.protocol.worker import check
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "worker-1.hex"
+GOLDEN = Path(__file__).parents[2] / "golden" / "worker-1.hex"
 
 ID = bytes(range(16))
 

@@ -24,7 +24,7 @@ from taskd.protocol.saved import (
     read_mark,
 )
 
-GOLDEN = Path(__file__).parent.parent / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 def sample() -> Saved:

@@ -21,7 +21,7 @@ from support.naming import as_id
 from taskd.errors import NotPlainData, ProtocolError
 from taskd.protocol import data
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "data-1.hex"
+GOLDEN = pathlib.Path(__file__).parents[2] / "golden" / "data-1.hex"
 
 
 def facts(value: Any) -> Any:

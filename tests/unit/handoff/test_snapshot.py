@@ -15,7 +15,7 @@ from taskd.errors import ProtocolError
 from taskd.upgrade import snapshot
 from taskd.upgrade.snapshot import Carried, Snapshot
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "snapshot-1.bin"
+GOLDEN = Path(__file__).parents[2] / "golden" / "snapshot-1.bin"
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False)

@@ -81,7 +81,7 @@ def test_the_source_archive_has_all_that_another_build_and_the_tests_need(tmp_pa
     assert contents(source / "systemd") == contents(ROOT / "systemd")
     assert contents(source / "taskd" / "systemd" / "units") == contents(ROOT / "systemd")
     documents = ("CONTRIBUTING.md", "LICENSE", "README.md")
-    for name in ("tests/unit/test_distribution.py", "contrib/deploy", *documents):
+    for name in ("tests/unit/rules/test_distribution.py", "contrib/deploy", *documents):
         assert (source / name).read_bytes() == (ROOT / name).read_bytes()
     assert os.access(source / "contrib" / "deploy", os.X_OK)
     assert built("wheel", source).name == f"{NAMED}-py3-none-any.whl"

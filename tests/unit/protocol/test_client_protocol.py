@@ -28,7 +28,7 @@ from taskd.protocol.client import (
 )
 from taskd.protocol.client_side import ClientSide, End, Goodbye, Item, Refusal, Reply, Welcome
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 HELLO = {"hello": {"low": 1, "high": client.VERSION}}
 
 

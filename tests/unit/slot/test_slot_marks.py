@@ -16,7 +16,7 @@ from taskd.protocol.saved import Kind
 from taskd.slot import layout, reader, writer
 from taskd.slot.writer import SlotWriter
 
-GOLDEN = Path(__file__).parent.parent / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 def kinds(slot: SlotWriter) -> list[int]:

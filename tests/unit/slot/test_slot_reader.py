@@ -359,7 +359,7 @@ def test_records_larger_than_a_piece_are_read(tmp_path: Path) -> None:
 
 def test_the_recorded_slot_of_format_1_reads_as_ever() -> None:
     """tests/golden/slot-1.slot was written by the first version; it must be readable for ever."""
-    golden = Path(__file__).parent.parent / "golden" / "slot-1.slot"
+    golden = Path(__file__).parents[2] / "golden" / "slot-1.slot"
     content = read(golden.read_bytes())
     boot = "6f1d2f6e-8f0e-4d4f-a9a8-0f54c2ad2f11"
     assert content.header == (WORKER, 4242, 987654, boot, "r41", b"", 0)

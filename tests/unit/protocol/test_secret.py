@@ -25,7 +25,7 @@ from taskd.protocol.saved import Mark, Saved
 from taskd.worker import failure
 from taskd.worker.context import Context
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "data-2.hex"
+GOLDEN = pathlib.Path(__file__).parents[2] / "golden" / "data-2.hex"
 
 VALUE = "hunter2-\N{SNOWMAN}"
 TEXTS = st.text(min_size=secret.SHORTEST)
