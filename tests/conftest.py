@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from support.daemon import LOG_SHOWN, Daemon
+from support.parallel import pytest_cmdline_main as pytest_cmdline_main
 
 import taskd
 
