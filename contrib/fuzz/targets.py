@@ -22,10 +22,10 @@ import taskd
 from taskd.config import Config
 from taskd.errors import ConfigError, ProtocolError
 from taskd.protocol import boot, data, frames, worker
-from taskd.protocol.client import Answer, Farewell, Hello, Request, ServerSide
 from taskd.protocol.client_side import ClientSide
 from taskd.protocol.operations import STREAMS
 from taskd.protocol.saved import Kind, Saved
+from taskd.protocol.server_side import Answer, Farewell, Hello, Request, ServerSide
 from taskd.revision import confirmed, record, rejected
 from taskd.slot import layout, reader
 from taskd.upgrade import snapshot

@@ -1,4 +1,4 @@
-"""A deploy's plan (PLAN in ``protocol.client``) as tables, as remarks and as JSON. Pure.
+"""A deploy's plan (PLAN in ``protocol.control``) as tables, as remarks and as JSON. Pure.
 
 Its lists have the first rows of each verdict; a daemon before 0.2 sends them all, and no counts.
 """

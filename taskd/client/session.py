@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from taskd.errors import Busy, Error, NoDaemon, NotAllowed, ProtocolError, Refused
-from taskd.protocol.client import LOWEST
 from taskd.protocol.client_side import (
     ClientSide,
     End,
@@ -23,6 +22,7 @@ from taskd.protocol.client_side import (
     Reply,
     Welcome,
 )
+from taskd.protocol.control import LOWEST
 from taskd.protocol.operations import STREAMS, needs
 
 NOT_REPEATED = frozenset(("reload", "rollback", "shutdown"))

@@ -27,7 +27,7 @@ from taskd.model.upgrade import Phase
 from taskd.model.worker import WorkerState
 from taskd.paths import Directories
 from taskd.posix import sockets
-from taskd.protocol.client import ServerSide
+from taskd.protocol.server_side import ServerSide
 from taskd.revision.rejected import Rejected
 from taskd.upgrade.snapshot import Snapshot
 

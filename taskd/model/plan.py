@@ -53,7 +53,7 @@ class Item(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """All rows (of PLAN in ``protocol.client``), and which tasks the new revision cannot take:
+    """All rows (of PLAN in ``protocol.control``), and which tasks the new revision cannot take:
     those that run, which are not asked to leave for it; and of those that wait with something saved
     the example of each group, which its tasks do not tell."""
 

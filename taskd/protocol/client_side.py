@@ -1,4 +1,4 @@
-"""The client's end of the client protocol; ``client`` is its specification.
+"""The client's end of the client protocol; ``control`` is its specification.
 
 Pure; runs in clients. Requests in, bytes out; bytes in, events out.
 """
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from taskd.errors import Error, ProtocolError, Refused, refusal
 from taskd.protocol import frames
-from taskd.protocol.client import LOWEST, VERSION, Call, Calls, Turn
+from taskd.protocol.control import LOWEST, VERSION, Call, Calls, Turn
 from taskd.protocol.operations import check
 
 

@@ -1,6 +1,6 @@
 """What each request of the client protocol may hold: one table, and the check by it.
 
-Pure; used by both ends. ``client`` describes what the operations do. The daemon checks what it
+Pure; used by both ends. ``control`` describes what the operations do. The daemon checks what it
 receives (a peer that sends something else has broken the protocol), the client library what it
 is about to send.
 """

@@ -67,8 +67,8 @@ class Python:
 
 CHANGES: dict[str, list[tuple[str, str]]] = {
     "__init__.py": [(f'__version__ = "{NEW}"', f'__version__ = "{NEXT}"')],
-    "protocol/client.py": [
-        ("\nVERSION = 3\n", "\nVERSION = 4\n"),
+    "protocol/control.py": [("\nVERSION = 3\n", "\nVERSION = 4\n")],
+    "protocol/server_side.py": [
         ('"version": self._version,', '"tomorrow": [1], "version": self._version,'),
         ('{"id": id, "ok": ok}', '{"id": id, "ok": ok | {"tomorrow": {"a": 1}}, "tomorrow": 1}'),
     ],

@@ -19,7 +19,7 @@ from support.waiting import eventually
 from taskd.cli import taskctl
 from taskd.errors import Refused, UnknownTask
 from taskd.protocol import data
-from taskd.protocol.client import Hello, Request, ServerSide
+from taskd.protocol.server_side import Hello, Request, ServerSide
 
 Items = list[dict[str, Any]]
 Run = Callable[..., tuple[int, str, str]]

@@ -17,7 +17,7 @@ from typing import Any
 from taskd.errors import ProtocolError, Refused, UnknownTask
 from taskd.posix.sockets import listen
 from taskd.protocol import data
-from taskd.protocol.client import Answer, Farewell, Hello, Request, ServerSide, farewell
+from taskd.protocol.server_side import Answer, Farewell, Hello, Request, ServerSide, farewell
 
 ENDED = ("succeeded", "failed", "cancelled", "held")
 

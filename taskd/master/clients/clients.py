@@ -24,7 +24,7 @@ from taskd.master.loop.ledger import Kind
 from taskd.master.loop.wire import Wire
 from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET
 from taskd.posix import sockets
-from taskd.protocol import client as protocol
+from taskd.protocol import server_side as protocol
 
 if TYPE_CHECKING:
     from taskd.master.master import Master

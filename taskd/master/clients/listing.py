@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from taskd.master.clients.taskview import glance, ran
 from taskd.model.task import State
 from taskd.protocol import frames
-from taskd.protocol.client import Request
+from taskd.protocol.server_side import Request
 from taskd.store.api import Filter, Row
 
 if TYPE_CHECKING:

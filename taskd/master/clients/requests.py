@@ -2,7 +2,7 @@
 
 A handler answers by ``client.reply``, or raises Refused; one that writes calls
 ``client.written`` once its operation is on disk. The operations are those of
-``protocol.client``; their fields are checked already.
+``protocol.control``; their fields are checked already.
 
 Longer than 400 lines because every operation has its handler here, beside the table of them all.
 """
@@ -36,7 +36,7 @@ from taskd.model.routing import Held, route
 from taskd.model.task import COMMAND, SETTLED, OnDeploy, State
 from taskd.posix import files, growing, memory
 from taskd.protocol import data, secret
-from taskd.protocol.client import Request
+from taskd.protocol.server_side import Request
 from taskd.revision import confirmed, naming
 from taskd.store.api import Applied, Cancel, Operation, Retry, Row, Share, Submit, SubmitAll
 

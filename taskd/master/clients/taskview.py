@@ -1,4 +1,4 @@
-"""A task as clients see it (TASK in ``protocol.client``): its row, and what is in motion."""
+"""A task as clients see it (TASK in ``protocol.control``): its row, and what is in motion."""
 
 from __future__ import annotations
 

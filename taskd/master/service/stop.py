@@ -193,7 +193,7 @@ class Stop:
 
 
 def plan(master: Master) -> dict[str, Any]:
-    """What a stop would interrupt: see ``shutdown`` in ``protocol.client``."""
+    """What a stop would interrupt: see ``shutdown`` in ``protocol.control``."""
     tasks = []
     all_running = sorted(master.attempts.all(), key=lambda running: running.task)
     for running in all_running[:TOLD]:

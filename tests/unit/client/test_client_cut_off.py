@@ -24,7 +24,7 @@ from client_daemon import Connection, Daemon
 from taskd import Client, errors
 from taskd.client.blocking import MAX_DEPTH
 from taskd.protocol import data
-from taskd.protocol.client import Request
+from taskd.protocol.server_side import Request
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning",  # cbor2 swallows some, and goes on

@@ -15,7 +15,8 @@ from taskd.client.blocking import Client
 from taskd.client.session import Asked, Patience, Reached, Session
 from taskd.errors import Error, NoDaemon, ProtocolError, Refused
 from taskd.protocol import frames
-from taskd.protocol.client import VERSION, Hello, Request, ServerSide, farewell
+from taskd.protocol.control import VERSION
+from taskd.protocol.server_side import Hello, Request, ServerSide, farewell
 
 
 class Line:

@@ -13,9 +13,9 @@ from taskd.model.table import after
 from taskd.model.task import CHANGES, ENDED, SETTLED, Change, State
 from taskd.model.upgrade import PHASES, Phase, Step
 from taskd.model.worker import WORKERS, WorkerEvent, WorkerState
-from taskd.protocol.client import CONNECTION, REQUEST, Stage, Turn
-from taskd.protocol.client import Phase as ConnectionPhase
-from taskd.protocol.client import Step as ConnectionStep
+from taskd.protocol.control import CONNECTION, REQUEST, Stage, Turn
+from taskd.protocol.control import Phase as ConnectionPhase
+from taskd.protocol.control import Step as ConnectionStep
 
 TABLES: list[tuple[dict[Any, Any], type[Enum], type[Enum], Enum]] = [
     (CHANGES, State, Change, State.QUEUED),

@@ -13,23 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskd.errors import ProtocolError, Refused, UnknownTask
-from taskd.protocol import client, frames, operations
-from taskd.protocol.client import (
+from taskd.protocol import control, frames, operations
+from taskd.protocol.client_side import ClientSide, End, Goodbye, Item, Refusal, Reply, Welcome
+from taskd.protocol.control import Phase, Stage, Step, Turn
+from taskd.protocol.server_side import (
     MESSAGE,
     Answer,
     Farewell,
     Hello,
-    Phase,
     Request,
     ServerSide,
-    Stage,
-    Step,
-    Turn,
+    farewell,
 )
-from taskd.protocol.client_side import ClientSide, End, Goodbye, Item, Refusal, Reply, Welcome
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
-HELLO = {"hello": {"low": 1, "high": client.VERSION}}
+HELLO = {"hello": {"low": 1, "high": control.VERSION}}
 
 
 def sent(raw: bytes) -> list[dict[str, Any]]:
@@ -45,7 +43,7 @@ def sent(raw: bytes) -> list[dict[str, Any]]:
 def opened() -> ServerSide:
     side = ServerSide()
     side.feed(frames.encode(HELLO))
-    assert side.next() == Hello(client.VERSION)
+    assert side.next() == Hello(control.VERSION)
     side.welcome(1000, False, "0.2.0")
     return side
 
@@ -125,9 +123,9 @@ def test_every_step_that_the_table_lacks_is_refused() -> None:
         for step in Step:
             side = ServerSide()
             side._phase = phase
-            if (phase, step) in client.CONNECTION:
+            if (phase, step) in control.CONNECTION:
                 side._move(step)
-                assert side._phase is client.CONNECTION[phase, step]
+                assert side._phase is control.CONNECTION[phase, step]
             else:
                 with pytest.raises(ProtocolError):
                     side._move(step)
@@ -137,9 +135,9 @@ def test_every_step_that_the_table_lacks_is_refused() -> None:
 def test_every_turn_that_the_table_lacks_is_refused() -> None:
     for stage in Stage:
         for turn in Turn:
-            calls = client.Calls({1: client.Call("follow")})
+            calls = control.Calls({1: control.Call("follow")})
             calls[1].stage = stage
-            after = client.REQUEST.get((stage, turn))
+            after = control.REQUEST.get((stage, turn))
             if after is None:
                 with pytest.raises(LookupError):
                     calls.advance(1, turn)
@@ -158,7 +156,7 @@ def test_a_second_hello_breaks_the_protocol() -> None:
 def test_a_request_before_the_welcome_was_made_is_held_to_the_order() -> None:
     side = ServerSide()
     side.feed(frames.encode(HELLO) + frames.encode({"id": 1, "op": "status"}))
-    assert side.next() == Hello(client.VERSION)
+    assert side.next() == Hello(control.VERSION)
     side.welcome(1000, False, "0.1.0")
     assert side.next() == Request(1, "status", {})
 
@@ -312,18 +310,18 @@ def test_a_refusal_fits_however_much_there_is_to_say() -> None:
 
 def test_past_the_bound_of_pending_requests_nothing_more_is_read() -> None:
     side = opened()
-    asked(side, *({"id": n, "op": "status"} for n in range(1, client.MAX_PENDING + 1)))
-    side.feed(frames.encode({"id": client.MAX_PENDING + 1, "op": "status"}))
+    asked(side, *({"id": n, "op": "status"} for n in range(1, control.MAX_PENDING + 1)))
+    side.feed(frames.encode({"id": control.MAX_PENDING + 1, "op": "status"}))
     assert side.is_full
     assert side.next() is None
     side.reply(1, {})
-    assert side.next() == Request(client.MAX_PENDING + 1, "status", {})
+    assert side.next() == Request(control.MAX_PENDING + 1, "status", {})
 
 
 def test_past_the_bound_of_held_bytes_nothing_more_is_read() -> None:
     side = opened()
     asked(side, {"id": 1, "op": "status"}, {"id": 2, "op": "status"})
-    side.reply(2, {"x": b"y" * client.HELD_BOUND})
+    side.reply(2, {"x": b"y" * control.HELD_BOUND})
     side.feed(frames.encode({"id": 3, "op": "status"}))
     assert side.next() is None
     side.reply(1, {})
@@ -332,15 +330,15 @@ def test_past_the_bound_of_held_bytes_nothing_more_is_read() -> None:
 
 def test_one_stream_too_many_is_refused() -> None:
     side = opened()
-    for number in range(1, client.MAX_STREAMS + 1):
+    for number in range(1, control.MAX_STREAMS + 1):
         asked(side, {"id": number, "op": "follow", "tasks": [1]})
         side.reply(number, {})
-    [event] = asked(side, {"id": client.MAX_STREAMS + 1, "op": "wait", "tasks": [1]})
+    [event] = asked(side, {"id": control.MAX_STREAMS + 1, "op": "wait", "tasks": [1]})
     assert isinstance(event, Answer)
     assert "256 streams are open" in sent(event.data)[0]["error"]["message"]
     side.end(1, {})
-    assert asked(side, {"id": client.MAX_STREAMS + 2, "op": "wait", "tasks": [1]}) == [
-        Request(client.MAX_STREAMS + 2, "wait", {"tasks": [1]})
+    assert asked(side, {"id": control.MAX_STREAMS + 2, "op": "wait", "tasks": [1]}) == [
+        Request(control.MAX_STREAMS + 2, "wait", {"tasks": [1]})
     ]
 
 
@@ -375,7 +373,7 @@ def test_a_handoff_before_the_hello_keeps_its_first_bytes() -> None:
     assert before.next() is None
     after = ServerSide.restore(before.export(), before.rest)
     after.feed(hello[9:])
-    assert after.next() == Hello(client.VERSION)
+    assert after.next() == Hello(control.VERSION)
 
 
 TASK = {"submission": b"s" * 16, "name": "a", "args": b"\xa0"}
@@ -443,8 +441,8 @@ def test_unknown_fields_and_nulls_are_left_out() -> None:
 
 
 def test_every_operation_of_the_specification_is_in_the_table_and_no_other() -> None:
-    assert client.__doc__ is not None
-    part = client.__doc__.split("Operations (")[1].split("\n    TASK is")[0]
+    assert control.__doc__ is not None
+    part = control.__doc__.split("Operations (")[1].split("\n    TASK is")[0]
     named = {line[4:].split()[0] for line in part.splitlines()[1:] if line[4:5].strip()}
     assert named == set(operations.OPERATIONS)
 
@@ -455,9 +453,9 @@ class Pair:
     def __init__(self) -> None:
         self.client, self.server = ClientSide(), ServerSide()
         self.server.feed(self.client.hello())
-        assert self.server.next() == Hello(client.VERSION)
+        assert self.server.next() == Hello(control.VERSION)
         self.client.feed(self.server.welcome(1000, True, "0.1.0"))
-        assert self.client.next() == Welcome(client.VERSION, "0.1.0", 1000, True)
+        assert self.client.next() == Welcome(control.VERSION, "0.1.0", 1000, True)
 
     def ask(self, op: str, **fields: Any) -> int:
         number, raw = self.client.request(op, fields)
@@ -556,7 +554,7 @@ def test_a_daemon_without_a_proper_hello_is_found_out(hello: dict[str, Any]) -> 
 
 def test_a_goodbye_carries_its_kind_of_error() -> None:
     side = ClientSide()
-    side.feed(client.farewell(ProtocolError("broken")) + client.farewell(Refused("too many")))
+    side.feed(farewell(ProtocolError("broken")) + farewell(Refused("too many")))
     first, second = side.next(), side.next()
     assert isinstance(first, Goodbye)
     assert isinstance(first.error, ProtocolError)
@@ -673,7 +671,7 @@ def conversation() -> list[tuple[str, bytes]]:
         said += [(">", request), ("<", answer)]
     for answer in (daemon.item(5, {"task": {"id": 1}}), daemon.end(5, {})):
         said.append(("<", answer))
-    return [*said, ("<", client.farewell(ProtocolError("broken")))]
+    return [*said, ("<", farewell(ProtocolError("broken")))]
 
 
 def recorded(version: int) -> list[tuple[str, bytes]]:
