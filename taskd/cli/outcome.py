@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 
 from taskd import errors, log
-from taskd.cli import streams, text
+from taskd.cli.output import streams, text
 
 DONE = 0
 FAILED = 1

@@ -32,13 +32,13 @@ VERBS = {
     "status": Verb("status", "show what the daemon is doing"),
     "submit": Verb("submit", "queue a task of the app"),
     "run": Verb("submit", "queue any program"),
-    "list": Verb("listing", "list tasks, newest first"),
-    "show": Verb("listing", "show all there is to know of tasks"),
-    "wait": Verb("watch", "wait until tasks have ended"),
-    "follow": Verb("watch", "show tasks' progress until they have ended"),
+    "list": Verb("list_show", "list tasks, newest first"),
+    "show": Verb("list_show", "show all there is to know of tasks"),
+    "wait": Verb("wait_follow", "wait until tasks have ended"),
+    "follow": Verb("wait_follow", "show tasks' progress until they have ended"),
     "logs": Verb("logs", "show what a task wrote to its output"),
-    "cancel": Verb("change", "cancel tasks"),
-    "retry": Verb("change", "queue held, failed or cancelled tasks again"),
+    "cancel": Verb("cancel_retry", "cancel tasks"),
+    "retry": Verb("cancel_retry", "queue held, failed or cancelled tasks again"),
     "revisions": Verb("revisions", "list the revisions that live, and what was refused"),
     "drain": Verb("drain", "show what a stop would interrupt; make a revision empty sooner"),
     "deploy": Verb("deploy", "deploy a release: switch the symlink to it, back if it is refused"),
@@ -109,4 +109,4 @@ def _add_socket(to: argparse.ArgumentParser, default: str | None) -> None:
 def _add(name: str, verb: Verb, to: argparse.ArgumentParser) -> None:
     from importlib import import_module
 
-    getattr(import_module(f"taskd.cli.{verb.module}"), f"add_{name}")(to)
+    getattr(import_module(f"taskd.cli.verbs.{verb.module}"), f"add_{name}")(to)

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 
 import taskd
 from taskd import config
-from taskd.cli import confirm, install, outcome
+from taskd.cli import outcome
+from taskd.cli.install import command
+from taskd.cli.start import confirm
 from taskd.errors import ConfigError
 
 PROGRAM = "taskd"
@@ -38,10 +40,10 @@ def parser() -> ArgumentParser:
     _add_run(verbs.add_parser("run", help="run the daemon"))
     confirm.add(verbs.add_parser("confirm", help="say which release the next start runs"))
     _add_demo(verbs.add_parser("demo", help="show a deploy under running tasks, in a minute"))
-    install.add_install(
+    command.add_install(
         verbs.add_parser("install", help="write the systemd units and what they need")
     )
-    install.add_uninstall(verbs.add_parser("uninstall", help="take away what install wrote"))
+    command.add_uninstall(verbs.add_parser("uninstall", help="take away what install wrote"))
     return whole
 
 
@@ -87,11 +89,12 @@ def _run(args: Namespace) -> int:
 
         return start(path, release)
 
-    from taskd.cli import detach, init, streams
+    from taskd.cli.output import streams
+    from taskd.cli.start import container_init, detach
 
     streams.give_to_a_daemon()
     if not args.detach:
-        return init.run(daemon) if os.getpid() == init.FIRST else daemon()
+        return container_init.run(daemon) if os.getpid() == container_init.FIRST else daemon()
 
     return detach.run(lambda: outcome.guarded(PROGRAM, daemon))
 

@@ -19,10 +19,11 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 import taskd
-from taskd.cli import outcome, progress
-from taskd.cli.progress import Bar
-from taskd.cli.text import Look
-from taskd.cli.watch import why
+from taskd.cli import outcome
+from taskd.cli.output import progress
+from taskd.cli.output.progress import Bar
+from taskd.cli.output.text import Look
+from taskd.cli.verbs.wait_follow import why
 from taskd.demo import judge, signals, stage, summary, watching
 from taskd.demo.daemon import Daemon, DemoFailed
 from taskd.demo.judge import Ended, Expected, Row

@@ -12,9 +12,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TextIO
 
-from taskd.cli import progress, text
-from taskd.cli.progress import Bar
-from taskd.cli.text import Look
+from taskd.cli.output import progress, text
+from taskd.cli.output.progress import Bar
+from taskd.cli.output.text import Look
 
 FRAME = 0.1
 """Seconds between two drawings, at least."""

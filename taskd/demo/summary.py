@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from taskd.cli import text
-from taskd.cli.text import Column, Look
+from taskd.cli.output import text
+from taskd.cli.output.text import Column, Look
 from taskd.demo.judge import Row
 
 _COLUMNS = (

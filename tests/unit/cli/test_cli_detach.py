@@ -15,7 +15,7 @@ import pytest
 
 SCRIPT = """
 import os, signal, sys
-from taskd.cli import detach
+from taskd.cli.start import detach
 from taskd.posix import pidfile
 from taskd.systemd import notify
 

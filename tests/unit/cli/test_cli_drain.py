@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cli_daemon import Daemon, Run, objects
 
-from taskd.cli import drain
+from taskd.cli.verbs import drain
 from taskd.errors import NotAllowed, Refused
 
 NOW = 1_800_000_000.0

@@ -14,7 +14,7 @@ from cli_site import REASON, refuse
 
 BESIDE = """
 import subprocess, sys, threading
-from taskd.cli import main_process
+from taskd.cli.verbs import main_process
 
 main_process.LAST_WORDS = 0.0
 daemon = subprocess.Popen(["sleep", "3600"])

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskd.cli import progress, text
-from taskd.cli.progress import Bar, Painter, Printer
-from taskd.cli.text import Look
+from taskd.cli.output import progress, text
+from taskd.cli.output.progress import Bar, Painter, Printer
+from taskd.cli.output.text import Look
 
 WIDE = Look(redraw=True, unicode=True, width=100, height=24)
 

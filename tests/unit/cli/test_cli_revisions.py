@@ -7,7 +7,8 @@ from typing import Any
 
 from cli_daemon import Daemon, Run, objects
 
-from taskd.cli import revisions, text
+from taskd.cli.output import text
+from taskd.cli.verbs import revisions
 
 OLD: dict[str, Any] = {
     "revision": "r41",

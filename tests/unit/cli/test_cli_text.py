@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskd.cli import text
-from taskd.cli.text import Column, Look
+from taskd.cli.output import text
+from taskd.cli.output.text import Column, Look
 
 
 @pytest.mark.parametrize(

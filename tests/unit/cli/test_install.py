@@ -18,42 +18,42 @@ import pytest
 
 import taskd
 from taskd import config, paths
-from taskd.cli import install_plan, site, strangers
-from taskd.cli.install_plan import DIRECTORY, FILE, LINK, Entry, Found
+from taskd.cli.install import foreign, installation, plan
+from taskd.cli.install.found import DIRECTORY, FILE, LINK, Entry, Found
 from taskd.cli.outcome import UsageError
 from taskd.errors import ConfigError
 
 SHOWN = Path(taskd.__file__).parents[1] / "systemd"
-PLAIN = site.of_system(None, "/opt/taskd/bin")
-SHOP = site.of_system("shop", "/opt/taskd/bin")
+PLAIN = installation.of_system(None, "/opt/taskd/bin")
+SHOP = installation.of_system("shop", "/opt/taskd/bin")
 NOTHING = Found({})
 
 
-def all_there(wanted: site.Site) -> Found:
+def all_there(wanted: installation.Site) -> Found:
     """A machine on which everything is as it should be."""
     files = {path: Entry(FILE, text) for path, text in (wanted.ours | wanted.yours).items()}
     links = {path: Entry(LINK, target) for path, target in wanted.links.items()}
     kept = {path: Entry(DIRECTORY) for path in wanted.kept}
     return Found(
         files | links | kept,
-        holds=dict.fromkeys(wanted.marked, (strangers.MARK,)),
+        holds=dict.fromkeys(wanted.marked, (foreign.MARK,)),
         owned=frozenset(wanted.kept),
         accounts=frozenset({str(wanted.account), str(wanted.group)}),
         home=f"/var/lib/{wanted.account}/home",
     )
 
 
-def verbs(changes: list[install_plan.Change]) -> list[tuple[str, str]]:
+def verbs(changes: list[plan.Change]) -> list[tuple[str, str]]:
     return [(change.verb, change.path or change.words[0]) for change in changes]
 
 
 @pytest.mark.parametrize("wanted", [PLAIN, SHOP], ids=["plain", "shop"])
-def test_where_all_is_as_it_should_be_nothing_changes(wanted: site.Site) -> None:
-    assert verbs(install_plan.install(wanted, all_there(wanted))) == [("keep", wanted.config)]
+def test_where_all_is_as_it_should_be_nothing_changes(wanted: installation.Site) -> None:
+    assert verbs(plan.install(wanted, all_there(wanted))) == [("keep", wanted.config)]
 
 
 def test_on_an_empty_machine_everything_is_made_before_it_is_used() -> None:
-    changes = install_plan.install(PLAIN, NOTHING)
+    changes = plan.install(PLAIN, NOTHING)
     files = {*PLAIN.ours, *PLAIN.yours, *PLAIN.links}
     assert {change.path for change in changes[: len(files)]} == files
     commands = [change.words[:2] or change.path for change in changes[len(files) :]]
@@ -69,7 +69,7 @@ def test_on_an_empty_machine_everything_is_made_before_it_is_used() -> None:
 
 
 def test_in_a_root_that_has_not_booted_nobody_is_told_to_reload() -> None:
-    changes = install_plan.install(PLAIN, NOTHING._replace(is_booted=False))
+    changes = plan.install(PLAIN, NOTHING._replace(is_booted=False))
     assert [change.words[0] for change in changes if change.verb == "run"] == ["systemd-sysusers"]
 
 
@@ -78,7 +78,7 @@ def test_a_file_of_ours_that_differs_is_written_anew_and_yours_is_kept() -> None
     unit, mine = "/etc/systemd/system/taskd.service", Entry(FILE, "# mine\n")
     old = Entry(FILE, f"{PLAIN.ours[unit]}# changed\n")
     found = found._replace(entries=found.entries | {unit: old, PLAIN.config: mine})
-    changes = install_plan.install(PLAIN, found)
+    changes = plan.install(PLAIN, found)
     assert verbs(changes) == [("update", unit), ("keep", PLAIN.config), ("run", "systemctl")]
 
 
@@ -86,28 +86,28 @@ def test_a_file_of_ours_that_differs_is_written_anew_and_yours_is_kept() -> None
 def test_what_is_not_ours_is_not_replaced_by_a_unit(entry: Entry) -> None:
     unit = "/etc/systemd/system/taskd.service"  # a link to /dev/null is a masked unit
     with pytest.raises(ConfigError, match=f"{unit} is there"):
-        install_plan.install(PLAIN, NOTHING._replace(entries={unit: entry}))
+        plan.install(PLAIN, NOTHING._replace(entries={unit: entry}))
 
 
 def test_a_link_follows_the_taskd_that_is_installed_last() -> None:
     link = "/usr/local/bin/taskd"
     found = all_there(PLAIN)
     found = found._replace(entries=found.entries | {link: Entry(LINK, "/opt/old/bin/taskd")})
-    (change,) = [c for c in install_plan.install(PLAIN, found) if c.verb == "update"]
+    (change,) = [c for c in plan.install(PLAIN, found) if c.verb == "update"]
     assert change.entry == Entry(LINK, "/opt/taskd/bin/taskd")
     assert change.note == "-> /opt/taskd/bin/taskd, was /opt/old/bin/taskd"
 
 
 def test_commands_that_are_in_their_place_need_no_link() -> None:
-    assert site.of_system(None, "/usr/local/bin").links == {}
+    assert installation.of_system(None, "/usr/local/bin").links == {}
 
 
 def test_an_uninstallation_leaves_what_is_yours_and_a_purge_does_not() -> None:
     found = all_there(PLAIN)
-    gone = {change.path for change in install_plan.uninstall(PLAIN, found, purge=False)}
+    gone = {change.path for change in plan.uninstall(PLAIN, found, purge=False)}
     assert gone - {""} == {*PLAIN.ours, *PLAIN.links}
-    assert install_plan.left(PLAIN, found) == [PLAIN.config, *PLAIN.kept, "the user taskd"]
-    changes = install_plan.uninstall(PLAIN, found, purge=True)
+    assert plan.left(PLAIN, found) == [PLAIN.config, *PLAIN.kept, "the user taskd"]
+    changes = plan.uninstall(PLAIN, found, purge=True)
     assert {c.path for c in changes} - {""} == {
         *PLAIN.ours,
         *PLAIN.links,
@@ -122,26 +122,26 @@ def test_what_another_app_uses_stays_when_one_is_uninstalled() -> None:
     own = {"/etc/sysusers.d/taskd-shop.conf", "/etc/tmpfiles.d/taskd-shop.conf"}
     for siblings in (True, False):  # beside one with a name, and beside the system's one
         found = all_there(SHOP)._replace(others=True, siblings=siblings)
-        removed = {c.path for c in install_plan.uninstall(SHOP, found, False) if c.verb == "remove"}
+        removed = {c.path for c in plan.uninstall(SHOP, found, False) if c.verb == "remove"}
         assert removed == own | (set() if siblings else {*SHOP.unit_files})
-    assert not install_plan.uninstall(SHOP, NOTHING, purge=True)
+    assert not plan.uninstall(SHOP, NOTHING, purge=True)
 
 
 def test_somebody_elses_command_is_not_removed() -> None:
     theirs = {"/usr/local/bin/taskctl": Entry(FILE, "#!/bin/sh\n")}
-    assert install_plan.uninstall(PLAIN, Found(theirs), purge=True) == []
+    assert plan.uninstall(PLAIN, Found(theirs), purge=True) == []
 
 
 @pytest.mark.parametrize("name", ["", "Shop", "1st", "a_b", "a/b", "x" * 19, "a-", "-a"])
 def test_a_name_that_cannot_be_part_of_a_users_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="expected a short name"):
-        site.of_system(name, "/opt/taskd/bin")
+        installation.of_system(name, "/opt/taskd/bin")
 
 
 @pytest.mark.parametrize("name", ["taskd", "submit", "a-submit"])
 def test_a_name_that_would_be_anothers_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="is taken"):
-        site.of_system(name, "/opt/taskd/bin")
+        installation.of_system(name, "/opt/taskd/bin")
 
 
 def settings(text: str) -> list[str]:
@@ -151,11 +151,11 @@ def settings(text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", ["taskd.service", "taskd-control.socket", "taskd-submit.socket"])
 def test_a_template_says_the_same_as_the_plain_unit_but_for_the_names(name: str) -> None:
-    template = site.text_of(name.replace(".", "@."))
+    template = installation.text_of(name.replace(".", "@."))
     one = template.replace("taskd@%i.service", "taskd.service").replace("taskd-%i", "taskd")
     one = one.replace("@%i.socket", ".socket")
     one = one.replace("/etc/taskd/%i.toml", "/etc/taskd/taskd.toml").replace(" of %i:", ":")
-    assert settings(one) == settings(site.text_of(name))
+    assert settings(one) == settings(installation.text_of(name))
 
 
 def test_the_folder_that_is_shown_is_the_one_that_is_installed() -> None:
@@ -168,11 +168,11 @@ def test_the_folder_that_is_shown_is_the_one_that_is_installed() -> None:
 
 
 def test_each_line_for_tasks_that_need_more_is_a_comment_until_it_is_asked_for() -> None:
-    assert settings(site.text_of("more.conf")) == ["[Service]"]
+    assert settings(installation.text_of("more.conf")) == ["[Service]"]
 
 
 @pytest.mark.parametrize("wanted", [PLAIN, SHOP], ids=["plain", "shop"])
-def test_the_first_configuration_names_every_key_and_is_valid(wanted: site.Site) -> None:
+def test_the_first_configuration_names_every_key_and_is_valid(wanted: installation.Site) -> None:
     text = wanted.yours[wanted.config]
     home = "/srv/shop" if wanted is SHOP else "/srv/app"
     found = config.Config.from_table(tomllib.loads(text), wanted.config)
@@ -206,7 +206,7 @@ class Home:
         self.path.mkdir()
         self.python = path / "python"
         venv.create(self.python, with_pip=False, symlinks=True)
-        for name in site.COMMANDS:
+        for name in installation.COMMANDS:
             (self.python / "bin" / name).touch()
 
     def taskd(self, *words: str) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskd.cli.site import text_of
+from taskd.cli.install.installation import text_of
 from taskd.client.aio import AsyncClient
 from taskd.client.blocking import Client
 from taskd.client.session import Asked, Patience, Reached, Session

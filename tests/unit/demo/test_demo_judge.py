@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from taskd.cli.text import Look
+from taskd.cli.output.text import Look
 from taskd.demo import judge, summary
 from taskd.demo.judge import Ended, Expected, Line, Row
 from taskd.demo.summary import Figures

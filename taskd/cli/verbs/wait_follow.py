@@ -8,10 +8,12 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from taskd.cli import jsontext, options, outcome, progress
+from taskd.cli import outcome
+from taskd.cli.output import jsontext, progress
+from taskd.cli.verbs import options
 
 if TYPE_CHECKING:
-    from taskd.cli.progress import Bar
+    from taskd.cli.output.progress import Bar
     from taskd.client.blocking import Client
     from taskd.client.records import TaskInfo
 

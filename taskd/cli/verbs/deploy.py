@@ -19,10 +19,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from taskd.cli import jsontext, main_process, outcome, plan, text
-from taskd.cli.options import add_json
-from taskd.cli.symlink import Symlink, alone
-from taskd.cli.text import Look
+from taskd.cli import outcome
+from taskd.cli.output import jsontext, text
+from taskd.cli.output.text import Look
+from taskd.cli.verbs import deploy_plan, main_process
+from taskd.cli.verbs.options import add_json
+from taskd.cli.verbs.release_symlink import Symlink, alone
 from taskd.errors import DeployRefused, Error, NoDaemon, NotAllowed, Refused
 
 if TYPE_CHECKING:
@@ -197,7 +199,7 @@ def _told(answer: Answer, args: Namespace) -> int:
     if args.json:
         print(jsontext.line(_json(answer)), flush=True)
     elif args.plan:
-        print(*plan.page(answer["plan"], Look.of(sys.stdout, os.environ).width), sep="\n")
+        print(*deploy_plan.page(answer["plan"], Look.of(sys.stdout, os.environ).width), sep="\n")
     else:
         print(deployed(answer), flush=True)
     return _planned(answer["plan"], args.allow_held) if args.plan else _remarked(answer)
@@ -205,11 +207,11 @@ def _told(answer: Answer, args: Namespace) -> int:
 
 def _json(answer: Answer) -> Answer:
     known = answer.get("plan")
-    return {**answer, "plan": known and plan.to_json(known)}
+    return {**answer, "plan": known and deploy_plan.to_json(known)}
 
 
-def _planned(found: plan.Plan, allow_held: bool) -> int:
-    number = plan.held(found)
+def _planned(found: deploy_plan.Plan, allow_held: bool) -> int:
+    number = deploy_plan.held(found)
     if not number or allow_held:
         return outcome.DONE
     tasks = "1 task" if number == 1 else f"{number} tasks"
@@ -222,7 +224,7 @@ def _planned(found: plan.Plan, allow_held: bool) -> int:
 def _remarked(answer: Answer) -> int:
     for line in (answer.get("hook") or "").splitlines():
         _say(f"before: {line}")
-    for remark in plan.remarks(answer["plan"]) if answer.get("plan") else []:
+    for remark in deploy_plan.remarks(answer["plan"]) if answer.get("plan") else []:
         _say(remark)
     return outcome.DONE
 
@@ -240,7 +242,7 @@ def _drains(answer: Answer) -> str:
         return ""
     if not known:
         return f" ({text.clean(before)} drains)"
-    running = plan.running_on(known, before)
+    running = deploy_plan.running_on(known, before)
     return f" ({text.clean(before)} drains: {running} running)"
 
 

@@ -9,10 +9,10 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from taskd.cli import jsontext, text
-from taskd.cli.options import add_json
 from taskd.cli.outcome import UsageError
-from taskd.cli.text import Column, Look
+from taskd.cli.output import jsontext, text
+from taskd.cli.output.text import Column, Look
+from taskd.cli.verbs.options import add_json
 from taskd.model.task import COMMAND
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _asked(args: Namespace, answer: Mapping[str, Any]) -> str:
 
 
 def _stop(client: Client, args: Namespace) -> None:
-    from taskd.cli import main_process, unit_job
+    from taskd.cli.verbs import main_process, unit_job
 
     with main_process.ending_with_it(os.environ):
         client.status()  # one that does not answer is not waited for: systemd goes on with a signal

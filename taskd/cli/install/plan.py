@@ -7,49 +7,13 @@ made. Each is idempotent, so that a run that was cut off is finished by the next
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from taskd.cli import strangers
-from taskd.cli.site import Site
+from taskd.cli.install import foreign
+from taskd.cli.install.found import DIRECTORY, FILE, LINK, Entry, Found
+from taskd.cli.install.installation import Site
 from taskd.errors import ConfigError
-
-FILE, LINK, DIRECTORY, OTHER = "file", "link", "directory", "other"
-
-
-class Entry(NamedTuple):
-    """What is at a path: its kind, and the text of a file, the target of a link, or the name of who
-    is to own a directory."""
-
-    kind: str
-    content: str = ""
-
-
-class Found(NamedTuple):
-    """The machine as it is. ``entries``: of each path that matters, those that exist.
-
-    ``holds``: the names in each directory that matters and may be read. ``owned``: the directories
-    that belong to the service's user. ``accounts``: the names of users and groups that exist;
-    ``home``: of the service's user; ``members``: of the groups, as far as files name them.
-    ``programs``: the links of ours that lead to another program. ``hidden``: programs that ours
-    hide. ``others``: whether another taskd of this kind is installed, ``siblings``: one of several
-    (``--name``). ``is_booted``: whether there is a service manager to speak with. ``is_running``:
-    the service is active, or on its way to or from there.
-    """
-
-    entries: dict[str, Entry]
-    holds: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-    owned: frozenset[str] = frozenset()
-    accounts: frozenset[str] = frozenset()
-    home: str | None = None
-    members: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-    programs: frozenset[str] = frozenset()
-    hidden: Mapping[str, str] = MappingProxyType({})
-    others: bool = False
-    siblings: bool = False
-    is_booted: bool = True
-    is_running: bool = False
 
 
 class Change(NamedTuple):
@@ -78,7 +42,7 @@ def install(site: Site, found: Found) -> list[Change]:
 
 
 def _refuse_strangers(site: Site, found: Found) -> None:
-    theirs = strangers.all_of(site, found)
+    theirs = foreign.all_of(site, found)
     if not theirs:
         return
     advice = ""
@@ -143,13 +107,13 @@ def _commands(site: Site, found: Found, changed: set[str]) -> list[Change]:
 def _marks(site: Site, found: Found) -> Iterable[Change]:
     """The directories that are ours, so that a purge knows them again."""
     for path in site.marked:
-        mark = f"{path}/{strangers.MARK}"
+        mark = f"{path}/{foreign.MARK}"
         if path not in found.entries:
             yield Change("create", path, Entry(DIRECTORY, site.account or ""))
-            yield Change("create", mark, Entry(FILE, strangers.MARK_TEXT))
-        elif path in found.holds and not strangers.is_marked(path, found):
-            if strangers.may_be_marked(path, site, found):
-                yield Change("create", mark, Entry(FILE, strangers.MARK_TEXT))
+            yield Change("create", mark, Entry(FILE, foreign.MARK_TEXT))
+        elif path in found.holds and not foreign.is_marked(path, found):
+            if foreign.may_be_marked(path, site, found):
+                yield Change("create", mark, Entry(FILE, foreign.MARK_TEXT))
             else:
                 yield Change("keep", path, note="not all in it is taskd's: --purge will leave it")
 
@@ -163,7 +127,7 @@ def uninstall(site: Site, found: Found, purge: bool) -> list[Change]:
     gone = [path for path in (*site.ours, *site.links) if _goes(path, site, found)]
     changes = [Change("remove", path) for path in gone]
     if any(path in found.entries for path in (*gone, *site.enabled)) and (
-        any(strangers.is_ours(path, site, found) for path in site.unit_files)
+        any(foreign.is_ours(path, site, found) for path in site.unit_files)
     ):
         changes.insert(0, _run(*site.systemctl, "--quiet", "disable", *site.units))
         if found.is_booted:
@@ -183,14 +147,14 @@ def _goes(path: str, site: Site, found: Found) -> bool:
     if path in site.links:
         same = os.path.basename(there.content) == os.path.basename(path)
         return there.kind == LINK and same and path not in found.programs
-    return strangers.is_ours(path, site, found)
+    return foreign.is_ours(path, site, found)
 
 
 def _purge(site: Site, found: Found) -> Iterable[Change]:
     for path in _yours(site, found):
-        if path not in site.kept or strangers.is_purged(path, site, found):
+        if path not in site.kept or foreign.is_purged(path, site, found):
             yield Change("remove", path)
-    if strangers.owns_the_user(site, found):
+    if foreign.owns_the_user(site, found):
         if site.group in found.accounts:  # the user last: whatever cuts this off, it is found again
             yield _run("groupdel", str(site.group))
         yield _run("userdel", str(site.account))
@@ -198,8 +162,8 @@ def _purge(site: Site, found: Found) -> Iterable[Change]:
 
 def _yours(site: Site, found: Found) -> list[str]:
     """What there is of what only a purge takes, and is no stranger's."""
-    overrides = () if strangers.has_unit_of(site, found) else site.overrides
-    kept = [path for path in site.kept if not strangers.is_a_strangers(path, site, found)]
+    overrides = () if foreign.has_unit_of(site, found) else site.overrides
+    kept = [path for path in site.kept if not foreign.is_a_strangers(path, site, found)]
     return [path for path in (*site.yours, *overrides, *kept) if path in found.entries]
 
 
@@ -207,5 +171,5 @@ def left(site: Site, found: Found, purge: bool = False) -> list[str]:
     """What an uninstallation leaves: paths, and the account."""
     if purge:
         return [path for path in _yours(site, found) if path in site.kept]
-    user = [f"the user {site.account}"] if strangers.owns_the_user(site, found) else []
+    user = [f"the user {site.account}"] if foreign.owns_the_user(site, found) else []
     return _yours(site, found) + user

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TextIO
 
-from taskd.cli import text
-from taskd.cli.text import Look
+from taskd.cli.output import text
+from taskd.cli.output.text import Look
 from taskd.model.task import SETTLED
 
 _WIDEST, _NARROWEST = 30, 8

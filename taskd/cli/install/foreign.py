@@ -20,11 +20,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from taskd.cli.install_plan import Found
-    from taskd.cli.site import Site
+from taskd.cli.install.found import Found
+from taskd.cli.install.installation import Site
 
 WRITTEN = "`taskd install"
 """In the text of every file of ours whose name somebody else's may have."""

@@ -26,7 +26,8 @@ from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from taskd import paths
-from taskd.cli import outcome, text
+from taskd.cli import outcome
+from taskd.cli.output import text
 from taskd.posix import files, pidfile
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: as unix(7) has them

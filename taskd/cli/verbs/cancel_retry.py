@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from taskd.cli import outcome
-from taskd.cli.options import add_ids
+from taskd.cli.verbs.options import add_ids
 from taskd.errors import Refused
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taskd.cli import text
-from taskd.cli.text import Column
+from taskd.cli.output import text
+from taskd.cli.output.text import Column
 
 Plan = Mapping[str, Any]
 

@@ -8,7 +8,8 @@ from argparse import REMAINDER, ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from taskd.cli import options, outcome, watch
+from taskd.cli import outcome
+from taskd.cli.verbs import options, wait_follow
 from taskd.model.task import COMMAND, OnDeploy
 from taskd.protocol.secret import Secret
 
@@ -111,9 +112,9 @@ def _queue(
     if not args.json:
         print(task.id, flush=True)  # before the waiting: a script may want the id at once
     if args.wait:
-        return watch.ended(client, [task.id], as_json=args.json, tell=False)
+        return wait_follow.ended(client, [task.id], as_json=args.json, tell=False)
     if args.json:
-        print(watch.task_line(task.status()))
+        print(wait_follow.task_line(task.status()))
     return outcome.DONE
 
 

@@ -9,9 +9,10 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from taskd.cli import options, text, watch
-from taskd.cli.progress import Bar, progressed
-from taskd.cli.text import Column, Look
+from taskd.cli.output import text
+from taskd.cli.output.progress import Bar, progressed
+from taskd.cli.output.text import Column, Look
+from taskd.cli.verbs import options, wait_follow
 from taskd.model.task import State
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _list(client: Client, args: Namespace) -> None:
     found = client.tasks(**narrow, results=args.json)
     if args.json:
         for task in found:
-            print(watch.task_line(_with_result(client, task)))
+            print(wait_follow.task_line(_with_result(client, task)))
         return
     for line in table(found, time.time(), Look.of(sys.stdout, os.environ)):
         print(line)
@@ -86,7 +87,7 @@ def _row(task: TaskInfo, now: float) -> list[str]:
         text.ago(task.submitted, now),
         _took(task, now),
         _done(bar) or bar.counted or "-",
-        watch.why(task) or bar.note,
+        wait_follow.why(task) or bar.note,
     ]
 
 
@@ -110,9 +111,9 @@ def _took(task: TaskInfo, now: float) -> str:
 
 def _show(client: Client, args: Namespace) -> None:
     look = Look.of(sys.stdout, os.environ)
-    for number, task in enumerate(map(client.task, watch.unique(args.ids))):
+    for number, task in enumerate(map(client.task, wait_follow.unique(args.ids))):
         if args.json:
-            print(watch.task_line(task))
+            print(wait_follow.task_line(task))
             continue
         for line in [""] * bool(number) + page(task, time.time(), look):
             print(line)
@@ -163,7 +164,7 @@ def _how(task: TaskInfo) -> list[tuple[str, str]]:
     return [
         ("done", done),
         ("reason", "" if task.error else text.clean(task.reason or "")),
-        ("error", text.clean(watch.why(task)) if task.error else ""),
+        ("error", text.clean(wait_follow.why(task)) if task.error else ""),
         ("result", _result(task)),
     ]
 

@@ -13,11 +13,12 @@ from argparse import ArgumentParser, Namespace
 
 import taskd
 from taskd import config
-from taskd.cli import install_plan, strangers
-from taskd.cli import site as sites
-from taskd.cli.install_plan import Change
+from taskd.cli.install import foreign, plan
+from taskd.cli.install import installation as sites
+from taskd.cli.install.found import Found
+from taskd.cli.install.installation import Site
+from taskd.cli.install.plan import Change
 from taskd.cli.outcome import DONE, UsageError
-from taskd.cli.site import Site
 from taskd.errors import ConfigError, Error
 from taskd.paths import MORE
 
@@ -68,7 +69,7 @@ def _add_which(verb: ArgumentParser) -> None:
 
 
 def _install(args: Namespace) -> int:
-    from taskd.cli import install_apply
+    from taskd.cli.install import machine
 
     site = _site(args)
     _check_there(_launchers())
@@ -77,8 +78,8 @@ def _install(args: Namespace) -> int:
         _check_reachable(_launchers())
     _check_outside(_launchers(), site.config)
     _check_rights(args)
-    found = install_apply.look(site)
-    changes = install_plan.install(site, found)
+    found = machine.look(site)
+    changes = plan.install(site, found)
     _carry_out(changes, args.dry_run)
     if all(change.verb == "keep" for change in changes):
         print(f"nothing to change: {site.service} is installed as it should be")
@@ -88,12 +89,12 @@ def _install(args: Namespace) -> int:
 
 
 def _uninstall(args: Namespace) -> int:
-    from taskd.cli import install_apply
+    from taskd.cli.install import machine
 
     site = _site(args)
     _check_rights(args)
-    found = install_apply.look(site)
-    if strangers.has_unit_of(site, found):
+    found = machine.look(site)
+    if foreign.has_unit_of(site, found):
         found = found._replace(is_running=False)  # what runs by this name is somebody else's
     if found.is_running and not args.stop:
         raise Error(
@@ -103,18 +104,18 @@ def _uninstall(args: Namespace) -> int:
         )
     stop = (*site.systemctl, "stop", *site.units)
     first = [Change("run", words=stop)] if found.is_running else []
-    changes = [*first, *install_plan.uninstall(site, found, args.purge)]
+    changes = [*first, *plan.uninstall(site, found, args.purge)]
     _carry_out(changes, args.dry_run)
     _say_what_is_left(site, args, bool(changes))
     return DONE
 
 
 def _say_what_is_left(site: Site, args: Namespace, any_changes: bool) -> None:
-    from taskd.cli import install_apply
+    from taskd.cli.install import machine
 
-    left = install_plan.left(site, install_apply.look(site), args.purge and not args.dry_run)
+    left = plan.left(site, machine.look(site), args.purge and not args.dry_run)
     if left and args.purge:
-        why = f"since not all in it may be taskd's (what is bears the mark {strangers.MARK})"
+        why = f"since not all in it may be taskd's (what is bears the mark {foreign.MARK})"
         print(f"left, {why}: {', '.join(left)}")
     elif left:
         print(f"left, for another installation (--purge removes it): {', '.join(left)}")
@@ -188,17 +189,17 @@ def _check_outside(launchers: str, config_file: str) -> None:
 
 
 def _carry_out(changes: list[Change], is_dry: bool) -> None:
-    from taskd.cli import install_apply
+    from taskd.cli.install import machine
 
     for change in changes:
         if not is_dry:
-            install_apply.make(change)
+            machine.make(change)
         verb = f"would {change.verb}" if is_dry and change.verb != "keep" else _DONE[change.verb]
         what = " ".join(change.words) or change.path
         print(f"{verb:<8} {what}" + (f" ({change.note})" if change.note else ""))
 
 
-def _say_next(site: Site, found: install_plan.Found) -> None:
+def _say_next(site: Site, found: Found) -> None:
     systemctl = " ".join(site.systemctl)
     socket = "" if site.service == "taskd.service" else f" --socket {site.runtime}"
     print("\nNext:")

@@ -8,9 +8,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from taskd.cli import jsontext, text
-from taskd.cli.options import add_json
-from taskd.cli.text import Column, Look
+from taskd.cli.output import jsontext, text
+from taskd.cli.output.text import Column, Look
+from taskd.cli.verbs.options import add_json
 
 if TYPE_CHECKING:
     from taskd.client.blocking import Client

@@ -14,8 +14,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from taskd.cli import text
-from taskd.cli.options import add_id
+from taskd.cli.output import text
+from taskd.cli.verbs.options import add_id
 
 if TYPE_CHECKING:
     from taskd.client.blocking import Client

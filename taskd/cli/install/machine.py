@@ -15,9 +15,10 @@ import stat
 import subprocess
 from contextlib import suppress
 
-from taskd.cli.install_plan import DIRECTORY, FILE, LINK, OTHER, Change, Entry, Found
-from taskd.cli.site import CONFIG, SYSUSERS, UNITS, Site
-from taskd.cli.strangers import MARK, WRITTEN
+from taskd.cli.install.foreign import MARK, WRITTEN
+from taskd.cli.install.found import DIRECTORY, FILE, LINK, OTHER, Entry, Found
+from taskd.cli.install.installation import CONFIG, SYSUSERS, UNITS, Site
+from taskd.cli.install.plan import Change
 from taskd.errors import Error
 from taskd.posix.files import write_atomically
 

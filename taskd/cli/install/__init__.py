@@ -1,0 +1,1 @@
+"""``taskd install`` and ``taskd uninstall``: look at the machine, decide, change it."""

@@ -1,0 +1,1 @@
+"""What the commands print with: text for people, JSON for programs, progress bars, streams."""
