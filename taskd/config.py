@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from taskd import paths
 from taskd.errors import ConfigError
+from taskd.record import Record
 
 SYSTEM_FILE = "/etc/taskd/taskd.toml"
 DEFAULT_QUEUE = "default"
@@ -34,7 +35,7 @@ _HIGHEST = 2**31 - 1  # priority, as in a submission
 _LEAST_PIDS = 8  # a worker itself has a few threads
 
 
-class App(NamedTuple):
+class App(Record):
     """``[app]``: what is run.
 
     ``release``: an absolute path, mostly a symlink. ``python``: absolute, or relative to the
@@ -58,7 +59,7 @@ class App(NamedTuple):
     keep_connections: bool = False
 
 
-class Daemon(NamedTuple):
+class Daemon(Record):
     """``[daemon]``: how long it waits, in seconds.
 
     ``orphan_grace``: how long a worker without a master goes on before it leaves.
@@ -75,7 +76,7 @@ class Daemon(NamedTuple):
     prove_timeout: float = 60.0
 
 
-class Access(NamedTuple):
+class Access(Record):
     """``[access]``: names of the Unix groups that may use control.sock and submit.sock, and what
     submit.sock takes from each user: tasks that are not over, bytes of their arguments, the highest
     priority. ``disk_reserve``: bytes of the disk that it leaves. None: no limit."""
@@ -93,7 +94,7 @@ class Access(NamedTuple):
         return {"admin_groups": self.admin_groups, "submit_groups": self.submit_groups}
 
 
-class Hooks(NamedTuple):
+class Hooks(Record):
     """``[hooks]``: the app's own commands around a deploy, as words; ``timeout`` in seconds."""
 
     before: list[str] | None
@@ -101,13 +102,13 @@ class Hooks(NamedTuple):
     timeout: float
 
 
-class Logs(NamedTuple):
+class Logs(Record):
     """``[logs]``: bytes of room that the log of one task may take; None: without a limit."""
 
     max_size: int | None
 
 
-class Limits(NamedTuple):
+class Limits(Record):
     """What each worker of a queue may use at once: bytes of memory; processes and threads. None:
     no limit of ours."""
 
@@ -115,7 +116,7 @@ class Limits(NamedTuple):
     pids: int | None = None
 
 
-class Config(NamedTuple):
+class Config(Record):
     """A checked ``taskd.toml``. ``queues``: name to concurrency; ``limits``: by the same names;
     ``default`` is always there."""
 
@@ -211,7 +212,7 @@ class _WrongError(Exception):
     """The value does not fit its rule; the rule's text says what was expected."""
 
 
-class _Rule(NamedTuple):
+class _Rule(Record):
     check: Callable[[Any], Any]
     expected: str
     default: Any = None

@@ -46,9 +46,9 @@ import contextlib
 import os
 import stat
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from taskd.errors import ConfigError
+from taskd.record import Record
 
 SYSTEM_STATE_DIR = "/var/lib/taskd"
 SYSTEM_RUNTIME_DIR = "/run/taskd"
@@ -64,7 +64,7 @@ MORE = os.path.join(UNITS, "more.conf")
 a task may need beyond their sandbox."""
 
 
-class Directories(NamedTuple):
+class Directories(Record):
     """The three directories of one daemon, as absolute paths, and the names of what is inside."""
 
     state: str

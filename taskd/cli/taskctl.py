@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import taskd
 from taskd.cli import outcome
+from taskd.record import Record
 
 if TYPE_CHECKING:
     import argparse
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 PROGRAM = "taskctl"
 
 
-class Verb(NamedTuple):
+class Verb(Record):
     """Where a verb is, and what it does in a few words."""
 
     module: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from taskd.client.records import TaskInfo, task_info
 from taskd.client.session import still_running
@@ -17,13 +17,14 @@ from taskd.errors import BadArguments, ProtocolError, Refused
 from taskd.model.task import SETTLED
 from taskd.protocol import data, secret
 from taskd.protocol.operations import MAX_LISTED, check
+from taskd.record import Record
 
 T = TypeVar("T")
 
 _SETTLED = frozenset(state.value for state in SETTLED)
 
 
-class Ask(NamedTuple, Generic[T]):
+class Ask(Record, Generic[T]):
     """One request. ``read`` makes the answer of its ``ok``.
 
     ``recheck`` is asked instead of believing a refusal that came after the request was sent a

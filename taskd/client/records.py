@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from taskd.errors import ProtocolError, TaskCancelled, TaskFailed, TaskHeld
 from taskd.protocol import data
+from taskd.record import Record
 
 Event = dict[str, Any]
 """One item of ``follow``: a numbered state change {event, task, at, state, attempt, revision,
 reason}, or {progress: {task, done, total, note}}. ``at`` is Unix seconds."""
 
 
-class TaskInfo(NamedTuple):
+class TaskInfo(Record):
     """A task as it was when the daemon answered; times are Unix seconds.
 
     ``state`` is the stored one (``model.task.State`` lists them), ``shown`` tells ``retrying``

@@ -13,10 +13,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
+
+from taskd.record import Record
 
 
-class Line(NamedTuple):
+class Line(Record):
     """One line of the tally."""
 
     task: int
@@ -26,7 +28,7 @@ class Line(NamedTuple):
     item: str
 
 
-class Expected(NamedTuple):
+class Expected(Record):
     """One task as it should have gone.
 
     ``revisions``: on which releases' code it runs, in order. ``steps`` are counted like items but
@@ -43,7 +45,7 @@ class Expected(NamedTuple):
     counts_itself: bool
 
 
-class Ended(NamedTuple):
+class Ended(Record):
     """How a task ended, as a client was told. ``why``: the error or reason, if any."""
 
     state: str
@@ -51,7 +53,7 @@ class Ended(NamedTuple):
     result: Mapping[str, Any] | None
 
 
-class Row(NamedTuple):
+class Row(Record):
     """One task in the summary. ``ran``: the items begun on each release, in order."""
 
     expected: Expected

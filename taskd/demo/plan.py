@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import sysconfig
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from taskd.demo import plain
 from taskd.demo.judge import Expected
+from taskd.record import Record
 
 OLD, NEW = "r1", "r2"
 
@@ -53,7 +54,7 @@ done
 """The shell command: a program that knows nothing of taskd but its environment."""
 
 
-class Work(NamedTuple):
+class Work(Record):
     """One task to submit. ``files``: those it will go over. ``is_fresh``: after the deploy."""
 
     name: str
@@ -81,7 +82,7 @@ class Work(NamedTuple):
         return (OLD, NEW) if self.on_deploy == CHECKPOINT else (OLD,)
 
 
-class Plan(NamedTuple):
+class Plan(Record):
     """All of them. ``library``: the directory that the names of the files are below."""
 
     library: str

@@ -6,11 +6,11 @@ Pure: figures in, lines out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from taskd.cli.output import text
 from taskd.cli.output.text import Column, Look
 from taskd.demo.judge import Row
+from taskd.record import Record
 
 _COLUMNS = (
     Column("TASK", right=True),
@@ -23,7 +23,7 @@ _COLUMNS = (
 )
 
 
-class Figures(NamedTuple):
+class Figures(Record):
     """What was measured beside the tasks. Times in seconds.
 
     ``pid``: the daemon's. ``pause``: as the daemon says; ``longest`` and ``usual``: of the

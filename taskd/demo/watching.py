@@ -11,27 +11,28 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any
 
 import taskd
+from taskd.record import Record
 
 PAUSE = 0.01
 """Seconds between two pings."""
 
 
-class Told(NamedTuple):
+class Told(Record):
     """One item of a follow stream."""
 
     item: dict[str, Any]
 
 
-class Deployed(NamedTuple):
+class Deployed(Record):
     """The deploy went well: the daemon's answer."""
 
     answer: dict[str, Any]
 
 
-class Trouble(NamedTuple):
+class Trouble(Record):
     """Something failed that should not have."""
 
     what: str
@@ -41,7 +42,7 @@ class Trouble(NamedTuple):
 News = Told | Deployed | Trouble
 
 
-class Pings(NamedTuple):
+class Pings(Record):
     """Seconds that each answer took, over one connection."""
 
     took: list[float]

@@ -7,9 +7,10 @@ the transaction that records the verdict, so that no wish can slip in between.
 from __future__ import annotations
 
 import signal
-from typing import Any, NamedTuple
+from typing import Any
 
 from taskd.model.task import Budgets, State
+from taskd.record import Record
 
 CRASHES = 3
 """Deaths in a row without anything newly saved, after which a task is held."""
@@ -24,7 +25,7 @@ _DOUBLINGS = 10
 """Enough to reach LONGEST_DELAY; the count itself may be any, also too large for a float."""
 
 
-class Facts(NamedTuple):
+class Facts(Record):
     """How the attempt ended.
 
     ``outcome``: of its END record ("succeeded", "failed", "left", "cancelled", "sleeping",
@@ -43,7 +44,7 @@ class Facts(NamedTuple):
     error: dict[str, Any] | None = None
 
 
-class Verdict(NamedTuple):
+class Verdict(Record):
     """The next stored state; ``run_at`` in Unix seconds where that is ``scheduled``."""
 
     state: State

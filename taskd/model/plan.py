@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from taskd.model.routing import can_run
 from taskd.model.task import OnDeploy
+from taskd.record import Record
 
 PINNED = 2
 """Interruptions in a row without progress, after which a task is left to finish where it is."""
@@ -30,7 +31,7 @@ TEXT = 500
 Row = dict[str, Any]
 
 
-class Item(NamedTuple):
+class Item(Record):
     """One thing to be answered for: a group that waits (``tasks`` of them) or one running task.
 
     ``version``: of what is saved, if ``has_saved``, else the one at submission. ``example``: the
@@ -52,7 +53,7 @@ class Item(NamedTuple):
     interruptions: int = 0
 
 
-class Plan(NamedTuple):
+class Plan(Record):
     """All rows (of PLAN in ``protocol.control``), and which tasks the new revision cannot take:
     those that run, which are not asked to leave for it; and of those that wait with something saved
     the example of each group, which its tasks do not tell."""

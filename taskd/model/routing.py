@@ -7,12 +7,14 @@ else to the newest live one that does, else nowhere: the task is held, and says 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
+
+from taskd.record import Record
 
 R = TypeVar("R")
 
 
-class Held(NamedTuple):
+class Held(Record):
     """No live revision can run it."""
 
     reason: str

@@ -15,7 +15,8 @@ failed attempt) and ``resuming`` (queued or running with saved state).
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
+
+from taskd.record import Record
 
 COMMAND = "command"
 """The name of the built-in task that runs a program (``taskctl run``)."""
@@ -87,7 +88,7 @@ def after(state: State, change: Change) -> State:
         raise ValueError(f"a task that is {state.value} cannot {change.value}") from None
 
 
-class Budgets(NamedTuple):
+class Budgets(Record):
     """What an attempt's end may still use up; the three counts are kept apart on purpose.
 
     ``retries``: attempts that ended by an exception of the task. ``crashes``: attempts in a row

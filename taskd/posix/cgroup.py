@@ -17,11 +17,11 @@ import errno
 import os
 import signal
 from collections.abc import Iterator, Set
-from typing import NamedTuple
 
 from taskd.posix import native
 from taskd.posix.cleaners import Patience
 from taskd.posix.limits import SHORT
+from taskd.record import Record
 
 LEAF = "taskd-master"
 """The group for everything but workers. A group with limits below it may hold no process itself."""
@@ -32,7 +32,7 @@ _REMOVED = frozenset({errno.ENOENT, errno.ENODEV})  # before it was opened; whil
 _CANNOT_MOVE = frozenset({errno.ESRCH, errno.EINVAL})  # it is gone; a thread of the kernel
 
 
-class Found(NamedTuple):
+class Found(Record):
     """The group that may be divided, or None and why there is none."""
 
     base: str | None

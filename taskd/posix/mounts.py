@@ -12,7 +12,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import NamedTuple
+
+from taskd.record import Record
 
 _HERE = frozenset(
     ("bcachefs", "btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "iso9660", "jfs",
@@ -23,7 +24,7 @@ _HERE = frozenset(
 _ESCAPED = {r"\040": " ", r"\011": "\t", r"\012": "\n", r"\134": "\\"}  # this one last
 
 
-class Mount(NamedTuple):
+class Mount(Record):
     """One line of the table. ``root``: which directory of the file system is mounted."""
 
     root: str

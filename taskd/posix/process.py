@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import NamedTuple
 
 from taskd.posix import native
+from taskd.record import Record
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -18,7 +18,7 @@ _PR_GET_CHILD_SUBREAPER = 37
 _ENDED = ("Z", "X")
 
 
-class Identity(NamedTuple):
+class Identity(Record):
     """One process for ever: ``start`` is in clock ticks since the boot that ``boot`` names."""
 
     pid: int

@@ -11,9 +11,10 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from taskd.posix import native
+from taskd.record import Record
 
 _ADDRESS_LIMIT = 107
 _SO_PEERGROUPS = 59  # <asm-generic/socket.h>; not in the socket module
@@ -23,7 +24,7 @@ _BACKLOG = 1024
 T = TypeVar("T")
 
 
-class Peer(NamedTuple):
+class Peer(Record):
     """The process at the other end, as the kernel vouches for it: at the time it connected."""
 
     pid: int

@@ -10,12 +10,13 @@ starved, and time on the clock is all there is.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+
+from taskd.record import Record
 
 _NANO = 1e-9
 
 
-class Thread(NamedTuple):
+class Thread(Record):
     """Seconds that it has computed and has waited for a CPU; whether it does one of both now."""
 
     computed: float

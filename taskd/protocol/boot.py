@@ -5,14 +5,15 @@ One CBOR map in a memory file on descriptor 0; unknown fields are ignored.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import cbor2
 
 from taskd.errors import ProtocolError
+from taskd.record import Record
 
 
-class Boot(NamedTuple):
+class Boot(Record):
     """``id``: the zygote's random id. ``worker``: set in a worker that was spawned afresh.
 
     ``socket``: path of worker.sock. ``release``: the release's real path. ``revision``: its name.

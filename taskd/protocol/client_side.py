@@ -5,15 +5,16 @@ Pure; runs in clients. Requests in, bytes out; bytes in, events out.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from taskd.errors import Error, ProtocolError, Refused, refusal
 from taskd.protocol import frames
 from taskd.protocol.control import LOWEST, VERSION, Call, Calls, Turn
 from taskd.protocol.operations import check
+from taskd.record import Record
 
 
-class Welcome(NamedTuple):
+class Welcome(Record):
     """The daemon's hello."""
 
     version: int
@@ -22,35 +23,35 @@ class Welcome(NamedTuple):
     control: bool
 
 
-class Reply(NamedTuple):
+class Reply(Record):
     """The request is done (or its stream is open)."""
 
     id: int
     ok: dict[str, Any]
 
 
-class Refusal(NamedTuple):
+class Refusal(Record):
     """The request was refused, or its stream could not go on."""
 
     id: int
     error: Refused
 
 
-class Item(NamedTuple):
+class Item(Record):
     """One item of a stream."""
 
     id: int
     fields: dict[str, Any]
 
 
-class End(NamedTuple):
+class End(Record):
     """A stream is over."""
 
     id: int
     fields: dict[str, Any]
 
 
-class Goodbye(NamedTuple):
+class Goodbye(Record):
     """The daemon ends the connection and says why."""
 
     error: Error

@@ -8,11 +8,12 @@ is about to send.
 from __future__ import annotations
 
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any
 
 from taskd.errors import ProtocolError
 from taskd.model.task import OnDeploy, State
 from taskd.protocol.data import ARGUMENTS_LIMIT
+from taskd.record import Record
 
 MAX_BATCH = 1000
 """Tasks in one submit request."""
@@ -28,7 +29,7 @@ _PRIORITY_MAX = 2**31 - 1
 _DELAY_MAX = 100 * 366 * 86400.0
 
 
-class Field(NamedTuple):
+class Field(Record):
     """One field: its type and bounds.
 
     ``low`` and ``high`` bound a number's value and anything else's length. ``each`` tells what

@@ -39,10 +39,11 @@ from __future__ import annotations
 
 from enum import Enum, IntEnum
 from math import inf, isfinite
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from taskd.errors import ProtocolError
 from taskd.protocol import data
+from taskd.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,7 +145,7 @@ def _check_end(fields: dict[str, Any]) -> None:
         _check_type(f"error: {name}", fields["error"].get(name), str)
 
 
-class Mark(NamedTuple):
+class Mark(Record):
     """How far one loop is.
 
     ``cursor``: what the source resumes from; ``done``: items done; ``total``: of how many, or

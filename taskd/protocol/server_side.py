@@ -6,7 +6,7 @@ Pure; runs in the master. Bytes in, events out; answers in, bytes out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from taskd.errors import Error, ProtocolError, Refused
 from taskd.protocol import frames
@@ -25,18 +25,19 @@ from taskd.protocol.control import (
     Turn,
 )
 from taskd.protocol.operations import OPERATIONS, STREAMS, check
+from taskd.record import Record
 
 MESSAGE = 64 * 1024
 """Characters of an error that are told."""
 
 
-class Hello(NamedTuple):
+class Hello(Record):
     """The peer said hello; ``version`` is what both speak. Answer with ``welcome``."""
 
     version: int
 
 
-class Request(NamedTuple):
+class Request(Record):
     """One request; ``fields`` are checked, the unknown ones left out."""
 
     id: int
@@ -44,13 +45,13 @@ class Request(NamedTuple):
     fields: dict[str, Any]
 
 
-class Answer(NamedTuple):
+class Answer(Record):
     """Bytes that this side itself has to say: send them."""
 
     data: bytes
 
 
-class Farewell(NamedTuple):
+class Farewell(Record):
     """The connection cannot be: send the bytes, then close it."""
 
     data: bytes

@@ -13,13 +13,13 @@ deploy). Unknown fields are ignored.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from taskd.errors import ConfigError
 from taskd.posix import files
+from taskd.record import Record
 
 
-class Confirmed(NamedTuple):
+class Confirmed(Record):
     release: str
     previous: str | None
     fingerprint: str

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 import cbor2
 
 from taskd.errors import Error
 from taskd.posix import files, locks, native, process
 from taskd.posix.process import Identity
+from taskd.record import Record
 
 FORMAT = 1
 SUFFIX = ".zygote"
@@ -31,7 +32,7 @@ class RecordError(Error):
     code = "zygote-record"
 
 
-class Record(NamedTuple):
+class ZygoteRecord(Record):
     """``id``: the zygote's random id. ``release``: its real path; ``number``: the revision's, as
     the master that started it counted. ``app``: the configuration it was started with, as a map.
     ``version``: of the worker protocol. ``python``: its interpreter's path. ``forks``, ``tasks``,
@@ -62,7 +63,7 @@ def file_name(zygote: bytes) -> str:
     return zygote.hex() + SUFFIX
 
 
-def write(directory: str, record: Record) -> int:
+def write(directory: str, record: ZygoteRecord) -> int:
     """Put the record in place. Returns its descriptor, to be kept open for as long as the process
     lives: it carries the lock. Raises OSError."""
     path = os.path.join(directory, file_name(record.id))
@@ -87,7 +88,7 @@ def write(directory: str, record: Record) -> int:
     return fd
 
 
-def read(path: str) -> tuple[Record, bool]:
+def read(path: str) -> tuple[ZygoteRecord, bool]:
     """The record, and whether its zygote is alive. Raises RecordError, OSError."""
     fd = files.open_own(path, os.O_RDONLY)
     with os.fdopen(fd, "rb") as file:
@@ -96,11 +97,11 @@ def read(path: str) -> tuple[Record, bool]:
     return record, alive
 
 
-def _decode(raw: bytes, path: str) -> Record:
+def _decode(raw: bytes, path: str) -> ZygoteRecord:
     try:
         fields = cbor2.loads(raw, max_depth=64)
         known = {"name": ""} | fields
-        found = Record(**{name: known[name] for name in Record._fields})
+        found = ZygoteRecord(**{name: known[name] for name in ZygoteRecord._fields})
     except (cbor2.CBORDecodeError, ValueError, TypeError, KeyError) as error:
         raise RecordError(f"{path} is not a zygote's record: {error}") from error
     return found

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from taskd import log
 from taskd.posix import files
+from taskd.record import Record
 
 REMEMBERED = 10
 """Rejected releases that are remembered."""
@@ -21,7 +21,7 @@ LONGEST_REASON = 2000
 """Characters of a reason."""
 
 
-class Rejected(NamedTuple):
+class Rejected(Record):
     """A release that did not come to serve; ``at`` in Unix seconds."""
 
     revision: str

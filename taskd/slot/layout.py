@@ -63,7 +63,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 import cbor2
@@ -71,6 +71,7 @@ import cbor2
 from taskd import errors
 from taskd.posix.process import Identity
 from taskd.protocol.saved import Kind
+from taskd.record import Record
 
 VERSION = 1
 MAGIC = b"taskslot"
@@ -134,7 +135,7 @@ class SlotLost(SlotError):
     code = "slot-lost"
 
 
-class Header(NamedTuple):
+class Header(Record):
     """What a slot says about itself: its id (the worker's), its owner and the code it runs."""
 
     worker: bytes
@@ -151,7 +152,7 @@ class Header(NamedTuple):
         return Identity(self.pid, self.start, self.boot)
 
 
-class Record(NamedTuple):
+class SlotRecord(Record):
     """One record: where it begins, its kind (``protocol.saved.Kind``), its fields."""
 
     offset: int
@@ -214,7 +215,7 @@ def encode_body(kind: int, fields: dict[str, Any]) -> bytes:
     return body
 
 
-def decode_body(offset: int, body: bytes) -> Record:
+def decode_body(offset: int, body: bytes) -> SlotRecord:
     """The record of a body that stood at ``offset`` with a right checksum. Raises SlotDamaged."""
     try:
         kind, fields = _decode(body)
@@ -222,7 +223,7 @@ def decode_body(offset: int, body: bytes) -> Record:
         kind, fields = None, None
     if not isinstance(kind, int) or not isinstance(fields, dict):
         raise SlotDamaged(f"the record at byte {offset} is no kind with its fields")
-    return Record(offset, kind, fields)
+    return SlotRecord(offset, kind, fields)
 
 
 def decode_map(raw: bytes) -> dict[str, Any]:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from taskd.posix import files
 from taskd.protocol.saved import Kind
+from taskd.record import Record
 from taskd.slot import layout
-from taskd.slot.layout import BLOCK, FRAME_SIZE, Header, Record, SlotDamaged, SlotError
+from taskd.slot.layout import BLOCK, FRAME_SIZE, Header, SlotDamaged, SlotError, SlotRecord
 
 _PIECE = 1024 * 1024
 _HOLE_UNIT = 512  # no file system makes holes at a finer grain
@@ -26,7 +27,7 @@ _LOOKS = 100  # at a slot that changes under our eyes
 _SEARCH_LIMIT = 512 * 1024 * 1024  # bytes to checksum in one search for whole records
 
 
-class Content(NamedTuple):
+class Content(Record):
     """What one attempt left in its slot.
 
     ``begin``: fields of the last BEGIN, or None: no attempt began. ``snapshot``: ``saved`` of the
@@ -43,7 +44,7 @@ class Content(NamedTuple):
     header: Header
     begin: dict[str, Any] | None
     snapshot: bytes | None
-    records: list[Record]
+    records: list[SlotRecord]
     progress: dict[str, Any] | None
     end: dict[str, Any] | None
     end_offset: int | None
@@ -101,7 +102,7 @@ def read(fd: int) -> Content:
     return walk.content()
 
 
-def read_record(fd: int, offset: int, header: Header) -> Record:
+def read_record(fd: int, offset: int, header: Header) -> SlotRecord:
     """The record at ``offset``. Raises SlotDamaged if no whole record stands there."""
     body = _Slot(fd, header).body(offset)
     if body is None:
@@ -189,7 +190,7 @@ class _Walk:
         self.slot = slot
         self._offset = BLOCK
         self._damage: str | None = None
-        self._snapshot: Record | None = None
+        self._snapshot: SlotRecord | None = None
         self._start_over()
 
     def _start_over(self) -> None:
@@ -263,7 +264,7 @@ def _fields(place: tuple[int, bytes] | None, default: dict[str, Any] | None) -> 
     return default if place is None else layout.decode_body(*place).fields
 
 
-def _snapshot(record: Record) -> Record:
+def _snapshot(record: SlotRecord) -> SlotRecord:
     """Raises SlotDamaged if it is not what a SNAPSHOT holds: everything before it is past."""
     fields = record.fields
     kinds = [type(fields.get(name)) for name in ("saved", "begin", "saves", "progress")]

@@ -10,15 +10,16 @@ in the same transaction. Every store passes tests/contract.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from taskd.model.task import Budgets, OnDeploy, State
+from taskd.record import Record
 
 SCHEMA = 1
 """Version of the schema; it only grows within a major version of taskd."""
 
 
-class Row(NamedTuple):
+class Row(Record):
     """A task as the store has it; times are Unix seconds.
 
     ``version`` is that of the task function at submission, ``saved_version`` that of the kept
@@ -52,7 +53,7 @@ class Row(NamedTuple):
     ended: float | None
 
 
-class Event(NamedTuple):
+class Event(Record):
     """One state change of one task; ``number`` grows over all tasks."""
 
     number: int
@@ -64,7 +65,7 @@ class Event(NamedTuple):
     reason: str | None
 
 
-class Group(NamedTuple):
+class Group(Record):
     """How many tasks wait (queued, scheduled or held) that look alike to a new revision.
 
     ``version`` is that of the saved state, or the one at submission where nothing is saved;
@@ -79,7 +80,7 @@ class Group(NamedTuple):
     example: int
 
 
-class Share(NamedTuple):
+class Share(Record):
     """What the owner of a task may have in the store: tasks that are not over, and bytes of their
     arguments; None: as many as there are. ``full``: why nobody may add anything just now."""
 
@@ -88,7 +89,7 @@ class Share(NamedTuple):
     full: str | None = None
 
 
-class Submit(NamedTuple):
+class Submit(Record):
     """A new task, unless its submission id or its live key is known. Result: Submitted.
 
     A new one beyond ``share`` (None: no limit) is refused with LimitReached; one that is known
@@ -117,7 +118,7 @@ class Submit(NamedTuple):
     share: Share | None = None
 
 
-class SubmitAll(NamedTuple):
+class SubmitAll(Record):
     """Several new tasks of one request: all of them, or none if one of them is refused.
 
     Result: a list of Submitted, in order, or that one's refusal. Other operations go on.
@@ -126,14 +127,14 @@ class SubmitAll(NamedTuple):
     tasks: tuple[Submit, ...]
 
 
-class Submitted(NamedTuple):
+class Submitted(Record):
     """``created`` is False when the submission id or the key found an earlier task."""
 
     task: int
     created: bool
 
 
-class Claim(NamedTuple):
+class Claim(Record):
     """queued → running for that worker. Result: the new attempt number, or None if not queued.
 
     ``worker`` is the worker's identity, opaque here (see ``master``).
@@ -145,7 +146,7 @@ class Claim(NamedTuple):
     at: float
 
 
-class Settle(NamedTuple):
+class Settle(Record):
     """An attempt is over: running → ``state``. Result: Answer.
 
     If a cancel was wished, any state but ``succeeded`` becomes ``cancelled``, and for one that
@@ -171,7 +172,7 @@ class Settle(NamedTuple):
     if_cancelled: str | None = None
 
 
-class Cancel(NamedTuple):
+class Cancel(Record):
     """Queued, scheduled and held tasks are cancelled at once; a running one gets the wish.
 
     ``owner`` None is an operator; else another's task answers as unknown. An ended one stays as
@@ -183,14 +184,14 @@ class Cancel(NamedTuple):
     at: float
 
 
-class Cancelled(NamedTuple):
+class Cancelled(Record):
     """``state`` is the state after; ``was`` before. Both ``running``: the wish is on disk."""
 
     state: State
     was: State
 
 
-class Retry(NamedTuple):
+class Retry(Record):
     """Held, failed or cancelled → queued, budgets fresh, with what was saved. Result: State.
 
     Result, error, reason, end and the wish to cancel are cleared; attempts go on counting. Any
@@ -204,7 +205,7 @@ class Retry(NamedTuple):
     share: Share | None = None
 
 
-class Hold(NamedTuple):
+class Hold(Record):
     """queued → held, since no live revision can continue it. Result: True if it was queued."""
 
     task: int
@@ -212,7 +213,7 @@ class Hold(NamedTuple):
     at: float
 
 
-class Wake(NamedTuple):
+class Wake(Record):
     """scheduled → queued for up to ``limit`` tasks whose time has come, the longest due first.
 
     Result: the list of their ids (Applied.task is None).
@@ -222,7 +223,7 @@ class Wake(NamedTuple):
     limit: int
 
 
-class Shift(NamedTuple):
+class Shift(Record):
     """Every scheduled task is due ``by`` seconds later (earlier, where that is negative).
 
     For a clock that was set. No event is written, since no state changes. Result: how many.
@@ -246,7 +247,7 @@ class Answer:
 Operation = Submit | SubmitAll | Claim | Settle | Cancel | Retry | Hold | Wake | Shift
 
 
-class Applied(NamedTuple):
+class Applied(Record):
     """What became of one operation: a result, or the refusal it earned (which harms no other).
 
     ``task``: whose events changed, or None. Where several are concerned (SubmitAll, Wake), the
@@ -258,7 +259,7 @@ class Applied(NamedTuple):
     end: Settle | None = None
 
 
-class Filter(NamedTuple):
+class Filter(Record):
     """Which tasks ``Reader.tasks`` lists; None does not narrow. ``before``: ids below it."""
 
     owner: int | None = None

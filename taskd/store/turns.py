@@ -13,8 +13,8 @@ no turn, and goes before all that have one; among these, what has begun has none
 from __future__ import annotations
 
 import sqlite3
-from typing import NamedTuple
 
+from taskd.record import Record
 from taskd.store import schema
 
 _FIRST = (
@@ -32,7 +32,7 @@ _LAST = (
 )
 
 
-class Place(NamedTuple):
+class Place(Record):
     """Among which tasks a turn is one more than the last."""
 
     queue: str

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from taskd import errors
 from taskd.model.task import CHANGES, ENDED, Change, State
+from taskd.record import Record
 from taskd.store.api import Settle, Submit
 from taskd.store.turns import Place
 
@@ -20,7 +19,7 @@ ENDS = {
 """The change that leads from running to each state an attempt can end in."""
 
 
-class Task(NamedTuple):
+class Task(Record):
     """What an operation must know of a row before it changes it."""
 
     id: int

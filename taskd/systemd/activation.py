@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import MutableMapping
-from typing import NamedTuple
+
+from taskd.record import Record
 
 _FIRST = 3
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
@@ -33,7 +34,7 @@ def announced(environ: MutableMapping[str, str], pid: int) -> dict[int, str]:
     return dict(zip(range(_FIRST, _FIRST + count), names, strict=False))
 
 
-class Taken(NamedTuple):
+class Taken(Record):
     """``listeners`` by our names; ``refused``: what else was given, in words, and is closed."""
 
     listeners: dict[str, socket.socket]

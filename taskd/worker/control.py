@@ -16,11 +16,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from taskd.posix import files, native
 from taskd.posix.process import Identity
 from taskd.protocol import worker as protocol
+from taskd.record import Record
 from taskd.slot.writer import SlotFull, SlotLost, SlotWriter
 from taskd.worker import output
 from taskd.worker.channel import Channel
@@ -48,7 +49,7 @@ def give_up(lost: SlotLost) -> NoReturn:
     output.leave(os.EX_IOERR)
 
 
-class Order(NamedTuple):
+class Order(Record):
     """One attempt to run (the ``run`` message)."""
 
     task: int
@@ -63,7 +64,7 @@ class Order(NamedTuple):
     log_limit: int | None = None
 
 
-class Questions(NamedTuple):
+class Questions(Record):
     """What the plan of a deploy asks (the ``plan`` message); ``path``: the file it stands in."""
 
     path: str

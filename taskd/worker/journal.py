@@ -21,16 +21,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from taskd.errors import NotPlainData
 from taskd.protocol import data
 from taskd.protocol.saved import Kind, Mark, Saved, mark_fields
+from taskd.record import Record
 from taskd.worker.interrupt import Held
 from taskd.worker.source import REMEDY, Source, pair
 
 
-class Move(NamedTuple):
+class Move(Record):
     """One record to write; ``durable``: it must be on disk before the task goes on."""
 
     kind: Kind

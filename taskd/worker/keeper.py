@@ -9,12 +9,13 @@ call.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from taskd.protocol.saved import Kind
+from taskd.record import Record
 
 
-class Wish(NamedTuple):
+class Wish(Record):
     """What the task is asked to do. ``kind``: "leave" or "cancel"; ``why``: a reason in words."""
 
     kind: str

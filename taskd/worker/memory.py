@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from cbor2 import dumps, loads
 
 from taskd.protocol.saved import Kind, Saved
+from taskd.record import Record
 from taskd.worker.keeper import Wish
 
 SAVING = frozenset({Kind.STEP, Kind.LOOP, Kind.CHECKPOINT})
@@ -24,7 +25,7 @@ class Killed(BaseException):
     """The process would be dead now; every call of the context raises this from here on."""
 
 
-class Written(NamedTuple):
+class Written(Record):
     """One record, its fields as the bytes that a slot would hold."""
 
     kind: Kind

@@ -16,11 +16,12 @@ import os
 from collections.abc import Mapping
 from copy import deepcopy
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from taskd.errors import NotPlainData, ProtocolError
 from taskd.protocol import data
 from taskd.protocol.saved import Mark, Saved
+from taskd.record import Record
 from taskd.worker import output
 from taskd.worker.failure import one_line, summary
 from taskd.worker.functions import place
@@ -89,7 +90,7 @@ class Unfit(Exception):
     """The code here cannot take what was submitted and saved; the text says why, in one line."""
 
 
-class Start(NamedTuple):
+class Start(Record):
     """What an attempt begins with.
 
     ``args``: bound to the function's parameters. ``saved``: at the code's version. ``migrations``:

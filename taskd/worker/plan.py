@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 import os
 from inspect import isawaitable
-from typing import Any, NamedTuple
+from typing import Any
 
 import cbor2
 
@@ -22,6 +22,7 @@ from taskd.errors import Error, ProtocolError
 from taskd.posix import files, memory, native
 from taskd.protocol import data
 from taskd.protocol.saved import Saved
+from taskd.record import Record
 from taskd.slot import kept, reader
 from taskd.tasks import registry
 from taskd.worker import output
@@ -32,14 +33,14 @@ WHYS_LIMIT = 1024 * 1024
 """Bytes that all reasons together may take: the answer is one frame."""
 
 
-class Answer(NamedTuple):
+class Answer(Record):
     """``fields``: of the ``planned`` message. ``reusable``: no user code has run."""
 
     fields: dict[str, Any]
     reusable: bool
 
 
-class _Verdict(NamedTuple):
+class _Verdict(Record):
     why: str | None
     is_migrated: bool
 

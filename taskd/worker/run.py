@@ -17,12 +17,13 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from math import isfinite
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, final
 
 from taskd.errors import NotPlainData
 from taskd.protocol import data
 from taskd.protocol.saved import Outcome, Saved
 from taskd.protocol.secret import found_in, hide
+from taskd.record import Record
 from taskd.worker import output
 from taskd.worker.aio import AsyncContext
 from taskd.worker.context import Base, Context, running
@@ -42,7 +43,7 @@ _STRIKES = 100
 """Times that what a task has left may keep it from being calmed; then it strikes where it likes."""
 
 
-class Ending(NamedTuple):
+class Ending(Record):
     """How an attempt ended.
 
     ``result``: in plain-data encoding, if it succeeded. ``error``: {type, message, traceback}, if
@@ -142,7 +143,7 @@ def left(interrupt: Interrupted, keeper: Keeper, version: int) -> Ending:
 
 
 @final
-class _Returned(NamedTuple):
+class _Returned(Record):
     value: Any
 
 

@@ -10,13 +10,14 @@ import os
 import sys
 import threading
 import traceback
-from typing import Any, NamedTuple
+from typing import Any
 
 from taskd.protocol.boot import Boot
+from taskd.record import Record
 from taskd.worker.failure import name_of
 
 
-class Broken(NamedTuple):
+class Broken(Record):
     """The app does not import: the traceback's last line, and all of it."""
 
     message: str

@@ -196,7 +196,7 @@ class Zygote:
         config = self._config
         if not config.records or not self._is_kept or self._record >= 0:
             return
-        mine = record.Record(
+        mine = record.ZygoteRecord(
             id=config.id,
             pid=self._me.pid,
             start=self._me.start,

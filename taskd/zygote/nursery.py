@@ -8,13 +8,13 @@ that died (live workers are subreapers and keep their own), and is killed and re
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from taskd.posix import cgroup, native, process, tree
 from taskd.posix.cleaners import Patience
+from taskd.record import Record
 
 
-class Death(NamedTuple):
+class Death(Record):
     """A worker is dead and its tree gone; ``status`` is as waitpid gives it."""
 
     worker: bytes

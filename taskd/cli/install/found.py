@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from taskd.record import Record
 
 FILE, LINK, DIRECTORY, OTHER = "file", "link", "directory", "other"
 
 
-class Entry(NamedTuple):
+class Entry(Record):
     """What is at a path: its kind, and the text of a file, the target of a link, or the name of who
     is to own a directory."""
 
@@ -20,7 +21,7 @@ class Entry(NamedTuple):
     content: str = ""
 
 
-class Found(NamedTuple):
+class Found(Record):
     """The machine as it is. ``entries``: of each path that matters, those that exist.
 
     ``holds``: the names in each directory that matters and may be read. ``owned``: the directories

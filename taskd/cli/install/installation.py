@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from taskd import paths
 from taskd.cli.outcome import UsageError
+from taskd.record import Record
 
 COMMANDS = ("taskd", "taskctl")
 
@@ -37,7 +37,7 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,17}")
 """As long as `taskd-NAME-submit` may be for a group: 31 characters."""
 
 
-class Site(NamedTuple):
+class Site(Record):
     """One installation.
 
     ``ours``: path to text of the files that are written anew when they differ; ``yours``: of those

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from taskd.cli.install import foreign
 from taskd.cli.install.found import DIRECTORY, FILE, LINK, Entry, Found
 from taskd.cli.install.installation import Site
 from taskd.errors import ConfigError
+from taskd.record import Record
 
 
-class Change(NamedTuple):
+class Change(Record):
     """One thing to do. ``verb``: "create", "update", "keep", "remove" or "run".
 
     ``path``: of the file, link or directory; ``entry``: what it is to be. ``words``: the command.

@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from taskd.cli.output import text
 from taskd.cli.output.text import Look
 from taskd.model.task import SETTLED
+from taskd.record import Record
 
 _WIDEST, _NARROWEST = 30, 8
 _ENDED = frozenset(state.value for state in SETTLED)
 
 
-class Bar(NamedTuple):
+class Bar(Record):
     """One task as it is shown. ``state`` is the shown one, with retrying and resuming."""
 
     id: int

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TextIO
+from typing import TextIO
+
+from taskd.record import Record
 
 PLAIN_WIDTH = 10_000
 """The width of something that is no terminal: nothing is cut in a pipe."""
@@ -28,7 +30,7 @@ COLOURS = {
 """The colour of each state, as the number of a terminal's SGR sequence."""
 
 
-class Look(NamedTuple):
+class Look(Record):
     """What a stream can show. ``redraw``: a terminal whose cursor moves; ``width`` in columns."""
 
     redraw: bool = False
@@ -127,7 +129,7 @@ def ago(then: float | None, now: float) -> str:
     return f"in {duration(then - now)}" if then - now >= 1 else f"{duration(now - then)} ago"
 
 
-class Column(NamedTuple):
+class Column(Record):
     """A column of a table; numbers stand at the right edge."""
 
     title: str

@@ -23,18 +23,18 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Collection, Iterator
-from typing import NamedTuple
 
 from taskd import paths
 from taskd.cli import outcome
 from taskd.cli.output import text
 from taskd.posix import files, pidfile
+from taskd.record import Record
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: as unix(7) has them
 _SHOWN = 20
 
 
-class _Start(NamedTuple):
+class _Start(Record):
     """What the waiting process knows of the daemon that it has started."""
 
     pid: int

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from taskd import log
 from taskd.errors import Error, ProtocolError, StoreError
@@ -22,6 +22,7 @@ from taskd.model.routing import Held, route
 from taskd.model.task import SETTLED, State
 from taskd.model.worker import WorkerEvent, WorkerState
 from taskd.protocol.saved import ERROR_PARTS, PROGRESS_PARTS, Kind, check
+from taskd.record import Record
 from taskd.slot import reader as slot_reader
 from taskd.store.api import Answer, Applied, Settle
 
@@ -36,7 +37,7 @@ STORE_RETRY = 1.0
 UNRECORDED = "it has ended, and that cannot be recorded yet"
 
 
-class _End(NamedTuple):
+class _End(Record):
     """What is to be recorded of one attempt."""
 
     running: Running

@@ -20,12 +20,13 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from taskd import log
 from taskd.config import Hooks
 from taskd.master.loop.loop import READ, Timer
 from taskd.posix import spawn, tree
+from taskd.record import Record
 
 if TYPE_CHECKING:
     from taskd.master.fleet.revision import Revision
@@ -45,7 +46,7 @@ TAIL_LENGTH = 600
 _IN_DIRECTORY = 'cd "$1" && shift && exec "$@"'
 
 
-class Outcome(NamedTuple):
+class Outcome(Record):
     """``failure``: what went wrong in words, or None. ``output``: what it wrote."""
 
     failure: str | None

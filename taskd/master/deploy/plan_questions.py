@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import cbor2
 
@@ -28,6 +28,7 @@ from taskd.model.task import SETTLED, State
 from taskd.model.worker import WorkerEvent
 from taskd.posix import files, memory
 from taskd.protocol import secret
+from taskd.record import Record
 from taskd.slot import layout as slot_layout
 from taskd.store.api import Filter
 
@@ -54,7 +55,7 @@ _SECTOR = 512  # the unit of st_blocks, stat(2)
 Done = Callable[["Plan | DeployRefused"], None]
 
 
-class _Question(NamedTuple):
+class _Question(Record):
     """One item as it is asked; ``weight``: bytes that must be read to answer it."""
 
     ref: int

@@ -7,9 +7,10 @@ answer has grown to.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from taskd.errors import DeployRefused, Error
+from taskd.record import Record
 
 if TYPE_CHECKING:
     from taskd.master.clients.clients import Client
@@ -26,7 +27,7 @@ class Caller:
         self.request = request
 
 
-class How(NamedTuple):
+class How(Record):
     """``plan_only``: stop at the plan and change nothing. ``allow_held``: go on although the new
     revision cannot take everything. ``goes_back``: a rollback, in an emergency perhaps: a revision
     that lives is promoted whatever has become of its files."""

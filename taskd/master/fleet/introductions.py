@@ -14,7 +14,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from taskd import log
 from taskd.master.clients.peer_limits import Seldom
@@ -24,6 +24,7 @@ from taskd.master.loop.ledger import Kind
 from taskd.master.loop.loop import Timer
 from taskd.master.loop.wire import Messages, Wire
 from taskd.posix import limits, process, sockets
+from taskd.record import Record
 from taskd.slot import reader as slot_reader
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ HELLO_WITHIN = 10.0
 """Seconds that a fresh connection has to say who it is."""
 
 
-class _Stranger(NamedTuple):
+class _Stranger(Record):
     """``dismiss`` closes its connection."""
 
     channel: Messages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from taskd.config import Limits
 from taskd.errors import ProtocolError
@@ -14,10 +14,11 @@ from taskd.model.table import after
 from taskd.model.worker import WORKERS, WorkerEvent, WorkerState
 from taskd.posix import process
 from taskd.posix.cleaners import Patience
+from taskd.record import Record
 from taskd.slot import reader
 
 
-class Probe(NamedTuple):
+class Probe(Record):
     """Who waits for a probe worker: ``on_idle`` once it is up and after each answer,
     ``on_message`` with an answer, ``on_death`` if it dies before it is forgotten."""
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 from enum import Enum
-from typing import NamedTuple
+
+from taskd.record import Record
 
 
 class Kind(str, Enum):
@@ -29,7 +30,7 @@ LOCKS = frozenset({Kind.LOCK, Kind.DIRECTORY})
 """What is held for its lock alone."""
 
 
-class Entry(NamedTuple):
+class Entry(Record):
     fd: int
     kind: Kind
     name: str

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from taskd import log
 from taskd.errors import Error, StoreError
+from taskd.record import Record
 
 PASSING = (OSError, StoreError, ImportError, MemoryError)
 """Errors that are no fault of the code that meets them; waiting helps, or somebody who makes room.
@@ -25,7 +25,7 @@ LASTS = 5.0
 """Seconds that a trouble is shown after it was told; retries are closer together than this."""
 
 
-class _Trouble(NamedTuple):
+class _Trouble(Record):
     why: str
     until: float  # on the monotonic clock
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import taskd
 from taskd import log
@@ -27,8 +27,9 @@ from taskd.master.loop.ledger import Kind
 from taskd.model.revision import RevisionState
 from taskd.model.worker import WorkerState
 from taskd.posix import limits, process
+from taskd.record import Record
 from taskd.revision import record
-from taskd.revision.record import Record
+from taskd.revision.record import ZygoteRecord
 from taskd.slot import owner as slot_owner
 from taskd.slot import reader as slot_reader
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from taskd.store.api import Row
 
 
-class _Found(NamedTuple):
+class _Found(Record):
     """A revision of before; ``lives``: its zygote does."""
 
     revision: Revision
@@ -118,7 +119,7 @@ def _drop(path: str, error: Exception) -> None:
         os.unlink(path)
 
 
-def _revision(told: Record, lives: bool) -> Revision:
+def _revision(told: ZygoteRecord, lives: bool) -> Revision:
     """As it was, but that it drains: whether it is the current one is the start's to say."""
     app = {name: told.app[name] for name in App._fields if name in told.app}
     revision = Revision(told.release, told.number, App(**app), told.name)

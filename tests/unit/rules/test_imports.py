@@ -21,16 +21,23 @@ import taskd
 
 ROOT = Path(taskd.__file__).parent
 
-BASE = {"errors", "paths", "config"}
+BASE = {"errors", "record", "paths", "config"}
 WIRE = BASE | {"model", "protocol", "posix"}
 SERVER = WIRE | {"log", "slot", "store", "systemd", "revision", "upgrade"}
 
 ALLOWED: dict[str, tuple[set[str], str]] = {
     "errors": (set(), "every process needs them, so that they need nothing"),
-    "paths": ({"errors"}, "daemon and clients agree on it before either has read anything"),
-    "config": ({"errors", "paths"}, "it is read before there is a daemon"),
+    "record": (set(), "every process needs records, so that they need nothing"),
+    "paths": (
+        {"errors", "record"},
+        "daemon and clients agree on it before either has read anything",
+    ),
+    "config": ({"errors", "record", "paths"}, "it is read before there is a daemon"),
     "log": (BASE, "anything of the daemon may log"),
-    "model": ({"errors"}, "decisions are pure, so that they can be tested without a system"),
+    "model": (
+        {"errors", "record"},
+        "decisions are pure, so that they can be tested without a system",
+    ),
     "protocol": (BASE | {"model"}, "bytes in, values out: no descriptor is touched here"),
     "posix": (BASE, "raw system calls know nothing of tasks"),
     "slot": (WIRE, "workers write slots and the master reads them: it can know neither"),
