@@ -10,13 +10,13 @@ __version__ = "0.2.0"
 
 _HOME = {
     "AsyncClient": "taskd.client.aio",
-    "AsyncContext": "taskd.worker.aio",
+    "AsyncContext": "taskd.api.async_context",
     "BadArguments": "taskd.errors",
     "Client": "taskd.client.blocking",
-    "Context": "taskd.worker.context",
+    "Context": "taskd.api.context",
     "Error": "taskd.errors",
     "FINISHED": "taskd.worker.migrate",
-    "Interrupted": "taskd.worker.interrupt",
+    "Interrupted": "taskd.api.interrupt",
     "KeyConflict": "taskd.errors",
     "LimitReached": "taskd.errors",
     "NoDaemon": "taskd.errors",
@@ -28,7 +28,7 @@ _HOME = {
     "TaskFailed": "taskd.errors",
     "TaskHeld": "taskd.errors",
     "UnknownTask": "taskd.errors",
-    "current": "taskd.worker.context",
+    "current": "taskd.api.context",
     "task": "taskd.tasks",
 }
 
@@ -38,6 +38,10 @@ TYPE_CHECKING = False  # as of ``typing``, which is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
+    from taskd.api.async_context import AsyncContext as AsyncContext
+    from taskd.api.context import Context as Context
+    from taskd.api.context import current as current
+    from taskd.api.interrupt import Interrupted as Interrupted
     from taskd.client.aio import AsyncClient as AsyncClient
     from taskd.client.blocking import Client as Client
     from taskd.errors import BadArguments as BadArguments
@@ -53,10 +57,6 @@ if TYPE_CHECKING:
     from taskd.errors import UnknownTask as UnknownTask
     from taskd.protocol.secret import Secret as Secret
     from taskd.tasks import task as task
-    from taskd.worker.aio import AsyncContext as AsyncContext
-    from taskd.worker.context import Context as Context
-    from taskd.worker.context import current as current
-    from taskd.worker.interrupt import Interrupted as Interrupted
     from taskd.worker.migrate import FINISHED as FINISHED
     from taskd.worker.migrate import SavedState as SavedState
 

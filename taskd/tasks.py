@@ -16,16 +16,16 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
+from taskd.api import functions
 from taskd.errors import BadArguments
 from taskd.model.binding import bind
 from taskd.model.task import COMMAND, OnDeploy
 from taskd.model.versions import readable
-from taskd.worker import functions
 
 if TYPE_CHECKING:
+    from taskd.api.async_context import AsyncContext
+    from taskd.api.context import Context
     from taskd.client.blocking import Client, TaskHandle
-    from taskd.worker.aio import AsyncContext
-    from taskd.worker.context import Context
     from taskd.worker.migrate import SavedState
 
 P = ParamSpec("P")
@@ -87,7 +87,7 @@ class Task(Generic[P, R]):
 
     def entry(self) -> dict[str, Any]:
         """This task's entry in the manifest (see ``protocol.worker``)."""
-        from taskd.worker.names import names_in
+        from taskd.api.step_names import names_in
 
         return {
             "version": self.version,

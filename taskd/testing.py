@@ -37,8 +37,8 @@ from taskd.errors import BadArguments, TaskHeld
 from taskd.protocol import data
 from taskd.protocol.saved import Kind, Outcome, Saved
 from taskd.tasks import Task, make_task
-from taskd.worker.memory import MemoryKeeper
-from taskd.worker.run import Ending, run_attempt
+from taskd.worker.attempt import Ending, run_attempt
+from taskd.worker.memory_recorder import MemoryKeeper
 
 Place = tuple[str, int]
 """A loop's name, or its path (``files/rows``), and the how-many-eth of its items, from 1."""

@@ -22,13 +22,13 @@ import signal
 import subprocess
 
 from taskd import tasks
+from taskd.api.context import Context
+from taskd.api.interrupt import Interrupted, Yielded
+from taskd.api.recorder import Keeper, Wish
 from taskd.model.task import COMMAND
 from taskd.posix import limits
 from taskd.protocol.secret import Secret
-from taskd.worker.context import Context
-from taskd.worker.interrupt import Interrupted, Yielded
-from taskd.worker.keeper import Keeper, Wish
-from taskd.worker.watch import Watch
+from taskd.worker.program_end import Watch
 
 EX_TEMPFAIL = 75
 

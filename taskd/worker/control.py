@@ -18,6 +18,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
+from taskd.api.interrupt import Interrupted
+from taskd.api.recorder import Wish
 from taskd.posix import files, native
 from taskd.posix.process import Identity
 from taskd.protocol import worker as protocol
@@ -25,9 +27,7 @@ from taskd.record import Record
 from taskd.slot.writer import SlotFull, SlotLost, SlotWriter
 from taskd.worker import output
 from taskd.worker.channel import Channel
-from taskd.worker.interrupt import Interrupted
-from taskd.worker.keeper import Wish
-from taskd.worker.search import Search
+from taskd.worker.master_search import Search
 
 PROGRESS_EVERY = 0.1
 """Seconds between two progress messages."""

@@ -22,7 +22,12 @@ LINE_LIMIT = 500
 """Bytes. Of what is longer, the middle is left out: the causes and the last line say the most."""
 
 _TASKD = os.path.dirname(os.path.dirname(__file__)) + os.sep
-_OURS = (_TASKD + "worker" + os.sep, _TASKD + "protocol" + os.sep, _TASKD + "tasks.py")
+_OURS = (
+    _TASKD + "api" + os.sep,
+    _TASKD + "worker" + os.sep,
+    _TASKD + "protocol" + os.sep,
+    _TASKD + "tasks.py",
+)
 _ASYNCIO = os.path.dirname(os.__file__) + os.sep + "asyncio" + os.sep
 
 

@@ -18,13 +18,13 @@ from copy import deepcopy
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
+from taskd.api.functions import place
 from taskd.errors import NotPlainData, ProtocolError
 from taskd.protocol import data
 from taskd.protocol.saved import Mark, Saved
 from taskd.record import Record
 from taskd.worker import output
 from taskd.worker.failure import one_line, summary
-from taskd.worker.functions import place
 
 if TYPE_CHECKING:
     from taskd.tasks import Migration, Task

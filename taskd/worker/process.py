@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
+from taskd.api.interrupt import Interrupted, Yielded
 from taskd.errors import ProtocolError
 from taskd.posix import cgroup, files, limits, mark, native, process, title, tree
 from taskd.protocol import data
@@ -28,14 +29,13 @@ from taskd.protocol.boot import Boot
 from taskd.protocol.saved import Kind, Outcome, Saved
 from taskd.slot.writer import SlotFull, SlotWriter
 from taskd.tasks import registry
-from taskd.worker import exiting, lastwords, output, plan, trackers
+from taskd.worker import exiting, output, plan, resource_trackers, tracebacks
+from taskd.worker.attempt import Ending, left, run_attempt, unfit
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control, Order, Questions
 from taskd.worker.eventloop import EventLoop
-from taskd.worker.interrupt import Interrupted, Yielded
 from taskd.worker.loglimit import LogLimit
-from taskd.worker.run import Ending, left, run_attempt, unfit
-from taskd.worker.slotkeeper import SlotKeeper
+from taskd.worker.slot_recorder import SlotKeeper
 from taskd.worker.surroundings import Surroundings
 
 NEEDED = 16
@@ -111,7 +111,7 @@ def _fresh_start() -> None:
         native.handle_signal(number, signal.SIG_DFL)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         native.handle_signal(number, signal.SIG_IGN)  # as Python has it: an exception, not a death
-    lastwords.of_crashes()
+    tracebacks.of_crashes()
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
@@ -181,7 +181,7 @@ def _attempt(
         with limit.on(order.log, order.log_limit), written, _environment(boot, order):
             context = contextvars.copy_context()
             ending = context.run(_run, registered, order, keeper, before.calm, loop)
-            lastwords.of_failure(order, ending.error)
+            tracebacks.of_failure(order, ending.error)
             before.calm()  # once more: what the task left in memory was deleted by code of its own
             left_behind = _kill_tree(spared, boot.group)
     offset = _record(slot, control, order, ending)
@@ -209,7 +209,7 @@ def _kill_tree(spared: frozenset[int], group: str) -> int | None:
     descendant of ours): our own end hands them to the zygote."""
     try:
         with limits.every_descriptor():
-            killed = tree.kill_all(spared, trackers.let_go)
+            killed = tree.kill_all(spared, resource_trackers.let_go)
             alone = not group or cgroup.holds_only(group, spared | {os.getpid()})
             return killed if alone and process.is_subreaper() else None
     except Exception:

@@ -27,10 +27,10 @@ from taskd.revision import record
 from taskd.revision.content import Content
 from taskd.worker import loglimit, output
 from taskd.worker.channel import Channel
-from taskd.worker.search import Search
-from taskd.zygote import app, shared
-from taskd.zygote.footing import Footing
-from taskd.zygote.nursery import Death, Nursery
+from taskd.worker.master_search import Search
+from taskd.zygote import app, fork_sharing
+from taskd.zygote.children import Death, Nursery
+from taskd.zygote.process_state import Footing
 
 SHORT_AGAIN = 500
 """Milliseconds until a zygote that is out of descriptors looks again at who has died."""
@@ -170,8 +170,8 @@ class Zygote:
         process.end_with_parent(0)
         self._nursery = Nursery()  # knows from here on which children are the app's own
         self._forks, warnings = app.may_fork(self._config.fork)
-        warnings += shared.opened_since(before) if self._forks else []
-        shared.keep_directories()
+        warnings += fork_sharing.opened_since(before) if self._forks else []
+        fork_sharing.keep_directories()
         _import_what_workers_need()
         gc.collect()
         gc.freeze()  # the collector never writes to these pages again: they stay shared
@@ -352,7 +352,7 @@ class Zygote:
                     native.close(fd)
             os.setsid()
             _tell_the_apps_loop()
-            shared.seed_anew()
+            fork_sharing.seed_anew()
             from taskd.worker.process import run_worker
 
             run_worker(_join_group(config), worker)

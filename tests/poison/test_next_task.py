@@ -14,7 +14,7 @@ from support.waiting import eventually
 POISON = r"""
 import asyncio, atexit, builtins, contextvars, decimal, gc, io, locale, select, socket, subprocess
 import tempfile, types
-import taskd.worker.control, taskd.worker.process, taskd.worker.run, taskd.tasks
+import taskd.worker.control, taskd.worker.process, taskd.worker.attempt, taskd.tasks
 
 HERE = contextvars.ContextVar("HERE", default="clean")
 libc = ctypes.CDLL(None, use_errno=True)

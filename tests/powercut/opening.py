@@ -32,8 +32,8 @@ from taskd.protocol import data
 from taskd.protocol.saved import Outcome, Saved
 from taskd.revision import confirmed, marker, rejected
 from taskd.store.api import Row
-from taskd.worker.memory import MemoryKeeper
-from taskd.worker.run import run_attempt
+from taskd.worker.attempt import run_attempt
+from taskd.worker.memory_recorder import MemoryKeeper
 
 NEXT_BOOT = "the boot after the power cut"
 

@@ -8,8 +8,8 @@ from typing import Any
 from taskd.protocol import data
 from taskd.protocol.saved import Saved
 from taskd.tasks import make_task
-from taskd.worker.memory import MemoryKeeper
-from taskd.worker.run import Ending, run_attempt
+from taskd.worker.attempt import Ending, run_attempt
+from taskd.worker.memory_recorder import MemoryKeeper
 
 
 def attempt(

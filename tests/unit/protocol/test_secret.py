@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskd import Secret, task, testing
+from taskd.api.context import Context
 from taskd.client import asks
 from taskd.client.jsonform import to_json
 from taskd.errors import NotPlainData, ProtocolError
@@ -23,7 +24,6 @@ from taskd.protocol import data, secret
 from taskd.protocol.operations import needs
 from taskd.protocol.saved import Mark, Saved
 from taskd.worker import failure
-from taskd.worker.context import Context
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden" / "data-2.hex"
 

@@ -23,7 +23,7 @@ CHANNELS, WORKERS = {"channel", "_channel", "zygote"}, {"workers", "self"}
 OTHERS = {"wire", "_sock", "sock", "troubles", "notify", "verdict"}
 TELL = "master/fleet/workers.py", "tell"
 MADE_IN = {
-    ("worker/control.py", "report"): ("worker/slotkeeper.py", "progress"),
+    ("worker/control.py", "report"): ("worker/slot_recorder.py", "progress"),
     ("worker/control.py", "answer"): ("worker/plan.py", "_fields"),
     ("master/attempts/dispatch.py", "message"): ("master/attempts/dispatch.py", "_message"),
 }

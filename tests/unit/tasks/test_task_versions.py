@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from taskd import Context, task, tasks
+from taskd.api.step_names import names_in
 from taskd.tasks import make_task
-from taskd.worker.names import names_in
 
 
 @pytest.fixture(autouse=True)

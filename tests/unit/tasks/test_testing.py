@@ -18,10 +18,10 @@ from taskd import (
     task,
     testing,
 )
+from taskd.api.source import fingerprint
 from taskd.protocol.saved import Mark, Saved
 from taskd.tasks import make_task
-from taskd.worker.memory import Killed
-from taskd.worker.source import fingerprint
+from taskd.worker.memory_recorder import Killed
 
 
 def rows(cursor: int | None, count: int) -> Iterator[tuple[int, int]]:

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from taskd import AsyncContext, Context
 from taskd.protocol import data
 from taskd.protocol.saved import Outcome, Saved
-from taskd.worker.memory import MemoryKeeper
-from taskd.worker.run import Ending
+from taskd.worker.attempt import Ending
+from taskd.worker.memory_recorder import MemoryKeeper
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from taskd import tasks
 from taskd.model.task import COMMAND
 from taskd.protocol import data
 from taskd.protocol.saved import Outcome
-from taskd.worker.memory import MemoryKeeper
-from taskd.worker.run import Ending, run_attempt
+from taskd.worker.attempt import Ending, run_attempt
+from taskd.worker.memory_recorder import MemoryKeeper
 
 
 @pytest.fixture

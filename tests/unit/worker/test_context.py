@@ -15,7 +15,7 @@ from attempts import attempt, outcome, result
 import taskd
 from taskd import Context, NotPlainData
 from taskd.protocol.saved import Outcome, Saved
-from taskd.worker.memory import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryKeeper
 
 
 def rows(cursor: int | None, count: int = 5) -> Iterator[tuple[int, str]]:

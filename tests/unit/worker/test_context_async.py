@@ -13,7 +13,7 @@ from attempts import attempt, outcome, result
 import taskd
 from taskd import AsyncContext
 from taskd.protocol.saved import Mark, Outcome, Saved
-from taskd.worker.memory import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryKeeper
 
 
 async def rows(cursor: int | None, count: int = 4) -> AsyncIterator[tuple[int, str]]:

@@ -10,7 +10,7 @@ from attempts import attempt, outcome, result
 
 from taskd import Context
 from taskd.protocol.saved import Kind, Mark, Outcome, Saved
-from taskd.worker.memory import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryKeeper
 
 
 def kinds(keeper: MemoryKeeper) -> list[Kind]:

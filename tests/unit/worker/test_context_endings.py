@@ -15,7 +15,7 @@ from taskd import AsyncContext, Context, Interrupted
 from taskd.protocol import data
 from taskd.protocol.saved import Mark, Outcome, Saved
 from taskd.worker.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT
-from taskd.worker.memory import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryKeeper
 
 
 def error_of(fn: Any, **more: Any) -> dict[str, str]:
@@ -71,7 +71,7 @@ def test_an_exception_is_kept_with_its_type_text_and_the_tasks_own_frames() -> N
     assert error["traceback"].endswith("ValueError: no such region\n")
     assert "in job" in error["traceback"]
     assert "in deep" in error["traceback"]
-    assert "taskd/worker" not in error["traceback"]
+    assert "taskd/worker" not in error["traceback"] and "taskd/api" not in error["traceback"]
 
 
 def test_frames_are_left_out_of_causes_and_groups_as_well() -> None:
@@ -83,7 +83,7 @@ def test_frames_are_left_out_of_causes_and_groups_as_well() -> None:
 
     error = error_of(job)
     assert "invalid literal" in error["traceback"]
-    assert "taskd/worker" not in error["traceback"]
+    assert "taskd/worker" not in error["traceback"] and "taskd/api" not in error["traceback"]
 
 
 @pytest.mark.parametrize("after", ["returns", "raises"])

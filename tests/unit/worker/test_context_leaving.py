@@ -10,7 +10,7 @@ from attempts import attempt, result
 
 from taskd import Context, Interrupted
 from taskd.protocol.saved import Kind, Outcome
-from taskd.worker.memory import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryKeeper
 
 
 def kinds(keeper: MemoryKeeper) -> list[Kind]:

@@ -10,7 +10,7 @@ from attempts import attempt, outcome, result
 from taskd import Context, NotPlainData
 from taskd.protocol import data
 from taskd.protocol.saved import Saved
-from taskd.worker.memory import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryKeeper
 
 
 def test_a_step_is_durable_before_its_result_is_returned() -> None:

@@ -15,13 +15,13 @@ from descriptors import descriptors
 from forked import in_child
 from support.waiting import eventually
 
+from taskd.api.interrupt import Interrupted
+from taskd.api.recorder import Wish
 from taskd.posix import process, sockets
 from taskd.protocol import frames
 from taskd.slot.writer import SlotWriter
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control, Order, Questions
-from taskd.worker.interrupt import Interrupted
-from taskd.worker.keeper import Wish
 
 RUN = {
     "type": "run",

@@ -17,9 +17,9 @@ from taskd.posix import descriptors
 from taskd.protocol import data
 from taskd.protocol.saved import Outcome
 from taskd.tasks import make_task
+from taskd.worker.attempt import Ending, run_attempt
 from taskd.worker.eventloop import EventLoop
-from taskd.worker.memory import MemoryKeeper
-from taskd.worker.run import Ending, run_attempt
+from taskd.worker.memory_recorder import MemoryKeeper
 
 
 @pytest.fixture

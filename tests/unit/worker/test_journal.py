@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from taskd.api.interrupt import Held
+from taskd.api.journal import PHASES, Journal, Loop, Move, Phase
+from taskd.api.source import fingerprint, source_of
 from taskd.errors import NotPlainData
 from taskd.protocol import data
 from taskd.protocol.saved import Kind, Mark, Saved, read_mark
-from taskd.worker.interrupt import Held
-from taskd.worker.journal import PHASES, Journal, Loop, Move, Phase
-from taskd.worker.source import fingerprint, source_of
 
 
 def journal(**kept: Any) -> Journal:

@@ -22,11 +22,11 @@ from taskd.protocol.saved import Kind, Mark, Outcome, Saved
 from taskd.slot import layout, reader
 from taskd.slot.writer import SlotWriter
 from taskd.tasks import Task, make_task
+from taskd.worker.attempt import Ending, run_attempt
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control, Order
 from taskd.worker.process import _record
-from taskd.worker.run import Ending, run_attempt
-from taskd.worker.slotkeeper import SlotKeeper
+from taskd.worker.slot_recorder import SlotKeeper
 
 ARGS = {"path": "a", "count": 5}
 
@@ -150,7 +150,7 @@ def after_death(slot: bytes, stored: Saved | None) -> Saved | None:
 
 def go_on(saved: Saved | None) -> Any:
     """What the task comes to from there, on the new code."""
-    from taskd.worker.memory import MemoryKeeper
+    from taskd.worker.memory_recorder import MemoryKeeper
 
     own = None if saved is None else Saved.decode(saved.encode())
     ending = run_attempt(task_at_2(), ARGS, own, MemoryKeeper(), submitted_at=1)

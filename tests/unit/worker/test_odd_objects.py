@@ -10,11 +10,11 @@ import pytest
 from attempts import attempt, result
 
 from taskd import Context, Interrupted, SavedState, Secret
+from taskd.api.interrupt import Held, Sleeping
 from taskd.protocol.saved import Outcome, Saved
 from taskd.protocol.secret import SHOWN
 from taskd.tasks import make_task
-from taskd.worker.interrupt import Held, Sleeping
-from taskd.worker.memory import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryKeeper
 from taskd.worker.migrate import Unfit, fit
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from cbor2 import dumps, loads
 
+from taskd.api.recorder import Wish
 from taskd.protocol.saved import Kind, Saved
 from taskd.record import Record
-from taskd.worker.keeper import Wish
 
 SAVING = frozenset({Kind.STEP, Kind.LOOP, Kind.CHECKPOINT})
 """The records that get an attempt on; a snapshot only says again what others have said."""

@@ -24,10 +24,10 @@ from contextlib import AbstractContextManager, contextmanager
 from inspect import isawaitable
 from typing import Any, Generic, TypeVar, cast, overload
 
-from taskd.worker.context import NO_MORE, Base
-from taskd.worker.given import check_function
-from taskd.worker.journal import Loop, Phase
-from taskd.worker.source import Called
+from taskd.api.checks import check_function
+from taskd.api.context import NO_MORE, Base
+from taskd.api.journal import Loop, Phase
+from taskd.api.source import Called
 
 T = TypeVar("T")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 
+from taskd.api.interrupt import Yielded
+from taskd.api.recorder import Keeper
 from taskd.posix import native
-from taskd.worker.interrupt import Yielded
-from taskd.worker.keeper import Keeper
 
 
 class Watch:

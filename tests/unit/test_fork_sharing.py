@@ -14,7 +14,7 @@ from pathlib import Path
 from forked import in_child
 
 from taskd.posix import descriptors
-from taskd.zygote import shared
+from taskd.zygote import fork_sharing
 
 
 def warned(open_it: Callable[[], object]) -> list[str]:
@@ -23,7 +23,7 @@ def warned(open_it: Callable[[], object]) -> list[str]:
     def under_test() -> list[str]:
         before = descriptors.opened()
         kept = open_it()
-        found = shared.opened_since(before)
+        found = fork_sharing.opened_since(before)
         del kept
         return found
 

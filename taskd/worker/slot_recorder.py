@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from taskd.api.interrupt import Interrupted
+from taskd.api.recorder import Wish
 from taskd.protocol.saved import Kind
 from taskd.slot.writer import SlotFull, SlotLost, SlotWriter
 from taskd.worker.control import FULL_RETRY, Control, Order, give_up
-from taskd.worker.interrupt import Interrupted
-from taskd.worker.keeper import Wish
 
 T = TypeVar("T")
 

@@ -11,10 +11,10 @@ from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequenc
 from inspect import isawaitable
 from typing import Any
 
+from taskd.api.interrupt import Held
 from taskd.errors import NotPlainData
 from taskd.protocol import data
 from taskd.protocol.saved import Mark
-from taskd.worker.interrupt import Held
 
 REMEDY = (
     "Deploy code that fits what is saved, or cancel the task and submit it anew: nothing that was "

@@ -23,14 +23,14 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, overload
 
+from taskd.api.checks import check_count, check_function, check_not_async, check_seconds
+from taskd.api.interrupt import Held, Interrupted, Sleeping, again
+from taskd.api.journal import Journal, Loop, Move, Phase
+from taskd.api.recorder import Keeper
+from taskd.api.source import source_of
+from taskd.api.state_cost import StateCost
+from taskd.api.task_log import TaskLog
 from taskd.protocol import data
-from taskd.worker.given import check_count, check_function, check_not_async, check_seconds
-from taskd.worker.interrupt import Held, Interrupted, Sleeping, again
-from taskd.worker.journal import Journal, Loop, Move, Phase
-from taskd.worker.keeper import Keeper
-from taskd.worker.source import source_of
-from taskd.worker.statecost import StateCost
-from taskd.worker.tasklog import TaskLog
 
 T = TypeVar("T")
 

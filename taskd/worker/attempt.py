@@ -19,21 +19,21 @@ from math import isfinite
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, final
 
+from taskd.api.async_context import AsyncContext
+from taskd.api.context import Base, Context, running
+from taskd.api.interrupt import Held, Interrupted, Sleeping, Yielded
+from taskd.api.journal import Journal
+from taskd.api.recorder import Keeper
+from taskd.api.source import REMEDY
 from taskd.errors import NotPlainData
 from taskd.protocol import data
 from taskd.protocol.saved import Outcome, Saved
 from taskd.protocol.secret import found_in, hide
 from taskd.record import Record
 from taskd.worker import output
-from taskd.worker.aio import AsyncContext
-from taskd.worker.context import Base, Context, running
 from taskd.worker.eventloop import EventLoop
 from taskd.worker.failure import bounded, describe, name_of, text_of
-from taskd.worker.interrupt import Held, Interrupted, Sleeping, Yielded
-from taskd.worker.journal import Journal
-from taskd.worker.keeper import Keeper
 from taskd.worker.migrate import Unfit, fit
-from taskd.worker.source import REMEDY
 
 if TYPE_CHECKING:
     from taskd.tasks import Task

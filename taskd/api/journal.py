@@ -23,12 +23,12 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
+from taskd.api.interrupt import Held
+from taskd.api.source import REMEDY, Source, pair
 from taskd.errors import NotPlainData
 from taskd.protocol import data
 from taskd.protocol.saved import Kind, Mark, Saved, mark_fields
 from taskd.record import Record
-from taskd.worker.interrupt import Held
-from taskd.worker.source import REMEDY, Source, pair
 
 
 class Move(Record):

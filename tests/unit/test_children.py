@@ -10,7 +10,7 @@ from forked import fork, hang, in_child
 from support import processes
 from support.waiting import eventually
 
-from taskd.zygote.nursery import Death, Nursery
+from taskd.zygote.children import Death, Nursery
 
 WORKER = b"w" * 16
 OTHER = b"o" * 16
