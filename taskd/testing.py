@@ -38,7 +38,7 @@ from taskd.protocol import data
 from taskd.protocol.saved import Kind, Outcome, Saved
 from taskd.tasks import Task, make_task
 from taskd.worker.attempt import Ending, run_attempt
-from taskd.worker.memory_recorder import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryRecorder
 
 Place = tuple[str, int]
 """A loop's name, or its path (``files/rows``), and the how-many-eth of its items, from 1."""
@@ -132,17 +132,17 @@ class _Plan:
             if isinstance(place, tuple) and (type(place[1]) is not int or place[1] < 1):
                 raise ValueError(f"{place!r}: items are counted from 1")
 
-    def before(self, keeper: MemoryKeeper, kind: Kind, fields: dict[str, Any]) -> None:
+    def before(self, recorder: MemoryRecorder, kind: Kind, fields: dict[str, Any]) -> None:
         names = _names(kind, fields)
         self.met.update(names)
         if kind is Kind.STEP and self.kill_at in names:
-            keeper.kill()
+            recorder.kill()
         if isinstance(self.kill_at, tuple) and self._is_item(self.kill_at, kind, fields):
-            keeper.kill()
+            recorder.kill()
 
-    def after(self, keeper: MemoryKeeper, kind: Kind, fields: dict[str, Any]) -> None:
+    def after(self, recorder: MemoryRecorder, kind: Kind, fields: dict[str, Any]) -> None:
         if self.interrupt_after and self._is_item(self.interrupt_after, kind, fields):
-            keeper.ask("leave", "interrupted by the test")
+            recorder.ask("leave", "interrupted by the test")
 
     def _is_item(self, place: Place, kind: Kind, fields: dict[str, Any]) -> bool:
         if kind is not Kind.LOOP or place[0] not in _names(kind, fields):
@@ -179,51 +179,51 @@ class _Runner:
         self._scratch = scratch
 
     def run(self, saved: Saved | None, number: int) -> Run:
-        keeper = self._keeper(number, None)
+        recorder = self._recorder(number, None)
         while True:
-            ending = self._attempt(keeper, saved)
-            saved = keeper.rebuild(saved, self._task.version)
-            if keeper.killed or ending.outcome is not Outcome.SLEEPING:
-                return self._report(ending, keeper, saved)
-            keeper = self._keeper(keeper.attempt + 1, ending.wake)
+            ending = self._attempt(recorder, saved)
+            saved = recorder.rebuild(saved, self._task.version)
+            if recorder.killed or ending.outcome is not Outcome.SLEEPING:
+                return self._report(ending, recorder, saved)
+            recorder = self._recorder(recorder.attempt + 1, ending.wake)
 
-    def _keeper(self, attempt: int, now: float | None) -> MemoryKeeper:
-        keeper = MemoryKeeper(
+    def _recorder(self, attempt: int, now: float | None) -> MemoryRecorder:
+        recorder = MemoryRecorder(
             scratch=self._scratch,
             attempt=attempt,
-            before=lambda kind, fields: self._plan.before(keeper, kind, fields),
-            after=lambda kind, fields: self._plan.after(keeper, kind, fields),
+            before=lambda kind, fields: self._plan.before(recorder, kind, fields),
+            after=lambda kind, fields: self._plan.after(recorder, kind, fields),
         )
-        keeper.now = keeper.now if now is None else now
-        return keeper
+        recorder.now = recorder.now if now is None else now
+        return recorder
 
-    def _attempt(self, keeper: MemoryKeeper, saved: Saved | None) -> Ending:
+    def _attempt(self, recorder: MemoryRecorder, saved: Saved | None) -> Ending:
         own = None if saved is None else Saved.decode(saved.encode())
         ending = run_attempt(
-            self._task, self._args, own, keeper, clock=keeper.clock, on_item=self._note
+            self._task, self._args, own, recorder, clock=recorder.clock, on_item=self._note
         )
-        if keeper.reports:
-            self._progress = keeper.reports[-1]
+        if recorder.reports:
+            self._progress = recorder.reports[-1]
         return ending
 
     def _note(self, path: str, item: Any) -> None:
         self._items.setdefault(path, []).append(item)
 
-    def _report(self, ending: Ending, keeper: MemoryKeeper, saved: Saved) -> Run:
-        if not keeper.killed:
+    def _report(self, ending: Ending, recorder: MemoryRecorder, saved: Saved) -> Run:
+        if not recorder.killed:
             _raise_what_it_raised(ending)
-        interrupted = keeper.killed or ending.outcome is not Outcome.SUCCEEDED
+        interrupted = recorder.killed or ending.outcome is not Outcome.SUCCEEDED
         if not interrupted:
             self._plan.check_met()
         result = None if interrupted or ending.result is None else data.decode(ending.result)
         return Run(
             result=result,
             interrupted=interrupted,
-            killed=keeper.killed,
+            killed=recorder.killed,
             saved=saved,
             items=self._items,
             progress=self._progress,
-            attempts=keeper.attempt,
+            attempts=recorder.attempt,
         )
 
 

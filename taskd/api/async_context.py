@@ -112,19 +112,19 @@ class AsyncContext(Base):
                 self._leave_between_items()
 
     async def _wait(self, seconds: float) -> bool:
-        """``keeper.wait`` in a thread, which ends at once if this is cancelled."""
+        """``recorder.wait`` in a thread, which ends at once if this is cancelled."""
         cancelled = False
 
         def until() -> bool:
-            return cancelled or self._keeper.wish() is not None
+            return cancelled or self._recorder.wish() is not None
 
         loop = asyncio.get_running_loop()
-        waiting = loop.run_in_executor(None, self._keeper.wait_for, until, seconds)
+        waiting = loop.run_in_executor(None, self._recorder.wait_for, until, seconds)
         try:
             return await asyncio.shield(waiting)
         except asyncio.CancelledError:
             cancelled = True
-            self._keeper.wake()
+            self._recorder.wake()
             raise
 
 

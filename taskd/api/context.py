@@ -1,7 +1,7 @@
 """The context of a running task: what its function gets as ``ctx``.
 
 Runs in workers, in the thread that runs the task, and in tests. Thin over ``journal`` (what to
-save) and ``keeper`` (where it goes). ``Base`` is what the sync ``Context`` here and the async one
+save) and ``recorder`` (where it goes). ``Base`` is what the sync ``Context`` here and the async one
 in ``aio`` share.
 
 Invariants
@@ -26,7 +26,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 from taskd.api.checks import check_count, check_function, check_not_async, check_seconds
 from taskd.api.interrupt import Held, Interrupted, Sleeping, again
 from taskd.api.journal import Journal, Loop, Move, Phase
-from taskd.api.recorder import Keeper
+from taskd.api.recorder import Recorder
 from taskd.api.source import source_of
 from taskd.api.state_cost import StateCost
 from taskd.api.task_log import TaskLog
@@ -52,12 +52,12 @@ class Base:
     def __init__(
         self,
         journal: Journal,
-        keeper: Keeper,
+        recorder: Recorder,
         clock: Callable[[], float] = time.time,
         on_item: Callable[[str, Any], None] | None = None,
     ) -> None:
         self._journal = journal
-        self._keeper = keeper
+        self._recorder = recorder
         self._clock = clock
         self._on_item = on_item
         self._pid = os.getpid()
@@ -72,22 +72,22 @@ class Base:
     @property
     def id(self) -> str:
         """The task's id, as ``taskctl`` shows it."""
-        return self._keeper.id
+        return self._recorder.id
 
     @property
     def attempt(self) -> int:
         """The number of this attempt; the first is 1."""
-        return self._keeper.attempt
+        return self._recorder.attempt
 
     @property
     def revision(self) -> str:
         """The name of the release whose code runs."""
-        return self._keeper.revision
+        return self._recorder.revision
 
     @property
     def scratch(self) -> Path:
         """A directory of this task's own, kept over all its attempts, for what is large."""
-        path = Path(self._keeper.scratch)
+        path = Path(self._recorder.scratch)
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
 
@@ -99,7 +99,7 @@ class Base:
     @property
     def stopping(self) -> bool:
         """Whether the task is asked to leave; it does so at its next safe point by itself."""
-        return self._keeper.wish() is not None
+        return self._recorder.wish() is not None
 
     @property
     def log(self) -> TaskLog:
@@ -113,7 +113,7 @@ class Base:
         check_count("total", total)
         self._reports_itself = True
         text = str(note)[:LONGEST_NOTE].encode(errors="backslashreplace").decode()
-        self._keeper.progress(done, total, text)
+        self._recorder.progress(done, total, text)
 
     @property
     def held(self) -> Held | None:
@@ -148,29 +148,29 @@ class Base:
 
     def _leave_if_asked(self) -> None:
         """A safe point."""
-        wish = self._keeper.wish()
+        wish = self._recorder.wish()
         if wish is not None:
             raise Interrupted(wish.why)
 
     def _leave_between_items(self) -> None:
         """A safe point outside of loops. In an item's body it is one for a cancel alone: what the
         body did so far is not saved, and a task that left here would do it again."""
-        wish = self._keeper.wish()
+        wish = self._recorder.wish()
         if wish is not None and (wish.kind == "cancel" or not self._journal.loops):
             raise Interrupted(wish.why)
 
     def _write(self, moves: list[Move]) -> None:
         if moves and self._journal.rebase:
-            self._keeper.snapshot(self._journal.saved.encode())
+            self._recorder.snapshot(self._journal.saved.encode())
             self._journal.rebase = False
         for move in moves:
-            self._keeper.append(*move)
+            self._recorder.append(*move)
             self._journal.apply(move)
             if (warning := self._cost.wrote(len(move.fields.get("state", b"")))) is not None:
                 with suppress(Exception):  # the task may have closed its output
                     self.log.warning(warning)
-        if moves and self._keeper.wants_snapshot:
-            self._keeper.snapshot(self._journal.saved.encode())
+        if moves and self._recorder.wants_snapshot:
+            self._recorder.snapshot(self._journal.saved.encode())
 
     def _keep_step(self, name: str, path: str, value: Any) -> Any:
         raw = data.encode(value, f"the result of step '{name}'", data.RESULT_LIMIT)
@@ -230,7 +230,7 @@ class Base:
         note = ""
         if outer is not loop:
             note = f"{loop.name} {loop.done}" + ("" if loop.total is None else f"/{loop.total}")
-        self._keeper.progress(outer.done, outer.total, note)
+        self._recorder.progress(outer.done, outer.total, note)
 
     def _begin_item(self, loop: Loop, item: Any) -> None:
         if self._on_item is not None:
@@ -298,7 +298,7 @@ class Context(Base):
         than a second frees the worker: the task continues at that time in a new attempt.
         """
         with self._call("ctx.sleep"):
-            if self._keeper.wait(self._time_to_sleep(seconds, name)):
+            if self._recorder.wait(self._time_to_sleep(seconds, name)):
                 self._leave_between_items()
 
 

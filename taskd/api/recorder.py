@@ -22,7 +22,7 @@ class Wish(Record):
     why: str
 
 
-class Keeper(Protocol):
+class Recorder(Protocol):
     """Keeps the records of one attempt, and carries wishes to it and progress from it."""
 
     @property

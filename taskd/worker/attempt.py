@@ -23,7 +23,7 @@ from taskd.api.async_context import AsyncContext
 from taskd.api.context import Base, Context, running
 from taskd.api.interrupt import Held, Interrupted, Sleeping, Yielded
 from taskd.api.journal import Journal
-from taskd.api.recorder import Keeper
+from taskd.api.recorder import Recorder
 from taskd.api.source import REMEDY
 from taskd.errors import NotPlainData
 from taskd.protocol import data
@@ -69,7 +69,7 @@ def run_attempt(
     task: Task[..., Any],
     args: Mapping[str, Any],
     saved: Saved | None,
-    keeper: Keeper,
+    recorder: Recorder,
     *,
     submitted_at: int | None = None,
     clock: Callable[[], float] = time.time,
@@ -90,7 +90,7 @@ def run_attempt(
         return unfit(before, str(error))
     journal = Journal(start.saved, start.rebase)
     kind: type[Base] = AsyncContext if task.is_async else Context
-    context = kind(journal, keeper, clock, on_item)
+    context = kind(journal, recorder, clock, on_item)
     if loop is None:
         with closing(EventLoop()) as own:
             end = _call(task, context, start.args, calm, own)
@@ -98,7 +98,7 @@ def run_attempt(
         end = _call(task, context, start.args, calm, loop)
     if context.held is not None:
         end = context.held  # also if the task's code caught it: what it did then proves nothing
-    ending = _judge(task, end, journal, keeper, start.args)
+    ending = _judge(task, end, journal, recorder, start.args)
     return ending if ending.progressed else ending._replace(saved=before)
 
 
@@ -106,12 +106,12 @@ def _judge(
     task: Task[..., Any],
     end: _Returned | BaseException,
     journal: Journal,
-    keeper: Keeper,
+    recorder: Recorder,
     args: Mapping[str, Any],
 ) -> Ending:
     """The ending that ``end`` makes. What goes wrong in that is the task's failure."""
     try:
-        ending = _finish(task, end, journal, keeper)
+        ending = _finish(task, end, journal, recorder)
         return _without_secrets(ending, [dict(args), journal.state], journal.saved)
     except BaseException as error:  # of an object of the app's: see the invariant
         # Nothing is known to be free of secrets now: no text of theirs is shown.
@@ -137,9 +137,9 @@ def unfit(saved: Saved, why: str) -> Ending:
     return Ending(Outcome.HELD, saved, reason=f"{why}. {REMEDY}", unfit=True)
 
 
-def left(interrupt: Interrupted, keeper: Keeper, version: int) -> Ending:
+def left(interrupt: Interrupted, recorder: Recorder, version: int) -> Ending:
     """The attempt ended before any of the task's code has run."""
-    return _interrupted(interrupt, Ending(Outcome.LEFT, Saved(version)), keeper)
+    return _interrupted(interrupt, Ending(Outcome.LEFT, Saved(version)), recorder)
 
 
 @final
@@ -234,7 +234,7 @@ def _leave_child(pid: int, exception: BaseException | None = None) -> None:
 
 
 def _finish(
-    task: Task[..., Any], end: _Returned | BaseException, journal: Journal, keeper: Keeper
+    task: Task[..., Any], end: _Returned | BaseException, journal: Journal, recorder: Recorder
 ) -> Ending:
     ending = Ending(Outcome.SUCCEEDED, journal.saved, journal.moves > 0)
     if type(end) is _Returned:
@@ -242,7 +242,7 @@ def _finish(
     interrupt = _interrupt_in(end)
     if interrupt is None:
         return _failed(end, ending)
-    return _interrupted(interrupt, ending, keeper)
+    return _interrupted(interrupt, ending, recorder)
 
 
 def _returned(task: Task[..., Any], value: Any, ending: Ending) -> Ending:
@@ -282,12 +282,12 @@ _MEMBERS: Any = BaseExceptionGroup.exceptions
 """The attribute itself: a class of the app's may have another of that name."""
 
 
-def _interrupted(interrupt: Interrupted, ending: Ending, keeper: Keeper) -> Ending:
+def _interrupted(interrupt: Interrupted, ending: Ending, recorder: Recorder) -> Ending:
     """A wish goes before what the task does by itself, but for a hold, which must be seen."""
     kind = type(interrupt)
     if issubclass(kind, Held):
         return ending._replace(outcome=Outcome.HELD, reason=text_of(interrupt.why))
-    wish = keeper.wish()
+    wish = recorder.wish()
     if wish is not None:
         outcome = Outcome.CANCELLED if wish.kind == "cancel" else Outcome.LEFT
         return ending._replace(outcome=outcome, reason=wish.why)

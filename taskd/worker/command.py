@@ -24,7 +24,7 @@ import subprocess
 from taskd import tasks
 from taskd.api.context import Context
 from taskd.api.interrupt import Interrupted, Yielded
-from taskd.api.recorder import Keeper, Wish
+from taskd.api.recorder import Recorder, Wish
 from taskd.model.task import COMMAND
 from taskd.posix import limits
 from taskd.protocol.secret import Secret
@@ -51,14 +51,14 @@ def command(
 ) -> int:
     """Run the program ``argv`` in ``cwd`` with ``env`` added to the environment; returns 0."""
     _check(argv, cwd, env)
-    keeper = ctx._keeper
-    watch = Watch(keeper)
+    recorder = ctx._recorder
+    watch = Watch(recorder)
     try:
         process = _start(argv, cwd, _environment(ctx, env))
     except BaseException:
         watch.let_go()
         raise
-    wish = _wait(process, keeper, watch)
+    wish = _wait(process, recorder, watch)
     return _judge(process.returncode, wish)
 
 
@@ -110,15 +110,15 @@ def _start(
         raise CommandFailed(f"cannot start {argv[0]!r}: {error}") from None
 
 
-def _wait(process: subprocess.Popen[bytes], keeper: Keeper, watch: Watch) -> Wish | None:
+def _wait(process: subprocess.Popen[bytes], recorder: Recorder, watch: Watch) -> Wish | None:
     """Until the program has ended; the wish that it was told of, if there was one.
 
     It is reaped last of all, so that until then its pid and its group are its own.
     """
     watch.begin(process.pid)
     try:
-        keeper.wait_for(lambda: watch.ended or keeper.wish() is not None)
-        wish = None if watch.ended else keeper.wish()
+        recorder.wait_for(lambda: watch.ended or recorder.wish() is not None)
+        wish = None if watch.ended else recorder.wish()
         if wish is not None:
             os.killpg(process.pid, signal.SIGTERM)
         watch.join()

@@ -27,7 +27,7 @@ from taskd.record import Record
 from taskd.slot.writer import SlotFull, SlotLost, SlotWriter
 from taskd.worker import output
 from taskd.worker.channel import Channel
-from taskd.worker.master_search import Search
+from taskd.worker.master_search import MasterSearch
 
 PROGRESS_EVERY = 0.1
 """Seconds between two progress messages."""
@@ -84,7 +84,7 @@ class Control:
         master before it is asked to leave."""
         self._channel = channel
         self._slot = slot
-        self._search = Search(address)
+        self._search = MasterSearch(address)
         self._grace = orphan_grace
         self._hello: dict[str, Any] = {}
         self._is_busy = False  # an attempt is in the main thread's hands, up to its noted end

@@ -19,7 +19,7 @@ LASTING = 3.0
 _GROWTH = 1.5
 
 
-class Search:
+class MasterSearch:
     """One process's search; ``lost`` begins it. A master that turns us away at once has not ended
     it: the pauses go on growing, and the time without a master is counted on."""
 

@@ -1,4 +1,4 @@
-"""A Keeper for tests: the records of an attempt in a list, encoded as they would be in a slot.
+"""A Recorder for tests: the records of an attempt in a list, encoded as they would be in a slot.
 
 What an attempt kept is rebuilt from these bytes alone, so that a test that resumes from it proves
 that the records suffice. Time does not pass but by sleeping, and sleeping takes no time. A test
@@ -33,8 +33,8 @@ class Written(Record):
     durable: bool
 
 
-class MemoryKeeper:
-    """Implements ``keeper.Keeper``.
+class MemoryRecorder:
+    """Implements ``recorder.Recorder``.
 
     ``before`` and ``after`` are called with each record's kind and fields before and after it is
     written, ``at_safe_point`` each time the task looks for a wish; they may call ``kill`` and
@@ -96,7 +96,7 @@ class MemoryKeeper:
         """The time, in Unix seconds."""
         return self.now
 
-    # ── the Keeper ───────────────────────────────────────────────────────────────────────────
+    # ── the Recorder ───────────────────────────────────────────────────────────────────────────
 
     def append(self, kind: Kind, fields: dict[str, Any], durable: bool = False) -> None:
         self._check_alive()

@@ -35,7 +35,7 @@ from taskd.worker.channel import Channel
 from taskd.worker.control import Control, Order, Questions
 from taskd.worker.eventloop import EventLoop
 from taskd.worker.loglimit import LogLimit
-from taskd.worker.slot_recorder import SlotKeeper
+from taskd.worker.slot_recorder import SlotRecorder
 from taskd.worker.surroundings import Surroundings
 
 NEEDED = 16
@@ -168,19 +168,19 @@ def _attempt(
         "version": registered.version,
         "at": order.at,
     }
-    keeper = SlotKeeper(control, slot, order, boot.revision)
+    recorder = SlotRecorder(control, slot, order, boot.revision)
     control.insist(lambda: slot.append(Kind.BEGIN, begun))
     threads = threading.active_count()
     left_behind: int | None = 0
     try:
         control.heed_cancel()
-        written = _prepare(order, keeper)
+        written = _prepare(order, recorder)
     except Interrupted as interrupt:
-        ending = left(interrupt, keeper, registered.version)
+        ending = left(interrupt, recorder, registered.version)
     else:
         with limit.on(order.log, order.log_limit), written, _environment(boot, order):
             context = contextvars.copy_context()
-            ending = context.run(_run, registered, order, keeper, before.calm, loop)
+            ending = context.run(_run, registered, order, recorder, before.calm, loop)
             tracebacks.of_failure(order, ending.error)
             before.calm()  # once more: what the task left in memory was deleted by code of its own
             left_behind = _kill_tree(spared, boot.group)
@@ -216,7 +216,7 @@ def _kill_tree(spared: frozenset[int], group: str) -> int | None:
         return None
 
 
-def _prepare(order: Order, keeper: SlotKeeper) -> output.Output:
+def _prepare(order: Order, recorder: SlotRecorder) -> output.Output:
     """The task's scratch directory and its log, as soon as both can be had: none of its code has
     run, and nothing of its budgets is used. Raises Interrupted.
 
@@ -234,13 +234,13 @@ def _prepare(order: Order, keeper: SlotKeeper) -> output.Output:
                 raise Yielded(f"its worker could not begin: {error.strerror}") from None
             raise
 
-    return keeper.patiently("cannot begin yet", make, (OSError,))
+    return recorder.patiently("cannot begin yet", make, (OSError,))
 
 
 def _run(
     registered: Any,
     order: Order,
-    keeper: SlotKeeper,
+    recorder: SlotRecorder,
     calm: Callable[[], None],
     loop: EventLoop,
 ) -> Ending:
@@ -250,7 +250,7 @@ def _run(
     except ProtocolError as error:  # of a newer taskd, say: another revision's may read it
         return unfit(Saved(registered.version), f"what it has saved cannot be read: {error}")
     ending = run_attempt(
-        registered, args, kept, keeper, submitted_at=order.version, calm=calm, loop=loop
+        registered, args, kept, recorder, submitted_at=order.version, calm=calm, loop=loop
     )
     ending = ending._replace(exception=None)
     gc.collect()  # what the task leaves in memory ends with it, also where that takes code of its

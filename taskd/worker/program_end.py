@@ -6,7 +6,7 @@ import os
 import signal
 
 from taskd.api.interrupt import Yielded
-from taskd.api.recorder import Keeper
+from taskd.api.recorder import Recorder
 from taskd.posix import native
 
 
@@ -14,8 +14,8 @@ class Watch:
     """A thread that waits for the program's end, without reaping it. It is there before the program
     is: a program that nobody can wait for must not begin. Raises Yielded."""
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
         self._pid: int | None = None
         self._begun, self._over = native.allocate_lock(), native.allocate_lock()
         self._begun.acquire()
@@ -46,6 +46,6 @@ class Watch:
             if self._pid is not None:
                 os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
                 self.ended = True
-                self._keeper.wake()
+                self._recorder.wake()
         finally:
             self._over.release()

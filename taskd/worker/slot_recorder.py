@@ -1,4 +1,4 @@
-"""Where a running task's records go: the real Keeper, over this worker's slot.
+"""Where a running task's records go: the real Recorder, over this worker's slot.
 
 Runs in the worker's main thread. A full disk is waited out, visibly (the master is told) and
 interruptibly (a wish to leave ends the wait).
@@ -18,8 +18,8 @@ from taskd.worker.control import FULL_RETRY, Control, Order, give_up
 T = TypeVar("T")
 
 
-class SlotKeeper:
-    """Implements ``keeper.Keeper`` for one attempt."""
+class SlotRecorder:
+    """Implements ``recorder.Recorder`` for one attempt."""
 
     def __init__(self, control: Control, slot: SlotWriter, order: Order, revision: str) -> None:
         self._control = control

@@ -22,7 +22,7 @@ class Death(Record):
     status: int
 
 
-class Nursery:
+class Children:
     """Invariant: a death is told once, only when no leftover is there, and kept until noted."""
 
     def __init__(self) -> None:

@@ -3,7 +3,7 @@
 It is its workers' parent and reaps them; each exit status is held until a master has noted it, so
 that a master that is replaced, or dies, misses none. It has no threads and one wait point.
 
-Invariants: a worker's exit is told only once its whole tree is gone (``Nursery``); the heap is
+Invariants: a worker's exit is told only once its whole tree is gone (``Children``); the heap is
 frozen before the first fork; nothing of the master's life is assumed: when the master is lost the
 zygote keeps its workers and looks for the next one, which learns from it (and from the record that
 it has left on disk, see ``revision.record``) who lives, and each exit that nobody has noted.
@@ -27,10 +27,10 @@ from taskd.revision import record
 from taskd.revision.content import Content
 from taskd.worker import loglimit, output
 from taskd.worker.channel import Channel
-from taskd.worker.master_search import Search
+from taskd.worker.master_search import MasterSearch
 from taskd.zygote import app, fork_sharing
-from taskd.zygote.children import Death, Nursery
-from taskd.zygote.process_state import Footing
+from taskd.zygote.children import Children, Death
+from taskd.zygote.process_state import ProcessState
 
 SHORT_AGAIN = 500
 """Milliseconds until a zygote that is out of descriptors looks again at who has died."""
@@ -64,7 +64,7 @@ def main() -> NoReturn:
     zygote = Zygote(config, channel)
     zygote.prove(parent)
     zygote.serve()
-    output.leave(0)  # the app's exit handlers belong to workers, not to their keeper
+    output.leave(0)  # the app's exit handlers belong to workers, not to their zygote
 
 
 def _read_boot() -> boot.Boot:
@@ -103,12 +103,12 @@ def _load(config: boot.Boot) -> app.Broken | None:
     """Import the app. A hang is ended by the kernel's timer at the latest, whatever the app does; a
     zygote also goes with its master, which would have ended it in time: the next knows nothing of
     it."""
-    footing = Footing()
+    state = ProcessState()
     signal.setitimer(signal.ITIMER_REAL, config.import_within)
     try:
         return app.load(config)
     finally:
-        footing.regain()
+        state.restore()
         output.flush()  # what the import has printed is nothing for a task's log
 
 
@@ -128,7 +128,7 @@ class Zygote:
         self._channel = channel
         self._forks = True
         self._retiring = False
-        self._search = Search(config.socket)
+        self._search = MasterSearch(config.socket)
         self._is_searching = False
         self._is_short = False  # of descriptors
         self._record = -1
@@ -168,7 +168,7 @@ class Zygote:
         if broken is not None:
             self._refuse(broken.message, broken.traceback)
         process.end_with_parent(0)
-        self._nursery = Nursery()  # knows from here on which children are the app's own
+        self._children = Children()  # knows from here on which children are the app's own
         self._forks, warnings = app.may_fork(self._config.fork)
         warnings += fork_sharing.opened_since(before) if self._forks else []
         fork_sharing.keep_directories()
@@ -238,14 +238,14 @@ class Zygote:
             self._tell_deaths()
 
     def _is_done(self) -> bool:
-        if self._nursery.alive:
+        if self._children.alive:
             return False
         if not self._is_searching:
-            return self._retiring and self._nursery.is_empty
+            return self._retiring and self._children.is_empty
         if not self._is_kept:
             return True  # no next master knows of us
         grace = self._config.orphan_grace
-        if self._nursery.is_empty:
+        if self._children.is_empty:
             grace = 0.0 if self._retiring else min(grace, IDLE_GRACE)
         return self._search.lasted >= grace
 
@@ -253,8 +253,8 @@ class Zygote:
         """Milliseconds until something must be tried again."""
         again = [self._search.due_in() * 1000] if self._is_searching else []
         again += [SHORT_AGAIN] if self._is_short else []
-        again += [GROUP_AGAIN] if self._nursery.is_dying else []
-        again += [LOOK_AGAIN] if self._nursery.alive else []
+        again += [GROUP_AGAIN] if self._children.is_dying else []
+        again += [LOOK_AGAIN] if self._children.alive else []
         return min(again, default=None)
 
     def _look_for_master(self, poll: native.poll) -> None:
@@ -269,8 +269,8 @@ class Zygote:
         self._is_searching = False
         self._retiring = False  # that was the wish of the one before
         poll.register(self._channel, native.POLLIN)
-        self._greet(self._nursery.known())
-        self._tell(self._nursery.told())
+        self._greet(self._children.known())
+        self._tell(self._children.told())
 
     def _hear(self) -> None:
         for message in self._channel.receive():
@@ -282,7 +282,7 @@ class Zygote:
                     self._is_kept = True
                     self._keep_record()
                 case "noted":
-                    self._nursery.forget(message["worker"])
+                    self._children.forget(message["worker"])
                 case "ping":
                     self._channel.send({"type": "pong"})
                 case "identify":
@@ -307,7 +307,7 @@ class Zygote:
 
     def _tell_deaths(self) -> None:
         try:
-            self._tell(self._nursery.bury())
+            self._tell(self._children.bury())
             self._is_short = False
         except OSError:  # out of descriptors: who died is dead still in a while
             self._is_short = True
@@ -334,7 +334,7 @@ class Zygote:
             return
         if pid == 0:
             self._become_worker(config, worker)
-        self._nursery.add(worker, pid, group)
+        self._children.add(worker, pid, group)
         self._channel.send({"type": "forked", "worker": worker, "pid": pid, "start": _start(pid)})
 
     def _spawn(self, config: boot.Boot) -> int:

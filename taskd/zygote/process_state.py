@@ -23,14 +23,14 @@ _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _UNCATCHABLE = {signal.SIGKILL, signal.SIGSTOP}
 
 
-class Footing:
+class ProcessState:
     """As it was when this was made: before the import."""
 
     def __init__(self) -> None:
         self._streams = [Held(fd) for fd in (0, 1, 2)]
         self._ending = {number: native.getsignal(number) for number in _ENDING}
 
-    def regain(self) -> None:
+    def restore(self) -> None:
         """Put it right, once the app is imported."""
         for held in self._streams:
             held.put_back()

@@ -32,7 +32,7 @@ def quick() -> int:
 @task
 def denies(ctx) -> int:
     mark("began")
-    channel = ctx._keeper._control._channel
+    channel = ctx._recorder._control._channel
     for turn in range(2):
         before = channel._inode
         channel.send({"type": "denied", "task": int(ctx.id), "attempt": ctx.attempt})
@@ -50,8 +50,8 @@ def erases_and_denies(ctx) -> bool:
             return os.path.exists("/proc/" + file.read())
     with open(first, "w") as file:
         file.write(str(os.getpid()))
-    channel = ctx._keeper._control._channel
-    os.ftruncate(ctx._keeper._slot.fd, 4096)
+    channel = ctx._recorder._control._channel
+    os.ftruncate(ctx._recorder._slot.fd, 4096)
     before = channel._inode
     channel.send({})
     while channel._inode == before:
@@ -61,7 +61,7 @@ def erases_and_denies(ctx) -> bool:
 
 @task
 def idle_before_noted(ctx) -> int:
-    control = ctx._keeper._control
+    control = ctx._recorder._control
     def ended(order, offset):
         said = {"type": "ended", "task": order.task, "attempt": order.attempt, "offset": offset}
         idle = {"type": "idle", "reusable": True}
@@ -78,7 +78,7 @@ def after_fork():
     for kind in ("exited", "unforked", "forked"):
         if is_open(kind):
             os.unlink(os.path.join(os.environ["TASKD_TEST_GATES"], kind))
-            for worker in zygote._nursery._alive.values():
+            for worker in zygote._children._alive.values():
                 zygote._channel.send({"type": kind, "worker": worker, "pid": os.getpid(),
                                       "start": 1, "status": 0, "message": "no"})
 

@@ -47,14 +47,14 @@ def reports(ctx, what: str) -> int:
     said = {"type": what, "task": int(ctx.id), "attempt": ctx.attempt}
     text = "x" * ((2 << 20) - 90)
     said |= {"message": text} if what == "waiting" else {"done": 1, "total": 2, "note": text}
-    ctx._keeper._control._channel.send(said)
+    ctx._recorder._control._channel.send(said)
     mark("said")
     gate("end")
     return 1
 
 @task
 def dies(ctx) -> int:
-    ctx._keeper._slot.append(
+    ctx._recorder._slot.append(
         Kind.PROGRESS, {"done": 1, "total": 2, "note": "n", "more": "x" * MUCH}
     )
     __import__("os")._exit(1)

@@ -33,7 +33,7 @@ from taskd.protocol.saved import Outcome, Saved
 from taskd.revision import confirmed, marker, rejected
 from taskd.store.api import Row
 from taskd.worker.attempt import run_attempt
-from taskd.worker.memory_recorder import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryRecorder
 
 NEXT_BOOT = "the boot after the power cut"
 
@@ -95,9 +95,9 @@ class App:
         kept = None if saved is None else Saved.decode(saved)
         for number in range(RUNS):
             late = 4e9 + 1000 * number  # whatever sleeps is due by the next attempt
-            keeper = MemoryKeeper()
+            recorder = MemoryRecorder()
             ending = run_attempt(
-                self._tasks[row.name], data.decode(args), kept, keeper, clock=lambda t=late: t
+                self._tasks[row.name], data.decode(args), kept, recorder, clock=lambda t=late: t
             )
             kept = ending.saved
             if ending.outcome is Outcome.SUCCEEDED:

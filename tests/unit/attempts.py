@@ -1,4 +1,4 @@
-"""Run single attempts against a keeper in memory; used by the tests of the task API."""
+"""Run single attempts against a recorder in memory; used by the tests of the task API."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from taskd.protocol import data
 from taskd.protocol.saved import Saved
 from taskd.tasks import make_task
 from taskd.worker.attempt import Ending, run_attempt
-from taskd.worker.memory_recorder import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryRecorder
 
 
 def attempt(
     fn: Callable[..., Any],
     args: Mapping[str, Any] | None = None,
-    keeper: MemoryKeeper | None = None,
+    recorder: MemoryRecorder | None = None,
     saved: Saved | None = None,
     calm: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> Ending:
     """One attempt of ``fn`` as a task."""
-    keeper = MemoryKeeper() if keeper is None else keeper
+    recorder = MemoryRecorder() if recorder is None else recorder
     own = None if saved is None else Saved.decode(saved.encode())
     task = make_task(fn, **options)
-    return run_attempt(task, args or {}, own, keeper, clock=keeper.clock, calm=calm)
+    return run_attempt(task, args or {}, own, recorder, clock=recorder.clock, calm=calm)
 
 
 def result(ending: Ending) -> Any:

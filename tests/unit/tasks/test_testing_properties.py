@@ -22,7 +22,7 @@ from taskd import AsyncContext, Context
 from taskd.protocol import data
 from taskd.protocol.saved import Outcome, Saved
 from taskd.worker.attempt import Ending
-from taskd.worker.memory_recorder import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryRecorder
 
 
 @dataclass(frozen=True)
@@ -147,29 +147,29 @@ class Trigger:
             self._action()
 
 
-def killed_at(number: int, snapshot_every: int | None, now: float = 0.0) -> MemoryKeeper:
+def killed_at(number: int, snapshot_every: int | None, now: float = 0.0) -> MemoryRecorder:
     """Its process dies where it would write that record."""
-    trigger = Trigger(number, lambda: keeper.kill())
-    keeper = MemoryKeeper(snapshot_every=snapshot_every, before=trigger, now=now)
-    return keeper
+    trigger = Trigger(number, lambda: recorder.kill())
+    recorder = MemoryRecorder(snapshot_every=snapshot_every, before=trigger, now=now)
+    return recorder
 
 
-def asked_at(number: int, snapshot_every: int | None, now: float = 0.0) -> MemoryKeeper:
+def asked_at(number: int, snapshot_every: int | None, now: float = 0.0) -> MemoryRecorder:
     """It is asked to leave just before it looks for the n-th time."""
-    trigger = Trigger(number, lambda: keeper.ask())
-    keeper = MemoryKeeper(snapshot_every=snapshot_every, at_safe_point=trigger, now=now)
-    return keeper
+    trigger = Trigger(number, lambda: recorder.ask())
+    recorder = MemoryRecorder(snapshot_every=snapshot_every, at_safe_point=trigger, now=now)
+    return recorder
 
 
-def undisturbed_from(now: float) -> MemoryKeeper:
-    return MemoryKeeper(now=now)
+def undisturbed_from(now: float) -> MemoryRecorder:
+    return MemoryRecorder(now=now)
 
 
-def go_on(job: Task, keeper: MemoryKeeper, saved: Saved | None) -> tuple[Ending, Saved]:
+def go_on(job: Task, recorder: MemoryRecorder, saved: Saved | None) -> tuple[Ending, Saved]:
     """One attempt, and what is kept after it, from its records alone."""
-    ending = attempt(job, keeper=keeper, saved=saved)
-    kept = keeper.rebuild(saved)
-    if not keeper.killed:
+    ending = attempt(job, recorder=recorder, saved=saved)
+    kept = recorder.rebuild(saved)
+    if not recorder.killed:
         assert kept == ending.saved
         if ending.exception is not None:
             raise ending.exception
@@ -198,11 +198,11 @@ def test_a_run_killed_anywhere_and_resumed_repeats_only_what_was_in_hand(
         number += 1
         world = World()
         job = task_of(program, world, is_async)
-        keeper = killed_at(number, snapshots)
-        ending, saved = go_on(job, keeper, None)
-        survived = not keeper.killed
-        if keeper.killed:
-            ending, _ = go_on(job, undisturbed_from(keeper.now), saved)
+        recorder = killed_at(number, snapshots)
+        ending, saved = go_on(job, recorder, None)
+        survived = not recorder.killed
+        if recorder.killed:
+            ending, _ = go_on(job, undisturbed_from(recorder.now), saved)
         assert ending.result is not None
         assert data.decode(ending.result) == expected
         assert world.items.keys() == undisturbed.items.keys()
@@ -222,12 +222,12 @@ def test_a_run_interrupted_anywhere_and_resumed_repeats_nothing(
         number += 1
         world = World()
         job = task_of(program, world, is_async)
-        keeper = asked_at(number, snapshots)
-        ending, saved = go_on(job, keeper, None)
+        recorder = asked_at(number, snapshots)
+        ending, saved = go_on(job, recorder, None)
         survived = ending.outcome is Outcome.SUCCEEDED
         if not survived:
             assert ending.outcome is Outcome.LEFT
-            ending, _ = go_on(job, undisturbed_from(keeper.now), saved)
+            ending, _ = go_on(job, undisturbed_from(recorder.now), saved)
         assert ending.result is not None
         assert data.decode(ending.result) == expected
         assert world == undisturbed
@@ -244,10 +244,10 @@ def test_attempts_that_are_all_killed_after_two_records_come_to_the_same_end(
     saved: Saved | None = None
     now = 0.0
     for _ in range(1000):
-        keeper = killed_at(3, snapshots, now)  # two records at least are written each time
-        ending, saved = go_on(job, keeper, saved)
-        now = keeper.now
-        if not keeper.killed:
+        recorder = killed_at(3, snapshots, now)  # two records at least are written each time
+        ending, saved = go_on(job, recorder, saved)
+        now = recorder.now
+        if not recorder.killed:
             break
     else:
         pytest.fail("no attempt got on")
@@ -268,9 +268,9 @@ def test_attempts_that_are_all_asked_to_leave_come_to_the_same_end_and_repeat_no
     saved: Saved | None = None
     now = 0.0
     for number in range(1, 1000):  # later each time: an attempt may end before it got on
-        keeper = asked_at(number, snapshots, now)
-        ending, saved = go_on(job, keeper, saved)
-        now = keeper.now
+        recorder = asked_at(number, snapshots, now)
+        ending, saved = go_on(job, recorder, saved)
+        now = recorder.now
         if ending.outcome is Outcome.SUCCEEDED:
             break
     else:

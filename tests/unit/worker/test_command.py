@@ -17,25 +17,25 @@ from taskd.model.task import COMMAND
 from taskd.protocol import data
 from taskd.protocol.saved import Outcome
 from taskd.worker.attempt import Ending, run_attempt
-from taskd.worker.memory_recorder import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryRecorder
 
 
 @pytest.fixture
-def keeper(tmp_path: Path) -> MemoryKeeper:
-    return MemoryKeeper(scratch=str(tmp_path / "scratch"), attempt=2)
+def recorder(tmp_path: Path) -> MemoryRecorder:
+    return MemoryRecorder(scratch=str(tmp_path / "scratch"), attempt=2)
 
 
-def run(keeper: MemoryKeeper, *argv: str, **args: Any) -> Ending:
+def run(recorder: MemoryRecorder, *argv: str, **args: Any) -> Ending:
     command = tasks.registry()[COMMAND]
-    return run_attempt(command, {"argv": list(argv), **args}, None, keeper)
+    return run_attempt(command, {"argv": list(argv), **args}, None, recorder)
 
 
-def sh(keeper: MemoryKeeper, script: str, **args: Any) -> Ending:
-    return run(keeper, "/bin/sh", "-c", script, **args)
+def sh(recorder: MemoryRecorder, script: str, **args: Any) -> Ending:
+    return run(recorder, "/bin/sh", "-c", script, **args)
 
 
 @pytest.fixture
-def ready(tmp_path: Path, keeper: MemoryKeeper) -> Iterator[str]:
+def ready(tmp_path: Path, recorder: MemoryRecorder) -> Iterator[str]:
     """A named pipe: once the program has opened it, and written its line, it is asked to leave."""
     path = str(tmp_path / "ready")
     os.mkfifo(path)
@@ -43,7 +43,7 @@ def ready(tmp_path: Path, keeper: MemoryKeeper) -> Iterator[str]:
     def ask_when_ready() -> None:
         with open(path, encoding="ascii") as pipe:
             pipe.readline()
-        keeper.ask("leave", "a stop")
+        recorder.ask("leave", "a stop")
 
     asking = threading.Thread(target=ask_when_ready, daemon=True)
     asking.start()
@@ -53,16 +53,16 @@ def ready(tmp_path: Path, keeper: MemoryKeeper) -> Iterator[str]:
 
 
 def test_a_program_that_ends_well_succeeds_with_0(
-    keeper: MemoryKeeper, capfd: pytest.CaptureFixture[str]
+    recorder: MemoryRecorder, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    ending = sh(keeper, "echo out; echo err >&2")
+    ending = sh(recorder, "echo out; echo err >&2")
     assert ending.outcome is Outcome.SUCCEEDED
     assert ending.result == data.encode(0)
     assert capfd.readouterr() == ("out\n", "err\n")
 
 
 def test_the_program_finds_who_it_is_in_its_environment(
-    keeper: MemoryKeeper,
+    recorder: MemoryRecorder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -73,7 +73,7 @@ def test_the_program_finds_who_it_is_in_its_environment(
         'pwd; test -d "$TASKD_SCRATCH"'
     )
     given = {"OWN": "mine", "TASKD_TASK_ID": "forged", "TASKD_SOCKET": "/forged"}
-    ending = sh(keeper, script, env=given, cwd=str(tmp_path))
+    ending = sh(recorder, script, env=given, cwd=str(tmp_path))
     assert ending.outcome is Outcome.SUCCEEDED
     first, second = capfd.readouterr().out.splitlines()
     assert first == f"1|2|test|{tmp_path}/scratch|/run/taskd|mine"
@@ -81,10 +81,10 @@ def test_the_program_finds_who_it_is_in_its_environment(
 
 
 def test_the_program_has_a_group_of_its_own_and_nothing_to_read(
-    keeper: MemoryKeeper, capfd: pytest.CaptureFixture[str]
+    recorder: MemoryRecorder, capfd: pytest.CaptureFixture[str]
 ) -> None:
     code = "import os, sys; print(os.getpgrp() == os.getpid(), sys.stdin.read() == '')"
-    assert run(keeper, sys.executable, "-c", code).outcome is Outcome.SUCCEEDED
+    assert run(recorder, sys.executable, "-c", code).outcome is Outcome.SUCCEEDED
     assert capfd.readouterr().out == "True True\n"
 
 
@@ -97,9 +97,9 @@ def test_the_program_has_a_group_of_its_own_and_nothing_to_read(
     ],
 )
 def test_a_program_that_ends_badly_fails_the_task_in_words(
-    keeper: MemoryKeeper, script: str, message: str
+    recorder: MemoryRecorder, script: str, message: str
 ) -> None:
-    ending = sh(keeper, script)
+    ending = sh(recorder, script)
     assert ending.outcome is Outcome.FAILED
     assert ending.error is not None
     assert (ending.error["type"], ending.error["message"]) == ("CommandFailed", message)
@@ -120,10 +120,10 @@ def test_a_program_that_ends_badly_fails_the_task_in_words(
     ],
 )
 def test_a_program_that_cannot_start_fails_the_task_in_words(
-    keeper: MemoryKeeper, argv: Any, more: dict[str, Any], says: str
+    recorder: MemoryRecorder, argv: Any, more: dict[str, Any], says: str
 ) -> None:
     command = tasks.registry()[COMMAND]
-    ending = run_attempt(command, {"argv": argv, **more}, None, keeper)
+    ending = run_attempt(command, {"argv": argv, **more}, None, recorder)
     assert ending.outcome is Outcome.FAILED
     assert ending.error is not None
     assert ending.error["type"] == "CommandFailed"
@@ -131,17 +131,17 @@ def test_a_program_that_cannot_start_fails_the_task_in_words(
 
 
 def test_the_program_is_searched_in_the_path_it_is_given(
-    keeper: MemoryKeeper, tmp_path: Path
+    recorder: MemoryRecorder, tmp_path: Path
 ) -> None:
     program = tmp_path / "only-here"
     program.write_text("#!/bin/sh\nexit 0\n")
     program.chmod(0o755)
-    assert run(keeper, "only-here").outcome is Outcome.FAILED
-    assert run(keeper, "only-here", env={"PATH": str(tmp_path)}).outcome is Outcome.SUCCEEDED
+    assert run(recorder, "only-here").outcome is Outcome.FAILED
+    assert run(recorder, "only-here", env={"PATH": str(tmp_path)}).outcome is Outcome.SUCCEEDED
 
 
-def test_exit_status_75_unasked_asks_to_be_continued_later(keeper: MemoryKeeper) -> None:
-    ending = sh(keeper, "exit 75")
+def test_exit_status_75_unasked_asks_to_be_continued_later(recorder: MemoryRecorder) -> None:
+    ending = sh(recorder, "exit 75")
     assert ending.outcome is Outcome.YIELDED
     assert "75" in str(ending.reason)
 
@@ -157,37 +157,37 @@ def test_exit_status_75_unasked_asks_to_be_continued_later(keeper: MemoryKeeper)
     ],
 )
 def test_asked_to_leave_the_program_gets_sigterm_and_says_what_follows(
-    keeper: MemoryKeeper, ready: str, on_term: str, outcome: Outcome
+    recorder: MemoryRecorder, ready: str, on_term: str, outcome: Outcome
 ) -> None:
     script = f"trap '{on_term}' TERM; echo ready > {ready}; while :; do sleep 0.05; done"
-    ending = sh(keeper, script)
+    ending = sh(recorder, script)
     assert ending.outcome is outcome
     if outcome is Outcome.LEFT:
         assert ending.reason == "a stop"
 
 
 def test_a_program_that_knows_nothing_of_it_dies_of_sigterm_and_is_left(
-    keeper: MemoryKeeper, ready: str
+    recorder: MemoryRecorder, ready: str
 ) -> None:
-    ending = sh(keeper, f"echo ready > {ready}; sleep 1000 & wait")
+    ending = sh(recorder, f"echo ready > {ready}; sleep 1000 & wait")
     assert ending.outcome is Outcome.LEFT
 
 
-def test_the_whole_group_is_asked(keeper: MemoryKeeper, ready: str, tmp_path: Path) -> None:
+def test_the_whole_group_is_asked(recorder: MemoryRecorder, ready: str, tmp_path: Path) -> None:
     told = tmp_path / "told"
     child = (
         f"trap 'echo told > {told}; exit' TERM; echo ready > {ready}; while :; do sleep 0.05; done"
     )
-    ending = sh(keeper, f"trap 'wait; exit 75' TERM; (sh -c \"{child}\") & wait; wait; exit 1")
+    ending = sh(recorder, f"trap 'wait; exit 75' TERM; (sh -c \"{child}\") & wait; wait; exit 1")
     assert ending.outcome is Outcome.LEFT
     assert told.read_text() == "told\n"
 
 
-def test_a_wish_to_cancel_ends_as_cancelled(keeper: MemoryKeeper, ready: str) -> None:
+def test_a_wish_to_cancel_ends_as_cancelled(recorder: MemoryRecorder, ready: str) -> None:
     script = f"trap 'exit 75' TERM; echo ready > {ready}; while :; do sleep 0.05; done"
-    asked = keeper.ask
-    keeper.ask = lambda kind="", why="": asked("cancel", "by the user")  # type: ignore[method-assign]
-    ending = sh(keeper, script)
+    asked = recorder.ask
+    recorder.ask = lambda kind="", why="": asked("cancel", "by the user")  # type: ignore[method-assign]
+    ending = sh(recorder, script)
     assert (ending.outcome, ending.reason) == (Outcome.CANCELLED, "by the user")
 
 
@@ -196,7 +196,7 @@ def test_an_exception_in_the_waiting_leaves_no_program_behind(tmp_path: Path) ->
     os.mkfifo(pid_file)
     pids: list[int] = []
 
-    class Interrupting(MemoryKeeper):
+    class Interrupting(MemoryRecorder):
         def wait_for(self, condition: Any, seconds: float | None = None) -> bool:
             pids.append(int(pid_file.read_text()))
             raise KeyboardInterrupt
@@ -207,21 +207,21 @@ def test_an_exception_in_the_waiting_leaves_no_program_behind(tmp_path: Path) ->
         os.kill(pids[0], 0)
 
 
-def test_no_thread_and_no_child_is_left_behind(keeper: MemoryKeeper) -> None:
+def test_no_thread_and_no_child_is_left_behind(recorder: MemoryRecorder) -> None:
     before = set(threading.enumerate())
-    sh(keeper, "exit 0")
+    sh(recorder, "exit 0")
     assert set(threading.enumerate()) <= before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
 
 def test_the_program_starts_with_ordinary_signal_handling(
-    keeper: MemoryKeeper, capfd: pytest.CaptureFixture[str]
+    recorder: MemoryRecorder, capfd: pytest.CaptureFixture[str]
 ) -> None:
     code = (
         "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []) == set(), "
         "signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)"
     )
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
-    assert run(keeper, sys.executable, "-c", code).outcome is Outcome.SUCCEEDED
+    assert run(recorder, sys.executable, "-c", code).outcome is Outcome.SUCCEEDED
     assert capfd.readouterr().out == "True True\n"

@@ -15,7 +15,7 @@ from attempts import attempt, outcome, result
 import taskd
 from taskd import Context, NotPlainData
 from taskd.protocol.saved import Outcome, Saved
-from taskd.worker.memory_recorder import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryRecorder
 
 
 def rows(cursor: int | None, count: int = 5) -> Iterator[tuple[int, str]]:
@@ -80,24 +80,24 @@ def test_state_that_is_not_plain_data_is_told_where_it_is_saved() -> None:
 
 
 def test_the_outermost_loop_reports_progress_and_inner_ones_their_part() -> None:
-    keeper = MemoryKeeper()
+    recorder = MemoryRecorder()
 
     def job(ctx: Context) -> None:
         for _ in ctx.each("files", ["a", "b"]):
             for _ in ctx.each("rows", rows, 1, total=1):
                 pass
 
-    attempt(job, keeper=keeper)
-    assert keeper.reports[0] == (0, 2, "")
-    assert (0, 2, "rows 1/1") in keeper.reports
-    assert (1, 2, "") in keeper.reports
-    assert keeper.reports[-1] == (2, 2, "")
+    attempt(job, recorder=recorder)
+    assert recorder.reports[0] == (0, 2, "")
+    assert (0, 2, "rows 1/1") in recorder.reports
+    assert (1, 2, "") in recorder.reports
+    assert recorder.reports[-1] == (2, 2, "")
 
 
 def test_a_total_is_passed_on_and_checked() -> None:
-    keeper = MemoryKeeper()
-    attempt(lambda ctx: list(ctx.each("rows", rows, total=5)), keeper=keeper, name="job")
-    assert keeper.reports[-1] == (5, 5, "")
+    recorder = MemoryRecorder()
+    attempt(lambda ctx: list(ctx.each("rows", rows, total=5)), recorder=recorder, name="job")
+    assert recorder.reports[-1] == (5, 5, "")
     for wrong in (-1, 2.5, "5", True):
         with pytest.raises(TypeError, match="total must be a whole number"):
             outcome(lambda ctx, wrong=wrong: ctx.each("rows", rows, total=wrong), name="job")
@@ -107,8 +107,8 @@ LARGEST = 2**63 - 1
 
 
 def test_a_count_that_no_record_can_carry_is_a_type_error_in_the_task() -> None:
-    most = MemoryKeeper()
-    attempt(lambda ctx: ctx.progress(LARGEST, LARGEST), keeper=most, name="job")
+    most = MemoryRecorder()
+    attempt(lambda ctx: ctx.progress(LARGEST, LARGEST), recorder=most, name="job")
     assert most.reports == [(LARGEST, LARGEST, "")]
     for counts in ((LARGEST + 1,), (1, LARGEST + 1), (2**70, 2**70)):
         with pytest.raises(TypeError, match=f"must be a whole number from 0 to {LARGEST}"):
@@ -118,64 +118,66 @@ def test_a_count_that_no_record_can_carry_is_a_type_error_in_the_task() -> None:
 
 
 def test_the_tasks_own_progress_goes_before_that_of_its_loops() -> None:
-    keeper = MemoryKeeper()
+    recorder = MemoryRecorder()
 
     def job(ctx: Context) -> None:
         ctx.progress(1, 100, "reading \ud800" + "x" * 1000)
         for _ in ctx.each("rows", [1, 2]):
             pass
 
-    attempt(job, keeper=keeper)
-    ((done, total, note),) = keeper.reports
+    attempt(job, recorder=recorder)
+    ((done, total, note),) = recorder.reports
     assert (done, total) == (1, 100)
     assert note.startswith("reading \\ud800xxx")
     assert len(note) < 600
 
 
 def test_a_named_sleep_keeps_its_time_frees_the_worker_and_goes_on_after_it() -> None:
-    keeper = MemoryKeeper(now=1000.0)
+    recorder = MemoryRecorder(now=1000.0)
 
     def job(ctx: Context) -> str:
         ctx.sleep(3600, "pause")
         return "awake"
 
-    first = attempt(job, keeper=keeper)
+    first = attempt(job, recorder=recorder)
     assert (first.outcome, first.wake, first.progressed) == (Outcome.SLEEPING, 4600.0, True)
-    assert [record.durable for record in keeper.records] == [True]
-    early = attempt(job, keeper=MemoryKeeper(now=2000.0), saved=first.saved)
+    assert [record.durable for record in recorder.records] == [True]
+    early = attempt(job, recorder=MemoryRecorder(now=2000.0), saved=first.saved)
     assert (early.outcome, early.wake, early.progressed) == (Outcome.SLEEPING, 4600.0, False)
-    assert result(attempt(job, keeper=MemoryKeeper(now=4600.0), saved=first.saved)) == "awake"
+    assert result(attempt(job, recorder=MemoryRecorder(now=4600.0), saved=first.saved)) == "awake"
 
 
 def test_the_last_second_of_a_named_sleep_is_waited_for() -> None:
     saved = Saved(1)
     saved.steps["pause"] = 1001.0
-    keeper = MemoryKeeper(now=1000.5)
-    assert outcome(lambda ctx: ctx.sleep(9, "pause"), keeper=keeper, saved=saved, name="j") is None
-    assert keeper.now == 1001.0
+    recorder = MemoryRecorder(now=1000.5)
+    assert (
+        outcome(lambda ctx: ctx.sleep(9, "pause"), recorder=recorder, saved=saved, name="j") is None
+    )
+    assert recorder.now == 1001.0
 
 
 def test_other_sleeps_just_wait() -> None:
-    keeper = MemoryKeeper(now=0.0)
+    recorder = MemoryRecorder(now=0.0)
 
     def job(ctx: Context) -> None:
         ctx.sleep(100)
         for _ in ctx.each("rows", [1, 2]):
             ctx.sleep(100, "nap")
 
-    ending = attempt(job, keeper=keeper)
+    ending = attempt(job, recorder=recorder)
     assert ending.outcome is Outcome.SUCCEEDED
-    assert keeper.now == 300.0
+    assert recorder.now == 300.0
     assert ending.saved.steps == {}
 
 
 def test_a_sleep_ends_at_once_when_the_task_is_asked_to_leave() -> None:
     for name in (None, "nap"):
-        keeper = MemoryKeeper(now=0.0)
-        keeper.ask()
-        ending = attempt(lambda ctx, n=name: ctx.sleep(100, n), keeper=keeper, name="job")
+        recorder = MemoryRecorder(now=0.0)
+        recorder.ask()
+        ending = attempt(lambda ctx, n=name: ctx.sleep(100, n), recorder=recorder, name="job")
         assert ending.outcome is Outcome.LEFT
-        assert keeper.now == 0.0
+        assert recorder.now == 0.0
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "5", None, True])
@@ -224,9 +226,9 @@ def test_a_forked_child_may_not_save() -> None:
             os._exit(9)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-    keeper = MemoryKeeper()
-    assert outcome(job, keeper=keeper) == 7
-    assert keeper.records == []
+    recorder = MemoryRecorder()
+    assert outcome(job, recorder=recorder) == 7
+    assert recorder.records == []
 
 
 def test_a_context_is_of_no_use_after_its_task() -> None:
@@ -247,13 +249,13 @@ def test_current_reaches_the_context_from_deeper_code() -> None:
 
 
 def test_facts_and_the_scratch_directory(tmp_path: Path) -> None:
-    keeper = MemoryKeeper(scratch=str(tmp_path / "17"), attempt=3)
+    recorder = MemoryRecorder(scratch=str(tmp_path / "17"), attempt=3)
 
     def job(ctx: Context) -> list[Any]:
         (ctx.scratch / "file").write_text("kept")
         return [ctx.id, ctx.attempt, ctx.revision]
 
-    assert outcome(job, keeper=keeper) == ["1", 3, "test"]
+    assert outcome(job, recorder=recorder) == ["1", 3, "test"]
     assert (tmp_path / "17" / "file").read_text() == "kept"
 
 

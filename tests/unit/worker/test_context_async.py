@@ -13,7 +13,7 @@ from attempts import attempt, outcome, result
 import taskd
 from taskd import AsyncContext
 from taskd.protocol.saved import Mark, Outcome, Saved
-from taskd.worker.memory_recorder import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryRecorder
 
 
 async def rows(cursor: int | None, count: int = 4) -> AsyncIterator[tuple[int, str]]:
@@ -174,31 +174,31 @@ def test_a_source_that_is_no_iterable_is_told() -> None:
 
 
 def test_sleeping_lets_other_asyncio_tasks_go_on() -> None:
-    keeper = MemoryKeeper(now=0.0)
+    recorder = MemoryRecorder(now=0.0)
 
     async def job(ctx: AsyncContext) -> None:
         await ctx.sleep(100)
         await ctx.sleep(5, "pause")
 
-    ending = attempt(job, keeper=keeper)
+    ending = attempt(job, recorder=recorder)
     assert (ending.outcome, ending.wake) == (Outcome.SLEEPING, 105.0)
-    assert result(attempt(job, keeper=MemoryKeeper(now=105.0), saved=ending.saved)) is None
+    assert result(attempt(job, recorder=MemoryRecorder(now=105.0), saved=ending.saved)) is None
 
 
 def test_a_wish_ends_a_sleep() -> None:
-    keeper = MemoryKeeper()
+    recorder = MemoryRecorder()
 
     async def job(ctx: AsyncContext) -> None:
-        keeper.ask("leave", "a deploy")
+        recorder.ask("leave", "a deploy")
         await ctx.sleep(100)
 
-    ending = attempt(job, keeper=keeper)
+    ending = attempt(job, recorder=recorder)
     assert (ending.outcome, ending.reason) == (Outcome.LEFT, "a deploy")
 
 
 def test_a_cancelled_sleep_leaves_no_thread_behind() -> None:
-    class Waiting(MemoryKeeper):
-        """Waits as long as the condition takes, as a real keeper does."""
+    class Waiting(MemoryRecorder):
+        """Waits as long as the condition takes, as a real recorder does."""
 
         def wait_for(self, condition: Any, seconds: float | None = None) -> bool:
             return super().wait_for(condition)
@@ -213,23 +213,23 @@ def test_a_cancelled_sleep_leaves_no_thread_behind() -> None:
         return "on"
 
     before = set(threading.enumerate())
-    assert outcome(job, keeper=Waiting()) == "on"
+    assert outcome(job, recorder=Waiting()) == "on"
     assert set(threading.enumerate()) <= before
 
 
 def test_a_wish_is_met_at_safe_points() -> None:
-    keeper = MemoryKeeper()
+    recorder = MemoryRecorder()
     done: list[str] = []
 
     async def job(ctx: AsyncContext) -> None:
         async for row in ctx.each("rows", rows):
             if row == "row 1":
-                keeper.ask()
+                recorder.ask()
             done.append(row)
 
-    assert attempt(job, keeper=keeper).outcome is Outcome.LEFT
+    assert attempt(job, recorder=recorder).outcome is Outcome.LEFT
     assert done == ["row 0", "row 1"]
-    assert keeper.rebuild(None).cursors["rows"].cursor == 2
+    assert recorder.rebuild(None).cursors["rows"].cursor == 2
 
 
 def test_state_checkpoint_and_current() -> None:

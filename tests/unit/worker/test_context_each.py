@@ -10,11 +10,11 @@ from attempts import attempt, outcome, result
 
 from taskd import Context
 from taskd.protocol.saved import Kind, Mark, Outcome, Saved
-from taskd.worker.memory_recorder import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryRecorder
 
 
-def kinds(keeper: MemoryKeeper) -> list[Kind]:
-    return [record.kind for record in keeper.records]
+def kinds(recorder: MemoryRecorder) -> list[Kind]:
+    return [record.kind for record in recorder.records]
 
 
 def rows(cursor: int | None, count: int = 5) -> Iterator[tuple[int, str]]:
@@ -38,7 +38,7 @@ def test_a_loop_goes_on_where_the_last_attempt_was() -> None:
 
 
 def test_asking_for_the_next_item_saves_the_cursor_and_the_state_together() -> None:
-    keeper = MemoryKeeper()
+    recorder = MemoryRecorder()
 
     def job(ctx: Context) -> None:
         for row in ctx.each("rows", rows):
@@ -46,9 +46,9 @@ def test_asking_for_the_next_item_saves_the_cursor_and_the_state_together() -> N
             if row == "row 2":
                 break
 
-    attempt(job, keeper=keeper)
-    assert kinds(keeper) == [Kind.LOOP, Kind.LOOP]
-    saved = keeper.rebuild(None)
+    attempt(job, recorder=recorder)
+    assert kinds(recorder) == [Kind.LOOP, Kind.LOOP]
+    saved = recorder.rebuild(None)
     assert saved.cursors["rows"].cursor == 2
     assert saved.state == {"last": "row 1"}
 

@@ -15,7 +15,7 @@ from taskd import AsyncContext, Context, Interrupted
 from taskd.protocol import data
 from taskd.protocol.saved import Mark, Outcome, Saved
 from taskd.worker.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT
-from taskd.worker.memory_recorder import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryRecorder
 
 
 def error_of(fn: Any, **more: Any) -> dict[str, str]:
@@ -220,28 +220,28 @@ def test_rewritten_arguments_go_before_those_submitted() -> None:
 
 
 def test_a_wish_to_cancel_goes_before_an_earlier_one_to_leave() -> None:
-    keeper = MemoryKeeper()
-    keeper.ask("leave", "a deploy")
+    recorder = MemoryRecorder()
+    recorder.ask("leave", "a deploy")
 
     def job(ctx: Context) -> None:
         try:
             ctx.checkpoint()
         finally:
-            keeper.ask("cancel", "by the user")
+            recorder.ask("cancel", "by the user")
 
-    ending = attempt(job, keeper=keeper)
+    ending = attempt(job, recorder=recorder)
     assert (ending.outcome, ending.reason) == (Outcome.CANCELLED, "by the user")
 
 
 def test_an_interrupt_in_a_task_group_is_an_interrupt() -> None:
-    keeper = MemoryKeeper()
-    keeper.ask()
+    recorder = MemoryRecorder()
+    recorder.ask()
 
     async def job(ctx: AsyncContext) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(ctx.checkpoint())
 
-    assert attempt(job, keeper=keeper).outcome is Outcome.LEFT
+    assert attempt(job, recorder=recorder).outcome is Outcome.LEFT
 
 
 def test_a_group_with_another_error_in_it_is_a_failure() -> None:
@@ -253,9 +253,9 @@ def test_a_group_with_another_error_in_it_is_a_failure() -> None:
 
 def exit_status_of_child(body: Any) -> int:
     """What the child exits with that ``body`` forks within an attempt and leaves its task in."""
-    keeper = MemoryKeeper()
+    recorder = MemoryRecorder()
     before = os.getpid()
-    ending = attempt(body, keeper=keeper)
+    ending = attempt(body, recorder=recorder)
     assert os.getpid() == before
     return int(result(ending))
 

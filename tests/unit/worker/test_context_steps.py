@@ -10,19 +10,19 @@ from attempts import attempt, outcome, result
 from taskd import Context, NotPlainData
 from taskd.protocol import data
 from taskd.protocol.saved import Saved
-from taskd.worker.memory_recorder import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryRecorder
 
 
 def test_a_step_is_durable_before_its_result_is_returned() -> None:
-    keeper = MemoryKeeper()
+    recorder = MemoryRecorder()
     seen: list[list[bool]] = []
 
     def job(ctx: Context) -> int:
         value = ctx.step("count", lambda: 5)
-        seen.append([record.durable for record in keeper.records])
+        seen.append([record.durable for record in recorder.records])
         return value
 
-    assert result(attempt(job, keeper=keeper)) == 5
+    assert result(attempt(job, recorder=recorder)) == 5
     assert seen == [[True]]
 
 

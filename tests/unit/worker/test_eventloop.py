@@ -19,7 +19,7 @@ from taskd.protocol.saved import Outcome
 from taskd.tasks import make_task
 from taskd.worker.attempt import Ending, run_attempt
 from taskd.worker.eventloop import EventLoop
-from taskd.worker.memory_recorder import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryRecorder
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def run(fn: Any, loop: EventLoop) -> Any:
 
 
 def ended(fn: Any, loop: EventLoop) -> Ending:
-    return run_attempt(make_task(fn, name="job"), {}, None, MemoryKeeper(), loop=loop)
+    return run_attempt(make_task(fn, name="job"), {}, None, MemoryRecorder(), loop=loop)
 
 
 def test_a_lock_of_a_module_that_was_waited_for_works_in_the_next_task(loop: EventLoop) -> None:
@@ -145,7 +145,7 @@ def test_the_loop_knows_its_own_descriptors_and_leaves_no_others(loop: EventLoop
         await asyncio.to_thread(int)
 
     before = descriptors.opened().keys()
-    run_attempt(make_task(job, name="job"), {}, None, MemoryKeeper(), loop=loop)
+    run_attempt(make_task(job, name="job"), {}, None, MemoryRecorder(), loop=loop)
     assert loop.descriptors
     assert descriptors.opened().keys() - before == loop.descriptors
 

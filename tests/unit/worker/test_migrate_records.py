@@ -26,7 +26,7 @@ from taskd.worker.attempt import Ending, run_attempt
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control, Order
 from taskd.worker.process import _record
-from taskd.worker.slot_recorder import SlotKeeper
+from taskd.worker.slot_recorder import SlotRecorder
 
 ARGS = {"path": "a", "count": 5}
 
@@ -71,7 +71,7 @@ MIGRATED.cursors = {"rows": Mark(2, 2, moved=True)}
 MIGRATED.state = {"seen": [0, 1]}
 
 
-class Watched(SlotKeeper):
+class Watched(SlotRecorder):
     """Keeps a copy of the slot after each record; asks to leave once ``leave_after`` are there."""
 
     def __init__(self, control: Control, slot: SlotWriter, leave_after: int) -> None:
@@ -117,13 +117,13 @@ def run(
 ) -> tuple[Ending, list[tuple[str, bytes]], bytes]:
     """One attempt up to its END: how it ended, the copies, and the slot with END."""
     with new_slot(str(directory)) as slot:
-        keeper = Watched(control, slot, leave_after)
+        recorder = Watched(control, slot, leave_after)
         begun = {"task": 7, "attempt": 2, "name": "job", "version": 2, "at": 0.0}
         slot.append(Kind.BEGIN, begun)
-        keeper.copy("BEGIN")
-        ending = run_attempt(task_at_2(), ARGS, saved, keeper, submitted_at=1)
-        _record(slot, control, keeper.order, ending)
-        return ending, keeper.copies, os.pread(slot.fd, os.fstat(slot.fd).st_size, 0)
+        recorder.copy("BEGIN")
+        ending = run_attempt(task_at_2(), ARGS, saved, recorder, submitted_at=1)
+        _record(slot, control, recorder.order, ending)
+        return ending, recorder.copies, os.pread(slot.fd, os.fstat(slot.fd).st_size, 0)
 
 
 def after_death(slot: bytes, stored: Saved | None) -> Saved | None:
@@ -150,10 +150,10 @@ def after_death(slot: bytes, stored: Saved | None) -> Saved | None:
 
 def go_on(saved: Saved | None) -> Any:
     """What the task comes to from there, on the new code."""
-    from taskd.worker.memory_recorder import MemoryKeeper
+    from taskd.worker.memory_recorder import MemoryRecorder
 
     own = None if saved is None else Saved.decode(saved.encode())
-    ending = run_attempt(task_at_2(), ARGS, own, MemoryKeeper(), submitted_at=1)
+    ending = run_attempt(task_at_2(), ARGS, own, MemoryRecorder(), submitted_at=1)
     assert ending.result is not None, ending
     return data.decode(ending.result)
 
@@ -249,10 +249,10 @@ def test_an_end_without_progress_names_the_version_of_what_stands(
     made = make_task(asks, name="job", version=2)
     made.migrate(1)(lambda saved: saved.args.update(region="eu"))
     with new_slot(str(tmp_path)) as slot:
-        keeper = Watched(control, slot, 100)
+        recorder = Watched(control, slot, 100)
         slot.append(Kind.BEGIN, {"task": 7, "attempt": 2, "name": "job", "version": 2, "at": 0.0})
-        ending = run_attempt(made, ARGS, by_version_1(), keeper)
-        _record(slot, control, keeper.order, ending)
+        ending = run_attempt(made, ARGS, by_version_1(), recorder)
+        _record(slot, control, recorder.order, ending)
         raw = os.pread(slot.fd, os.fstat(slot.fd).st_size, 0)
     assert ending.saved == by_version_1()
     end = end_of(raw)
@@ -260,7 +260,7 @@ def test_an_end_without_progress_names_the_version_of_what_stands(
     assert "snapshot" not in end
     assert "unfit" not in end
     assert after_death(raw, by_version_1()) == by_version_1()
-    assert keeper.copies == []
+    assert recorder.copies == []
 
 
 def test_an_end_after_progress_keeps_the_migrated_state_under_the_new_version(

@@ -14,7 +14,7 @@ from taskd.api.interrupt import Held, Sleeping
 from taskd.protocol.saved import Outcome, Saved
 from taskd.protocol.secret import SHOWN
 from taskd.tasks import make_task
-from taskd.worker.memory_recorder import MemoryKeeper
+from taskd.worker.memory_recorder import MemoryRecorder
 from taskd.worker.migrate import Unfit, fit
 
 
@@ -93,8 +93,8 @@ def test_a_group_however_deep_is_a_failure_that_says_where(depth: int) -> None:
 
 
 def test_an_interrupt_in_groups_however_deep_is_an_interrupt() -> None:
-    keeper = MemoryKeeper()
-    keeper.ask()
+    recorder = MemoryRecorder()
+    recorder.ask()
 
     def job(ctx: Context) -> None:
         try:
@@ -105,7 +105,7 @@ def test_an_interrupt_in_groups_however_deep_is_an_interrupt() -> None:
                 error = BaseExceptionGroup("g", [error])
             raise error from None
 
-    assert attempt(job, keeper=keeper).outcome is Outcome.LEFT
+    assert attempt(job, recorder=recorder).outcome is Outcome.LEFT
 
 
 @pytest.mark.parametrize(

@@ -10,20 +10,20 @@ from forked import fork, hang, in_child
 from support import processes
 from support.waiting import eventually
 
-from taskd.zygote.children import Death, Nursery
+from taskd.zygote.children import Children, Death
 
 WORKER = b"w" * 16
 OTHER = b"o" * 16
 
 
-def bury_all(nursery: Nursery) -> list[Death]:
+def bury_all(children: Children) -> list[Death]:
     """The deaths that are told once there are any."""
-    return eventually(nursery.bury)
+    return eventually(children.bury)
 
 
-def worker(nursery: Nursery, body: Callable[[], object], id: bytes = WORKER) -> int:
+def worker(children: Children, body: Callable[[], object], id: bytes = WORKER) -> int:
     pid = fork(body)
-    nursery.add(id, pid)
+    children.add(id, pid)
     return pid
 
 
@@ -38,36 +38,36 @@ def leave_a_daemon_behind(told: int) -> None:
 
 def test_exit_statuses_are_true() -> None:
     def under_test() -> list[int]:
-        nursery = Nursery()
-        worker(nursery, lambda: os._exit(7))
-        first = bury_all(nursery)[0].status
-        pid = worker(nursery, hang, OTHER)
+        children = Children()
+        worker(children, lambda: os._exit(7))
+        first = bury_all(children)[0].status
+        pid = worker(children, hang, OTHER)
         os.kill(pid, signal.SIGKILL)
-        return [first, bury_all(nursery)[0].status]
+        return [first, bury_all(children)[0].status]
 
     assert in_child(under_test) == [7 << 8, signal.SIGKILL]
 
 
 def test_a_death_is_told_once_and_kept_until_it_is_noted() -> None:
     def under_test() -> tuple[int, list[Death], bool, bool, bool]:
-        nursery = Nursery()
-        pid = worker(nursery, lambda: None)
-        told = bury_all(nursery)
+        children = Children()
+        pid = worker(children, lambda: None)
+        told = bury_all(children)
         assert told == [Death(WORKER, pid, 0)]
-        again, alive, before = nursery.bury(), nursery.alive, nursery.is_empty
-        nursery.forget(WORKER)
-        return len(told), again, alive, before, nursery.is_empty
+        again, alive, before = children.bury(), children.alive, children.is_empty
+        children.forget(WORKER)
+        return len(told), again, alive, before, children.is_empty
 
     assert in_child(under_test) == (1, [], False, False, True)
 
 
 def test_leftovers_in_sessions_of_their_own_are_gone_before_the_death_is_told() -> None:
     def under_test() -> bool:
-        nursery = Nursery()
+        children = Children()
         read, write = os.pipe()
-        worker(nursery, lambda: leave_a_daemon_behind(write))
+        worker(children, lambda: leave_a_daemon_behind(write))
         lost = int(os.read(read, 20))
-        bury_all(nursery)
+        bury_all(children)
         return processes.state_and_parent(lost) is None
 
     assert in_child(under_test)
@@ -77,7 +77,7 @@ def test_a_zombie_left_behind_does_not_hold_the_news_back() -> None:
     """It comes with its worker's death, and no further SIGCHLD ever asks for another look."""
 
     def under_test() -> list[bytes]:
-        nursery = Nursery()
+        children = Children()
         read, write = os.pipe()
 
         def body() -> None:
@@ -86,11 +86,11 @@ def test_a_zombie_left_behind_does_not_hold_the_news_back() -> None:
             os.write(write, str(dead).encode())
             hang()
 
-        pid = worker(nursery, body)
+        pid = worker(children, body)
         dead = int(os.read(read, 20))
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: (s := processes.state_and_parent(dead)) and s[1] == os.getpid())
-        return [death.worker for death in nursery.bury()]
+        return [death.worker for death in children.bury()]
 
     assert in_child(under_test) == [WORKER]
 
@@ -98,11 +98,11 @@ def test_a_zombie_left_behind_does_not_hold_the_news_back() -> None:
 def test_the_apps_own_processes_are_spared() -> None:
     def under_test() -> bool:
         own = fork(hang)
-        nursery = Nursery()
+        children = Children()
         read, write = os.pipe()
-        worker(nursery, lambda: leave_a_daemon_behind(write))
+        worker(children, lambda: leave_a_daemon_behind(write))
         os.read(read, 20)
-        bury_all(nursery)
+        bury_all(children)
         return processes.is_alive(own)
 
     assert in_child(under_test)
@@ -110,22 +110,22 @@ def test_the_apps_own_processes_are_spared() -> None:
 
 def test_other_workers_are_spared_when_one_leaves_something_behind() -> None:
     def under_test() -> tuple[bool, bool]:
-        nursery = Nursery()
-        other = worker(nursery, hang, OTHER)
+        children = Children()
+        other = worker(children, hang, OTHER)
         read, write = os.pipe()
-        worker(nursery, lambda: leave_a_daemon_behind(write))
+        worker(children, lambda: leave_a_daemon_behind(write))
         os.read(read, 20)
-        told = bury_all(nursery)
+        told = bury_all(children)
         return [death.worker for death in told] == [WORKER] and processes.is_alive(
             other
-        ), nursery.alive
+        ), children.alive
 
     assert in_child(under_test) == (True, True)
 
 
 def test_a_live_workers_own_children_are_not_its_keepers_business() -> None:
     def under_test() -> bool:
-        nursery = Nursery()
+        children = Children()
         read, write = os.pipe()
 
         def body() -> None:
@@ -133,10 +133,10 @@ def test_a_live_workers_own_children_are_not_its_keepers_business() -> None:
             os.write(write, str(child).encode())
             hang()
 
-        worker(nursery, body, OTHER)
+        worker(children, body, OTHER)
         child = int(os.read(read, 20))
-        worker(nursery, lambda: None)
-        bury_all(nursery)
+        worker(children, lambda: None)
+        bury_all(children)
         return processes.is_alive(child)
 
     assert in_child(under_test)
