@@ -10,6 +10,7 @@ from typing import Any
 import cbor2
 
 from taskd.errors import ProtocolError
+from taskd.protocol import cbor
 from taskd.record import Record
 
 
@@ -51,7 +52,7 @@ def encode(boot: Boot) -> bytes:
 def decode(raw: bytes) -> Boot:
     """Raises ProtocolError."""
     try:
-        fields: dict[str, Any] = cbor2.loads(raw)
+        fields: dict[str, Any] = cbor.loads(raw)
         return Boot(**{name: fields[name] for name in Boot._fields if name in fields})
-    except (cbor2.CBORDecodeError, ValueError, TypeError, RecursionError) as error:
+    except (ProtocolError, TypeError) as error:
         raise ProtocolError(f"what a zygote is told at its start: {error}") from error

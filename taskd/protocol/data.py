@@ -35,13 +35,13 @@ A value must not be changed by another thread meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from io import BytesIO
 from types import NoneType
 from typing import Any
 
-from cbor2 import CBORDecoder, CBOREncodeError, CBORError, dumps
+from cbor2 import CBOREncodeError, dumps
 
 from taskd.errors import NotPlainData, ProtocolError
+from taskd.protocol import cbor
 
 DEPTH = 64
 CURSOR_LIMIT = 64 * 1024
@@ -88,52 +88,30 @@ def encode(value: Any, what: str = "value", limit: int | None = None) -> bytes:
 
 def decode(raw: bytes) -> Any:
     """The value of ``encode``'s bytes. Raises errors.ProtocolError on anything else."""
-    stream = BytesIO(raw)
-    try:
-        value = CBORDecoder(
-            stream,
-            semantic_decoders=_allowed_tags,  # asked for every tag, before cbor2's own decoders
-            max_depth=2 * DEPTH + 2,  # a tag counts as a level here; _fits counts what users see
-            allow_indefinite=False,
-            allow_duplicate_keys=False,
-        ).decode()
-    except (CBORError, UnicodeDecodeError, TypeError, ValueError, OverflowError) as error:
-        raise_interrupt(error)
-        why = error.__cause__ or error
-        raise ProtocolError(f"not plain data: {why}") from None
-    if stream.tell() != len(raw):
-        raise ProtocolError("not plain data: there are bytes behind the value")
+    try:  # a tag counts as a level here; _fits counts what users see
+        value = cbor.decode(raw, 2 * DEPTH + 2, _allowed_tags)
+    except ProtocolError as error:
+        raise ProtocolError(f"not plain data: {error}") from None
     if type(value) not in _NATIVE and not _fits(value, DEPTH, _Walk(MOST_ITEMS)):
         raise ProtocolError("not plain data: a value of a kind or a depth that is not allowed")
     return value
-
-
-_OF_DATA = (CBORError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
-"""What a decoder's callback raises of the data."""
-
-
-def raise_interrupt(error: Exception) -> None:
-    """Of what strikes in a decoder's callback (Ctrl-C, an exception of a signal handler) cbor2
-    makes an error of the message: raise it as it was."""
-    if error.__cause__ is not None and not isinstance(error.__cause__, _OF_DATA):
-        raise error.__cause__
 
 
 class _NotFittingError(Exception):
     """The fast walk said no; ``notplain`` finds out where and why."""
 
 
-class _Tags(dict[int, Callable[[Any, bool], Any]]):
-    """Tag to decoder, for every tag there is: those not listed are refused.
+class _Tags(cbor.NoTags):
+    """Tag to decoder; a tag that ``tags.DECODERS`` lacks is refused.
 
-    The types behind the tags are imported when the first tag is met, since the master, which
-    hardly ever meets one, pays for every import with its clients' time.
+    The types behind the tags are imported when the first tag is met: the master hardly ever meets
+    one, and each import at its start adds to the pause that clients see.
     """
 
     def __missing__(self, tag: int) -> Callable[[Any, bool], Any]:
-        from taskd.protocol import tags
+        from taskd.protocol.tags import DECODERS
 
-        return tags.DECODERS.get(tag) or tags.refuse(tag)
+        return DECODERS.get(tag) or super().__missing__(tag)
 
 
 _allowed_tags = _Tags()

@@ -1,27 +1,23 @@
 """Length-prefixed messages: four bytes of length (big-endian), then one CBOR map without tags.
 
 Used by every process that speaks over a socket. The map's keys, at every level, are text; its
-nesting is at most DEPTH, lengths are definite, no key stands twice. What breaks that is a
+nesting is at most cbor.DEPTH, lengths are definite, no key stands twice. What breaks that is a
 ProtocolError, and the connection is of no further use: a Decoder that raised once raises for
 ever. A length of 0 or above the limit is refused as soon as it is known, before its body comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from io import BytesIO
+from collections.abc import Mapping
 from typing import Any
 
-from cbor2 import CBORDecoder, CBORError, dumps
+from cbor2 import dumps
 
 from taskd.errors import ProtocolError
-from taskd.protocol.data import raise_interrupt
+from taskd.protocol import cbor
 
 LIMIT = 2 * 1024 * 1024
 """Bytes in one frame's body at most."""
-
-DEPTH = 64
-"""Maps and arrays within each other at most."""
 
 _HEAD = 4
 
@@ -94,42 +90,17 @@ class Decoder:
         return bytes(self._buffer[self._start :])
 
 
-class _NoTags(dict[int, Callable[[Any, bool], Any]]):
-    """For every tag there is, a decoder that refuses it; cbor2 asks here before its own."""
-
-    def __missing__(self, tag: int) -> Callable[[Any, bool], Any]:
-        return _refuse_tag
-
-
-def _refuse_tag(value: Any, hashable: bool) -> Any:
-    raise ValueError("a CBOR tag, which a frame must not have")
-
-
 def _check_keys(value: Mapping[Any, Any], hashable: bool) -> Mapping[Any, Any]:
     if hashable or not _TEXT.issuperset(map(type, value)):
         raise ValueError("a key that is not text")
     return value
 
 
-_no_tags = _NoTags()
-
-
 def _decode(body: bytes) -> dict[str, Any]:
-    stream = BytesIO(body)
     try:
-        message = CBORDecoder(
-            stream,
-            semantic_decoders=_no_tags,
-            object_hook=_check_keys,
-            max_depth=DEPTH,
-            allow_indefinite=False,
-            allow_duplicate_keys=False,
-        ).decode()
-    except (CBORError, UnicodeDecodeError, TypeError, ValueError, OverflowError) as error:
-        raise_interrupt(error)
-        raise ProtocolError(f"a broken frame: {error.__cause__ or error}") from None
+        message = cbor.decode(body, on_map=_check_keys)
+    except ProtocolError as error:
+        raise ProtocolError(f"a broken frame: {error}") from None
     if type(message) is not dict:
         raise ProtocolError("a frame that holds no map")
-    if stream.tell() != len(body):
-        raise ProtocolError("a frame with bytes behind its map")
     return message

@@ -201,12 +201,3 @@ DECODERS: dict[int, Callable[[Any, bool], Any]] = {
     DECIMAL: _read_decimal,
     SECRET: _read_secret,
 }
-
-
-def refuse(tag: int) -> Callable[[Any, bool], Any]:
-    """A decoder that refuses ``tag``."""
-
-    def refuse_it(value: Any, hashable: bool) -> Any:
-        raise ValueError(f"CBOR tag {tag} is not allowed")
-
-    return refuse_it

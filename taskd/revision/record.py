@@ -14,9 +14,10 @@ from typing import Any
 
 import cbor2
 
-from taskd.errors import Error
+from taskd.errors import Error, ProtocolError
 from taskd.posix import files, locks, native, process
 from taskd.posix.process import Identity
+from taskd.protocol import cbor
 from taskd.record import Record
 
 FORMAT = 1
@@ -99,10 +100,10 @@ def read(path: str) -> tuple[ZygoteRecord, bool]:
 
 def _decode(raw: bytes, path: str) -> ZygoteRecord:
     try:
-        fields = cbor2.loads(raw, max_depth=64)
+        fields = cbor.loads(raw)
         known = {"name": ""} | fields
         found = ZygoteRecord(**{name: known[name] for name in ZygoteRecord._fields})
-    except (cbor2.CBORDecodeError, ValueError, TypeError, KeyError) as error:
+    except (ProtocolError, TypeError, KeyError) as error:
         raise RecordError(f"{path} is not a zygote's record: {error}") from error
     return found
 

@@ -62,14 +62,15 @@ Reading
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from zlib import crc32
 
 import cbor2
 
 from taskd import errors
+from taskd.errors import ProtocolError
 from taskd.posix.process import Identity
+from taskd.protocol import cbor
 from taskd.protocol.saved import Kind
 from taskd.record import Record
 
@@ -218,7 +219,9 @@ def encode_body(kind: int, fields: dict[str, Any]) -> bytes:
 def decode_body(offset: int, body: bytes) -> SlotRecord:
     """The record of a body that stood at ``offset`` with a right checksum. Raises SlotDamaged."""
     try:
-        kind, fields = _decode(body)
+        kind, fields = cbor.loads(body)
+    except ProtocolError as error:
+        raise SlotDamaged(f"the record at byte {offset} cannot be read: {error}") from None
     except (TypeError, ValueError):
         kind, fields = None, None
     if not isinstance(kind, int) or not isinstance(fields, dict):
@@ -228,34 +231,13 @@ def decode_body(offset: int, body: bytes) -> SlotRecord:
 
 def decode_map(raw: bytes) -> dict[str, Any]:
     """One CBOR map without tags. Raises SlotDamaged."""
-    fields: dict[str, Any] = _decode(raw)
-    return fields
-
-
-class _NoTags(Mapping[int, Callable[[Any, bool], Any]]):
-    """A decoder table that has an answer for every tag, and the answer is no.
-
-    The decoder asks before it builds anything of a tag's content.
-    """
-
-    def __getitem__(self, tag: int) -> Callable[[Any, bool], Any]:
-        raise ValueError(f"tag {tag} in a slot")
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 1
-
-
-_NO_TAGS = _NoTags()
-
-
-def _decode(raw: bytes) -> Any:
     try:
-        return cbor2.loads(raw, semantic_decoders=_NO_TAGS, max_depth=64, allow_indefinite=False)
-    except (cbor2.CBORDecodeError, ValueError) as error:
-        raise SlotDamaged(f"a slot's CBOR cannot be read: {error.__cause__ or error}") from error
+        fields = cbor.loads(raw)
+    except ProtocolError as error:
+        raise SlotDamaged(f"a slot's CBOR cannot be read: {error}") from None
+    if not isinstance(fields, dict):
+        raise SlotDamaged("a slot has other CBOR where a map should stand")
+    return fields
 
 
 def seed(worker: bytes) -> int:

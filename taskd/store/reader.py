@@ -12,10 +12,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-import cbor2
-
 from taskd import errors
 from taskd.model.task import Budgets, OnDeploy, State
+from taskd.protocol import cbor
 from taskd.store import connection, schema
 from taskd.store.api import Event, Filter, Group, Row
 
@@ -219,8 +218,8 @@ def _row(found: tuple[Any, ...]) -> Row:
             Budgets._make(found[15:18]),
             found[18],
             found[19],
-            None if found[20] is None else cbor2.loads(found[20]),
-            None if found[21] is None else cbor2.loads(found[21]),
+            None if found[20] is None else cbor.loads(found[20]),
+            None if found[21] is None else cbor.loads(found[21]),
             *found[22:25],
         )
     )

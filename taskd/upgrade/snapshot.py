@@ -21,6 +21,7 @@ import cbor2
 
 from taskd.errors import ProtocolError
 from taskd.posix import spawn
+from taskd.protocol import cbor
 
 VERSION = 1
 READABLE = (1,)
@@ -80,9 +81,9 @@ def decode(raw: bytes) -> Snapshot:
     if magic != MAGIC or len(body) != length or zlib.crc32(body) != crc:
         raise ProtocolError(_DAMAGED)
     try:
-        fields = cbor2.loads(body)
+        fields = cbor.loads(body, 2 * cbor.DEPTH)  # holds maps that came in frames
         version = fields["version"]
-    except (cbor2.CBORDecodeError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ProtocolError, TypeError, KeyError) as error:
         raise ProtocolError(f"the snapshot cannot be read: {error}") from error
     if version not in READABLE:
         raise ProtocolError(f"the snapshot has version {version}; this taskd reads {READABLE}")

@@ -22,6 +22,7 @@ from taskd.api.interrupt import Interrupted
 from taskd.api.recorder import Wish
 from taskd.posix import files, native
 from taskd.posix.process import Identity
+from taskd.protocol import cbor
 from taskd.protocol import worker as protocol
 from taskd.record import Record
 from taskd.slot.writer import SlotFull, SlotLost, SlotWriter
@@ -390,9 +391,7 @@ def _order(message: dict[str, Any]) -> Order:
 
 def _load(path: str) -> tuple[bytes, bytes | None]:
     """Large arguments and state come in a file, which is ours to remove."""
-    import cbor2
-
     with open(files.open_own(path, os.O_RDONLY), "rb") as file:
-        fields = cbor2.loads(file.read())
+        fields = cbor.loads(file.read())
     os.unlink(path)
     return fields["args"], fields["saved"]

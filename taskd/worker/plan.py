@@ -16,11 +16,9 @@ import os
 from inspect import isawaitable
 from typing import Any
 
-import cbor2
-
 from taskd.errors import Error, ProtocolError
 from taskd.posix import files, memory, native
-from taskd.protocol import data
+from taskd.protocol import cbor, data
 from taskd.protocol.saved import Saved
 from taskd.record import Record
 from taskd.slot import kept, reader
@@ -49,7 +47,7 @@ def answer(path: str) -> Answer:
     """Answer what stands in the file at ``path``, which is removed first. Raises nothing."""
     try:
         asked = _read(path)
-    except (OSError, cbor2.CBORError) as error:
+    except (OSError, ProtocolError) as error:
         why = f"cannot read what the plan asks in {path}: {error}"
         return Answer(_fields(0, 0, [], one_line(why)), True)
     memory.return_large()
@@ -66,7 +64,7 @@ def _read(path: str) -> Any:
     with open(files.open_own(path, os.O_RDONLY), "rb") as file:
         raw = file.read()
     os.unlink(path)
-    return cbor2.loads(raw)
+    return cbor.loads(raw)
 
 
 def _fields(

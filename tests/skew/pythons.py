@@ -79,12 +79,14 @@ CHANGES: dict[str, list[tuple[str, str]]] = {
     "protocol/worker.py": [("\nVERSION = 3\n", "\nVERSION = 4\n")],
     "protocol/boot.py": [("dumps(boot._asdict())", 'dumps({"tomorrow": 1} | boot._asdict())')],
     "worker/channel.py": [("frames.encode(message)", 'frames.encode(message | {"tomorrow": [1]})')],
-    "master/wire.py": [("frames.encode(message)", 'frames.encode(message | {"tomorrow": [1]})')],
+    "master/loop/wire.py": [
+        ("frames.encode(message)", 'frames.encode(message | {"tomorrow": [1]})')
+    ],
     "upgrade/snapshot.py": [
         ('{"version": VERSION}', '{"version": VERSION, "tomorrow": {"a": [1]}}')
     ],
-    "upgrade/confirmed.py": [("""f'{{"release": """, """f'{{"tomorrow": 1, "release": """)],
-    "master/dump.py": [
+    "revision/confirmed.py": [("""f'{{"release": """, """f'{{"tomorrow": 1, "release": """)],
+    "handoff/dump.py": [
         ('"number": revision.number,', '"number": revision.number, "tomorrow": 1,'),
         ('"number": client.number,', '"number": client.number, "tomorrow": 1,'),
         ('"id": worker.id,', '"id": worker.id, "tomorrow": 1,'),

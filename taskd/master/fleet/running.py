@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import cbor2
-
 from taskd.posix.process import Identity
+from taskd.protocol import cbor
 
 if TYPE_CHECKING:
     from taskd.store.api import Row
@@ -59,7 +58,7 @@ def of_row(row: Row) -> Running:
 def owner_of(row: Row) -> tuple[str, Identity]:
     """The slot file's name and the process that was given the task."""
     assert row.worker is not None, f"task {row.id} is running without an owner"
-    worker, pid, start, boot = cbor2.loads(row.worker)
+    worker, pid, start, boot = cbor.loads(row.worker)
     return f"{worker.hex()}.slot", Identity(pid, start, boot)
 
 

@@ -123,7 +123,7 @@ def test_no_tag_passes() -> None:
     for number in [*range(300), 1004, 1040, 43000, 54101, 55799, 2**16 - 1, 2**63]:
         decoder = frames.Decoder()
         decoder.feed(frame(cbor2.dumps({"a": cbor2.CBORTag(number, "x")})))
-        with pytest.raises(ProtocolError, match="a CBOR tag"):
+        with pytest.raises(ProtocolError, match=f"CBOR tag {number} is not allowed"):
             decoder.next()
 
 
