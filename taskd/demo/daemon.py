@@ -14,18 +14,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
 
 import psutil
 
-import taskd
-from taskd import errors
-
-START_WITHIN = 30.0
-"""Seconds that the daemon has to import the first release and serve."""
+from taskd.posix import process
 
 STOP_WITHIN = 10.0
-"""Seconds that it has to stop before everything of it is killed."""
+"""Seconds that the daemon has to stop before everything of it is killed."""
 
 _NOT_OURS = ("TASKD_SOCKET", "TASKD_CONFIG", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID")
 """What the environment may say to a daemon that this one is not to hear."""
@@ -36,61 +31,53 @@ class DemoFailed(Exception):
 
 
 class Daemon:
-    """``folder``: where everything is kept; it exists and is empty.
+    """``folder``: where everything is kept; it exists. ``sockets``: the directory of its sockets.
 
-    ``may_go_on`` is called while a start is waited for, and raises what is to end the waiting.
+    Makes the calling process a subreaper: what outlives the daemon becomes its child.
     """
 
-    def __init__(self, folder: str, may_go_on: Callable[[], None]) -> None:
+    def __init__(self, folder: str) -> None:
         self.folder = folder
-        self._may_go_on = may_go_on
+        self.sockets = os.path.join(folder, "run")
+        self._log = os.path.join(folder, "daemon.log")
         self._process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def sockets(self) -> str:
-        """The directory of its sockets, as ``--socket`` and ``Client`` take it."""
-        return self._path("run")
-
-    @property
-    def log(self) -> str:
-        """The file with what it says."""
-        return self._path("daemon.log")
-
-    def lay_out(self, release: str) -> None:
-        """Write the releases, ``current`` and the configuration."""
-        source = os.path.join(os.path.dirname(__file__), "releases")
-        left_out = shutil.ignore_patterns("__init__.py", "__pycache__")
-        shutil.copytree(source, self._path("releases"), ignore=left_out)
+    def start(self, release: str) -> None:
+        """Start it with ``release``; it does not serve yet."""
+        process.become_subreaper()
+        lay_out(self.folder)
         self.point_to(release)
-        with open(self._path("taskd.toml"), "w", encoding="utf-8") as file:
+        settings = os.path.join(self.folder, "taskd.toml")
+        with open(settings, "w", encoding="utf-8") as file:
             file.write(
                 f"[app]\n"
-                f"release = {json.dumps(self._path('current'))}\n"
+                f"release = {json.dumps(os.path.join(self.folder, 'current'))}\n"
                 f"python = {json.dumps(sys.executable)}\n"
-                f'modules = ["indexer"]\n\n'
+                f'modules = ["app.indexer"]\n\n'
                 f"[queues.index]\nconcurrency = 16\n\n"
                 f"[daemon]\nstop_timeout = 5\n"
+            )
+        kept = {name: value for name, value in os.environ.items() if name not in _NOT_OURS}
+        places = {
+            "STATE_DIRECTORY": os.path.join(self.folder, "state"),
+            "RUNTIME_DIRECTORY": self.sockets,
+            "LOGS_DIRECTORY": os.path.join(self.folder, "logs"),
+        }
+        with open(self._log, "ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "taskd", "run", "--config", settings],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=kept | places,
+                start_new_session=True,
             )
 
     def point_to(self, release: str) -> None:
         """``ln -sfn releases/RELEASE current``"""
-        new = self._path("current.new")
+        new = os.path.join(self.folder, "current.new")
         os.symlink(os.path.join("releases", release), new)
-        os.replace(new, self._path("current"))
-
-    def start(self) -> None:
-        """Start it and wait until it answers. Raises DemoFailed with what it said."""
-        kept = {name: value for name, value in os.environ.items() if name not in _NOT_OURS}
-        with open(self.log, "ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "taskd", "run", "--config", self._path("taskd.toml")],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=kept | self._places(),
-                start_new_session=True,
-            )
-        self._wait_until_it_serves()
+        os.replace(new, os.path.join(self.folder, "current"))
 
     def check(self) -> None:
         """Raises DemoFailed if it has ended."""
@@ -99,69 +86,41 @@ class Daemon:
             raise DemoFailed(f"the daemon ended by itself, with status {status}")
 
     def stop(self) -> None:
-        """Stop it and everything of it; safe to call at any time, and again."""
-        process, self._process = self._process, None
-        if process is None:
+        """Stop it and everything of it. Workers outlive a daemon that died: they are killed."""
+        if self._process is None:
             return
-        process.send_signal(signal.SIGTERM)  # nothing happens if it has ended
+        self._process.send_signal(signal.SIGTERM)  # nothing happens if it has ended
         try:
-            status = process.wait(STOP_WITHIN)
+            status = self._process.wait(STOP_WITHIN)
         except subprocess.TimeoutExpired:
-            process.kill()
-            status = process.wait()
-        if status != 0:
-            self._kill_what_is_left()
-
-    def _kill_what_is_left(self) -> None:
-        """Workers outlive a daemon that died; this one has no next one that would take them on.
-
-        Those of a round may fork before they die, hence the rounds.
-        """
+            self._process.kill()
+            status = self._process.wait()
         deadline = time.monotonic() + STOP_WITHIN
-        while (left := _processes_with(self._places())) and time.monotonic() < deadline:
-            for process in left:
+        while status and time.monotonic() < deadline:
+            left = psutil.Process().children(recursive=True)
+            if not left:
+                return
+            for each in left:  # they may fork before they die, hence the rounds
                 with contextlib.suppress(psutil.Error):
-                    process.kill()
+                    each.kill()
             psutil.wait_procs(left, timeout=1)
 
-    def log_tail(self, lines: int = 20) -> list[str]:
+    def log_tail(self) -> str:
         """The last lines of what it said."""
-        try:
-            with open(self.log, encoding="utf-8", errors="replace") as file:
-                return file.read().splitlines()[-lines:]
-        except OSError:
-            return []
-
-    def _wait_until_it_serves(self) -> None:
-        deadline = time.monotonic() + START_WITHIN
-        while True:
-            self._may_go_on()
-            self.check()
-            try:
-                with taskd.Client(self.sockets) as client:
-                    client.status()
-                return
-            except errors.NoDaemon:
-                if time.monotonic() > deadline:
-                    raise DemoFailed(f"the daemon did not start in {START_WITHIN:g} s") from None
-            time.sleep(0.02)
-
-    def _places(self) -> dict[str, str]:
-        return {
-            "STATE_DIRECTORY": self._path("state"),
-            "RUNTIME_DIRECTORY": self.sockets,
-            "LOGS_DIRECTORY": self._path("logs"),
-        }
-
-    def _path(self, name: str) -> str:
-        return os.path.join(self.folder, name)
+        lines = ["the daemon's log ends so:"]
+        with contextlib.suppress(OSError), open(self._log, encoding="utf-8", errors="replace") as f:
+            lines += f.read().splitlines()[-20:]
+        return "\n".join(lines)
 
 
-def _processes_with(settings: Mapping[str, str]) -> list[psutil.Process]:
-    """The processes that have all these in their environment, as all of a daemon's have."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):  # it is another user's, or gone
-            if settings.items() <= process.environ().items():
-                found.append(process)
-    return found
+def lay_out(folder: str) -> None:
+    """Write both releases, each with a package ``app``, to ``folder``/releases."""
+    source = os.path.join(os.path.dirname(__file__), "releases")
+    for release in ("r1", "r2"):
+        for part in dict.fromkeys(("r1", release)):  # r2 is r1 with some files replaced
+            shutil.copytree(
+                os.path.join(source, part),
+                os.path.join(folder, "releases", release, "app"),
+                ignore=shutil.ignore_patterns("__pycache__"),
+                dirs_exist_ok=True,
+            )

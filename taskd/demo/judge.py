@@ -11,7 +11,7 @@ command's loop appended one line when it began::
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -28,21 +28,25 @@ class Line(Record):
     item: str
 
 
-class Expected(Record):
-    """One task as it should have gone.
+class Work(Record):
+    """One task to submit, and how it should go. ``title``: its name in the summary.
 
-    ``revisions``: on which releases' code it runs, in order. ``steps`` are counted like items but
-    not shown. ``counts_itself``: its result says how many items it did on which release.
+    ``revisions``: on which releases' code it is to run, in order. ``files``: those below
+    ``library`` that it is to go over.
     """
 
-    task: int
     name: str
+    title: str
     on_deploy: str
     revisions: tuple[str, ...]
-    items: Sequence[str]
-    steps: Sequence[str]
-    result: Mapping[str, Any]
-    counts_itself: bool
+    args: dict[str, Any]
+    library: str
+    files: Sequence[str]
+
+    @property
+    def is_command(self) -> bool:
+        """A shell command has no steps and no result but what it prints."""
+        return self.name == "command"
 
 
 class Ended(Record):
@@ -56,7 +60,8 @@ class Ended(Record):
 class Row(Record):
     """One task in the summary. ``ran``: the items begun on each release, in order."""
 
-    expected: Expected
+    task: int
+    work: Work
     ran: Mapping[str, int]
     done: int
     repeated: int
@@ -75,34 +80,37 @@ def parse(tally: str) -> list[Line]:
     return found
 
 
-def judge(expected: Expected, tally: Iterable[Line], ended: Ended) -> Row:
-    """One task's row; ``tally`` may have the lines of others too."""
-    lines = [line for line in tally if line.task == expected.task]
+def judge(
+    task: int, work: Work, result: Mapping[str, Any], tally: Iterable[Line], ended: Ended
+) -> Row:
+    """One task's row. ``result``: what a plain loop finds; ``tally`` may have others' lines too."""
+    lines = [line for line in tally if line.task == task]
     begun = Counter(line.item for line in lines)
-    wanted = {*expected.items, *expected.steps}
-    ran = Counter(line.revision for line in lines if line.item in set(expected.items))
-    wrong = _wrong_result(expected, ended, ran)
+    files = {f"file {name}" for name in work.files}
+    wanted = files if work.is_command else files | {"step list", "step report"}
+    ran = Counter(line.revision for line in lines if line.item in files)
     problems = [
         *_count("lost", [item for item in wanted if not begun[item]]),
         *_count("repeated", [item for item in begun if begun[item] > 1]),
         *_count("not asked for", [item for item in begun if item not in wanted]),
-        *_wrong_order(lines),
-        *_wrong_code(expected, lines),
-        *wrong,
     ]
-    return Row(
-        expected=expected,
-        ran=ran,
-        done=sum(begun[item] > 0 for item in expected.items),
-        repeated=sum(count - 1 for count in begun.values()),
-        is_right=not wrong,
-        problems=problems,
-    )
+    # An attempt that began before another had ended would mix its lines with the other's.
+    turns = [turn for turn, _ in groupby((line.attempt, line.pid) for line in lines)]
+    if turns != sorted(turns) or len(turns) != len({attempt for attempt, _ in turns}):
+        problems.append(f"two processes worked on it at once (attempt, pid): {turns[:6]}")
+    if (code := tuple(dict.fromkeys(line.revision for line in lines))) != work.revisions:
+        did, should = (" then ".join(names) or "nothing" for names in (code, work.revisions))
+        problems.append(f"ran on {did}, and should have run on {should}")
+    if not work.is_command:  # a task of the app counts its files by release itself
+        result = {**result, **{f"by {revision}": count for revision, count in ran.items()}}
+    wrong = _wrong_result(result, ended)
+    done = sum(begun[item] > 0 for item in files)
+    repeated = sum(count - 1 for count in begun.values())
+    return Row(task, work, ran, done, repeated, not wrong, [*problems, *wrong])
 
 
-def strangers(expected: Iterable[Expected], tally: Iterable[Line]) -> list[str]:
-    """Lines of tasks that nobody submitted."""
-    known = {each.task for each in expected}
+def strangers(known: Container[int], tally: Iterable[Line]) -> list[str]:
+    """Lines of tasks that the demo did not submit."""
     unknown = [f"task {line.task}: {line.item}" for line in tally if line.task not in known]
     return _count("not asked for", unknown)
 
@@ -123,38 +131,11 @@ def _count(what: str, items: Sequence[str]) -> list[str]:
     return [f"{len(items)} {what}: {shown}"]
 
 
-def _wrong_order(lines: Sequence[Line]) -> list[str]:
-    """An attempt that began before another had ended would mix its lines with the other's."""
-    processes = [(line.attempt, line.pid) for line in lines]
-    changes = [now for now, _ in groupby(processes)]
-    if changes == sorted(changes) and len(changes) == len({attempt for attempt, _ in changes}):
-        return []
-    return [f"two processes worked on it at once (attempt, pid): {changes[:6]}"]
-
-
-def _wrong_code(expected: Expected, lines: Sequence[Line]) -> list[str]:
-    ran = tuple(dict.fromkeys(line.revision for line in lines))
-    if ran == expected.revisions:
-        return []
-    return [f"ran on {_names(ran)}, and should have run on {_names(expected.revisions)}"]
-
-
-def _names(revisions: Sequence[str]) -> str:
-    return " then ".join(revisions) or "nothing"
-
-
-def _wrong_result(expected: Expected, ended: Ended, ran: Mapping[str, int]) -> list[str]:
+def _wrong_result(should: Mapping[str, Any], ended: Ended) -> list[str]:
     if ended.state != "succeeded" or ended.result is None:
         return [f"it ended as {ended.state}" + (f": {ended.why}" if ended.why else "")]
-    should = dict(expected.result)
-    if expected.counts_itself:
-        should |= {f"by {revision}": count for revision, count in ran.items()}
-    fields = sorted(
-        name
-        for name in {*should, *ended.result}
-        if name not in should or should[name] != ended.result.get(name)
-    )
     return [
         f"{name} is {ended.result.get(name)!r} in its result, and should be {should.get(name)!r}"
-        for name in fields[:3]
-    ]
+        for name in sorted({*should, *ended.result})
+        if name not in should or should[name] != ended.result.get(name)
+    ][:3]

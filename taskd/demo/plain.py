@@ -11,7 +11,7 @@ import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 LEFT_OUT = ["__pycache__", "site-packages", "dist-packages", "test", "tests"]
@@ -23,7 +23,7 @@ def library_files(library: str) -> list[str]:
     return sorted(_walk(library, ""))
 
 
-def _walk(folder: str, prefix: str) -> Iterable[str]:
+def _walk(folder: str, prefix: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
@@ -34,54 +34,30 @@ def _walk(folder: str, prefix: str) -> Iterable[str]:
 
 
 def result(name: str, library: str, files: Sequence[str]) -> dict[str, Any]:
-    """What task ``name`` returns for these files, but for its count by release."""
-    texts = [_read(os.path.join(library, file)) for file in files]
-    return {"files": len(texts), "bytes": sum(map(len, texts)), **_KINDS[name](texts)}
+    """What task ``name`` returns for these files, but for its count by release.
 
-
-def checksums(library: str, files: Sequence[str]) -> dict[str, Any]:
-    """What the shell command finds out: each file's SHA-256."""
-    return {file: hashlib.sha256(_read(os.path.join(library, file))).hexdigest() for file in files}
+    For ``command``, which is a shell script: each file's SHA-256.
+    """
+    texts = {file: _read(os.path.join(library, file)) for file in files}
+    if name == "command":
+        return {file: hashlib.sha256(text).hexdigest() for file, text in texts.items()}
+    found: Counter[str] = Counter(files=len(texts), bytes=sum(map(len, texts.values())))
+    chain = ""
+    for text in texts.values():
+        if name == "hash_files":
+            chain = hashlib.sha256((chain + hashlib.sha256(text).hexdigest()).encode()).hexdigest()
+        elif name == "count_words":
+            words = Counter(re.findall(r"\w+", text.decode("utf-8", "replace")))
+            found.update({word: words[word] for word in keyword.kwlist}, words=words.total())
+        elif name == "compress_files":
+            found["compressed"] += len(zlib.compress(text, 9))
+        elif name == "find_definitions":
+            found["def"] += len(re.findall(rb"(?m)^\s*(?:async +)?def\s", text))
+            found["class"] += len(re.findall(rb"(?m)^\s*(?:async +)?class\s", text))
+            found["import"] += len(re.findall(rb"(?m)^\s*(?:async +)?import\s", text))
+    return {**found, "hash": chain} if chain else dict(found)
 
 
 def _read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
-
-
-def _hashed(texts: Sequence[bytes]) -> dict[str, Any]:
-    chain = ""
-    for text in texts:
-        chain = hashlib.sha256((chain + hashlib.sha256(text).hexdigest()).encode()).hexdigest()
-    return {"hash": chain}
-
-
-def _worded(texts: Sequence[bytes]) -> dict[str, Any]:
-    words: Counter[str] = Counter()
-    for text in texts:
-        words.update(re.findall(r"\w+", text.decode("utf-8", "replace")))
-    return {"words": words.total(), **{word: words[word] for word in keyword.kwlist}}
-
-
-def _compressed(texts: Sequence[bytes]) -> dict[str, Any]:
-    return {"compressed": sum(len(zlib.compress(text, 9)) for text in texts)}
-
-
-def _defined(texts: Sequence[bytes]) -> dict[str, Any]:
-    patterns = {
-        "def": rb"(?m)^\s*(?:async +)?def\s",
-        "class": rb"(?m)^\s*(?:async +)?class\s",
-        "import": rb"(?m)^\s*(?:async +)?import\s",
-    }
-    return {
-        kind: sum(len(re.findall(pattern, text)) for text in texts)
-        for kind, pattern in patterns.items()
-    }
-
-
-_KINDS: dict[str, Callable[[Sequence[bytes]], dict[str, Any]]] = {
-    "hash_files": _hashed,
-    "count_words": _worded,
-    "compress_files": _compressed,
-    "find_definitions": _defined,
-}

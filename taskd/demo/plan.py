@@ -8,28 +8,18 @@ from __future__ import annotations
 
 import os
 import sysconfig
-from collections.abc import Sequence
 from typing import Any
 
 from taskd.demo import plain
-from taskd.demo.judge import Expected
-from taskd.record import Record
+from taskd.demo.judge import Work
 
 OLD, NEW = "r1", "r2"
-
-SHARES = 3
-"""Each kind of task goes over this many shares of the files, one task a share."""
-
-LIMIT = 120
-"""Files of a share at most."""
-
-CHECKED = 90
-"""Files that the shell command sums up at most."""
-
-FEWEST = 30
-"""Files without which there is nothing to show."""
-
 CHECKPOINT, FINISH = "checkpoint", "finish"
+
+SHARES = 3  # each kind of task goes over this many shares of the files, one task a share
+LIMIT = 120  # files of a share at most
+CHECKED = 90  # files that the shell command sums up at most
+FEWEST = 30  # files without which there is nothing to show
 
 _SECONDS = {
     "hash_files": (CHECKPOINT, (24.0, 29.0, 34.0)),
@@ -54,116 +44,42 @@ done
 """The shell command: a program that knows nothing of taskd but its environment."""
 
 
-class Work(Record):
-    """One task to submit. ``files``: those it will go over. ``is_fresh``: after the deploy."""
+def works(folder: str) -> tuple[list[Work], Work]:
+    """Those that run when the deploy comes, and the one that is submitted after it.
 
-    name: str
-    on_deploy: str
-    args: dict[str, Any]
-    files: Sequence[str]
-    is_fresh: bool = False
+    They go over Python's own library and write to ``folder``. Raises ValueError: no sources there.
+    """
+    library = sysconfig.get_path("stdlib")
+    files = plain.library_files(library)
+    if len(files) < FEWEST:
+        raise ValueError(
+            f"{library} has {len(files)} Python sources, too few to show anything: "
+            "install Python's standard library with its sources"
+        )
 
-    @property
-    def is_command(self) -> bool:
-        return self.name == "command"
+    def work(name: str, on_deploy: str, share: int, seconds: float) -> Work:
+        own = files[share::SHARES][:LIMIT]
+        job: dict[str, Any] = {
+            "library": library,
+            "left_out": plain.LEFT_OUT,
+            "share": share,
+            "shares": SHARES,
+            "limit": LIMIT,
+            "folder": folder,
+            "pace": seconds / len(own),
+        }
+        revisions = (OLD, NEW) if on_deploy == CHECKPOINT else (OLD,)
+        return Work(name, name, on_deploy, revisions, {"job": job}, library, own)
 
-    @property
-    def title(self) -> str:
-        """Its name in the summary."""
-        if self.is_command:
-            return "command (sh)"
-        return self.name + (" (new)" if self.is_fresh else "")
-
-    @property
-    def revisions(self) -> tuple[str, ...]:
-        """On which releases' code it is to run."""
-        if self.is_fresh:
-            return (NEW,)
-        return (OLD, NEW) if self.on_deploy == CHECKPOINT else (OLD,)
-
-
-class Plan(Record):
-    """All of them. ``library``: the directory that the names of the files are below."""
-
-    library: str
-    works: Sequence[Work]
-
-    @classmethod
-    def of(cls, folder: str) -> Plan:
-        """For Python's own library; the tasks write to ``folder``. Raises ValueError: no files."""
-        library = sysconfig.get_path("stdlib")
-        files = plain.library_files(library)
-        if len(files) < FEWEST:
-            raise ValueError(
-                f"{library} has {len(files)} Python sources, too few to show anything: "
-                "install Python's standard library with its sources"
-            )
-        return cls(library, [*_works(library, files, folder)])
-
-    @property
-    def files(self) -> int:
-        """How many different files are gone over."""
-        return len({name for work in self.works for name in work.files})
-
-    @property
-    def first(self) -> list[Work]:
-        """Those that run when the deploy comes."""
-        return [work for work in self.works if not work.is_fresh]
-
-    @property
-    def fresh(self) -> list[Work]:
-        """Those that are submitted after it."""
-        return [work for work in self.works if work.is_fresh]
-
-
-def _works(library: str, files: Sequence[str], folder: str) -> list[Work]:
-    works = [
-        _work(name, on_deploy, _job(library, share, folder), files, seconds[share])
+    first = [
+        work(name, on_deploy, share, seconds[share])
         for name, (on_deploy, seconds) in _SECONDS.items()
         for share in range(SHARES)
     ]
-    fresh = _work("hash_files", CHECKPOINT, _job(library, 0, folder), files, _FRESH_SECONDS)
-    return [*works, _command(library, files, folder), fresh._replace(is_fresh=True)]
-
-
-def _job(library: str, share: int, folder: str) -> dict[str, Any]:
-    return {
-        "library": library,
-        "left_out": plain.LEFT_OUT,
-        "share": share,
-        "shares": SHARES,
-        "limit": LIMIT,
-        "folder": folder,
-    }
-
-
-def _work(
-    name: str, on_deploy: str, job: dict[str, Any], files: Sequence[str], seconds: float
-) -> Work:
-    own = files[job["share"] :: SHARES][:LIMIT]
-    return Work(name, on_deploy, {"job": {**job, "pace": seconds / len(own)}}, own)
-
-
-def _command(library: str, files: Sequence[str], folder: str) -> Work:
-    own = files[:CHECKED]
-    tally, pace = os.path.join(folder, "tally"), f"{_COMMAND_SECONDS / len(own):.3f}"
-    argv = ["sh", "-c", SCRIPT, "index.sh", tally, pace, *own]
-    return Work("command", FINISH, {"argv": argv, "cwd": library, "env": None}, own)
-
-
-def expected(task: int, work: Work, library: str) -> Expected:
-    """How the task with this id should go; computes its result plainly (milliseconds to 1 s)."""
-    if work.is_command:
-        result = plain.checksums(library, work.files)
-    else:
-        result = plain.result(work.name, library, work.files)
-    return Expected(
-        task=task,
-        name=work.title,
-        on_deploy=work.on_deploy,
-        revisions=work.revisions,
-        items=[f"file {name}" for name in work.files],
-        steps=[] if work.is_command else ["step list", "step report"],
-        result=result,
-        counts_itself=not work.is_command,
-    )
+    summed = files[:CHECKED]
+    tally, pace = os.path.join(folder, "tally"), f"{_COMMAND_SECONDS / len(summed):.3f}"
+    argv = ["sh", "-c", SCRIPT, "index.sh", tally, pace, *summed]
+    args = {"argv": argv, "cwd": library, "env": None}
+    first.append(Work("command", "command (sh)", FINISH, (OLD,), args, library, summed))
+    fresh = work("hash_files", CHECKPOINT, 0, _FRESH_SECONDS)
+    return first, fresh._replace(title="hash_files (new)", revisions=(NEW,))

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import Protocol, TextIO
+from collections.abc import Mapping
 
 from taskd.cli.output import progress, text
 from taskd.cli.output.progress import Bar
@@ -23,95 +22,53 @@ SUMMED = 5.0
 """Seconds between two counts where there are no bars."""
 
 
-class Stage(Protocol):
-    """Where the demo is shown."""
+class Stage:
+    """Shows on standard output. ``bars``: by task; the caller changes them as it learns more."""
+
+    def __init__(self, title: str, bars: Mapping[int, Bar], plain: bool) -> None:
+        """``plain``: lines, on a terminal too."""
+        is_drawn = not plain and Look.of(sys.stdout, os.environ).redraw
+        self._painter = progress.Painter(sys.stdout, os.environ) if is_drawn else None
+        self._bars = bars
+        self._head = [title, ""]
+        self._began = self._shown = time.monotonic()
+        if not is_drawn:
+            print(title, flush=True)
 
     def say(self, sentence: str) -> None:
         """One sentence of what happens."""
+        line = f"{time.monotonic() - self._began:5.1f}s  {text.clean(sentence)}"
+        if self._painter is None:
+            print(line, flush=True)
+        else:
+            self._head.append(line)
+            self.draw()
 
     def changed(self, bar: Bar) -> None:
-        """A task's state has changed."""
+        """A task's state has changed; the next drawing shows it."""
+        if self._painter is None:
+            self.say(f"  {progress.plain(bar)}")
 
-    def show(self, bars: Sequence[Bar]) -> None:
+    def show(self) -> None:
         """The bars as they are now; called often."""
+        now = time.monotonic()
+        if now - self._shown < (SUMMED if self._painter is None else FRAME) or not self._bars:
+            return
+        self._shown = now
+        if self._painter is None:
+            self.say(f"  {self._count()}")
+        else:
+            self.draw()
 
-    def close(self, bars: Sequence[Bar]) -> None:
-        """Show them a last time; what is printed from now on stands below."""
+    def draw(self) -> None:
+        """Draw at once, on a terminal; what is printed from now on stands below."""
+        if self._painter is not None:
+            self._painter.draw(list(self._bars.values()), [*self._head, ""])
 
-
-class Terminal:
-    """Draws in place."""
-
-    def __init__(self, stream: TextIO, environ: Mapping[str, str], title: str) -> None:
-        self._painter = progress.Painter(stream, environ)
-        self._head = [title, ""]
-        self._began = time.monotonic()
-        self._drawn = 0.0
-        self._bars: Sequence[Bar] = ()
-
-    def say(self, sentence: str) -> None:
-        self._head.append(_timed(self._began, sentence))
-        self._draw()
-
-    def changed(self, bar: Bar) -> None:
-        pass  # the next drawing shows it
-
-    def show(self, bars: Sequence[Bar]) -> None:
-        self._bars = list(bars)
-        if time.monotonic() - self._drawn >= FRAME:
-            self._draw()
-
-    def close(self, bars: Sequence[Bar]) -> None:
-        self._bars = list(bars)
-        self._draw()
-
-    def _draw(self) -> None:
-        self._drawn = time.monotonic()
-        self._painter.draw(self._bars, [*self._head, ""])
-
-
-class Lines:
-    """Prints lines."""
-
-    def __init__(self, stream: TextIO, title: str) -> None:
-        self._stream = stream
-        self._began = self._summed = time.monotonic()
-        self._print(title)
-
-    def say(self, sentence: str) -> None:
-        self._print(_timed(self._began, sentence))
-
-    def changed(self, bar: Bar) -> None:
-        self._print(_timed(self._began, f"  {progress.plain(bar)}"))
-
-    def show(self, bars: Sequence[Bar]) -> None:
-        if bars and time.monotonic() - self._summed >= SUMMED:
-            self._summed = time.monotonic()
-            self._print(_timed(self._began, f"  {_count(bars)}"))
-
-    def close(self, bars: Sequence[Bar]) -> None:
-        pass
-
-    def _print(self, line: str) -> None:
-        self._stream.write(f"{line}\n")
-        self._stream.flush()
-
-
-def stage(title: str, plain: bool) -> Stage:
-    """What suits standard output; ``plain``: lines in any case."""
-    if plain or not Look.of(sys.stdout, os.environ).redraw:
-        return Lines(sys.stdout, title)
-    return Terminal(sys.stdout, os.environ, title)
-
-
-def _timed(began: float, sentence: str) -> str:
-    return f"{time.monotonic() - began:5.1f}s  {text.clean(sentence)}"
-
-
-def _count(bars: Sequence[Bar]) -> str:
-    """``412 of 1440 items; running: 6 on r1, 7 on r2``"""
-    known = [bar for bar in bars if bar.total]
-    done, total = sum(bar.done or 0 for bar in known), sum(bar.total or 0 for bar in known)
-    running = [bar.revision or "" for bar in bars if bar.state == "running"]
-    where = ", ".join(f"{running.count(name)} on {name}" for name in sorted(set(running)))
-    return f"{done} of {total} files; running: {where or 'none'}"
+    def _count(self) -> str:
+        """``412 of 1440 files; running: 6 on r1, 7 on r2``"""
+        known = [bar for bar in self._bars.values() if bar.total]
+        done, total = sum(bar.done or 0 for bar in known), sum(bar.total or 0 for bar in known)
+        running = [bar.revision or "" for bar in self._bars.values() if bar.state == "running"]
+        where = ", ".join(f"{running.count(name)} on {name}" for name in sorted(set(running)))
+        return f"{done} of {total} files; running: {where or 'none'}"

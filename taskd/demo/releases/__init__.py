@@ -1,1 +1,1 @@
-"""The releases that the demo deploys: each folder is copied to be a release directory."""
+"""The two releases of the demo's app. r2 has only the files that differ from r1's."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import runpy
+import importlib
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import taskd.demo
 from taskd import tasks, testing
-from taskd.demo import judge, plain
-from taskd.demo.plan import NEW, OLD, Plan, expected
-
-RELEASES = os.path.join(os.path.dirname(taskd.demo.__file__), "releases")
+from taskd.demo import daemon, judge, plain, plan
+from taskd.demo.plan import NEW, OLD
 
 NAMES = ["hash_files", "count_words", "compress_files", "find_definitions"]
 
@@ -54,12 +51,17 @@ def job(library: str, tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def app(release: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def app(release: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, Any]:
     """A release's app, imported into a registry of its own: both have the same tasks."""
+    if not (folder / "releases").exists():
+        daemon.lay_out(str(folder))
+    for module in [name for name in sys.modules if name.split(".")[0] == "app"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.syspath_prepend(str(folder / "releases" / release))
     monkeypatch.setattr(tasks, "_registered", dict(tasks.registry()))
     for name in NAMES:
         tasks._registered.pop(name, None)
-    return runpy.run_path(os.path.join(RELEASES, release, "indexer.py"))
+    return vars(importlib.import_module("app.indexer"))
 
 
 def test_the_plain_computation_goes_over_the_same_files(library: str) -> None:
@@ -69,9 +71,13 @@ def test_the_plain_computation_goes_over_the_same_files(library: str) -> None:
 @pytest.mark.parametrize("release", [OLD, NEW])
 @pytest.mark.parametrize("name", NAMES)
 def test_each_task_of_each_release_finds_what_the_plain_computation_finds(
-    name: str, release: str, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    release: str,
+    job: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ran = testing.run(app(release, monkeypatch)[name], {"job": job})
+    ran = testing.run(app(release, monkeypatch, tmp_path)[name], {"job": job})
     should = plain.result(name, job["library"], list(SOURCES))
     assert ran.result == should | {f"by {release}": len(SOURCES)}
     assert should["bytes"] == sum(len(text.encode()) for text in SOURCES.values())
@@ -81,8 +87,10 @@ def test_each_task_of_each_release_finds_what_the_plain_computation_finds(
 def test_a_task_begun_on_the_first_release_ends_right_on_the_second(
     name: str, job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = testing.run(app(OLD, monkeypatch)[name], {"job": job}, interrupt_after=("files", 1))
-    ended = testing.run(app(NEW, monkeypatch)[name], {"job": job}, resume_from=begun.saved)
+    old = app(OLD, monkeypatch, tmp_path)[name]
+    begun = testing.run(old, {"job": job}, interrupt_after=("files", 1))
+    new = app(NEW, monkeypatch, tmp_path)[name]
+    ended = testing.run(new, {"job": job}, resume_from=begun.saved)
     should = plain.result(name, job["library"], list(SOURCES))
     assert ended.result == should | {"by r1": 1, "by r2": 3}
     tally = judge.parse((tmp_path / "tally").read_text())
@@ -93,26 +101,26 @@ def test_a_task_begun_on_the_first_release_ends_right_on_the_second(
 
 
 def test_the_second_release_says_which_file_is_at_hand(
-    job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = testing.run(app(OLD, monkeypatch)["hash_files"], {"job": job})
-    new = testing.run(app(NEW, monkeypatch)["hash_files"], {"job": job})
+    old = testing.run(app(OLD, monkeypatch, tmp_path)["hash_files"], {"job": job})
+    new = testing.run(app(NEW, monkeypatch, tmp_path)["hash_files"], {"job": job})
     assert old.progress == (4, 4, "")
     assert new.progress == (4, 4, "0.0 MB, sub/d.py")
 
 
 def test_the_plan_has_a_dozen_tasks_of_both_kinds_and_a_command() -> None:
-    plan = Plan.of("/nowhere")
-    kinds = Counter(work.on_deploy for work in plan.first if not work.is_command)
+    first, fresh = plan.works("/nowhere")
+    kinds = Counter(work.on_deploy for work in first if not work.is_command)
     assert kinds == {"checkpoint": 6, "finish": 6}
-    assert sum(work.is_command for work in plan.first) == 1
-    for work in plan.works:
+    assert sum(work.is_command for work in first) == 1
+    for work in [*first, fresh]:
         if not work.is_command:
             assert 20 <= work.args["job"]["pace"] * len(work.files) <= 40
-            assert expected(1, work, plan.library).result["files"] == len(work.files)
+            assert plain.result(work.name, work.library, work.files)["files"] == len(work.files)
 
 
 def test_a_library_without_sources_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plain, "library_files", lambda _: ["a.py"])
     with pytest.raises(ValueError, match="has 1 Python sources"):
-        Plan.of("/nowhere")
+        plan.works("/nowhere")

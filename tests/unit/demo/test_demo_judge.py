@@ -9,18 +9,16 @@ import pytest
 
 from taskd.cli.output.text import Look
 from taskd.demo import judge, summary
-from taskd.demo.judge import Ended, Expected, Line, Row
-from taskd.demo.summary import Figures
+from taskd.demo.judge import Ended, Line, Row, Work
 
-MOVED = Expected(
-    task=1,
+MOVED = Work(
     name="hash_files",
+    title="hash_files",
     on_deploy="checkpoint",
     revisions=("r1", "r2"),
-    items=["file a", "file b", "file c"],
-    steps=["step list", "step report"],
-    result={"bytes": 10},
-    counts_itself=True,
+    args={},
+    library="/lib",
+    files=["a", "b", "c"],
 )
 
 LINES = [
@@ -32,25 +30,30 @@ LINES = [
     Line(1, 2, "r2", 200, "step report"),
 ]
 
-RESULT = {"bytes": 10, "by r1": 1, "by r2": 2}
+FOUND = {"bytes": 10}
+RESULT = FOUND | {"by r1": 1, "by r2": 2}
 WELL = Ended("succeeded", "", RESULT)
 
-FIGURES = Figures(
-    pid=7,
-    pause=0.06,
-    pings=200,
-    longest=0.07,
-    usual=0.001,
-    kept=4,
-    dropped=0,
-    events=54,
-    took=37.2,
-    problems=[],
-)
+PINGS = [0.07, 0.001, 0.001]
+
+
+def page(rows: list[Row], wrong: list[str], look: Look) -> list[str]:
+    return summary.lines(
+        rows,
+        wrong,
+        look,
+        pid=7,
+        pause=0.06,
+        pings=PINGS,
+        kept=4,
+        dropped=0,
+        events=54,
+        took=37.2,
+    )
 
 
 def judged(lines: Sequence[Line] = LINES, ended: Ended = WELL, **changes: Any) -> Row:
-    return judge.judge(MOVED._replace(**changes), lines, ended)
+    return judge.judge(1, MOVED._replace(**changes), FOUND, lines, ended)
 
 
 def with_line(at: int, **changes: Any) -> list[Line]:
@@ -83,8 +86,8 @@ def test_a_step_counts_as_an_item_does() -> None:
 
 def test_a_line_that_nobody_asked_for_is_found() -> None:
     assert "1 not asked for: file z" in judged(with_line(1, item="file z")).problems
-    assert judge.strangers([MOVED], LINES) == ["1 not asked for: task 2: file x"]
-    assert judge.strangers([MOVED, MOVED._replace(task=2)], LINES) == []
+    assert judge.strangers([1], LINES) == ["1 not asked for: task 2: file x"]
+    assert judge.strangers([1, 2], LINES) == []
 
 
 @pytest.mark.parametrize(
@@ -136,9 +139,11 @@ def test_a_wrong_end_or_result_is_found(ended: Ended, problem: str) -> None:
     assert not row.is_right
 
 
-def test_what_a_task_does_not_count_itself_is_not_asked_of_it() -> None:
+def test_a_shell_command_has_no_steps_and_does_not_count_itself() -> None:
     plain = Ended("succeeded", "", {"bytes": 10})
-    assert judged(ended=plain, counts_itself=False).problems == []
+    files = [line for line in LINES if "step" not in line.item]
+    assert judged(files, plain, name="command").problems == []
+    assert judged(files, plain).problems != []
     assert judged(ended=plain).problems != []
 
 
@@ -161,28 +166,32 @@ def test_the_tally_is_read_as_it_is_written() -> None:
 
 
 def test_a_good_summary_ends_with_one_line_and_fits_in_80_columns() -> None:
-    lines = summary.lines([judged()], FIGURES, Look(unicode=True, width=80))
+    lines = page([judged()], [], Look(unicode=True, width=80))
     assert lines[-1] == "Nothing was lost, repeated or wrong. It took 37 seconds."
     assert max(map(len, lines)) < 80
-    assert summary.problems([judged()], FIGURES) == []
+    assert any("70 ms, the longest of 3 pings around it (usually 1 ms)" in line for line in lines)
+    assert summary.problems([judged()], [], PINGS, 0) == []
 
 
 @pytest.mark.parametrize(
-    ("figures", "why"),
+    ("others", "pings", "dropped", "why"),
     [
-        (FIGURES._replace(dropped=1), "1 connections dropped"),
-        (FIGURES._replace(pings=0), "no ping was answered during the deploy"),
-        (FIGURES._replace(problems=["a gap"]), "a gap"),
+        ([], PINGS, 1, "1 connections dropped"),
+        ([], [], 0, "no ping was answered during the deploy"),
+        (["a gap"], PINGS, 0, "a gap"),
     ],
 )
-def test_what_belongs_to_no_task_spoils_the_conclusion_too(figures: Figures, why: str) -> None:
-    assert summary.problems([judged()], figures) == [why]
-    lines = summary.lines([judged()], figures, Look())
+def test_what_belongs_to_no_task_spoils_the_conclusion_too(
+    others: list[str], pings: list[float], dropped: int, why: str
+) -> None:
+    wrong = summary.problems([judged()], others, pings, dropped)
+    assert wrong == [why]
+    lines = page([judged()], wrong, Look())
     assert lines[-2:] == ["Something was lost, repeated or wrong:", f"  {why}"]
 
 
 def test_a_wrong_row_is_named_in_the_conclusion_and_marked_in_the_table() -> None:
     row = judged(LINES[:-1], Ended("failed", "", None))
-    lines = summary.lines([row], FIGURES, Look())
+    lines = page([row], summary.problems([row], [], PINGS, 0), Look())
     assert lines[1].endswith("WRONG")
     assert any(line.strip() == "task 1: 1 lost: step report" for line in lines)

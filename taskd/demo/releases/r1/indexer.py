@@ -1,9 +1,4 @@
-"""An app that indexes source files: hashes, word counts, compressed sizes, definitions.
-
-``job`` says which files: {library, share, shares, limit}, where the demo looks on: {folder}, and
-how long an item takes at least: {pace} in seconds. The work itself takes milliseconds; the pace
-makes it something to watch.
-"""
+"""An app that indexes source files: hashes, word counts, compressed sizes, definitions."""
 
 from __future__ import annotations
 
@@ -12,17 +7,14 @@ import json
 import keyword
 import os
 import re
-import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 from taskd import Context, task
 
-RELEASE = "r1"
-
-Job = dict[str, Any]
+from .jobs import Job, add, tell
+from .reading import RELEASE, files
 
 
 @task(queue="index", on_deploy="checkpoint")
@@ -63,32 +55,6 @@ def find_definitions(ctx: Context, job: Job) -> dict[str, Any]:
     return report(ctx, job)
 
 
-def files(ctx: Context, job: Job) -> Iterator[bytes]:
-    """The content of each file of the job. Asking for the next one saves where the task is."""
-    names = ctx.step("list", list_files, ctx, job)
-    for name in ctx.each("files", names):
-        began = time.monotonic()
-        tell(ctx, job, f"file {name}")
-        with open(os.path.join(job["library"], name), "rb") as file:
-            data = file.read()
-        add(ctx, "files", 1)
-        add(ctx, "bytes", len(data))
-        add(ctx, f"by {RELEASE}", 1)
-        yield data
-        time.sleep(max(0.0, began + job["pace"] - time.monotonic()))
-
-
-def list_files(ctx: Context, job: Job) -> list[str]:
-    """The names of this job's share of the library's sources."""
-    tell(ctx, job, "step list")
-    found = []
-    for folder, folders, names in os.walk(job["library"]):
-        folders[:] = [name for name in folders if name not in job["left_out"]]
-        paths = (os.path.join(folder, name) for name in names if name.endswith(".py"))
-        found += [os.path.relpath(path, job["library"]) for path in paths]
-    return sorted(found)[job["share"] :: job["shares"]][: job["limit"]]
-
-
 def report(ctx: Context, job: Job) -> dict[str, Any]:
     """Write down what was found, once, and return it."""
     ctx.step("report", write_report, ctx, job)
@@ -96,22 +62,6 @@ def report(ctx: Context, job: Job) -> dict[str, Any]:
 
 
 def write_report(ctx: Context, job: Job) -> None:
-    tell(ctx, job, "step report")
+    tell(ctx, job, RELEASE, "step report")
     with open(os.path.join(job["folder"], f"report-{ctx.id}.json"), "w") as file:
         json.dump(ctx.state, file, indent=4)
-
-
-def add(ctx: Context, name: str, count: int) -> None:
-    """A counter in ``ctx.state`` goes with the task, whichever worker and release runs it."""
-    ctx.state[name] = ctx.state.get(name, 0) + count
-
-
-def tell(ctx: Context, job: Job, item: str) -> None:
-    """Append one line to the file that the demo counts by: one write, so that none are mixed."""
-    line = f"{ctx.id}\t{ctx.attempt}\t{RELEASE}\t{os.getpid()}\t{item}\n"
-    where = os.path.join(job["folder"], "tally")
-    fd = os.open(where, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(fd, line.encode())
-    finally:
-        os.close(fd)
