@@ -1,6 +1,7 @@
-"""A small daemon for tests of the clients: the real protocol over a real socket, tasks in memory.
+"""A small daemon for tests of the clients and of the command line: the real protocol over a real
+socket, tasks in memory, or canned answers.
 
-It runs in a thread. ``hang_up_after`` makes it drop connections at chosen points: after it has
+Each connection has a thread. The daemon drops connections where a test wants it to: after it has
 carried out a request and before it answers, or in the middle of a stream.
 """
 
@@ -8,76 +9,131 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import socket
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import pytest
+from support.waiting import eventually
 
 from taskd.errors import ProtocolError, Refused, UnknownTask
 from taskd.posix.sockets import listen
 from taskd.protocol import data
 from taskd.protocol.server_side import Answer, Farewell, Hello, Request, ServerSide, farewell
 
+KEPT = ("name", "args", "queue", "priority", "key")
 ENDED = ("succeeded", "failed", "cancelled", "held")
+
+
+def task(number: int, state: str = "queued", **more: Any) -> dict[str, Any]:
+    """A TASK of the protocol."""
+    facts: dict[str, Any] = {
+        "id": number,
+        "name": "index",
+        "queue": "default",
+        "state": state,
+        "shown": state,
+        "reason": None,
+        "attempt": 0,
+        "revision": None,
+        "progress": None,
+        "result": None,
+        "error": None,
+        "submitted": 1000.0,
+        "started": None,
+        "ended": None,
+        "owner": 0,
+        "priority": 0,
+        "key": None,
+        "run_at": None,
+    }
+    return facts | more
+
+
+def event(number: int, about: int, state: str, **more: Any) -> dict[str, Any]:
+    """An EVENT of the protocol."""
+    facts = {"event": number, "task": about, "at": 1000.5, "state": state, "attempt": 1}
+    return facts | {"revision": "r1", "reason": None} | more
 
 
 class Connection:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.side = ServerSide()
+        self.is_open = True
         self.waits: dict[int, list[int]] = {}
         self.follows: dict[int, dict[str, Any]] = {}
 
 
 class Daemon:
-    """``requests`` counts what came, by operation; everything is touched by its thread alone,
-    or under ``lock``."""
+    """``tasks`` by id; ``seen``: what each request held, in order.
 
-    def __init__(self, path: str) -> None:
+    A callable in ``answers`` answers an operation in place of what stands here, and may block. A
+    dict is the reply, a list the items of a stream, which then ends; a tuple likewise, but the
+    stream stays open. All else is done under ``lock``.
+    """
+
+    def __init__(self, path: str, first: int = 1, page: int = 2**31) -> None:
+        """``first``: the first task's id. ``page``: how many tasks one list has at the most."""
         self.path = path
+        self.first = first
+        self.page = page
         self.lock = threading.RLock()
         self.tasks: dict[int, dict[str, Any]] = {}
         self.submissions: dict[bytes, int] = {}
         self.events: list[dict[str, Any]] = []
         self.progress: dict[int, dict[str, Any]] = {}
-        self.requests: Counter[str] = Counter()
+        self.seen: list[tuple[str, dict[str, Any]]] = []
+        self.answers: dict[str, Callable[[dict[str, Any]], Any]] = {}
         self.connections = 0
         self.hang_up_before_reply: Counter[str] = Counter()
         self.hang_up_after_items = 0
         self.silent: set[str] = set()
         self.poison: bytes | None = None
         self.goodbye: Exception | None = None
-        self.selector = selectors.DefaultSelector()
-        self.open: dict[int, Connection] = {}
-        self.wake_read, self.wake_write = os.pipe()
+        self.open: list[Connection] = []
         self.start()
 
     def start(self) -> None:
-        self.listener = listen(self.path)
-        self.stopping = False
-        self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
-        self.selector.register(self.wake_read, selectors.EVENT_READ, self._woken)
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
+        self._listener = listen(self.path)
+        self._listener.setblocking(True)
+        self._serving: list[threading.Thread] = []
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def stop(self) -> None:
-        """As a daemon that goes away: connections end, the socket's file stays."""
-        self.stopping = True
-        os.write(self.wake_write, b"x")
-        self.thread.join()
-        for connection in list(self.open.values()):
-            self._close(connection)
-        self.selector.unregister(self.listener)
-        self.selector.unregister(self.wake_read)
-        self.listener.close()
+        """As a daemon that goes away: connections end, the socket's file stays.
 
-    def close(self) -> None:
-        if self.thread.is_alive():
-            self.stop()
-        self.selector.close()
-        os.close(self.wake_read)
-        os.close(self.wake_write)
+        A blocking call would outlive a descriptor that is only closed, so each is shut down.
+        """
+        if self._listener.fileno() < 0:
+            return
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join(30)
+        self._listener.close()
+        self.hang_up()
+        for thread in self._serving:
+            thread.join(30)
+
+    @property
+    def requests(self) -> Counter[str]:
+        """How many requests have come, by operation."""
+        return Counter(op for op, _ in self.seen)
+
+    def wait_for(self, op: str) -> None:
+        """Until a request for that operation has come."""
+        eventually(lambda: self.requests[op], f"a request: {op}", within=60)
+
+    def add(self, *tasks: dict[str, Any]) -> None:
+        self.tasks |= {each["id"]: each for each in tasks}
+
+    def known(self, number: int) -> dict[str, Any]:
+        try:
+            return self.tasks[number]
+        except KeyError:
+            raise UnknownTask(f"no task {number}") from None
 
     def move(self, task: int, state: str, result: Any = None, **fields: Any) -> None:
         """A change of a task's state, as a worker's doing would bring it."""
@@ -86,160 +142,133 @@ class Daemon:
             found.update(state=state, **fields)
             if state == "succeeded":
                 found["result"] = data.encode(result)
-            self._event(task)
-        os.write(self.wake_write, b"x")
+            self._note(found)
+            self._serve_streams()
 
     def report(self, task: int, done: int, total: int) -> None:
         with self.lock:
             self.progress[task] = {"task": task, "done": done, "total": total, "note": ""}
-        os.write(self.wake_write, b"x")
+            self._serve_streams()
 
     def hang_up(self) -> None:
-        """Drop all connections, as a crash would."""
-        with self.lock:
-            for connection in list(self.open.values()):
-                with contextlib.suppress(OSError):  # our thread has just closed it
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+        """End all connections, as a daemon that crashed and was started again."""
+        for connection in list(self.open):
+            self._shut(connection)
 
-    def _event(self, task: int) -> None:
-        number = 10 * len(self.events) + 7  # numbers have gaps: other tasks have events too
-        found = self.tasks[task]
-        self.events.append(
-            {
-                "event": number,
-                "task": task,
-                "at": 1.5,
-                "state": found["state"],
-                "attempt": found["attempt"],
-                "revision": found["revision"],
-                "reason": found["reason"],
-            }
-        )
+    def has_lost_one(self) -> bool:
+        """Whether a client has closed its end of the newest connection."""
+        try:
+            newest = self.open[-1]
+            return newest.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except (IndexError, OSError):  # seen by the connection's own thread, or not all was read
+            return True
 
-    def _run(self) -> None:
-        while not self.stopping:
-            for key, _ in self.selector.select():
-                key.data(key.fileobj)
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            connection = Connection(sock)
             with self.lock:
-                self._serve_streams()
+                self.connections += 1
+                self.open.append(connection)
+                if self.goodbye is not None:
+                    self._send(connection, farewell(self.goodbye))  # type: ignore[arg-type]
+                    self._shut(connection)
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            self._serving.append(thread)
+            thread.start()
 
-    def _woken(self, _: Any) -> None:
-        os.read(self.wake_read, 4096)
-
-    def _accept(self, _: Any) -> None:
-        sock, _address = self.listener.accept()
-        connection = Connection(sock)
-        self.connections += 1
-        self.open[sock.fileno()] = connection
-        self.selector.register(sock, selectors.EVENT_READ, lambda _: self._read(connection))
-        if self.goodbye is not None:
-            self._send(connection, farewell(self.goodbye))  # type: ignore[arg-type]
-            self._close(connection)
-
-    def _close(self, connection: Connection) -> None:
-        if connection.sock.fileno() >= 0:
-            del self.open[connection.sock.fileno()]
-            self.selector.unregister(connection.sock)
+    def _serve(self, connection: Connection) -> None:
+        side = connection.side
+        try:
+            while raw := connection.sock.recv(65536):
+                with self.lock:
+                    side.feed(raw)
+                    happened = side.next()
+                while connection.is_open and happened is not None:
+                    self._handle(connection, happened)
+                    with self.lock:
+                        happened = side.next()
+        except ProtocolError as error:
+            self._send(connection, farewell(error))
+        except OSError:
+            pass
+        with self.lock:
+            self._shut(connection)
+            self.open.remove(connection)
             connection.sock.close()
 
-    def _send(self, connection: Connection, raw: bytes) -> None:
-        try:
-            connection.sock.sendall(raw)
-        except OSError:
-            self._close(connection)
+    def _shut(self, connection: Connection) -> None:
+        connection.is_open = False
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
 
-    def _read(self, connection: Connection) -> None:
-        try:
-            raw = connection.sock.recv(65536)
-        except OSError:
-            raw = b""
-        if not raw:
-            self._close(connection)
-            return
-        connection.side.feed(raw)
+    def _send(self, connection: Connection, raw: bytes) -> None:
         with self.lock:
             try:
-                while connection.sock.fileno() >= 0 and (event := connection.side.next()):
-                    self._handle(connection, event)
-            except ProtocolError as error:
-                self._send(connection, farewell(error))
-                self._close(connection)
+                connection.sock.sendall(raw)
+            except OSError:
+                self._shut(connection)
 
-    def _handle(self, connection: Connection, event: Any) -> None:
-        side = connection.side
-        if isinstance(event, Hello):
-            self._send(connection, side.welcome(os.getuid(), True, "0.1.0"))
-        elif isinstance(event, Answer | Farewell):
-            self._send(connection, event.data)
-        elif isinstance(event, Request):
-            self.requests[event.op] += 1
-            self._answer(connection, event)
+    def _handle(self, connection: Connection, happened: Any) -> None:
+        if isinstance(happened, Hello):
+            self._send(connection, connection.side.welcome(os.getuid(), True, "0.1.0"))
+        elif isinstance(happened, Answer | Farewell):
+            self._send(connection, happened.data)
+        elif isinstance(happened, Request):
+            self._answer(connection, happened)
 
     def _answer(self, connection: Connection, request: Request) -> None:
-        side = connection.side
-        try:
-            ok = getattr(self, "do_" + request.op)(connection, request)
-        except Refused as error:
-            raw = side.refuse(request.id, error)
-        else:
-            raw = side.reply(request.id, ok)
-        if self.poison is not None:
-            raw = self.poison
-        if self.hang_up_before_reply[request.op] > 0:
-            self.hang_up_before_reply[request.op] -= 1
-            self._close(connection)
-        elif request.op not in self.silent:
-            self._send(connection, raw)
+        self.seen.append((request.op, request.fields))
+        canned = self.answers.get(request.op)
+        answer = _tried(lambda: canned(request.fields)) if canned else None
+        with self.lock:
+            if not canned:
+                own = getattr(self, "do_" + request.op)
+                answer = _tried(lambda: own(connection, request))
+            raw = self.poison or _in_bytes(connection.side, request.id, answer)
+            if self.hang_up_before_reply[request.op] > 0:
+                self.hang_up_before_reply[request.op] -= 1
+                self._shut(connection)
+            elif request.op not in self.silent:
+                self._send(connection, raw)
+            self._serve_streams()
 
     def do_submit(self, connection: Connection, request: Request) -> dict[str, Any]:
-        return {"tasks": [self._submit(task) for task in request.fields["tasks"]]}
+        return {"tasks": [self._submit(each) for each in request.fields["tasks"]]}
 
-    def _submit(self, task: dict[str, Any]) -> dict[str, Any]:
-        if task["name"] == "unknown":
+    def _submit(self, submitted: dict[str, Any]) -> dict[str, Any]:
+        if submitted["name"] == "unknown":
             raise UnknownTask("no task 'unknown'; did you mean 'known'?")
-        known = self.submissions.get(task["submission"])
+        known = self.submissions.get(submitted["submission"])
         if known is not None:
             return {"id": known, "created": False}
-        number = len(self.tasks) + 1
-        self.submissions[task["submission"]] = number
-        self.tasks[number] = {
-            "id": number,
-            "name": task["name"],
-            "queue": task.get("queue", "default"),
-            "state": "queued",
-            "shown": "queued",
-            "reason": None,
-            "attempt": 0,
-            "revision": None,
-            "progress": None,
-            "result": None,
-            "error": None,
-            "submitted": 1.0,
-            "started": None,
-            "ended": None,
-            "owner": 0,
-            "priority": task.get("priority", 0),
-            "key": task.get("key"),
-            "run_at": None,
-            "args": task["args"],
+        number = max(self.tasks, default=self.first - 1) + 1
+        self.submissions[submitted["submission"]] = number
+        given = {
+            name: submitted[name] for name in ("queue", "priority", "key") if name in submitted
         }
-        self._event(number)
+        self.add(task(number, name=submitted["name"], args=submitted["args"], **given))
+        self._note(self.tasks[number])
         return {"id": number, "created": True}
 
-    def _find(self, number: int) -> dict[str, Any]:
-        try:
-            return self.tasks[number]
-        except KeyError:
-            raise UnknownTask(f"no task {number}") from None
+    def _note(self, about: dict[str, Any]) -> None:
+        number = 10 * len(self.events) + 7  # numbers have gaps: other tasks have events too
+        facts = {name: about[name] for name in ("attempt", "revision", "reason")}
+        self.events.append(event(number, about["id"], about["state"], **facts))
 
     def do_show(self, connection: Connection, request: Request) -> dict[str, Any]:
-        return {"task": self._find(request.fields["task"])}
+        return {"task": self.known(request.fields["task"])}
 
     def do_list(self, connection: Connection, request: Request) -> dict[str, Any]:
         before = request.fields.get("before", 2**62)
         found = [task for number, task in sorted(self.tasks.items()) if number < before]
         found = [{**task, "result": None} for task in reversed(found)]
-        return {"tasks": found[: min(3, request.fields.get("limit", 100))]}
+        return {"tasks": found[: min(self.page, request.fields.get("limit", 100))]}
 
     def do_status(self, connection: Connection, request: Request) -> dict[str, Any]:
         return {"pid": os.getpid(), "states": {"queued": len(self.tasks)}}
@@ -255,30 +284,30 @@ class Daemon:
         return {"data": raw[offset:], "offset": len(raw), "size": len(raw), "ended": False}
 
     def do_cancel(self, connection: Connection, request: Request) -> dict[str, Any]:
-        task = self._find(request.fields["task"])
+        task = self.known(request.fields["task"])
         was = task["state"]
         if was not in ENDED:
             task["state"] = "cancelled"
-            self._event(task["id"])
+            self._note(task)
         return {"state": task["state"], "was": was}
 
     def do_retry(self, connection: Connection, request: Request) -> dict[str, Any]:
-        task = self._find(request.fields["task"])
+        task = self.known(request.fields["task"])
         if task["state"] not in ("held", "failed", "cancelled"):
             raise Refused(f"task {task['id']} is {task['state']}")
         task["state"] = "queued"
-        self._event(task["id"])
+        self._note(task)
         return {"state": "queued"}
 
     def do_wait(self, connection: Connection, request: Request) -> dict[str, Any]:
         for number in request.fields["tasks"]:
-            self._find(number)
+            self.known(number)
         connection.waits[request.id] = list(request.fields["tasks"])
         return {}
 
     def do_follow(self, connection: Connection, request: Request) -> dict[str, Any]:
         for number in request.fields["tasks"]:
-            self._find(number)
+            self.known(number)
         connection.follows[request.id] = {"after": 0, "told": {}, **request.fields}
         return {}
 
@@ -288,7 +317,7 @@ class Daemon:
         return {}
 
     def _serve_streams(self) -> None:
-        for connection in list(self.open.values()):
+        for connection in list(self.open):
             for number in list(connection.waits):
                 self._serve_wait(connection, number)
             for number in list(connection.follows):
@@ -299,7 +328,7 @@ class Daemon:
         for task in [task for task in left if self.tasks[task]["state"] in ENDED]:
             left.remove(task)
             self._item(connection, number, {"task": self.tasks[task]})
-            if connection.sock.fileno() < 0:
+            if not connection.is_open:
                 return
         if not left:
             del connection.waits[number]
@@ -311,7 +340,7 @@ class Daemon:
             if event["task"] in stream["tasks"] and event["event"] > stream["after"]:
                 stream["after"] = event["event"]
                 self._item(connection, number, event)
-                if connection.sock.fileno() < 0:
+                if not connection.is_open:
                     return
         for task in stream["tasks"] if stream.get("progress") else []:
             told = self.progress.get(task)
@@ -327,4 +356,28 @@ class Daemon:
         if self.hang_up_after_items > 0:
             self.hang_up_after_items -= 1
             if self.hang_up_after_items == 0:
-                self._close(connection)
+                self._shut(connection)
+
+
+@pytest.fixture
+def gate(daemon: Daemon) -> Iterator[threading.Event]:
+    """Holds up a canned answer; it is open before the daemon's threads are waited for."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+def _tried(answer: Callable[[], Any]) -> Any:
+    try:
+        return answer()
+    except Refused as error:
+        return error
+
+
+def _in_bytes(side: ServerSide, number: int, answer: Any) -> bytes:
+    if isinstance(answer, Refused):
+        return side.refuse(number, answer)
+    if isinstance(answer, dict):
+        return side.reply(number, answer)
+    parts = [side.reply(number, {}), *(side.item(number, item) for item in answer)]
+    return b"".join([*parts, side.end(number, {})] if isinstance(answer, list) else parts)

@@ -1,7 +1,5 @@
-"""Fixtures that more than one file of these tests uses."""
+"""A fixture of several folders; and this folder is on the module path, for what they share."""
 
-from bench import bench
-from cli_daemon import daemon, run
-from cli_site import gate, site
+from client_daemon import gate
 
-__all__ = ["bench", "daemon", "gate", "run", "site"]
+__all__ = ["gate"]

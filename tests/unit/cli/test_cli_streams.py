@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_daemon import Daemon, event, succeeded
+from cli_daemon import Daemon, succeeded
+from client_daemon import event
 
 from taskd.paths import WORKER_SOCKET
 from taskd.posix.sockets import listen

@@ -16,7 +16,6 @@ from cli_daemon import (
     TASK_FIELDS,
     Daemon,
     Run,
-    event,
     failed,
     objects,
     signal_asleep,
@@ -24,6 +23,7 @@ from cli_daemon import (
     succeeded,
     task,
 )
+from client_daemon import event
 
 import taskd
 from taskd.cli import taskctl

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pathlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -24,13 +24,6 @@ from taskd.errors import (
 )
 
 Scenario = Callable[[AsyncClient], Coroutine[Any, Any, None]]
-
-
-@pytest.fixture
-def daemon(tmp_path: pathlib.Path) -> Iterator[Daemon]:
-    made = Daemon(str(tmp_path / "control.sock"))
-    yield made
-    made.close()
 
 
 def run(daemon: Daemon, scenario: Scenario, timeout: float = 30.0) -> None:
@@ -103,7 +96,7 @@ def test_a_failed_task_raises(daemon: Daemon) -> None:
 def test_a_request_whose_answer_is_lost_is_sent_again(daemon: Daemon, op: str) -> None:
     async def scenario(client: AsyncClient) -> None:
         task = await client.submit("known")
-        daemon.requests.clear()
+        daemon.seen.clear()
         daemon.hang_up_before_reply[op] = 2
         asks: dict[str, Callable[[], Awaitable[Any]]] = {
             "submit": lambda: client.submit("known"),

@@ -32,13 +32,6 @@ from taskd.protocol import data, frames
 
 
 @pytest.fixture
-def daemon(tmp_path: pathlib.Path) -> Iterator[Daemon]:
-    made = Daemon(str(tmp_path / "control.sock"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def client(daemon: Daemon) -> Iterator[Client]:
     with Client(daemon.path) as made:
         yield made
@@ -208,7 +201,7 @@ def test_a_request_whose_answer_is_lost_is_sent_again(
     daemon: Daemon, client: Client, op: str, times: int
 ) -> None:
     task = client.submit("known").id
-    daemon.requests.clear()
+    daemon.seen.clear()
     daemon.hang_up_before_reply[op] = times
     asks: dict[str, Callable[[], Any]] = {
         "submit": lambda: client.submit("known"),

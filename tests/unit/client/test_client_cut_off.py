@@ -45,13 +45,6 @@ late = Late()
 """
 
 
-@pytest.fixture
-def daemon(tmp_path: pathlib.Path) -> Iterator[Daemon]:
-    made = Daemon(str(tmp_path / "control.sock"))
-    yield made
-    made.close()
-
-
 class Cut(Exception):
     """What a signal handler raises."""
 
@@ -177,7 +170,7 @@ def alarming(tmp_path: pathlib.Path) -> Iterator[Alarming]:
     before = signal.getsignal(signal.SIGUSR1)
     yield made
     signal.signal(signal.SIGUSR1, before)
-    made.close()
+    made.stop()
 
 
 def test_calls_within_calls_keep_their_connections_and_end_at_a_depth(alarming: Alarming) -> None:

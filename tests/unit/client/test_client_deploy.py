@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
-from cli_daemon import Daemon
+from client_daemon import Daemon
 from support.waiting import eventually
 
 from taskd.client.aio import AsyncClient

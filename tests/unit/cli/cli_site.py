@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +88,6 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, daemon: Daemon) -> Site:
     return Site(tmp_path, daemon)
-
-
-@pytest.fixture
-def gate(daemon: Daemon) -> Iterator[threading.Event]:
-    gate = threading.Event()
-    yield gate
-    gate.set()
 
 
 Behind = Callable[[dict[str, Any]], dict[str, Any]]
