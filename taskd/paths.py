@@ -1,43 +1,43 @@
-"""Where taskd keeps its files, and how each of them is called.
+"""The directories and files of a daemon: where they are, their names and their modes.
 
-Used by the daemon and by clients; imports nothing heavy and touches the disk only in ``ensure``
-and ``is_own``. There are three directories:
+Used by the daemon and by clients. Imports nothing slow. Only ``ensure`` and ``is_own`` touch the
+disk. There are three directories:
 
 state    what must outlive a reboot: the store, the slots, the tasks' scratch directories
 runtime  the sockets; gone after a reboot
 logs     what the tasks wrote to their standard output and error
 
-Each comes from the service manager (the first entry of ``$STATE_DIRECTORY`` and the like); else
-it is the system's place for root; else the user's own by the XDG rules. A user without
-``$XDG_RUNTIME_DIR`` gets a private directory under /tmp, which is trusted only while it is a real
-directory that belongs to that user and that nobody else may enter.
+The service manager names each (the first entry of ``$STATE_DIRECTORY`` and so on). If it does not,
+root has the system's directories, and another user has directories by the XDG rules. A user without
+``$XDG_RUNTIME_DIR`` gets a private directory under /tmp. The daemon and clients trust it only while
+it is a real directory, owned by that user, that no other user may enter.
 
-What is in them, and with which modes, whatever the umask is. Each as tight as works:
+The files in them and their modes, whatever the umask is. Each mode is as narrow as works:
 
-    state, logs             0700 if we make them. One that is there keeps its mode, and is refused
-                            if another user (root excepted) owns it or may write to it: who can put
-                            a name in it, or put another in its place, could have any file of ours
-                            read, written or run
+    state, logs             0700 if the daemon makes them. A directory that exists keeps its mode,
+                            and is refused if another user (root excepted) owns it or may write to
+                            it: that user could replace a file, and so have the daemon read, write
+                            or run any file
     state/slots, zygotes    0700  what a task has saved; who is a worker
     state/scratch, and N    0700  a task's own files: it may open them to others itself
     state/store.db*, lock   0600  everybody's arguments, states and results
     state/confirmed, rejected, handoff, after-drain
-                            0600  nobody but the daemon needs them: taskctl asks it
+                            0600  only the daemon reads them: taskctl asks the daemon
     state/slots/*           0600  slots, arguments on their way (.load, .plan)
-    logs/N.log, taskd.log   0600  what the tasks print; others read theirs through the daemon
-    runtime                 0755  others must reach submit.sock in it (0700 under /tmp: nobody else
-                            has a daemon to reach there)
-    runtime/worker.sock     0600  our own processes alone
+    logs/N.log, taskd.log   0600  what the tasks print; other users read it through the daemon
+    runtime                 0755  other users must reach submit.sock in it (0700 under /tmp, where
+                            only the daemon's own user has clients)
+    runtime/worker.sock     0600  only zygotes and workers connect
     runtime/control.sock    0600; 0666 with [access] admin_groups
-    runtime/submit.sock     0600; 0666 with either list of groups: a mode has but one group, so who
-                            may is decided once they are connected, by what the kernel says of them
+    runtime/submit.sock     0600; 0666 with either list of groups. A file has one group only, so the
+                            master decides after the connect, by the peer's groups (SO_PEERGROUPS)
     runtime/taskd.pid       0644  a number that ps shows as well
-    runtime/swept           0600  made by the unit's stop-post: says that it ended what was left
-    runtime/killed          0600  likewise: when a daemon was killed by a signal last
+    runtime/swept           0600  made by the unit's stop-post: it has killed leftover tasks
+    runtime/killed          0600  made by the unit's stop-post: when a signal last killed a daemon
 
-Since nobody else can change what is in these directories, a path in them is ours. Files in them are
-opened without following a link all the same, since what an older start, another mode or a restored
-backup left there is not known.
+No other user can change these directories, so a path in them leads to the daemon's own file. Files
+are opened without following a link all the same: an older start, another mode or a restored backup
+may have left a link.
 """
 
 from __future__ import annotations
@@ -60,46 +60,62 @@ WORKER_SOCKET = "worker.sock"
 
 UNITS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "systemd", "units")
 MORE = os.path.join(UNITS, "more.conf")
-"""Of this installation: the texts of systemd's units, and the file with a line for each thing that
-a task may need beyond their sandbox."""
+"""This installation's systemd units; and the file that lists what a task may need beyond the units'
+sandbox."""
 
 
-class Directories(Record):
-    """The three directories of one daemon, as absolute paths, and the names of what is inside."""
+class _Name:
+    """The path of an entry of one of the three directories, as an attribute."""
 
+    def __init__(self, directory: str, name: str) -> None:
+        self._directory = directory
+        self._name = name
+
+    def __get__(self, places: _Directories, _: object = None) -> str:
+        return os.path.join(getattr(places, self._directory), self._name)
+
+
+class _Directories(Record):
     state: str
     runtime: str
     logs: str
 
-    @property
-    def store(self) -> str:
-        """The SQLite file: everything at rest."""
-        return os.path.join(self.state, "store.db")
 
-    @property
-    def lock(self) -> str:
-        """Locked by the one daemon that may use this state directory."""
-        return os.path.join(self.state, "lock")
+class Places(_Directories):
+    """The three directories of one daemon, as absolute paths, and the paths of what is in them."""
 
-    @property
-    def confirmed(self) -> str:
-        """Names the release that any start uses; written in a deploy's last step alone."""
-        return os.path.join(self.state, "confirmed")
+    store = _Name("state", "store.db")
+    """The SQLite file: everything at rest."""
 
-    @property
-    def slots(self) -> str:
-        """Directory of the workers' slot files."""
-        return os.path.join(self.state, "slots")
+    lock = _Name("state", "lock")
+    """Locked by the one daemon that may use this state directory."""
 
-    @property
-    def zygotes(self) -> str:
-        """Directory of the zygotes' records, by which a master finds those of the one before."""
-        return os.path.join(self.state, "zygotes")
+    confirmed = _Name("state", "confirmed")
+    """Names the release that any start uses; written in a deploy's last step alone."""
 
-    @property
-    def scratch(self) -> str:
-        """Directory of the tasks' scratch directories."""
-        return os.path.join(self.state, "scratch")
+    slots = _Name("state", "slots")
+    """Directory of the workers' slot files."""
+
+    zygotes = _Name("state", "zygotes")
+    """Directory of the zygotes' records, by which a master finds those of the one before."""
+
+    scratch = _Name("state", "scratch")
+    """Directory of the tasks' scratch directories."""
+
+    control_socket = _Name("runtime", CONTROL_SOCKET)
+    """For the service's user, root and the admin groups."""
+
+    submit_socket = _Name("runtime", SUBMIT_SOCKET)
+    """Also for the submit groups, whose members see and change only their own tasks."""
+
+    worker_socket = _Name("runtime", WORKER_SOCKET)
+    """For the daemon's own zygotes and workers."""
+
+    swept = _Name("runtime", "swept")
+    """Exists after a stop in which systemd/stop-post had to kill tasks, without the daemon."""
+
+    pid_file = _Name("runtime", "taskd.pid")
+    """Written and locked by ``taskd run --detach``."""
 
     def task_scratch(self, task: int) -> str:
         """The scratch directory of one task, kept over all its attempts."""
@@ -109,34 +125,9 @@ class Directories(Record):
         """The file that takes one task's output, over all its attempts."""
         return os.path.join(self.logs, f"{task}.log")
 
-    @property
-    def control_socket(self) -> str:
-        """For the service's user, root and the admin groups."""
-        return os.path.join(self.runtime, CONTROL_SOCKET)
-
-    @property
-    def submit_socket(self) -> str:
-        """Also for the submit groups, who see and change their own tasks alone."""
-        return os.path.join(self.runtime, SUBMIT_SOCKET)
-
-    @property
-    def worker_socket(self) -> str:
-        """For the daemon's own zygotes and workers."""
-        return os.path.join(self.runtime, WORKER_SOCKET)
-
-    @property
-    def swept(self) -> str:
-        """There after a stop that had to end tasks without the daemon (systemd/stop-post)."""
-        return os.path.join(self.runtime, "swept")
-
-    @property
-    def pid_file(self) -> str:
-        """Written and locked by ``taskd run --detach``."""
-        return os.path.join(self.runtime, "taskd.pid")
-
 
 def user_runtime_dir(environ: Mapping[str, str] | None = None, uid: int | None = None) -> str:
-    """The directory of a user's own daemon's sockets; it need not exist (see ``is_own``).
+    """The runtime directory of a user's own daemon. It need not exist (see ``is_own``).
 
     Default: this process's environment and user.
     """
@@ -147,26 +138,31 @@ def user_runtime_dir(environ: Mapping[str, str] | None = None, uid: int | None =
     return _private_runtime_dir(os.getuid() if uid is None else uid)
 
 
-def directories(environ: Mapping[str, str], uid: int) -> Directories:
+def places(environ: Mapping[str, str], uid: int) -> Places:
     """Where a daemon of user ``uid`` with this environment keeps its files; creates nothing.
 
     Raises ConfigError if neither the environment nor the user database names a home.
     """
-    return Directories(
-        state=_first(environ, "STATE_DIRECTORY") or _state(environ, uid),
-        runtime=_first(environ, "RUNTIME_DIRECTORY") or _runtime(environ, uid),
-        logs=_first(environ, "LOGS_DIRECTORY") or _logs(environ, uid),
+    names = ("STATE_DIRECTORY", "RUNTIME_DIRECTORY", "LOGS_DIRECTORY")
+    state, runtime, logs = (_given(environ, name) for name in names)
+    if uid == 0:
+        return Places(
+            state or SYSTEM_STATE_DIR, runtime or SYSTEM_RUNTIME_DIR, logs or SYSTEM_LOGS_DIR
+        )
+    return Places(
+        state or _user_state(environ, uid),
+        runtime or user_runtime_dir(environ, uid),
+        logs or os.path.join(_user_state(environ, uid), "logs"),
     )
 
 
-def ensure(where: Directories, uid: int | None = None) -> None:
-    """Create what is missing of the three directories and of slots/, zygotes/ and scratch/.
+def ensure(where: Places, uid: int | None = None) -> None:
+    """Create the three directories and slots/, zygotes/ and scratch/, where they are missing.
 
-    All are private (0700) but the runtime one: that is 0755, since the users of submit.sock must
-    be able to reach it, and who may use a socket in it is decided by the socket's own mode and by
-    the peer's user. One that exists keeps its mode (the service manager or an administrator chose
-    it), unless others may write to it. Raises ConfigError naming the directory and why it cannot be
-    used.
+    They are private (0700), except the runtime directory (0755): the users of submit.sock must be
+    able to reach it; each socket's mode and the peer's user decide who may use it. A directory
+    that exists keeps its mode (the service manager or an administrator chose it), and is refused if
+    others may write to it. Raises ConfigError naming the directory and why it cannot be used.
     """
     owner = os.getuid() if uid is None else uid
     if where.runtime == _private_runtime_dir(owner):
@@ -181,9 +177,9 @@ def ensure(where: Directories, uid: int | None = None) -> None:
 
 
 def is_own(path: str, uid: int) -> bool:
-    """True if ``path`` is a real directory of that user's (or root's) that no other may write to.
+    """True if ``path`` is a real directory that this user or root owns and no other may write to.
 
-    A client asks this before it trusts a socket under /tmp, where anybody may have put one.
+    A client asks this before it trusts a socket under /tmp, where any user can make one.
     """
     try:
         found = os.lstat(path)
@@ -199,22 +195,10 @@ def config_home(environ: Mapping[str, str], uid: int) -> str:
     return _absolute(environ, "XDG_CONFIG_HOME") or os.path.join(home(environ, uid), ".config")
 
 
-def _first(environ: Mapping[str, str], name: str) -> str | None:
-    """systemd lists several directories with colons between; the first is ours."""
+def _given(environ: Mapping[str, str], name: str) -> str | None:
+    """The directory that the service manager gives us: the first of those between colons."""
     first = environ.get(name, "").split(":", 1)[0]
     return os.path.abspath(first) if first else None
-
-
-def _state(environ: Mapping[str, str], uid: int) -> str:
-    return SYSTEM_STATE_DIR if uid == 0 else _user_state(environ, uid)
-
-
-def _runtime(environ: Mapping[str, str], uid: int) -> str:
-    return SYSTEM_RUNTIME_DIR if uid == 0 else user_runtime_dir(environ, uid)
-
-
-def _logs(environ: Mapping[str, str], uid: int) -> str:
-    return SYSTEM_LOGS_DIR if uid == 0 else os.path.join(_user_state(environ, uid), "logs")
 
 
 def _user_state(environ: Mapping[str, str], uid: int) -> str:
@@ -227,7 +211,7 @@ def _private_runtime_dir(uid: int) -> str:
 
 
 def _absolute(environ: Mapping[str, str], name: str) -> str | None:
-    """An XDG variable; one with a relative path is to be ignored, says the XDG specification."""
+    """An XDG variable; the XDG specification has a relative path ignored."""
     value = environ.get(name, "")
     return value if os.path.isabs(value) else None
 
@@ -265,14 +249,14 @@ def _create(path: str, mode: int) -> None:
 
 
 def _make(path: str) -> None:
-    """Make it and its missing parents, for good: what is synced in a directory is lost in a power
-    cut all the same if the directory's own name is."""
+    """Make ``path`` and its missing parents, and sync each parent: files synced in a directory are
+    lost in a power cut if the directory's own name is."""
     parent = os.path.dirname(path)
     if not os.path.isdir(parent):
-        with contextlib.suppress(FileExistsError):  # somebody else is making it, too
+        with contextlib.suppress(FileExistsError):  # another process made it meanwhile
             _make(parent)
     os.mkdir(path, 0o755)
-    with contextlib.suppress(PermissionError):  # it may be written to and not read: all we can
+    with contextlib.suppress(PermissionError):  # a parent that we may not read cannot be synced
         fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
@@ -281,8 +265,8 @@ def _make(path: str) -> None:
 
 
 def _check_private(path: str, uid: int) -> None:
-    """Anybody may have made a name in /tmp: only our own, closed directory is used."""
-    with contextlib.suppress(FileNotFoundError):  # it was somebody else's, and is gone again
+    """Any user may have made a name in /tmp: only our own, closed directory is used."""
+    with contextlib.suppress(FileNotFoundError):  # another user's, removed meanwhile
         found = os.lstat(path)
         if stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not found.st_mode & 0o077:
             return
@@ -293,7 +277,7 @@ def _check_private(path: str, uid: int) -> None:
 
 
 _NOBODY = 65534
-"""Who owns, as far as a container sees it, what belongs to users that it does not have."""
+"""In a container, the owner shown for files of users that the container does not have."""
 
 
 def _check_closed(path: str, uid: int) -> None:

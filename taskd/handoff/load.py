@@ -25,7 +25,7 @@ from taskd.master.master import Master
 from taskd.model.revision import RevisionState
 from taskd.model.upgrade import Phase
 from taskd.model.worker import WorkerState
-from taskd.paths import Directories
+from taskd.paths import Places
 from taskd.posix import sockets
 from taskd.protocol.server_side import ServerSide
 from taskd.revision.rejected import Rejected
@@ -50,7 +50,7 @@ class Loader:
         self._unclaimed = {entry.name: entry for entry in entries(taken)}
         table = fields.get("config_before", fields["config"]) if gave_back else fields["config"]
         config = Config.from_table(table, fields["config_source"])
-        self.master = Master(config, Directories(*fields["places"]))
+        self.master = Master(config, Places(*fields["places"]))
 
     def load(self) -> Master:
         """Raises ProtocolError if the snapshot and the descriptors do not fit together."""

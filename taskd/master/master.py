@@ -39,16 +39,14 @@ from taskd.master.recovery.salvage import Salvage
 from taskd.master.service.periodic import Rounds
 from taskd.master.service.stop import Stop
 from taskd.master.service.systemd_status import Standing
-from taskd.paths import Directories
+from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET, WORKER_SOCKET, Places
 from taskd.posix import pidfile, tree
 from taskd.posix.cleaners import GRACE, Patience
 from taskd.store import health
-from taskd.store.api import Applied, Operation
+from taskd.store.api import Applied, Operation, Reader
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore
 from taskd.store.writer import Writer, launch
-
-CONTROL, SUBMIT, WORKER = "control.sock", "submit.sock", "worker.sock"
 
 STRAYS_AGAIN = 0.5
 """Seconds between two looks at what died and was not ours, while looking fails."""
@@ -60,7 +58,7 @@ CLOSE_WITHIN = 10.0
 class Master:
     """Invariant: every descriptor that must cross an exec is in ``ledger``."""
 
-    def __init__(self, config: Config, places: Directories) -> None:
+    def __init__(self, config: Config, places: Places) -> None:
         self.config = config
         self.places = places
         self.loop = Loop()
@@ -135,7 +133,7 @@ class Master:
     def open_store(self) -> None:
         """Raises StoreError. Nothing before this touches the store."""
         self.writer.start()
-        self.reader = SqliteReader(self.places.store)
+        self.reader: Reader = SqliteReader(self.places.store)
         self.statedir.opened()
 
     def write(self, operation: Operation, done: Callable[[Applied | StoreError], None]) -> None:
@@ -182,9 +180,9 @@ class Master:
     def hear(self) -> None:
         """Accept connections from now on: workers' first, since clients wait for them."""
         watched = {
-            WORKER: self.doorway.accept,
-            CONTROL: self.clients.accept_control,
-            SUBMIT: self.clients.accept_submit,
+            WORKER_SOCKET: self.doorway.accept,
+            CONTROL_SOCKET: self.clients.accept_control,
+            SUBMIT_SOCKET: self.clients.accept_submit,
         }
         for name, accept in watched.items():
             self._listen(self.listeners[name], accept)
@@ -215,7 +213,7 @@ class Master:
                 with contextlib.suppress(ChildProcessError):
                     dead, status = os.waitpid(revision.pid, os.WNOHANG)
                     if dead:
-                        self.doorway.hear_last_words(dead, self.listeners[WORKER])
+                        self.doorway.hear_last_words(dead, self.listeners[WORKER_SOCKET])
                         self._has_orphans, self._patience = True, Patience()
                         self.revisions.on_death(revision, status)
         self.workers.reap_ours()

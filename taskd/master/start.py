@@ -21,8 +21,9 @@ from taskd.master.fleet.revision import Revision
 from taskd.master.loop import statedir
 from taskd.master.loop.ledger import Kind
 from taskd.master.loop.trouble import in_words
-from taskd.master.master import CONTROL, SUBMIT, WORKER, Master
+from taskd.master.master import Master
 from taskd.master.recovery import misplaced, survivors, unowned
+from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET, WORKER_SOCKET
 from taskd.posix import pidfile, process, sockets, spawn, tree
 from taskd.revision import confirmed, marker, rejected, release
 from taskd.store import health
@@ -76,7 +77,7 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     settings = config.load(path)
     settings = settings._replace(source=os.path.abspath(settings.source))
     _open_standard()
-    places = paths.directories(os.environ, os.getuid())
+    places = paths.places(os.environ, os.getuid())
     paths.ensure(places)
     _disown_inherited()
     chosen = _choose(places.confirmed, settings, release_path)
@@ -93,7 +94,7 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     master.revisions.rejected = rejected.read(places.state)
     master.after_drain.remember()
     master.given = frozenset(given)
-    for name in (WORKER, CONTROL, SUBMIT):
+    for name in (WORKER_SOCKET, CONTROL_SOCKET, SUBMIT_SOCKET):
         where = os.path.join(places.runtime, name)
         if name in given:
             master.adopt_listener(name, given[name])
@@ -106,9 +107,9 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     return master, chosen
 
 
-def _take_sockets(places: paths.Directories) -> dict[str, socket.socket]:
+def _take_sockets(places: paths.Places) -> dict[str, socket.socket]:
     """Those that a service manager holds for us, by our names."""
-    wanted = {os.path.join(places.runtime, name): name for name in (CONTROL, SUBMIT)}
+    wanted = {os.path.join(places.runtime, name): name for name in (CONTROL_SOCKET, SUBMIT_SOCKET)}
     taken = activation.take(os.environ, os.getpid(), wanted)
     for what in taken.refused:
         expected = " or ".join(f"ListenStream={path}" for path in wanted)
@@ -258,7 +259,7 @@ class Start:
     def _begin(self) -> None:
         """Raises Error, OSError."""
         master = self._master
-        worker_socket = master.listeners[WORKER]
+        worker_socket = master.listeners[WORKER_SOCKET]
         misplaced.put_right(master.places.slots)
         master.was_swept = _take_away(master.places.swept)
         survivors.restore(master)

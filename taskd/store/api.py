@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from taskd.errors import StoreDamaged
 from taskd.model.task import Budgets, OnDeploy, State
 from taskd.record import Record
 
@@ -276,6 +277,9 @@ class Reader(Protocol):
     Each call sees the latest commit and leaves no transaction open. Each raises errors.StoreError
     where the store cannot be read. Lists by ``after`` and ``before`` exclude that id or number.
     """
+
+    damage: StoreDamaged | None
+    """Set for good as soon as a call finds that the store is damaged."""
 
     def task(self, task: int) -> Row | None:
         """The task, or None."""

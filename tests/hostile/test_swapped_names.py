@@ -62,7 +62,7 @@ def test_a_private_directory_under_tmp_is_ours_or_refused_whatever_others_do_to_
         made = refused = 0
         while min(made, refused) < 20 and made + refused < 20_000:
             try:
-                paths.ensure(paths.Directories(f"{base}/state", name, f"{base}/logs"))
+                paths.ensure(paths.Places(f"{base}/state", name, f"{base}/logs"))
             except ConfigError:
                 refused += 1
                 continue

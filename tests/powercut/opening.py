@@ -26,7 +26,7 @@ from taskd.errors import Error
 from taskd.master.master import Master
 from taskd.master.recovery import unowned
 from taskd.model.task import ENDED, State
-from taskd.paths import Directories
+from taskd.paths import Places
 from taskd.posix import process
 from taskd.protocol import data
 from taskd.protocol.saved import Outcome, Saved
@@ -118,7 +118,7 @@ class Judge:
         self._app = app
         self._disk = os.path.join(directory, "disk")
         self._state = os.path.join(self._disk, STATE)
-        self._places = Directories(self._state, directory, directory)
+        self._places = Places(self._state, directory, directory)
         self._config = config.load(run.daemon.path("taskd.toml"))
         self._wanted = dict(zip(run.tasks, WANTED, strict=True))
 
@@ -227,7 +227,7 @@ def _answers(told: list[Said], op: str) -> Iterator[Said]:
 
 
 @contextlib.contextmanager
-def _opened(settings: config.Config, places: Directories) -> Iterator[Master]:
+def _opened(settings: config.Config, places: Places) -> Iterator[Master]:
     """A master with its store open, and nothing else of it."""
     master = Master(settings, places)
     with mock.patch.object(process, "_boot", NEXT_BOOT):

@@ -154,7 +154,7 @@ def of_system(app: str | None, launchers: str) -> Site:
 
 def of_user(environ: Mapping[str, str], uid: int, launchers: str) -> Site:
     """A user's own taskd. Raises ConfigError if there is no home."""
-    places = paths.directories(environ, uid)
+    places = paths.places(environ, uid)
     home = paths.home(environ, uid)
     above = paths.config_home(environ, uid)
     is_within = places.logs.startswith(f"{places.state}/")

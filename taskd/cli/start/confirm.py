@@ -35,7 +35,7 @@ def add(verb: ArgumentParser) -> None:
 
 
 def _confirm(args: Namespace) -> int:
-    state = os.path.abspath(args.state or paths.directories(os.environ, os.getuid()).state)
+    state = os.path.abspath(args.state or paths.places(os.environ, os.getuid()).state)
     path = os.path.abspath(args.path)
     import json  # noqa: F401 (before we are another user, who may not read where Python is)
 
@@ -46,7 +46,7 @@ def _confirm(args: Namespace) -> int:
     found = release.resolve(path)
     if not os.access(found, os.R_OK | os.X_OK):
         raise Error(f"user {os.getuid()}, whom {state} belongs to, may not read {found}")
-    places = paths.Directories(state, "", "")
+    places = paths.Places(state, "", "")
     statedir.take(places, Ledger())
     previous = _previous(places.confirmed, found)
     confirmed.write(places.confirmed, confirmed.Confirmed(found, previous, "", time.time()))

@@ -44,7 +44,7 @@ class _Start(Record):
 
 def run(daemon: Callable[[], int]) -> int:
     """Returns twice: in the caller with 0 (ready) or 1, in the daemon with its exit status."""
-    where = paths.directories(os.environ, os.getuid())
+    where = paths.places(os.environ, os.getuid())
     paths.ensure(where)
     log = os.path.join(where.logs, "taskd.log")
     size = os.path.getsize(log) if os.path.exists(log) else 0
@@ -79,7 +79,7 @@ def _listen() -> tuple[socket.socket, str]:
 
 
 def _daemon(
-    daemon: Callable[[], int], address: str, says: int, log: str, where: paths.Directories
+    daemon: Callable[[], int], address: str, says: int, log: str, where: paths.Places
 ) -> int:
     from daemon import DaemonContext
 

@@ -265,7 +265,7 @@ class Clients:
         access = self.master.config.access
         groups = access.admin_groups if is_control else access.admin_groups + access.submit_groups
         if not may_use(sock, peer, groups):
-            name = "control.sock" if is_control else "submit.sock"
+            name = CONTROL_SOCKET if is_control else SUBMIT_SOCKET
             self._not_allowed.warn(uid=peer.uid, socket=name)
             _send_away(sock, NotAllowed(f"user {peer.uid} may not use {name} (see [access])"))
             return

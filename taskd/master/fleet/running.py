@@ -8,8 +8,7 @@ from taskd.posix.process import Identity
 from taskd.protocol import cbor
 
 if TYPE_CHECKING:
-    from taskd.store.api import Row
-    from taskd.store.reader import SqliteReader
+    from taskd.store.api import Reader, Row
 
 BATCH = 500
 
@@ -62,7 +61,7 @@ def owner_of(row: Row) -> tuple[str, Identity]:
     return f"{worker.hex()}.slot", Identity(pid, start, boot)
 
 
-def rows(reader: SqliteReader) -> list[Row]:
+def rows(reader: Reader) -> list[Row]:
     """Every running task. Raises StoreError."""
     found: list[Row] = []
     while True:

@@ -33,7 +33,7 @@ _LOG_BACK = "stop the daemon, which writes what is in it into the store, and sta
 _CANNOT = "a directory of the daemon's is gone, and cannot be made anew"
 
 
-def take(places: paths.Directories, ledger: Ledger) -> None:
+def take(places: paths.Places, ledger: Ledger) -> None:
     """One daemon per state directory. Raises ConfigError naming the one that is there, OSError."""
     fd = files.open_own(places.lock, os.O_RDWR | os.O_CREAT)
     try:
@@ -47,7 +47,7 @@ def take(places: paths.Directories, ledger: Ledger) -> None:
     ledger.add(fd, Kind.LOCK, FILE)
 
 
-def take_directory(places: paths.Directories, ledger: Ledger) -> None:
+def take_directory(places: paths.Places, ledger: Ledger) -> None:
     """Where the file system cannot, the file's lock must do. Raises Held."""
     try:
         ledger.add(locks.take_directory(places.state), Kind.DIRECTORY, DIRECTORY)

@@ -18,8 +18,8 @@ def mode(path: str) -> int:
     return stat.S_IMODE(os.stat(path).st_mode)
 
 
-def under(base: Path) -> paths.Directories:
-    return paths.Directories(str(base / "state"), str(base / "run" / "t"), str(base / "logs"))
+def under(base: Path) -> paths.Places:
+    return paths.Places(str(base / "state"), str(base / "run" / "t"), str(base / "logs"))
 
 
 def test_the_service_manager_decides_and_the_first_of_its_entries_counts() -> None:
@@ -29,39 +29,39 @@ def test_the_service_manager_decides_and_the_first_of_its_entries_counts() -> No
         "LOGS_DIRECTORY": "/l/one:/l/two",
     }
     for uid in (0, USER):
-        assert paths.directories(environ, uid) == ("/s/one", "/r/one", "/l/one")
+        assert paths.places(environ, uid) == ("/s/one", "/r/one", "/l/one")
 
 
 def test_root_without_a_service_manager_uses_the_systems_places() -> None:
-    found = paths.directories({"XDG_RUNTIME_DIR": "/run/user/0", "HOME": "/root"}, 0)
+    found = paths.places({"XDG_RUNTIME_DIR": "/run/user/0", "HOME": "/root"}, 0)
     assert found == ("/var/lib/taskd", "/run/taskd", "/var/log/taskd")
 
 
 def test_a_user_has_them_by_the_xdg_rules() -> None:
     environ = {"HOME": "/home/u", "XDG_RUNTIME_DIR": "/run/user/4321"}
-    assert paths.directories(environ, USER) == (
+    assert paths.places(environ, USER) == (
         "/home/u/.local/state/taskd",
         "/run/user/4321/taskd",
         "/home/u/.local/state/taskd/logs",
     )
-    assert paths.directories(environ | {"XDG_STATE_HOME": "/x"}, USER).logs == "/x/taskd/logs"
+    assert paths.places(environ | {"XDG_STATE_HOME": "/x"}, USER).logs == "/x/taskd/logs"
 
 
 def test_a_relative_xdg_path_is_ignored() -> None:
     environ = {"HOME": "/home/u", "XDG_RUNTIME_DIR": "run", "XDG_STATE_HOME": "state"}
-    found = paths.directories(environ, USER)
+    found = paths.places(environ, USER)
     assert found.runtime == "/tmp/taskd-4321"
     assert found.state == "/home/u/.local/state/taskd"
 
 
 def test_a_user_without_any_home_is_told_what_to_set() -> None:
     with pytest.raises(ConfigError, match="user 4321 has no home directory: set HOME"):
-        paths.directories({"XDG_RUNTIME_DIR": "/run/user/4321"}, USER)
+        paths.places({"XDG_RUNTIME_DIR": "/run/user/4321"}, USER)
 
 
 def test_clients_and_daemon_of_one_user_agree_on_the_runtime_directory() -> None:
     for environ in ({"HOME": "/h"}, {"HOME": "/h", "XDG_RUNTIME_DIR": "/run/user/4321"}):
-        assert paths.user_runtime_dir(environ, USER) == paths.directories(environ, USER).runtime
+        assert paths.user_runtime_dir(environ, USER) == paths.places(environ, USER).runtime
 
 
 def test_what_is_missing_is_made_private_but_for_the_sockets_directory(tmp_path: Path) -> None:
@@ -92,13 +92,13 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_made_is_named_with_the_reason() -> None:
-    where = paths.Directories("/proc/taskd/state", "/proc/taskd/run", "/proc/taskd/logs")
+    where = paths.Places("/proc/taskd/state", "/proc/taskd/run", "/proc/taskd/logs")
     with pytest.raises(ConfigError, match="cannot create the directory /proc/taskd/run: "):
         paths.ensure(where)
 
 
 @pytest.fixture
-def private(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> paths.Directories:
+def private(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> paths.Places:
     """Directories whose runtime one plays the part of the private one under /tmp."""
     where = under(tmp_path)
     Path(where.runtime).parent.mkdir()
@@ -106,13 +106,13 @@ def private(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> paths.Directorie
     return where
 
 
-def test_the_private_runtime_directory_is_closed_to_others(private: paths.Directories) -> None:
+def test_the_private_runtime_directory_is_closed_to_others(private: paths.Places) -> None:
     paths.ensure(private)
     assert mode(private.runtime) == 0o700
 
 
 def test_a_private_runtime_directory_that_others_may_enter_is_refused(
-    private: paths.Directories,
+    private: paths.Places,
 ) -> None:
     Path(private.runtime).mkdir()
     Path(private.runtime).chmod(0o755)
@@ -121,7 +121,7 @@ def test_a_private_runtime_directory_that_others_may_enter_is_refused(
 
 
 def test_a_private_runtime_directory_of_another_user_is_refused(
-    private: paths.Directories,
+    private: paths.Places,
 ) -> None:
     Path(private.runtime).mkdir(mode=0o700)
     with pytest.raises(ConfigError, match="not a private directory of user 4321"):
@@ -129,7 +129,7 @@ def test_a_private_runtime_directory_of_another_user_is_refused(
 
 
 def test_a_link_in_place_of_the_private_runtime_directory_is_refused(
-    private: paths.Directories, tmp_path: Path
+    private: paths.Places, tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o700)

@@ -24,8 +24,9 @@ from taskd.master.fleet.revision import Revision
 from taskd.master.loop import statedir
 from taskd.master.loop.ledger import Kind
 from taskd.master.loop.wire import Messages, Wire
-from taskd.master.master import CONTROL, SUBMIT, WORKER, Master
+from taskd.master.master import Master
 from taskd.model.revision import RevisionEvent
+from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET, WORKER_SOCKET
 from taskd.posix import process, sockets
 from taskd.protocol import data, frames, secret
 from taskd.protocol import worker as worker_protocol
@@ -80,7 +81,7 @@ class PlayedWorker(Line):
     """A worker that the test plays, with a real slot of its own."""
 
     def __init__(self, bench: Bench, id: bytes, *, idle: bool = True) -> None:
-        super().__init__(bench.connect(WORKER))
+        super().__init__(bench.connect(WORKER_SOCKET))
         me = process.identity()
         self.id = id
         self.slot = SlotWriter.create(bench.master.places.slots, id, me, "r1")
@@ -104,7 +105,7 @@ class PlayedWorker(Line):
 class PlayedClient:
     """A client that the test plays: requests in, events out."""
 
-    def __init__(self, bench: Bench, name: str = CONTROL) -> None:
+    def __init__(self, bench: Bench, name: str = CONTROL_SOCKET) -> None:
         self.sock = bench.connect(name)
         self.sock.setblocking(False)
         self.side = ClientSide()
@@ -136,12 +137,12 @@ class Bench:
         table = {"app": {"release": str(root / "r1"), "modules": ["app"]}, **sections}
         (root / "r1").mkdir()
         config = Config.from_table(table, str(root / "taskd.toml"))
-        places = paths.Directories(*(str(root / name) for name in ("state", "run", "logs")))
+        places = paths.Places(*(str(root / name) for name in ("state", "run", "logs")))
         paths.ensure(places)
         self.master = Master(config, places)
         statedir.take(places, self.master.ledger)
         self.master.open_store()
-        for name in (WORKER, CONTROL, SUBMIT):
+        for name in (WORKER_SOCKET, CONTROL_SOCKET, SUBMIT_SOCKET):
             path = os.path.join(places.runtime, name)
             self.master.adopt_listener(name, sockets.listen(path, 0o600))
         self._open: list[socket.socket] = []

@@ -13,12 +13,12 @@ from forked import in_child
 from taskd.errors import Busy
 from taskd.master.clients import peer_limits
 from taskd.master.clients.peer_limits import MAX_CLIENTS, most_clients
-from taskd.master.master import SUBMIT
+from taskd.paths import SUBMIT_SOCKET
 from taskd.protocol.client_side import Goodbye, Refusal, Reply
 
 
 def test_a_thousand_refused_requests_in_one_go_are_all_answered(bench: Bench) -> None:
-    client = PlayedClient(bench, SUBMIT)
+    client = PlayedClient(bench, SUBMIT_SOCKET)
     for _ in range(1000):
         client.ask("show", task=7)
     bench.until(lambda: sum(isinstance(e, Refusal) for e in client.talk()) == 1000)

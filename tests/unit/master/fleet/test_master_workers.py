@@ -11,8 +11,8 @@ import pytest
 from bench import Bench, Line, PlayedClient, PlayedWorker
 
 from taskd.master.fleet import introductions, workers
-from taskd.master.master import WORKER
 from taskd.model.task import State
+from taskd.paths import WORKER_SOCKET
 from taskd.posix import process
 from taskd.protocol import data
 from taskd.protocol.saved import Kind
@@ -202,7 +202,7 @@ STRANGERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("stranger", STRANGERS)
 def test_a_stranger_is_turned_away(bench: Bench, stranger: str) -> None:
-    line = Line(bench.connect(WORKER))
+    line = Line(bench.connect(WORKER_SOCKET))
     line.send(STRANGERS[stranger])
     bench.until(lambda: line.receive() is not None and line.closed)
     assert not [entry for entry in bench.master.ledger.entries() if "stranger" in entry.name]
@@ -211,7 +211,7 @@ def test_a_stranger_is_turned_away(bench: Bench, stranger: str) -> None:
 def test_a_zygote_that_says_hello_twice_is_heard_on_its_first_connection(bench: Bench) -> None:
     me = process.identity()
     bench.revision.zygote_id = b"z" * 16
-    line = Line(bench.connect(WORKER))
+    line = Line(bench.connect(WORKER_SOCKET))
     line.send(
         {"type": "hello", "role": "zygote", "id": b"z" * 16, "pid": me.pid, "start": me.start}
     )
@@ -224,7 +224,7 @@ def test_a_zygote_that_says_hello_twice_is_heard_on_its_first_connection(bench: 
 def test_a_worker_whose_slot_is_not_there_is_turned_away(bench: Bench) -> None:
     bench.submit()
     asked = bench.until(lambda: bench.zygote.of("fork"))[0]
-    line = Line(bench.connect(WORKER))
+    line = Line(bench.connect(WORKER_SOCKET))
     line.send(HELLO | {"id": asked["worker"], "pid": os.getpid()})
     bench.until(lambda: line.receive() is not None and line.closed)
 
@@ -283,7 +283,7 @@ def test_an_idle_worker_that_was_lost_is_given_nothing(bench: Bench) -> None:
 def test_strangers_are_accepted_a_few_at_a_time_and_few_of_them_are_kept(bench: Bench) -> None:
     """A client has its answer before they are all in; and a worker comes in among them."""
     for _ in range(300):
-        bench.connect(WORKER)
+        bench.connect(WORKER_SOCKET)
     client = PlayedClient(bench)
     bench.until(client.talk, "the client is greeted")
     strangers = bench.master.doorway.strangers
