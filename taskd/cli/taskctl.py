@@ -1,9 +1,6 @@
 """``taskctl``: asks a running daemon, on the command line.
 
-This module knows the verbs and the options they share. Each verb family is a module of its own
-that is imported only when its verb is on the command line, so that a call starts fast. Exit codes
-are in ``outcome``. For a verb ``x`` its module has ``add_x(parser)``: it adds the arguments and
-names the function that runs the verb with a client and the parsed arguments.
+This module knows the verbs and the options they share. Exit codes are in ``outcome``.
 """
 
 from __future__ import annotations
@@ -13,39 +10,33 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import taskd
-from taskd.cli import outcome
-from taskd.record import Record
+from taskd.cli import outcome, verb
+from taskd.cli.verb import Verb
 
 if TYPE_CHECKING:
     import argparse
 
 PROGRAM = "taskctl"
 
-
-class Verb(Record):
-    """Where a verb is, and what it does in a few words."""
-
-    module: str
-    summary: str
-
-
 VERBS = {
-    "status": Verb("status", "show what the daemon is doing"),
-    "submit": Verb("submit", "queue a task of the app"),
-    "run": Verb("submit", "queue any program"),
-    "list": Verb("list_show", "list tasks, newest first"),
-    "show": Verb("list_show", "show all there is to know of tasks"),
-    "wait": Verb("wait_follow", "wait until tasks have ended"),
-    "follow": Verb("wait_follow", "show tasks' progress until they have ended"),
-    "logs": Verb("logs", "show what a task wrote to its output"),
-    "cancel": Verb("cancel_retry", "cancel tasks"),
-    "retry": Verb("cancel_retry", "queue held, failed or cancelled tasks again"),
-    "revisions": Verb("revisions", "list the revisions that live, and what was refused"),
-    "drain": Verb("drain", "show what a stop would interrupt; make a revision empty sooner"),
-    "deploy": Verb("deploy", "deploy a release: switch the symlink to it, back if it is refused"),
-    "reload": Verb("deploy", "deploy the release that the symlink names now"),
-    "doctor": Verb("doctor", "say what is in force here, what is not, and why"),
-    "rollback": Verb("deploy", "deploy the release before this one again"),
+    "status": Verb("verbs.status", "show what the daemon is doing"),
+    "submit": Verb("verbs.submit", "queue a task of the app"),
+    "run": Verb("verbs.submit", "queue any program"),
+    "list": Verb("verbs.list_show", "list tasks, newest first"),
+    "show": Verb("verbs.list_show", "show all there is to know of tasks"),
+    "wait": Verb("verbs.wait_follow", "wait until tasks have ended"),
+    "follow": Verb("verbs.wait_follow", "show tasks' progress until they have ended"),
+    "logs": Verb("verbs.logs", "show what a task wrote to its output"),
+    "cancel": Verb("verbs.cancel_retry", "cancel tasks"),
+    "retry": Verb("verbs.cancel_retry", "queue held, failed or cancelled tasks again"),
+    "revisions": Verb("verbs.revisions", "list the revisions that live, and what was refused"),
+    "drain": Verb("verbs.drain", "show what a stop would interrupt; make a revision empty sooner"),
+    "deploy": Verb(
+        "verbs.deploy", "deploy a release: switch the symlink to it, back if it is refused"
+    ),
+    "reload": Verb("verbs.deploy", "deploy the release that the symlink names now"),
+    "doctor": Verb("verbs.doctor", "say what is in force here, what is not, and why"),
+    "rollback": Verb("verbs.deploy", "deploy the release before this one again"),
 }
 
 
@@ -56,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(words: list[str]) -> int | None:
-    words, program = _split(words)
+    program = None  # the words after the first ``--``, which are not ours
+    if "--" in words:
+        at = words.index("--")
+        words, program = words[:at], words[at + 1 :]
     args = parser(words).parse_args(words)
     if program is not None and args.verb != "run":
         raise outcome.UsageError(f"'--' has no meaning for {args.verb}")
@@ -66,14 +60,6 @@ def _main(words: list[str]) -> int | None:
     with Client(args.socket) as client:
         status: int | None = args.verb_runs(client, args)
     return status
-
-
-def _split(words: list[str]) -> tuple[list[str], list[str] | None]:
-    """What stands after the first ``--`` belongs to a program and is none of ours."""
-    if "--" not in words:
-        return words, None
-    at = words.index("--")
-    return words[:at], words[at + 1 :]
 
 
 def parser(words: Sequence[str]) -> argparse.ArgumentParser:
@@ -89,11 +75,11 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=f"{PROGRAM} {taskd.__version__}")
     _add_socket(whole, None)
     verbs = whole.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
-    for name, verb in VERBS.items():
-        one = verbs.add_parser(name, help=verb.summary, description=f"{verb.summary.capitalize()}.")
+    for name, each in VERBS.items():
+        one = verbs.add_parser(name, help=each.summary, description=f"{each.summary.capitalize()}.")
         if name in words:
             _add_socket(one, argparse.SUPPRESS)
-            _add(name, verb, one)
+            verb.load(each, name, one)
     return whole
 
 
@@ -105,9 +91,3 @@ def _add_socket(to: argparse.ArgumentParser, default: str | None) -> None:
         help="the daemon's socket, or the directory of its sockets (default: $TASKD_SOCKET, "
         "else the user's own daemon's, else the system's)",
     )
-
-
-def _add(name: str, verb: Verb, to: argparse.ArgumentParser) -> None:
-    from importlib import import_module
-
-    getattr(import_module(f"taskd.cli.verbs.{verb.module}"), f"add_{name}")(to)

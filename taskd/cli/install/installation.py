@@ -1,7 +1,7 @@
 """What an installation consists of: which files, links, accounts and directories, and where.
 
 Runs in ``taskd install`` and ``taskd uninstall``; touches nothing. The texts are those of the
-folder systemd/ (package data here), which is their only source. There are three kinds of place:
+folder systemd/ (package data here), which is their only source. There are three kinds:
 the system's one taskd, one of several apps on a machine (``--name``), and a user's own
 (``--user``). For an app, every name ``taskd`` in accounts and directories becomes ``taskd-NAME``;
 its units are instances of templates, which all apps share.
@@ -34,156 +34,138 @@ _OTHER_UNITS = tuple(
 _OTHER_USER_UNITS = tuple(f"{above}/systemd/user" for above in ("/etc", "/run", "/usr/lib"))
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,17}")
-"""As long as `taskd-NAME-submit` may be for a group: 31 characters."""
+"""Of an app: a group's name has 31 characters at most, and `taskd-NAME-submit` is one."""
 
 
-class Site(Record):
-    """One installation.
+class Installation(Record):
+    """One installation: every path, unit and account that belongs to it.
 
-    ``ours``: path to text of the files that are written anew when they differ; ``yours``: of those
-    that are written once and never again. ``links``: path to target. ``shared``: those of ``ours``
-    and ``links`` that other installations on the machine use too. ``service``, ``sockets``: names
-    of units. ``account``: the user of the service, ``group``: of those who may submit; None for a
-    user's own. ``kept``: directories with what is to outlive an uninstallation, the state first;
-    ``marked``: those of them that bear a mark once they are ours. ``overrides``: directories of the
-    administrator's own changes to the units. ``rivals``: where a unit or the like of the same name
-    is somebody else's. ``shelf``: the directory of ``config``, if no other installation uses it.
+    ``ours``: path to text of the files that are written again when they differ. ``yours``: path to
+    text of those that are written once and never again. ``links``: path to target. ``shared``:
+    those of ``ours`` and ``links`` that other installations on the machine use too.
+    ``unit_files``: those of ``ours`` that are units. ``service``: the service's name. ``units``:
+    the names of all units, the service first: `systemctl stop` stops them in this order, and once
+    the sockets are gone `taskctl drain` cannot reach the daemon; systemd lets no client start a
+    service again whose sockets are to be stopped as well. ``systemctl``: the words that a systemctl
+    command begins with. ``enabled``: the links that `systemctl enable` makes.
+    ``account``: the service's user, ``group``: whose members may submit, ``sysusers`` and
+    ``tmpfiles``: the files that describe them to systemd; None or empty for a user's own.
+    ``kept``: directories that outlive an uninstallation, the state directory first. ``marked``:
+    those of them that bear a mark once they are ours. ``overrides``: directories of the
+    administrator's own changes to the units. ``rivals``: paths at which another program may have
+    a unit or the like of the same name. ``config``: the configuration file; ``shelf``: its
+    directory, if no other installation uses it, else empty. ``runtime``: the sockets' directory.
     """
 
     ours: dict[str, str]
     yours: dict[str, str]
     links: dict[str, str]
     shared: frozenset[str]
+    unit_files: tuple[str, ...]
     service: str
-    sockets: tuple[str, ...]
+    units: tuple[str, ...]
+    systemctl: tuple[str, ...]
+    enabled: tuple[str, ...]
     account: str | None
     group: str | None
+    sysusers: str
+    tmpfiles: str
     kept: tuple[str, ...]
     marked: tuple[str, ...]
     overrides: tuple[str, ...]
     rivals: tuple[str, ...]
-    shelf: str
     config: str
+    shelf: str
     runtime: str
 
-    @property
-    def units(self) -> tuple[str, ...]:
-        """The service first: `systemctl stop` stops them in this order, and once its sockets are
-        gone nobody can tell the daemon that it is a stop. systemd lets no client start a service
-        again whose sockets are to be stopped as well."""
-        return (self.service, *self.sockets)
 
-    @property
-    def enabled(self) -> tuple[str, ...]:
-        """The links that `systemctl enable` makes."""
-        if self.account is None:
-            return (
-                f"{os.path.dirname(next(iter(self.ours)))}/default.target.wants/{self.service}",
-            )
-        service = f"{UNITS}/multi-user.target.wants/{self.service}"
-        return (service, *(f"{UNITS}/sockets.target.wants/{name}" for name in self.sockets))
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Every path that matters."""
-        theirs = (*self.kept, *self.overrides, *self.enabled, *self.rivals)
-        return (*self.ours, *self.yours, *self.links, *theirs)
-
-    @property
-    def directories(self) -> tuple[str, ...]:
-        """Those in which it matters what they hold."""
-        return (*self.kept, *([self.shelf] if self.shelf else []))
-
-    @property
-    def unit_files(self) -> tuple[str, ...]:
-        return tuple(path for path in self.ours if path.endswith((".service", ".socket")))
-
-    @property
-    def sysusers(self) -> str:
-        """The file that names the accounts; only where ``account`` is set."""
-        return f"{SYSUSERS}/{self.account}.conf"
-
-    @property
-    def tmpfiles(self) -> str:
-        return f"{TMPFILES}/{self.account}.conf"
-
-    @property
-    def systemctl(self) -> tuple[str, ...]:
-        """The words to begin a systemctl command with."""
-        return ("systemctl",) if self.account else ("systemctl", "--user")
-
-
-def of_system(app: str | None, launchers: str) -> Site:
+def of_system(app: str | None, launchers: str) -> Installation:
     """The system's taskd, or the one of ``app``; ``launchers``: directory of the commands.
 
-    Raises UsageError for a name that cannot be one.
+    Raises UsageError if ``app`` cannot be a name.
     """
-    at = ""
     if app is not None:
         _check_name(app)
-        at = "@"
     account = f"taskd-{app}" if app else "taskd"
-    units = [f"taskd{at}.service", f"taskd-control{at}.socket", f"taskd-submit{at}.socket"]
-    unit_files = {f"{UNITS}/{name}": text_of(name) for name in units}
+    at = "@" if app else ""
+    files = [f"taskd{at}.service", f"taskd-control{at}.socket", f"taskd-submit{at}.socket"]
+    unit_files = {f"{UNITS}/{name}": text_of(name) for name in files}
+    units = [name.replace("@", f"@{app}") for name in files]
+    sysusers, tmpfiles = f"{SYSUSERS}/{account}.conf", f"{TMPFILES}/{account}.conf"
     accounts = {
-        f"{SYSUSERS}/{account}.conf": _for(account, text_of("taskd.sysusers")),
-        f"{TMPFILES}/{account}.conf": _for(account, text_of("taskd.tmpfiles")),
+        sysusers: _renamed(account, text_of("taskd.sysusers")),
+        tmpfiles: _renamed(account, text_of("taskd.tmpfiles")),
     }
     config = f"{CONFIG}/{app or 'taskd'}.toml"
-    names = [name.replace("@", f"@{app}") for name in units]
+    sample = text_of("taskd.toml").replace('"taskd', f'"{account}')
     links = {f"{BIN}/{name}": f"{launchers}/{name}" for name in COMMANDS}
     script = {f"{LIB}/{STOP_POST}": text_of(STOP_POST)}
-    return Site(
+    wanted_by = ["multi-user", *["sockets"] * (len(units) - 1)]
+    return Installation(
         ours=unit_files | script | accounts,
-        yours={config: _config(account, app)},
+        yours={config: sample.replace("/srv/app/", f"/srv/{app or 'app'}/")},
         links={path: target for path, target in links.items() if path != target},
         shared=frozenset([*links, *script, *(unit_files if app else ())]),
-        service=names[0],
-        sockets=tuple(names[1:]),
+        unit_files=tuple(unit_files),
+        service=units[0],
+        units=tuple(units),
+        systemctl=("systemctl",),
+        enabled=tuple(
+            f"{UNITS}/{target}.target.wants/{unit}"
+            for target, unit in zip(wanted_by, units, strict=True)
+        ),
         account=account,
         group=f"{account}-submit",
+        sysusers=sysusers,
+        tmpfiles=tmpfiles,
         kept=(f"/var/lib/{account}", f"/var/log/{account}", f"/run/{account}"),
         marked=(f"/var/lib/{account}", f"/var/log/{account}"),
-        overrides=tuple(f"{UNITS}/{name}.d" for name in names),
-        rivals=_rivals(names[0], units[0], account),
-        shelf="" if app else CONFIG,
+        overrides=tuple(f"{UNITS}/{unit}.d" for unit in units),
+        rivals=_rivals(units[0], files[0], account),
         config=config,
+        shelf="" if app else CONFIG,
         runtime=f"/run/{account}",
     )
 
 
-def of_user(environ: Mapping[str, str], uid: int, launchers: str) -> Site:
-    """A user's own taskd. Raises ConfigError if there is no home."""
+def of_user(environ: Mapping[str, str], uid: int, launchers: str) -> Installation:
+    """A user's own taskd. Raises ConfigError if the user has no home directory."""
     places = paths.places(environ, uid)
     home = paths.home(environ, uid)
     above = paths.config_home(environ, uid)
-    is_within = places.logs.startswith(f"{places.state}/")
+    units = f"{above}/systemd/user"
     config = f"{above}/taskd/taskd.toml"
     sample = text_of("taskd.toml").split("[access]", 1)[0].rstrip() + "\n"  # its last section
-    return Site(
+    are_logs_in_state = places.logs.startswith(f"{places.state}/")
+    return Installation(
         ours={
-            f"{above}/systemd/user/taskd.service": text_of("user/taskd.service"),
+            f"{units}/taskd.service": text_of("user/taskd.service"),
             f"{home}/.local/lib/taskd/{STOP_POST}": text_of(STOP_POST),
         },
         yours={config: sample.replace("/srv/app", f"{home}/app")},
         links={f"{home}/.local/bin/{name}": f"{launchers}/{name}" for name in COMMANDS},
         shared=frozenset(),
+        unit_files=(f"{units}/taskd.service",),
         service="taskd.service",
-        sockets=(),
+        units=("taskd.service",),
+        systemctl=("systemctl", "--user"),
+        enabled=(f"{units}/default.target.wants/taskd.service",),
         account=None,
         group=None,
+        sysusers="",
+        tmpfiles="",
         kept=tuple(dict.fromkeys((places.state, places.logs, places.runtime))),
-        marked=(places.state,) if is_within else (places.state, places.logs),
-        overrides=(f"{above}/systemd/user/taskd.service.d",),
+        marked=(places.state,) if are_logs_in_state else (places.state, places.logs),
+        overrides=(f"{units}/taskd.service.d",),
         rivals=tuple(f"{folder}/taskd.service" for folder in _OTHER_USER_UNITS),
-        shelf=f"{above}/taskd",
         config=config,
+        shelf=f"{above}/taskd",
         runtime=places.runtime,
     )
 
 
 def _rivals(service: str, file: str, account: str) -> tuple[str, ...]:
-    """``service``: the unit's name; ``file``: of its file, which may be a template's."""
+    """``service``: the unit's name; ``file``: the name of its file, which may be a template."""
     names = dict.fromkeys((service, file))
     found = [f"{folder}/{name}" for folder in _OTHER_UNITS for name in names]
     found += [f"/usr/lib/{kind}.d/{account}.conf" for kind in ("sysusers", "tmpfiles")]
@@ -208,11 +190,6 @@ def _check_name(app: str) -> None:
         raise UsageError(f"--name {app!r}: this name is taken by taskd itself, choose another")
 
 
-def _for(account: str, text: str) -> str:
-    """``text`` with the names of another account; `taskd install` and the like stay."""
+def _renamed(account: str, text: str) -> str:
+    """``text`` with ``account`` where it names `taskd`; `taskd install` and the like stay."""
     return re.sub(r"(?<=[ /])taskd(?=[ /-]|\.conf|$)(?! install)", account, text, flags=re.M)
-
-
-def _config(account: str, app: str | None) -> str:
-    text = text_of("taskd.toml").replace('"taskd', f'"{account}')
-    return text.replace("/srv/app/", f"/srv/{app}/") if app else text

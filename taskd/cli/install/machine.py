@@ -1,4 +1,4 @@
-"""Looking at the machine for ``taskd install`` and ``taskd uninstall``, and changing it.
+"""Looks at the machine for ``taskd install`` and ``taskd uninstall``, and changes it.
 
 Runs in the command line, as root for the system's taskd. Every change is whole or not made: files
 are renamed into place.
@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from taskd.cli.install.foreign import MARK, WRITTEN
 from taskd.cli.install.found import DIRECTORY, FILE, LINK, OTHER, Entry, Found
-from taskd.cli.install.installation import CONFIG, SYSUSERS, UNITS, Site
+from taskd.cli.install.installation import CONFIG, SYSUSERS, UNITS, Installation
 from taskd.cli.install.plan import Change
 from taskd.errors import Error
 from taskd.posix.files import write_atomically
@@ -29,23 +29,52 @@ _START = 4096
 _AT_REST = frozenset({"inactive", "failed", ""})
 
 
-def look(site: Site) -> Found:
-    """The machine as it is, as far as it matters for ``site``."""
-    entries = {path: entry for path in site.paths if (entry := _entry(path)) is not None}
-    siblings, plain = _others(site)
+def look(wanted: Installation) -> Found:
+    """The machine as it is, as far as it matters for ``wanted``."""
+    directories = [*wanted.kept, *([wanted.shelf] if wanted.shelf else [])]
+    paths = (*wanted.ours, *wanted.yours, *wanted.links)
+    paths += (*wanted.kept, *wanted.overrides, *wanted.enabled, *wanted.rivals)
+    entries = {path: entry for path in paths if (entry := _entry(path)) is not None}
+    holds = {}
+    for path in directories:
+        with suppress(OSError):  # it does not exist, or a dry run's user may not read it
+            names = sorted(os.listdir(path))
+            holds[path] = tuple(name for name in names if name != "lost+found")  # a file system's
+    user = None
+    with suppress(KeyError):
+        user = pwd.getpwnam(wanted.account or "")
+    groups = {}
+    for name in (wanted.account, wanted.group):
+        with suppress(KeyError):
+            groups[name or ""] = grp.getgrnam(name or "")
+    accounts = [user.pw_name] if user else []
+    accounts += [name for name in groups if name == wanted.group]
+    siblings, plain = _others(wanted)
+    is_booted = _is_booted(wanted)
     return Found(
         entries=entries,
-        holds={path: names for path in site.directories if (names := _names(path)) is not None},
-        owned=_owned(site),
-        accounts=_accounts(site),
-        home=_home(site),
-        members=_members(site),
-        programs=_programs(site, entries),
-        hidden=_hidden(site),
+        holds=holds,
+        owned=_owned(wanted, user),
+        accounts=frozenset(accounts),
+        home=user.pw_dir if user else None,
+        members={name: tuple(group.gr_mem) for name, group in groups.items()},
+        programs=frozenset(
+            path
+            for path, target in wanted.links.items()
+            if (there := entries.get(path)) is not None
+            and there.kind == LINK
+            and there.content != target
+            and _is_another_program(path)
+        ),
+        hidden={
+            path: behind
+            for path in wanted.links
+            if _is_another_program(behind := f"/usr/bin/{os.path.basename(path)}")
+        },
         others=siblings or plain,
         siblings=siblings,
-        is_booted=_is_booted(site),
-        is_running=_is_running(site),
+        is_booted=is_booted,
+        is_running=is_booted and _is_running(wanted),
     )
 
 
@@ -57,92 +86,45 @@ def make(change: Change) -> None:
         elif change.verb == "remove":
             _remove(change.path)
         elif change.verb == "run":
-            _run(change.words)
+            ran = subprocess.run(
+                change.words, stdin=subprocess.DEVNULL, capture_output=True, text=True
+            )
+            if ran.returncode != 0:
+                said = (ran.stderr or ran.stdout).strip() or f"exit status {ran.returncode}"
+                raise Error(f"`{' '.join(change.words)}` failed: {said}")
     except OSError as error:
         what = change.words[0] if change.words else change.path
         raise Error(f"cannot {change.verb} {what}: {error.strerror}") from error
 
 
 def _entry(path: str) -> Entry | None:
+    """What is at ``path``; None also if a dry run's user may not look, and no text of a file that
+    they may not read."""
     try:
-        found = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
+        mode = os.lstat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
-    except PermissionError:
-        return None  # a dry run by somebody who may not look
-    if stat.S_ISLNK(found.st_mode):
+    if stat.S_ISLNK(mode):
         return Entry(LINK, os.readlink(path))
-    if stat.S_ISREG(found.st_mode):
-        return Entry(FILE, _text(path))
-    return Entry(DIRECTORY if stat.S_ISDIR(found.st_mode) else OTHER)
-
-
-def _text(path: str) -> str:
+    if not stat.S_ISREG(mode):
+        return Entry(DIRECTORY if stat.S_ISDIR(mode) else OTHER)
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
+            return Entry(FILE, file.read())
     except PermissionError:
-        return ""
+        return Entry(FILE)
 
 
-def _accounts(site: Site) -> frozenset[str]:
-    found = set()
-    with suppress(KeyError):
-        found.add(pwd.getpwnam(site.account or "").pw_name)
-    with suppress(KeyError):
-        found.add(grp.getgrnam(site.group or "").gr_name)
-    return frozenset(found)
-
-
-def _home(site: Site) -> str | None:
-    try:
-        return pwd.getpwnam(site.account or "").pw_dir
-    except KeyError:
-        return None
-
-
-def _members(site: Site) -> dict[str, tuple[str, ...]]:
-    found = {}
-    for name in (site.account, site.group):
-        with suppress(KeyError):
-            found[name or ""] = tuple(grp.getgrnam(name or "").gr_mem)
-    return found
-
-
-def _names(path: str) -> tuple[str, ...] | None:
-    """In a directory, without ``lost+found``, which is nobody's; None if it is not there, or that
-    may not be known in a dry run."""
-    try:
-        return tuple(sorted(name for name in os.listdir(path) if name != "lost+found"))
-    except OSError:
-        return None
-
-
-def _owned(site: Site) -> frozenset[str]:
-    try:
-        uid = pwd.getpwnam(site.account).pw_uid if site.account else os.getuid()
-    except KeyError:
+def _owned(wanted: Installation, user: pwd.struct_passwd | None) -> frozenset[str]:
+    """The directories that belong to the service's user, or to the user who asks."""
+    if wanted.account and user is None:
         return frozenset()
-    return frozenset(path for path in site.kept if _owner(path) == uid)
-
-
-def _owner(path: str) -> int | None:
-    try:
-        return os.lstat(path).st_uid
-    except OSError:
-        return None
-
-
-def _programs(site: Site, entries: dict[str, Entry]) -> frozenset[str]:
-    """The links that somebody else has made."""
-    return frozenset(
-        path
-        for path, target in site.links.items()
-        if (there := entries.get(path)) is not None
-        and there.kind == LINK
-        and there.content != target
-        and _is_another_program(path)
-    )
+    uid, owned = user.pw_uid if user else os.getuid(), set()
+    for path in wanted.kept:
+        with suppress(OSError):
+            if os.lstat(path).st_uid == uid:
+                owned.add(path)
+    return frozenset(owned)
 
 
 def _is_another_program(path: str) -> bool:
@@ -155,34 +137,27 @@ def _is_another_program(path: str) -> bool:
         return False
 
 
-def _hidden(site: Site) -> dict[str, str]:
-    """Other programs of the names of ours that come later in everybody's $PATH."""
-    places = {path: f"/usr/bin/{os.path.basename(path)}" for path in site.links}
-    return {path: behind for path, behind in places.items() if _is_another_program(behind)}
-
-
-def _others(site: Site) -> tuple[bool, bool]:
-    """Whether one of several is installed besides ``site``, and whether the system's one is."""
-    if site.account is None:
+def _others(wanted: Installation) -> tuple[bool, bool]:
+    """Whether an installation with a name exists besides ``wanted``, and whether the one without
+    a name does."""
+    if wanted.account is None:
         return False, False
-    siblings = set(glob.glob(f"{SYSUSERS}/taskd-*.conf")) - {site.sysusers}
+    siblings = set(glob.glob(f"{SYSUSERS}/taskd-*.conf")) - {wanted.sysusers}
     plain = f"{UNITS}/taskd.service"
-    is_plain = plain not in site.ours and WRITTEN in ((_entry(plain) or Entry("")).content)
+    is_plain = plain not in wanted.ours and WRITTEN in ((_entry(plain) or Entry("")).content)
     return bool(siblings), is_plain
 
 
-def _is_booted(site: Site) -> bool:
-    """Whether the service manager that the site is for can be spoken with; not so in a chroot."""
-    if site.account is not None:
+def _is_booted(wanted: Installation) -> bool:
+    """Whether the service manager of the installation can be reached; not so in a chroot."""
+    if wanted.account is not None:
         return os.path.isdir("/run/systemd/system")
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     return bool(runtime) and os.path.exists(f"{runtime}/systemd/private")
 
 
-def _is_running(site: Site) -> bool:
-    if not _is_booted(site):
-        return False
-    words = [*site.systemctl, "show", "--value", "--property=ActiveState", *site.units]
+def _is_running(wanted: Installation) -> bool:
+    words = [*wanted.systemctl, "show", "--value", "--property=ActiveState", *wanted.units]
     states = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
     return any(state not in _AT_REST for state in states.split("\n"))
 
@@ -192,38 +167,27 @@ def _put(path: str, entry: Entry, is_new: bool) -> None:
         _write_mark(path, entry.content)
         return
     _make_directory(os.path.dirname(path))
-    if entry.kind == DIRECTORY:
-        _make_theirs(path, entry.content)
-        return
-    if entry.kind == LINK:
+    if entry.kind == DIRECTORY:  # as the service would make it at its first start
+        os.mkdir(path, 0o700)
+        if entry.content:
+            account = pwd.getpwnam(entry.content)
+            os.chown(path, account.pw_uid, account.pw_gid)
+    elif entry.kind == LINK:
         os.symlink(entry.content, f"{path}.new")
         os.rename(f"{path}.new", path)
-    elif is_new:
-        _write_new(path, entry.content)
+    elif is_new:  # never over a file that was made there since we looked
+        draft = f"{path}.draft"
+        write_atomically(draft, entry.content.encode(), 0o644)
+        try:
+            os.link(draft, path)
+        finally:
+            os.unlink(draft)
     else:
         write_atomically(path, entry.content.encode(), 0o644)
 
 
-def _write_new(path: str, text: str) -> None:
-    """As ``write_atomically``, but never over a file that came there meanwhile."""
-    draft = f"{path}.draft"
-    write_atomically(draft, text.encode(), 0o644)
-    try:
-        os.link(draft, path)
-    finally:
-        os.unlink(draft)
-
-
-def _make_theirs(path: str, owner: str) -> None:
-    """As the service would make it at its first start."""
-    os.mkdir(path, 0o700)
-    if owner:
-        account = pwd.getpwnam(owner)
-        os.chown(path, account.pw_uid, account.pw_gid)
-
-
 def _write_mark(path: str, text: str) -> None:
-    """Belongs to who owns the directory, and could put anything there: nothing is followed."""
+    """The mark belongs to the directory's owner, who could put any link there: none is followed."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         os.write(fd, text.encode())
@@ -252,10 +216,3 @@ def _remove(path: str) -> None:
     if above in (CONFIG, SYSUSERS) or above.endswith(("/.config/taskd", "/lib/taskd")):
         with suppress(OSError):  # not empty: it is not ours alone
             os.rmdir(above)
-
-
-def _run(words: tuple[str, ...]) -> None:
-    ran = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if ran.returncode != 0:
-        said = (ran.stderr or ran.stdout).strip() or f"exit status {ran.returncode}"
-        raise Error(f"`{' '.join(words)}` failed: {said}")

@@ -1,7 +1,7 @@
 """What ``taskd install`` and ``taskd uninstall`` are to do, decided without doing it.
 
-Pure: what a ``Site`` wants and what was ``Found`` in, changes out, in the order in which they are
-made. Each is idempotent, so that a run that was cut off is finished by the next one.
+Pure: what an ``Installation`` wants and what was ``Found`` in, changes out, in the order in which
+they are made. Each is idempotent, so that a run that was cut off is finished by the next one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from taskd.cli.install import foreign
 from taskd.cli.install.found import DIRECTORY, FILE, LINK, Entry, Found
-from taskd.cli.install.installation import Site
+from taskd.cli.install.installation import Installation
 from taskd.errors import ConfigError
 from taskd.record import Record
 
@@ -30,51 +30,42 @@ class Change(Record):
     note: str = ""
 
 
-def install(site: Site, found: Found) -> list[Change]:
+def install(wanted: Installation, found: Found) -> list[Change]:
     """What is missing or out of date; empty but for "keep" if all is as it should be.
 
     Raises ConfigError if something is in the way that is not taskd's.
     """
-    _refuse_strangers(site, found)
-    changes = [*_our_files(site, found), *_your_files(site, found), *_links(site, found)]
+    if others := foreign.all_of(wanted, found):
+        advice = ""
+        if wanted.account is not None and len(others) > len(found.programs):
+            advice = ", or install this one under a name of its own: `taskd install --name APP`"
+        raise ConfigError(
+            f"something else on this machine has the name {wanted.account or 'taskd'}: "
+            f"{'; '.join(others)}. Nothing was changed: move it out of the way{advice}"
+        )
+    changes = [*_files(wanted, found), *_links(wanted, found)]
     changed = {change.path for change in changes}
-    return [*changes, *_commands(site, found, changed), *_marks(site, found)]
+    return [*changes, *_commands(wanted, found, changed), *_marks(wanted, found)]
 
 
-def _refuse_strangers(site: Site, found: Found) -> None:
-    theirs = foreign.all_of(site, found)
-    if not theirs:
-        return
-    advice = ""
-    if site.account is not None and len(theirs) > len(found.programs):
-        advice = ", or install this one under a name of its own: `taskd install --name APP`"
-    raise ConfigError(
-        f"something else on this machine has the name {site.account or 'taskd'}: "
-        f"{'; '.join(theirs)}. Nothing was changed: move it out of the way{advice}"
-    )
-
-
-def _our_files(site: Site, found: Found) -> Iterable[Change]:
-    for path, text in site.ours.items():
+def _files(wanted: Installation, found: Found) -> Iterable[Change]:
+    for path, text in wanted.ours.items():
         there = found.entries.get(path)
         if there is None:
             yield Change("create", path, Entry(FILE, text))
-        elif there.kind != FILE:
-            raise _in_the_way(path, "a file of taskd's")  # of whatever name: a masked unit, say
+        elif there.kind != FILE:  # under whichever name: a masked unit, say
+            raise _in_the_way(path, "a file of taskd's")
         elif there.content != text:
             yield Change("update", path, Entry(FILE, text))
-
-
-def _your_files(site: Site, found: Found) -> Iterable[Change]:
-    for path, text in site.yours.items():
+    for path, text in wanted.yours.items():
         if path in found.entries:
             yield Change("keep", path, note="it is yours")
         else:
             yield Change("create", path, Entry(FILE, text))
 
 
-def _links(site: Site, found: Found) -> Iterable[Change]:
-    for path, target in site.links.items():
+def _links(wanted: Installation, found: Found) -> Iterable[Change]:
+    for path, target in wanted.links.items():
         there = found.entries.get(path)
         if there is None:
             hides = found.hidden.get(path)
@@ -91,85 +82,80 @@ def _in_the_way(path: str, what: str) -> ConfigError:
     return ConfigError(f"{path} is there, and is not {what}: move it out of the way")
 
 
-def _commands(site: Site, found: Found, changed: set[str]) -> list[Change]:
-    commands = []
-    if site.account and site.group:
-        if not {site.account, site.group} <= found.accounts:
-            note = f"user {site.account}, group {site.group}"
-            commands.append(_run("systemd-sysusers", site.sysusers, note=note))
-        if found.is_booted and (site.tmpfiles in changed or site.runtime not in found.entries):
-            commands.append(_run("systemd-tmpfiles", "--create", site.tmpfiles))
-    if found.is_booted and changed & {*site.unit_files}:
-        commands.append(_run(*site.systemctl, "daemon-reload"))
-    return commands
+def _commands(wanted: Installation, found: Found, changed: set[str]) -> Iterable[Change]:
+    if wanted.account and wanted.group:
+        if not {wanted.account, wanted.group} <= found.accounts:
+            note = f"user {wanted.account}, group {wanted.group}"
+            yield Change("run", words=("systemd-sysusers", wanted.sysusers), note=note)
+        is_due = wanted.tmpfiles in changed or wanted.runtime not in found.entries
+        if found.is_booted and is_due:
+            yield Change("run", words=("systemd-tmpfiles", "--create", wanted.tmpfiles))
+    if found.is_booted and changed & {*wanted.unit_files}:
+        yield Change("run", words=(*wanted.systemctl, "daemon-reload"))
 
 
-def _marks(site: Site, found: Found) -> Iterable[Change]:
-    """The directories that are ours, so that a purge knows them again."""
-    for path in site.marked:
-        mark = f"{path}/{foreign.MARK}"
+def _marks(wanted: Installation, found: Found) -> Iterable[Change]:
+    """Mark the directories that are ours, so that a purge recognizes them."""
+    for path in wanted.marked:
+        mark = Change("create", f"{path}/{foreign.MARK}", Entry(FILE, foreign.MARK_TEXT))
         if path not in found.entries:
-            yield Change("create", path, Entry(DIRECTORY, site.account or ""))
-            yield Change("create", mark, Entry(FILE, foreign.MARK_TEXT))
-        elif path in found.holds and not foreign.is_marked(path, found):
-            if foreign.may_be_marked(path, site, found):
-                yield Change("create", mark, Entry(FILE, foreign.MARK_TEXT))
-            else:
-                yield Change("keep", path, note="not all in it is taskd's: --purge will leave it")
+            yield Change("create", path, Entry(DIRECTORY, wanted.account or ""))
+            yield mark
+        elif path not in found.holds or foreign.is_marked(path, found):
+            continue
+        elif foreign.is_foreign(path, wanted, found) or foreign.other_names(path, found):
+            yield Change("keep", path, note="not all in it is taskd's: --purge will leave it")
+        else:
+            yield mark
 
 
-def _run(*words: str, note: str = "") -> Change:
-    return Change("run", words=words, note=note)
-
-
-def uninstall(site: Site, found: Found, purge: bool) -> list[Change]:
+def uninstall(wanted: Installation, found: Found, purge: bool) -> list[Change]:
     """What is to be taken away; empty if there is nothing. ``purge``: what is yours, too."""
-    gone = [path for path in (*site.ours, *site.links) if _goes(path, site, found)]
+    gone = [path for path in (*wanted.ours, *wanted.links) if _goes(path, wanted, found)]
     changes = [Change("remove", path) for path in gone]
-    if any(path in found.entries for path in (*gone, *site.enabled)) and (
-        any(foreign.is_ours(path, site, found) for path in site.unit_files)
+    if any(path in found.entries for path in (*gone, *wanted.enabled)) and (
+        any(foreign.is_ours(path, wanted, found) for path in wanted.unit_files)
     ):
-        changes.insert(0, _run(*site.systemctl, "--quiet", "disable", *site.units))
+        disable = (*wanted.systemctl, "--quiet", "disable", *wanted.units)
+        changes.insert(0, Change("run", words=disable))
         if found.is_booted:
-            changes.append(_run(*site.systemctl, "daemon-reload"))
-    if purge:
-        changes += _purge(site, found)
+            changes.append(Change("run", words=(*wanted.systemctl, "daemon-reload")))
+    if not purge:
+        return changes
+    for path in _yours(wanted, found):
+        if path not in wanted.kept or foreign.is_purged(path, wanted, found):
+            changes.append(Change("remove", path))
+    if foreign.owns_the_user(wanted, found):
+        if wanted.group in found.accounts:  # the user last: a run that is cut off finds it again
+            changes.append(Change("run", words=("groupdel", str(wanted.group))))
+        changes.append(Change("run", words=("userdel", str(wanted.account))))
     return changes
 
 
-def _goes(path: str, site: Site, found: Found) -> bool:
-    """A link counts as ours if it leads to a command of the same name, of whichever taskd."""
+def _goes(path: str, wanted: Installation, found: Found) -> bool:
+    """Whether an uninstallation removes the file or link at ``path``. A link is ours if it leads
+    to a command of the same name, of whichever taskd."""
     there = found.entries.get(path)
-    # the templates are of those that have a name alone
-    used = found.siblings if path in site.unit_files else found.others
-    if there is None or (path in site.shared and used):
+    # only installations with a name use the templates
+    used = found.siblings if path in wanted.unit_files else found.others
+    if there is None or (path in wanted.shared and used):
         return False
-    if path in site.links:
+    if path in wanted.links:
         same = os.path.basename(there.content) == os.path.basename(path)
         return there.kind == LINK and same and path not in found.programs
-    return foreign.is_ours(path, site, found)
+    return foreign.is_ours(path, wanted, found)
 
 
-def _purge(site: Site, found: Found) -> Iterable[Change]:
-    for path in _yours(site, found):
-        if path not in site.kept or foreign.is_purged(path, site, found):
-            yield Change("remove", path)
-    if foreign.owns_the_user(site, found):
-        if site.group in found.accounts:  # the user last: whatever cuts this off, it is found again
-            yield _run("groupdel", str(site.group))
-        yield _run("userdel", str(site.account))
+def _yours(wanted: Installation, found: Found) -> list[str]:
+    """The paths that exist, that only a purge removes, and that are not foreign."""
+    overrides = () if foreign.has_unit_of(wanted, found) else wanted.overrides
+    kept = [path for path in wanted.kept if not foreign.is_foreign(path, wanted, found)]
+    return [path for path in (*wanted.yours, *overrides, *kept) if path in found.entries]
 
 
-def _yours(site: Site, found: Found) -> list[str]:
-    """What there is of what only a purge takes, and is no stranger's."""
-    overrides = () if foreign.has_unit_of(site, found) else site.overrides
-    kept = [path for path in site.kept if not foreign.is_a_strangers(path, site, found)]
-    return [path for path in (*site.yours, *overrides, *kept) if path in found.entries]
-
-
-def left(site: Site, found: Found, purge: bool = False) -> list[str]:
+def left(wanted: Installation, found: Found, purge: bool = False) -> list[str]:
     """What an uninstallation leaves: paths, and the account."""
     if purge:
-        return [path for path in _yours(site, found) if path in site.kept]
-    user = [f"the user {site.account}"] if foreign.owns_the_user(site, found) else []
-    return _yours(site, found) + user
+        return [path for path in _yours(wanted, found) if path in wanted.kept]
+    user = [f"the user {wanted.account}"] if foreign.owns_the_user(wanted, found) else []
+    return _yours(wanted, found) + user

@@ -19,22 +19,23 @@ from taskd.errors import ConfigError, Error
 from taskd.revision import confirmed, release
 
 
-def add(verb: ArgumentParser) -> None:
-    verb.description = (
+def add_confirm(parser: ArgumentParser) -> None:
+    """``confirm [--state DIR] PATH``"""
+    parser.description = (
         "Has the next start of the daemon run the release at PATH, as if it had been deployed: for "
         "a daemon that does not start any more since the release that was deployed last is gone or "
         "broken. Refused while a daemon runs; `taskctl deploy PATH` is for that."
     )
-    verb.add_argument("path", metavar="PATH", help="the release's directory")
-    verb.add_argument(
+    parser.add_argument("path", metavar="PATH", help="the release's directory")
+    parser.add_argument(
         "--state",
         metavar="DIR",
         help="the daemon's state directory (default: yours; the system's for root)",
     )
-    verb.set_defaults(verb_runs=_confirm)
 
 
-def _confirm(args: Namespace) -> int:
+def do_confirm(args: Namespace) -> int:
+    """Write the file ``confirmed``. Raises Error."""
     state = os.path.abspath(args.state or paths.places(os.environ, os.getuid()).state)
     path = os.path.abspath(args.path)
     import json  # noqa: F401 (before we are another user, who may not read where Python is)
@@ -48,14 +49,20 @@ def _confirm(args: Namespace) -> int:
         raise Error(f"user {os.getuid()}, whom {state} belongs to, may not read {found}")
     places = paths.Places(state, "", "")
     statedir.take(places, Ledger())
-    previous = _previous(places.confirmed, found)
+    try:
+        before = confirmed.read(places.confirmed)
+    except ConfigError:
+        before = None
+    previous = None  # what `taskctl rollback` goes back to, as far as it is known
+    if before is not None:
+        previous = before.previous if before.release == found else before.release
     confirmed.write(places.confirmed, confirmed.Confirmed(found, previous, "", time.time()))
     print(f"the next start runs {found}")
     return DONE
 
 
 def _become_owner(state: str) -> None:
-    """Raises Error if there is no such directory, or it is another user's."""
+    """Raises Error if there is no such directory, or it belongs to a user we cannot become."""
     try:
         found = os.stat(state)
     except OSError as error:
@@ -67,14 +74,3 @@ def _become_owner(state: str) -> None:
     os.setgroups([])
     os.setgid(found.st_gid)
     os.setuid(found.st_uid)
-
-
-def _previous(path: str, now: str) -> str | None:
-    """What `taskctl rollback` goes back to, as far as it is known."""
-    try:
-        before = confirmed.read(path)
-    except ConfigError:
-        return None
-    if before is None or before.release != now:
-        return None if before is None else before.release
-    return before.previous

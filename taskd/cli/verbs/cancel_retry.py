@@ -17,16 +17,14 @@ if TYPE_CHECKING:
 def add_cancel(parser: ArgumentParser) -> None:
     """``cancel ID…``"""
     add_ids(parser)
-    parser.set_defaults(verb_runs=_cancel)
 
 
 def add_retry(parser: ArgumentParser) -> None:
     """``retry ID…``"""
     add_ids(parser)
-    parser.set_defaults(verb_runs=_retry)
 
 
-def _cancel(client: Client, args: Namespace) -> int:
+def do_cancel(client: Client, args: Namespace) -> int:
     return _each(args.ids, lambda task: _cancelled(task, client))
 
 
@@ -42,7 +40,7 @@ def _ended(state: str) -> str:
     return "been cancelled" if state == "cancelled" else state
 
 
-def _retry(client: Client, args: Namespace) -> int:
+def do_retry(client: Client, args: Namespace) -> int:
     return _each(args.ids, lambda task: f"{task} {client.retry(task)['state']}")
 
 

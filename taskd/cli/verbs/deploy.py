@@ -36,7 +36,6 @@ Answer = dict[str, Any]
 def add_reload(parser: ArgumentParser) -> None:
     """``reload [--plan] [--allow-held] [--json]``"""
     _add_options(parser)
-    parser.set_defaults(verb_runs=_reload)
 
 
 def add_deploy(parser: ArgumentParser) -> None:
@@ -48,13 +47,11 @@ def add_deploy(parser: ArgumentParser) -> None:
         help="the release's directory; a bare name that is not here is looked for beside the "
         "release that the symlink names now",
     )
-    parser.set_defaults(verb_runs=_deploy)
 
 
 def add_rollback(parser: ArgumentParser) -> None:
     """``rollback [--plan] [--allow-held] [--json]``"""
     _add_options(parser)
-    parser.set_defaults(verb_runs=_rollback)
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -69,7 +66,7 @@ def _add_options(parser: ArgumentParser) -> None:
     add_json(parser, "one JSON object")
 
 
-def _reload(client: Client, args: Namespace) -> int:
+def do_reload(client: Client, args: Namespace) -> int:
     with (
         main_process.giving_way_to_a_stop(os.environ, lambda: _stops(client)),
         main_process.ending_with_it(os.environ),
@@ -85,14 +82,14 @@ def _stops(client: Client) -> bool:
         return True
 
 
-def _rollback(client: Client, args: Namespace) -> int:
+def do_rollback(client: Client, args: Namespace) -> int:
     status = _told(client.rollback(plan=args.plan, allow_held=args.allow_held), args)
     if not args.plan:
         _follow(client)
     return status
 
 
-def _deploy(client: Client, args: Namespace) -> int:
+def do_deploy(client: Client, args: Namespace) -> int:
     path = _link(client)
     release = _release(args.path, path)
     if args.plan:

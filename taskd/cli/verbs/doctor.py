@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 def add_doctor(parser: ArgumentParser) -> None:
     """``doctor [--json]``"""
     add_json(parser, "one JSON object: problems and checks")
-    parser.set_defaults(verb_runs=_doctor)
 
 
-def _doctor(client: Client, args: Namespace) -> None:
+def do_doctor(client: Client, args: Namespace) -> None:
     """Exit status 0 whatever is found: what is not in force is no failure."""
     found = client.status()
     shown = {"problems": found.get("problems", []), "checks": found.get("checks", [])}

@@ -57,10 +57,9 @@ def add_drain(parser: ArgumentParser) -> None:
         how.add_argument(f"--{name}", dest="how", action="store_const", const=name, help=does)
     parser.add_argument("--user", action="store_true", help="UNIT is one of your own")
     add_json(parser, "one JSON object")
-    parser.set_defaults(verb_runs=_drain)
 
 
-def _drain(client: Client, args: Namespace) -> None:
+def do_drain(client: Client, args: Namespace) -> None:
     if args.how and args.revision is None:
         raise UsageError(f"--{args.how} is for --revision R")
     if args.user and args.unit is None:

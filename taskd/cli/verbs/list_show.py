@@ -43,17 +43,15 @@ def add_list(parser: ArgumentParser) -> None:
         "--limit", type=options.at_least_one, default=100, help="at most so many (default: 100)"
     )
     options.add_json(parser, "each task as a JSON object, one a line")
-    parser.set_defaults(verb_runs=_list)
 
 
 def add_show(parser: ArgumentParser) -> None:
     """``show [--json] ID…``"""
     options.add_json(parser, "each task as a JSON object, one a line")
     options.add_ids(parser)
-    parser.set_defaults(verb_runs=_show)
 
 
-def _list(client: Client, args: Namespace) -> None:
+def do_list(client: Client, args: Namespace) -> None:
     narrow = {"state": args.state, "queue": args.queue, "name": args.name, "limit": args.limit}
     found = client.tasks(**narrow, results=args.json)
     if args.json:
@@ -109,7 +107,7 @@ def _took(task: TaskInfo, now: float) -> str:
     return "-" if task.started is None or until is None else text.duration(until - task.started)
 
 
-def _show(client: Client, args: Namespace) -> None:
+def do_show(client: Client, args: Namespace) -> None:
     look = Look.of(sys.stdout, os.environ)
     for number, task in enumerate(map(client.task, wait_follow.unique(args.ids))):
         if args.json:

@@ -48,10 +48,9 @@ def add_logs(parser: ArgumentParser) -> None:
         help="also a terminal gets each byte as it was written, colours and all: it obeys them",
     )
     add_id(parser)
-    parser.set_defaults(verb_runs=_logs)
 
 
-def _logs(client: Client, args: Namespace) -> None:
+def do_logs(client: Client, args: Namespace) -> None:
     shown = None if args.raw or not sys.stdout.isatty() else _Shown()
     for data in _parts(client, args.id, args.follow):
         if shown is None:

@@ -44,10 +44,9 @@ def add_revisions(parser: ArgumentParser) -> None:
         "--rejected", action="store_true", help="only the releases that were refused of late"
     )
     add_json(parser, "one JSON object a line: of the live ones, or with --rejected of those")
-    parser.set_defaults(verb_runs=_revisions)
 
 
-def _revisions(client: Client, args: Namespace) -> None:
+def do_revisions(client: Client, args: Namespace) -> None:
     live = [] if args.rejected else client.revisions()
     if args.json:
         found = client.rejected() if args.rejected else live

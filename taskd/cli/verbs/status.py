@@ -26,10 +26,9 @@ _QUEUE = (
 def add_status(parser: ArgumentParser) -> None:
     """``status [--json]``"""
     add_json(parser, "one JSON object")
-    parser.set_defaults(verb_runs=_status)
 
 
-def _status(client: Client, args: Namespace) -> None:
+def do_status(client: Client, args: Namespace) -> None:
     found = client.status()
     if args.json:
         print(jsontext.line(jsontext.only(jsontext.STATUS, found)))

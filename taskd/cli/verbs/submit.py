@@ -30,7 +30,6 @@ def add_submit(parser: ArgumentParser) -> None:
         nargs=REMAINDER,
         help="an argument; a value that is JSON is taken as that, any other as a text",
     )
-    parser.set_defaults(verb_runs=_submit)
 
 
 def add_run(parser: ArgumentParser) -> None:
@@ -52,7 +51,6 @@ def add_run(parser: ArgumentParser) -> None:
     parser.add_argument(
         "command", metavar="-- CMD ARGS", nargs=REMAINDER, help="the program and its arguments"
     )
-    parser.set_defaults(verb_runs=_run)
 
 
 def _add_common(parser: ArgumentParser, secret: str) -> None:
@@ -71,7 +69,7 @@ def _add_common(parser: ArgumentParser, secret: str) -> None:
     options.add_json(parser, "the task as one JSON object (with --wait: as it ended)")
 
 
-def _submit(client: Client, args: Namespace) -> int:
+def do_submit(client: Client, args: Namespace) -> int:
     given = arguments(args.arguments)
     hidden = secrets(args.secret)
     if twice := sorted(given.keys() & hidden):
@@ -79,7 +77,7 @@ def _submit(client: Client, args: Namespace) -> int:
     return _queue(client, args, args.name, given | hidden, None)
 
 
-def _run(client: Client, args: Namespace) -> int:
+def do_run(client: Client, args: Namespace) -> int:
     argv = command(args.command, args.program)
     given = {"argv": argv, "cwd": _directory(args.cwd), "env": secrets(args.secret) or None}
     chosen = {"on_deploy": args.on_deploy} if args.on_deploy else None

@@ -25,17 +25,15 @@ def add_wait(parser: ArgumentParser) -> None:
     )
     options.add_json(parser, "each task as a JSON object, one a line")
     options.add_ids(parser)
-    parser.set_defaults(verb_runs=_wait)
 
 
 def add_follow(parser: ArgumentParser) -> None:
     """``follow [--json] ID…``"""
     options.add_json(parser, "each state change as a JSON object, one a line")
     options.add_ids(parser)
-    parser.set_defaults(verb_runs=_follow)
 
 
-def _wait(client: Client, args: Namespace) -> int:
+def do_wait(client: Client, args: Namespace) -> int:
     return ended(client, args.ids, as_json=args.json, tell=True, timeout=args.timeout)
 
 
@@ -95,7 +93,7 @@ def unique(ids: Iterable[int]) -> list[int]:
     return list(dict.fromkeys(ids))
 
 
-def _follow(client: Client, args: Namespace) -> int:
+def do_follow(client: Client, args: Namespace) -> int:
     ids = unique(args.ids)
     if args.json:
         for event in client.follow(ids):

@@ -20,6 +20,7 @@ import taskd
 from taskd import config, paths
 from taskd.cli.install import foreign, installation, plan
 from taskd.cli.install.found import DIRECTORY, FILE, LINK, Entry, Found
+from taskd.cli.install.installation import Installation
 from taskd.cli.outcome import UsageError
 from taskd.errors import ConfigError
 
@@ -29,7 +30,7 @@ SHOP = installation.of_system("shop", "/opt/taskd/bin")
 NOTHING = Found({})
 
 
-def all_there(wanted: installation.Site) -> Found:
+def all_there(wanted: Installation) -> Found:
     """A machine on which everything is as it should be."""
     files = {path: Entry(FILE, text) for path, text in (wanted.ours | wanted.yours).items()}
     links = {path: Entry(LINK, target) for path, target in wanted.links.items()}
@@ -48,7 +49,7 @@ def verbs(changes: list[plan.Change]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("wanted", [PLAIN, SHOP], ids=["plain", "shop"])
-def test_where_all_is_as_it_should_be_nothing_changes(wanted: installation.Site) -> None:
+def test_where_all_is_as_it_should_be_nothing_changes(wanted: Installation) -> None:
     assert verbs(plan.install(wanted, all_there(wanted))) == [("keep", wanted.config)]
 
 
@@ -172,7 +173,9 @@ def test_each_line_for_tasks_that_need_more_is_a_comment_until_it_is_asked_for()
 
 
 @pytest.mark.parametrize("wanted", [PLAIN, SHOP], ids=["plain", "shop"])
-def test_the_first_configuration_names_every_key_and_is_valid(wanted: installation.Site) -> None:
+def test_the_first_configuration_names_every_key_and_is_valid(
+    wanted: Installation,
+) -> None:
     text = wanted.yours[wanted.config]
     home = "/srv/shop" if wanted is SHOP else "/srv/app"
     found = config.Config.from_table(tomllib.loads(text), wanted.config)

@@ -9,6 +9,7 @@ import pytest
 
 from taskd.cli.install import foreign, installation, plan
 from taskd.cli.install.found import DIRECTORY, FILE, LINK, Entry, Found
+from taskd.cli.install.installation import Installation
 from taskd.errors import ConfigError
 
 PLAIN = installation.of_system(None, "/opt/taskd/bin")
@@ -19,7 +20,7 @@ STATE, LOGS = PLAIN.marked
 THEIRS = Entry(FILE, "[Service]\nExecStart=/usr/bin/taskd server --data /var/lib/taskd\n")
 
 
-def refusal(wanted: installation.Site, found: Found) -> str:
+def refusal(wanted: Installation, found: Found) -> str:
     with pytest.raises(ConfigError) as raised:
         plan.install(wanted, found)
     return str(raised.value)
