@@ -15,14 +15,14 @@ _HOME = {
     "Client": "taskd.client.blocking",
     "Context": "taskd.api.context",
     "Error": "taskd.errors",
-    "FINISHED": "taskd.worker.migrate",
+    "FINISHED": "taskd.api.saved_state",
     "Interrupted": "taskd.api.interrupt",
     "KeyConflict": "taskd.errors",
     "LimitReached": "taskd.errors",
     "NoDaemon": "taskd.errors",
     "NotPlainData": "taskd.errors",
     "Refused": "taskd.errors",
-    "SavedState": "taskd.worker.migrate",
+    "SavedState": "taskd.api.saved_state",
     "Secret": "taskd.protocol.secret",
     "TaskCancelled": "taskd.errors",
     "TaskFailed": "taskd.errors",
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from taskd.api.context import Context as Context
     from taskd.api.context import current as current
     from taskd.api.interrupt import Interrupted as Interrupted
+    from taskd.api.saved_state import FINISHED as FINISHED
+    from taskd.api.saved_state import SavedState as SavedState
     from taskd.client.aio import AsyncClient as AsyncClient
     from taskd.client.blocking import Client as Client
     from taskd.errors import BadArguments as BadArguments
@@ -57,8 +59,6 @@ if TYPE_CHECKING:
     from taskd.errors import UnknownTask as UnknownTask
     from taskd.protocol.secret import Secret as Secret
     from taskd.tasks import task as task
-    from taskd.worker.migrate import FINISHED as FINISHED
-    from taskd.worker.migrate import SavedState as SavedState
 
 
 def __getattr__(name: str) -> Any:

@@ -25,8 +25,8 @@ from taskd.model.versions import readable
 if TYPE_CHECKING:
     from taskd.api.async_context import AsyncContext
     from taskd.api.context import Context
+    from taskd.api.saved_state import SavedState
     from taskd.client.blocking import Client, TaskHandle
-    from taskd.worker.migrate import SavedState
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -323,7 +323,9 @@ def make_task(
     return Task(fn, Options(called, queue, version, retries, on_deploy))
 
 
-_registered: dict[str, Task[..., Any]] = {}
+registered: dict[str, Task[..., Any]] = {}
+"""Every task of this process by its name. The built-in one is there once ``worker.command`` is
+imported."""
 
 
 def register(made: Task[..., Any], *, built_in: bool = False) -> None:
@@ -333,25 +335,18 @@ def register(made: Task[..., Any], *, built_in: bool = False) -> None:
             f"a task cannot be named '{COMMAND}' ({made.place}): that is the built-in task which "
             "runs a program"
         )
-    earlier = _registered.get(made.name)
+    earlier = registered.get(made.name)
     if earlier is not None and earlier.place != made.place:
         raise ValueError(
             f"two tasks are named '{made.name}': {earlier.place} and {made.place}. Give one of "
             "them another name: @task(name=…)"
         )
-    _registered[made.name] = made
-
-
-def registry() -> Mapping[str, Task[..., Any]]:
-    """Every task by its name, the built-in one with them."""
-    import taskd.worker.command  # noqa: F401  (it registers itself)
-
-    return _registered
+    registered[made.name] = made
 
 
 def manifest() -> dict[str, Any]:
     """What a revision tells the master of its tasks (``tasks`` in ``protocol.worker``)."""
-    return {name: each.entry() for name, each in registry().items()}
+    return {name: each.entry() for name, each in registered.items()}
 
 
 _default_client: Client | None = None

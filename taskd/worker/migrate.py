@@ -15,10 +15,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from copy import deepcopy
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from taskd.api.functions import place
+from taskd.api.saved_state import FINISHED, SavedState
 from taskd.errors import NotPlainData, ProtocolError
 from taskd.protocol import data
 from taskd.protocol.saved import Mark, Saved
@@ -28,62 +28,6 @@ from taskd.worker.failure import one_line, summary
 
 if TYPE_CHECKING:
     from taskd.tasks import Migration, Task
-
-
-class _Cursor(Enum):
-    FINISHED = "finished"
-
-    def __repr__(self) -> str:
-        return "taskd.FINISHED"
-
-
-FINISHED: Final = _Cursor.FINISHED
-"""Stands in ``SavedState.cursors`` for a loop that is over and is not entered again."""
-
-
-class SavedState:
-    """What a task has saved, as a migration sees and changes it; all of it copies.
-
-    ``args``: the task's arguments by name, with those that the caller left out missing. ``steps``:
-    path to result; a named sleep is a step whose result is the time to wake (Unix seconds, float).
-    ``cursors``: path to the cursor from which the loop goes on (an index, for a sequence), or
-    ``taskd.FINISHED``; None is the same as none. ``state``: ``ctx.state``. Each is a dict.
-
-    A path is the name of the step or loop, behind the names of the loops around it: ``rows/parse``
-    is the step ``parse`` of the item at hand in the loop ``rows``. ``rename`` changes names.
-    """
-
-    __slots__ = ("args", "cursors", "state", "steps")
-
-    def __init__(
-        self,
-        args: dict[str, Any],
-        steps: dict[str, Any],
-        cursors: dict[str, Any],
-        state: dict[str, Any],
-    ) -> None:
-        self.args = args
-        self.steps = steps
-        self.cursors = cursors
-        self.state = state
-
-    def rename(self, old: str, new: str) -> None:
-        """Put the step or loop at the path ``old``, and what is below it, at ``new``.
-
-        Nothing happens if nothing is saved there. Raises ValueError if something is at ``new``.
-        """
-        for kept in (self.steps, self.cursors):
-            for path in [each for each in kept if each == old or each.startswith(f"{old}/")]:
-                moved = new + path.removeprefix(old)
-                if moved in self.steps or moved in self.cursors:
-                    raise ValueError(f"cannot rename '{old}' to '{new}': '{moved}' is saved too")
-                kept[moved] = kept.pop(path)
-
-    def __repr__(self) -> str:
-        return (
-            f"SavedState(args={self.args!r}, steps={self.steps!r}, cursors={self.cursors!r}, "
-            f"state={self.state!r})"
-        )
 
 
 class Unfit(Exception):

@@ -16,13 +16,13 @@ import os
 from inspect import isawaitable
 from typing import Any
 
+from taskd import tasks
 from taskd.errors import Error, ProtocolError
 from taskd.posix import files, memory, native
 from taskd.protocol import cbor, data
 from taskd.protocol.saved import Saved
 from taskd.record import Record
 from taskd.slot import kept, reader
-from taskd.tasks import registry
 from taskd.worker import output
 from taskd.worker.failure import LINE_LIMIT, one_line, summary
 from taskd.worker.migrate import Unfit, fit
@@ -81,7 +81,7 @@ def _fields(
 
 def _judge(item: dict[str, Any], slots: str) -> _Verdict:
     """Whether this revision can go on with one item, and whether a migration of it was run."""
-    task = registry().get(item["name"])
+    task = tasks.registered.get(item["name"])
     if task is None:
         return _Verdict(f"there is no task {item['name']!r}", False)
     try:

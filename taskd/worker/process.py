@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
+from taskd import tasks
 from taskd.api.interrupt import Interrupted, Yielded
 from taskd.errors import ProtocolError
 from taskd.posix import cgroup, files, limits, mark, native, process, title, tree
@@ -28,7 +29,6 @@ from taskd.protocol import data
 from taskd.protocol.boot import Boot
 from taskd.protocol.saved import Kind, Outcome, Saved
 from taskd.slot.writer import SlotFull, SlotWriter
-from taskd.tasks import registry
 from taskd.worker import exiting, output, plan, resource_trackers, tracebacks
 from taskd.worker.attempt import Ending, left, run_attempt, unfit
 from taskd.worker.channel import Channel
@@ -160,7 +160,7 @@ def _attempt(
     An attempt of which anything still runs is over only with this process: its END is left in the
     slot, and read there once we and our tree are gone.
     """
-    registered = registry()[order.name]
+    registered = tasks.registered[order.name]
     begun = {
         "task": order.task,
         "attempt": order.attempt,

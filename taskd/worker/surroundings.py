@@ -27,8 +27,8 @@ import types
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+from taskd import tasks
 from taskd.posix import descriptors
-from taskd.tasks import registry
 from taskd.worker.failure import name_of
 
 _VOLATILE = ("Name", "State", "Vm", "Rss", "Hugetlb", "Threads", "SigQ", "SigPnd", "ShdPnd",
@@ -203,7 +203,7 @@ _LOOKS: dict[str, Callable[[], Any]] = {
     "Python's own state": _python,
     "environment": lambda: dict(os.environ),
     "priority": _priority,
-    "registered tasks": lambda: dict(registry()),
+    "registered tasks": lambda: dict(tasks.registered),
 }
 
 

@@ -10,7 +10,6 @@ import os
 import sys
 import threading
 import traceback
-from typing import Any
 
 from taskd.protocol.boot import Boot
 from taskd.record import Record
@@ -98,10 +97,3 @@ def may_fork(fork: str) -> tuple[bool, list[str]]:
             'if its workers hang, set fork = "never"'
         )
     return (fork == "always" or (fork == "auto" and not others)), warnings
-
-
-def manifest() -> dict[str, Any]:
-    """The tasks this revision knows (see ``protocol.worker``)."""
-    from taskd import tasks
-
-    return tasks.manifest()

@@ -175,6 +175,9 @@ class Zygote:
         _import_what_workers_need()
         gc.collect()
         gc.freeze()  # the collector never writes to these pages again: they stay shared
+        from taskd import tasks
+
+        self._tasks = tasks.manifest()
         self._channel.send(
             {
                 "type": "manifest",
@@ -182,7 +185,7 @@ class Zygote:
                 "python": platform.python_version(),
                 "forks": self._forks,
                 "warnings": warnings,
-                "tasks": app.manifest(),
+                "tasks": self._tasks,
             }
         )
 
@@ -209,7 +212,7 @@ class Zygote:
             taskd=taskd.__version__,
             python=sys.executable,
             forks=self._forks,
-            tasks=app.manifest(),
+            tasks=self._tasks,
             name=config.revision,
         )
         try:

@@ -115,7 +115,7 @@ CHANGES = {
     "time patched": lambda: patch(time, "monotonic", lambda: 0.0),
     "taskd patched": lambda: patch(taskd.worker.process, "_attempt"),
     "taskd's class patched": lambda: patch(taskd.worker.control.Control, "next_order"),
-    "taskd emptied": lambda: taskd.tasks._registered.clear(),
+    "taskd emptied": lambda: taskd.tasks.registered.clear(),
     "exit handlers": exit_handlers,
     "many descriptors": lambda: [os.dup(0) for _ in range(200)],
     "scratch": lambda: os.rmdir(os.environ["TASKD_SCRATCH"]),

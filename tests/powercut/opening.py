@@ -73,9 +73,9 @@ class App:
             until_asked=lambda _: None,
         )
         modules = mock.patch.dict(sys.modules, {"side": side})
-        with modules, mock.patch.dict(tasks._registered, clear=True):
+        with modules, mock.patch.dict(tasks.registered, clear=True):
             exec(compile(APP, "app.py", "exec"), {"__name__": "app"})
-            self._tasks = dict(tasks._registered)
+            self._tasks = dict(tasks.registered)
 
     def finish(self, row: Row, args: bytes, saved: bytes | None) -> Any:
         """Run the task to its end from what is saved; its result. Raises AssertionError.

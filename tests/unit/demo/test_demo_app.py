@@ -58,9 +58,9 @@ def app(release: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str
     for module in [name for name in sys.modules if name.split(".")[0] == "app"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.syspath_prepend(str(folder / "releases" / release))
-    monkeypatch.setattr(tasks, "_registered", dict(tasks.registry()))
+    monkeypatch.setattr(tasks, "registered", dict(tasks.registered))
     for name in NAMES:
-        tasks._registered.pop(name, None)
+        tasks.registered.pop(name, None)
     return vars(importlib.import_module("app.indexer"))
 
 

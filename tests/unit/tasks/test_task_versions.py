@@ -16,7 +16,7 @@ from taskd.tasks import make_task
 
 @pytest.fixture(autouse=True)
 def _own_register(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_registered", dict(tasks.registry()))
+    monkeypatch.setattr(tasks, "registered", dict(tasks.registered))
 
 
 def example() -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import taskd
+import taskd.worker.command  # registers the built-in task
 from taskd import BadArguments, Context, NotPlainData, task, tasks
 from taskd.model.binding import bind
 from taskd.model.task import OnDeploy
@@ -17,7 +18,7 @@ from taskd.model.task import OnDeploy
 
 @pytest.fixture(autouse=True)
 def _own_register(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_registered", dict(tasks.registry()))
+    monkeypatch.setattr(tasks, "registered", dict(tasks.registered))
 
 
 class FakeClient:
@@ -57,7 +58,7 @@ def test_a_bare_decorator_takes_the_functions_name_and_the_defaults() -> None:
 
     assert (bare.name, bare.queue, bare.version, bare.retries) == ("bare", "default", 1, 0)
     assert bare.on_deploy is OnDeploy.FINISH
-    assert tasks.registry()["bare"] is bare
+    assert tasks.registered["bare"] is bare
 
 
 def test_a_task_is_still_the_plain_function() -> None:
@@ -146,13 +147,13 @@ def test_two_functions_under_one_name_are_refused_with_both_places() -> None:
         def two() -> None: ...
 
     assert str(refused.value).count("test_tasks.py:") == 2
-    assert tasks.registry()["same"] is one
+    assert tasks.registered["same"] is one
 
 
 def test_the_same_function_imported_again_takes_its_own_place() -> None:
     example()
     second = example()
-    assert tasks.registry()["import_orders"] is second
+    assert tasks.registered["import_orders"] is second
 
 
 def test_the_name_of_the_built_in_task_is_taken() -> None:
@@ -161,7 +162,7 @@ def test_the_name_of_the_built_in_task_is_taken() -> None:
         @task
         def command() -> None: ...
 
-    assert tasks.registry()["command"].place.count("taskd/worker/command.py") == 1
+    assert tasks.registered["command"].place.count("taskd/worker/command.py") == 1
 
 
 # ── the manifest ─────────────────────────────────────────────────────────────────────────────────

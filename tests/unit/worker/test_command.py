@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import taskd.worker.command  # noqa: F401  (registers the built-in task)
 from taskd import tasks
 from taskd.model.task import COMMAND
 from taskd.protocol import data
@@ -26,7 +27,7 @@ def recorder(tmp_path: Path) -> MemoryRecorder:
 
 
 def run(recorder: MemoryRecorder, *argv: str, **args: Any) -> Ending:
-    command = tasks.registry()[COMMAND]
+    command = tasks.registered[COMMAND]
     return run_attempt(command, {"argv": list(argv), **args}, None, recorder)
 
 
@@ -122,7 +123,7 @@ def test_a_program_that_ends_badly_fails_the_task_in_words(
 def test_a_program_that_cannot_start_fails_the_task_in_words(
     recorder: MemoryRecorder, argv: Any, more: dict[str, Any], says: str
 ) -> None:
-    command = tasks.registry()[COMMAND]
+    command = tasks.registered[COMMAND]
     ending = run_attempt(command, {"argv": argv, **more}, None, recorder)
     assert ending.outcome is Outcome.FAILED
     assert ending.error is not None

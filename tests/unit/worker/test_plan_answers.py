@@ -30,7 +30,7 @@ from taskd.worker.surroundings import Surroundings
 
 @pytest.fixture(autouse=True)
 def _own_register(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_registered", dict(tasks.registry()))
+    monkeypatch.setattr(tasks, "registered", dict(tasks.registered))
 
 
 def register(**options: Any) -> Any:
