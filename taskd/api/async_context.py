@@ -1,11 +1,11 @@
-"""The context of an ``async def`` task: the same machine as ``context``, with ``await``.
+"""The context of an ``async def`` task: as ``context``, with ``await``.
 
-Runs in workers, in the main thread's event loop, and in tests. What may save or leave is awaited:
-``step``, ``checkpoint``, ``sleep`` and ``async for … in ctx.each(…)``.
+Runs in workers, in the main thread's event loop, and in tests. The calls that may save or leave
+are awaited: ``step``, ``checkpoint``, ``sleep`` and ``async for … in ctx.each(…)``.
 
-Invariant: at any time one asyncio task at most is within such a call, and while a loop is open
-only the asyncio task that runs the loop may begin one. Else two runs of the same code could be
-saved in different orders, and names would land in a scope they do not belong to.
+Invariant: at any time at most one asyncio task is within such a call, and while a loop is open
+only the asyncio task that runs the loop may make one. Otherwise two runs of the same code could
+save in different orders, and a name could get into the scope of another loop's item.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from inspect import isawaitable
 from typing import Any, Generic, TypeVar, cast, overload
 
 from taskd.api.checks import check_function
-from taskd.api.context import NO_MORE, Base
-from taskd.api.journal import Loop, Phase
+from taskd.api.context import NO_MORE, Base, LoopIterator
+from taskd.api.journal import Phase
 from taskd.api.source import Called
 
 T = TypeVar("T")
@@ -108,69 +108,56 @@ class AsyncContext(Base):
     async def sleep(self, seconds: float, name: str | None = None) -> None:
         """As ``Context.sleep``; other asyncio tasks go on meanwhile."""
         with self._call("ctx.sleep"):
-            if await self._wait(self._time_to_sleep(seconds, name)):
+            left = self._time_to_sleep(seconds, name)
+            cancelled = False
+            loop = asyncio.get_running_loop()
+            waiting = loop.run_in_executor(
+                None, self._recorder.wait_for, lambda: cancelled or self.stopping, left
+            )
+            try:
+                is_asked = await asyncio.shield(waiting)
+            except asyncio.CancelledError:  # the thread that waits ends at once
+                cancelled = True
+                self._recorder.wake()
+                raise
+            if is_asked:
                 self._leave_between_items()
 
-    async def _wait(self, seconds: float) -> bool:
-        """``recorder.wait`` in a thread, which ends at once if this is cancelled."""
-        cancelled = False
 
-        def until() -> bool:
-            return cancelled or self._recorder.wish() is not None
-
-        loop = asyncio.get_running_loop()
-        waiting = loop.run_in_executor(None, self._recorder.wait_for, until, seconds)
-        try:
-            return await asyncio.shield(waiting)
-        except asyncio.CancelledError:
-            cancelled = True
-            self._recorder.wake()
-            raise
-
-
-class AsyncEach(Generic[T]):
+class AsyncEach(LoopIterator, Generic[T]):
     """The iterator of one ``ctx.each`` in an async task; see ``context.Each``."""
 
-    __slots__ = ("_context", "_items", "_loop")
-
-    def __init__(self, context: AsyncContext, loop: Loop) -> None:
-        self._context = context
-        self._loop = loop
-        self._items: Iterator[Any] | AsyncIterator[Any] = iter(())
+    __slots__ = ("_items",)
 
     def __aiter__(self) -> AsyncEach[T]:
         return self
 
     async def __anext__(self) -> T:
+        loop, item = self._loop, NO_MORE
+        is_new = loop.phase is Phase.NEW
         with self._context._call("ctx.each"):
-            if self._loop.phase is Phase.NEW:
-                await self._open()
-            elif self._loop.phase is not Phase.OVER:
-                self._context._save_item(self._loop)
-            given = NO_MORE if self._loop.phase is Phase.OVER else await self._pull()
-        if given is NO_MORE:
+            if is_new:
+                cursor = loop.open()
+                self._context._report(loop)
+                if loop.phase is not Phase.OVER:
+                    loop.owner = asyncio.current_task()
+                    with self._sourcing():
+                        self._items = await self._pull(cursor)
+            elif loop.phase is not Phase.OVER:
+                self._save()
+            if loop.phase is not Phase.OVER:
+                with self._sourcing():
+                    if isinstance(self._items, AsyncIterator):
+                        given = await anext(self._items, NO_MORE)
+                    else:
+                        given = next(self._items, NO_MORE)
+                item = self._take(given)
+        if item is NO_MORE:
             raise StopAsyncIteration
-        return cast(T, given)
+        return cast(T, item)
 
-    def close(self) -> None:
-        """Leave the loop without saving the item at hand; for who holds the iterator itself."""
-        self._loop.leave()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_loop"):
-            self._loop.leave()
-
-    async def _open(self) -> None:
-        loop = self._loop
-        cursor = loop.open()
-        self._context._report(loop)
-        if loop.phase is Phase.OVER:
-            return
-        loop.owner = asyncio.current_task()
-        with self._sourcing():
-            self._items = await self._started(cursor)
-
-    async def _started(self, cursor: Any) -> Iterator[Any] | AsyncIterator[Any]:
+    async def _pull(self, cursor: Any) -> Iterator[Any] | AsyncIterator[Any]:
+        """The source's pairs from ``cursor`` on."""
         source = self._loop.source
         if not isinstance(source, Called):
             return source.pull(cursor)
@@ -180,19 +167,3 @@ class AsyncEach(Generic[T]):
         if isinstance(found, AsyncIterable):
             return aiter(found)
         return iter(source.iterable(found))
-
-    async def _pull(self) -> Any:
-        with self._sourcing():
-            if isinstance(self._items, AsyncIterator):
-                given = await anext(self._items, NO_MORE)
-            else:
-                given = next(self._items, NO_MORE)
-        if given is NO_MORE:
-            self._context._finish(self._loop)
-            return NO_MORE
-        item = self._loop.arrive(given)
-        self._context._begin_item(self._loop, item)
-        return item
-
-    def _sourcing(self) -> AbstractContextManager[None]:
-        return self._context._journal.within(f"the source of loop '{self._loop.name}'")

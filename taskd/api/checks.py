@@ -1,4 +1,4 @@
-"""What a task's code gives to its context, checked, with errors that say what to give instead.
+"""Checks of the values that a task's code passes to its context; errors say what to pass instead.
 
 Runs in workers and in tests.
 """
@@ -13,7 +13,7 @@ LARGEST = 2**63 - 1
 
 
 def check_function(name: str, fn: Any) -> None:
-    """Raise TypeError unless ``fn`` is something that a step can call."""
+    """Raise TypeError unless a step can call ``fn``."""
     if not callable(fn):
         raise TypeError(
             f"step '{name}' needs a function, not {type(fn).__name__}: pass the function and its "
@@ -22,9 +22,10 @@ def check_function(name: str, fn: Any) -> None:
 
 
 def check_not_async(name: str, value: Any) -> None:
+    """Raise TypeError if ``value``, which a step's function returned, has to be awaited."""
     if isawaitable(value):
         if hasattr(value, "close"):
-            value.close()  # a coroutine that nobody awaits would complain
+            value.close()  # else Python warns of a coroutine that was never awaited
         raise TypeError(
             f"step '{name}' is async and the task is not: make the task's function async def and "
             f"write await ctx.step('{name}', …)"
@@ -32,10 +33,6 @@ def check_not_async(name: str, value: Any) -> None:
 
 
 def check_count(what: str, value: Any) -> None:
+    """Raise TypeError unless ``value`` is None or a count."""
     if value is not None and (type(value) is not int or not 0 <= value <= LARGEST):
         raise TypeError(f"{what} must be a whole number from 0 to {LARGEST}, or None: {value!r}")
-
-
-def check_seconds(seconds: Any) -> None:
-    if type(seconds) not in (int, float) or not 0 <= seconds < float("inf"):
-        raise ValueError(f"the time to sleep must be a number of seconds from 0 on: {seconds!r}")

@@ -1,16 +1,16 @@
 """The context of a running task: what its function gets as ``ctx``.
 
-Runs in workers, in the thread that runs the task, and in tests. Thin over ``journal`` (what to
-save) and ``recorder`` (where it goes). ``Base`` is what the sync ``Context`` here and the async one
-in ``aio`` share.
+Runs in workers, in the thread that runs the task, and in tests. ``journal`` decides what to save,
+``recorder`` writes it. ``Base`` and ``LoopIterator`` are what the sync classes here share with the
+async ones in ``async_context``.
 
 Invariants
     * A step's result is saved, synced, and read back before the task gets it.
-    * A task leaves only inside ``checkpoint``, where a loop asks for its next item (after the one
-      before is saved), and, outside of loops, in ``sleep`` and before a ``step``: so that no item's
-      body is left half done, and done again. A loop does not leave before its first item, so that
-      every attempt can get on. A cancelled task leaves in any of these calls.
-    * Once it was told to leave, each further such call tells it again.
+    * A task leaves only inside ``checkpoint``, where a loop asks for its next item (after the last
+      one is saved), and, outside of loops, in ``sleep`` and before a ``step``: so no item's body is
+      left half done and then run again. A task does not leave before a loop's first item, so that
+      every attempt makes progress. A cancelled task leaves in any of these calls.
+    * After Interrupted was raised once, each further such call raises it again.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, overload
 
-from taskd.api.checks import check_count, check_function, check_not_async, check_seconds
-from taskd.api.interrupt import Held, Interrupted, Sleeping, again
+from taskd.api.checks import check_count, check_function, check_not_async
+from taskd.api.interrupt import Interrupted, Sleeping, again
 from taskd.api.journal import Journal, Loop, Move, Phase
 from taskd.api.recorder import Recorder
 from taskd.api.source import source_of
@@ -35,7 +35,7 @@ from taskd.protocol import data
 T = TypeVar("T")
 
 SHORT_SLEEP = 1.0
-"""Seconds left of a named sleep that are waited for here; a longer sleep frees the worker."""
+"""Seconds left of a named sleep that the worker waits; a longer sleep ends the attempt."""
 
 LONGEST_NOTE = 500
 """Characters of a progress note that are kept."""
@@ -46,7 +46,9 @@ NO_MORE: Any = object()
 class Base:
     """What the sync and the async context share.
 
-    ``on_item`` is told the path of a loop and the item whose body begins; for tests.
+    ``id``: the task's, as ``taskctl`` shows it. ``attempt``: the number of this attempt; the first
+    is 1. ``revision``: the name of the release whose code runs. ``log`` writes lines to the task's
+    log: ``ctx.log.info("read %s rows", count)``.
     """
 
     def __init__(
@@ -56,6 +58,11 @@ class Base:
         clock: Callable[[], float] = time.time,
         on_item: Callable[[str, Any], None] | None = None,
     ) -> None:
+        """``on_item`` is told the path of a loop and the item whose body begins; for tests."""
+        self.id = recorder.id
+        self.attempt = recorder.attempt
+        self.revision = recorder.revision
+        self.log = TaskLog()
         self._journal = journal
         self._recorder = recorder
         self._clock = clock
@@ -70,30 +77,15 @@ class Base:
     # ── facts ────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def id(self) -> str:
-        """The task's id, as ``taskctl`` shows it."""
-        return self._recorder.id
-
-    @property
-    def attempt(self) -> int:
-        """The number of this attempt; the first is 1."""
-        return self._recorder.attempt
-
-    @property
-    def revision(self) -> str:
-        """The name of the release whose code runs."""
-        return self._recorder.revision
-
-    @property
     def scratch(self) -> Path:
-        """A directory of this task's own, kept over all its attempts, for what is large."""
+        """A directory of this task's own, kept over all its attempts, for large data."""
         path = Path(self._recorder.scratch)
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
 
     @property
     def state(self) -> dict[str, Any]:
-        """A dict of plain data for what a resumed run must know; saved with every move."""
+        """A dict of plain data that a resumed run finds again; saved with every move."""
         return self._journal.state
 
     @property
@@ -101,13 +93,8 @@ class Base:
         """Whether the task is asked to leave; it does so at its next safe point by itself."""
         return self._recorder.wish() is not None
 
-    @property
-    def log(self) -> TaskLog:
-        """Writes lines to the task's log: ``ctx.log.info("read %s rows", count)``."""
-        return TaskLog()
-
     def progress(self, done: int | None = None, total: int | None = None, note: str = "") -> None:
-        """Report progress. From then on the loops of this run do not report theirs."""
+        """Report progress. From now on the loops of this attempt do not report theirs."""
         self._check_place("ctx.progress")
         check_count("done", done)
         check_count("total", total)
@@ -115,15 +102,10 @@ class Base:
         text = str(note)[:LONGEST_NOTE].encode(errors="backslashreplace").decode()
         self._recorder.progress(done, total, text)
 
-    @property
-    def held(self) -> Held | None:
-        """Set once what is saved and what the code does were found not to fit."""
-        return self._ended if isinstance(self._ended, Held) else None
-
-    # ── for what stands above ────────────────────────────────────────────────────────────────
+    # ── for the classes below ────────────────────────────────────────────────────────────────
 
     def _check_place(self, what: str) -> None:
-        """Only the task's own thread, in its own process, while it runs, may save."""
+        """Raise RuntimeError but in the task's own thread and process, while the task runs."""
         if os.getpid() != self._pid:
             raise RuntimeError(f"{what} in a forked child: only the task's own process may save")
         if threading.get_ident() != self._thread:
@@ -132,13 +114,14 @@ class Base:
             raise RuntimeError(f"{what} after the end of the task that this context belongs to")
 
     def _check(self, what: str) -> None:
+        """Raise what keeps a call from saving: the wrong place, or an earlier Interrupted."""
         self._check_place(what)
         if self._ended is not None:
             raise again(self._ended)
 
     @contextmanager
     def _call(self, what: str) -> Iterator[None]:
-        """Around each call that saves or may leave."""
+        """The block is a call of the context that saves or may leave."""
         self._check(what)
         try:
             yield
@@ -147,19 +130,20 @@ class Base:
             raise
 
     def _leave_if_asked(self) -> None:
-        """A safe point."""
+        """A safe point: raise Interrupted if there is a wish."""
         wish = self._recorder.wish()
         if wish is not None:
             raise Interrupted(wish.why)
 
     def _leave_between_items(self) -> None:
-        """A safe point outside of loops. In an item's body it is one for a cancel alone: what the
-        body did so far is not saved, and a task that left here would do it again."""
+        """A safe point outside of loops. In an item's body it is one only for a cancel: what the
+        body has done is not saved, and a task that left here would do it again."""
         wish = self._recorder.wish()
         if wish is not None and (wish.kind == "cancel" or not self._journal.loops):
             raise Interrupted(wish.why)
 
     def _write(self, moves: list[Move]) -> None:
+        """Write ``moves``, and the full state where it is due."""
         if moves and self._journal.rebase:
             self._recorder.snapshot(self._journal.saved.encode())
             self._journal.rebase = False
@@ -173,6 +157,7 @@ class Base:
             self._recorder.snapshot(self._journal.saved.encode())
 
     def _keep_step(self, name: str, path: str, value: Any) -> Any:
+        """Save a step's result; returns what was read back."""
         raw = data.encode(value, f"the result of step '{name}'", data.RESULT_LIMIT)
         self._write(self._journal.step(path, raw))
         return data.decode(raw)
@@ -183,14 +168,21 @@ class Base:
         self._leave_if_asked()
 
     def _time_to_sleep(self, seconds: float, name: str | None) -> float:
-        """Seconds left to wait here. Raises Sleeping if the worker is not to wait for them."""
-        check_seconds(seconds)
+        """Seconds to wait in this attempt. Raises Sleeping where the attempt ends instead."""
+        if type(seconds) not in (int, float) or not 0 <= seconds < float("inf"):
+            raise ValueError(
+                f"the time to sleep must be a number of seconds from 0 on: {seconds!r}"
+            )
         if name is None:
             return seconds
         path = self._journal.reserve("sleep", name)
         if self._journal.loops:
             return seconds
-        if not self._journal.is_kept(path) or self._was_set_back(path, seconds):
+        # A sleep that has more left than it had at its beginning: the clock was set back since. It
+        # begins anew, and does not last until the clock has caught up.
+        longest = seconds + SHORT_SLEEP
+        is_kept = self._journal.is_kept(path)
+        if not is_kept or self._journal.wake_time(path) > self._clock() + longest:
             raw = data.encode(self._clock() + seconds)
             self._write(self._journal.step(path, raw))
         self._leave_between_items()
@@ -200,30 +192,12 @@ class Base:
             raise Sleeping(wake)
         return max(0.0, left)
 
-    def _was_set_back(self, path: str, seconds: float) -> bool:
-        """Whether the clock was, since that sleep began: more is left of it than it ever had. It
-        begins anew then, at the worst, and does not last until the clock has caught up."""
-        return self._journal.wake_time(path) > self._clock() + seconds + SHORT_SLEEP
-
     def _new_loop(self, name: str, source: Any, args: tuple[Any, ...], total: int | None) -> Loop:
         check_count("total", total)
         return Loop(self._journal, name, source_of(name, source, args), total)
 
-    def _save_item(self, loop: Loop) -> None:
-        """The body is done: save, report, and here the task may leave."""
-        moves, finished = loop.saving()
-        self._write(moves)
-        loop.saved(finished)
-        self._report(loop)
-        self._leave_if_asked()
-
-    def _finish(self, loop: Loop) -> None:
-        self._write(loop.finishing())
-        loop.finished()
-        self._report(loop)
-
     def _report(self, loop: Loop) -> None:
-        """The outermost loop's progress; how far a loop within it is, as the note."""
+        """Report the outermost loop's progress; that of a loop within it, as the note."""
         if self._reports_itself:
             return
         outer = self._journal.loops[0] if self._journal.loops else loop
@@ -232,20 +206,16 @@ class Base:
             note = f"{loop.name} {loop.done}" + ("" if loop.total is None else f"/{loop.total}")
         self._recorder.progress(outer.done, outer.total, note)
 
-    def _begin_item(self, loop: Loop, item: Any) -> None:
-        if self._on_item is not None:
-            self._on_item(loop.path, item)
-
 
 class Context(Base):
     """What a task's function gets as its first parameter if that is named ``ctx``."""
 
     def step(self, name: str, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-        """Call ``fn`` and keep its result under ``name``; once it is kept, return it instead.
+        """Call ``fn`` and keep its result under ``name``; once kept, return the result instead.
 
         The result must be plain data of at most 1 MiB; what is returned is what was read back.
         A step that raises keeps nothing, and its name may be used again. Raises RuntimeError for
-        a name that is used twice, TypeError and ValueError for what cannot be a name, and
+        a name that is used twice, TypeError and ValueError for an impossible name, and
         NotPlainData for a result that cannot be saved.
         """
         with self._call("ctx.step"):
@@ -298,73 +268,93 @@ class Context(Base):
         than a second frees the worker: the task continues at that time in a new attempt.
         """
         with self._call("ctx.sleep"):
-            if self._recorder.wait(self._time_to_sleep(seconds, name)):
+            left = self._time_to_sleep(seconds, name)
+            if self._recorder.wait_for(lambda: self.stopping, left):
                 self._leave_between_items()
 
 
-class Each(Generic[T]):
-    """The iterator of one ``ctx.each``. The loop ends with it: by its end, or when it is dropped.
+class LoopIterator:
+    """What the iterators of sync and async loops share. The loop ends with its iterator: at the
+    end of the source, or when the iterator is dropped."""
 
-    A ``for`` loop drops its iterator on ``break`` and on an exception, at once.
-    """
+    __slots__ = ("_context", "_loop")
 
-    __slots__ = ("_context", "_items", "_loop")
-
-    def __init__(self, context: Context, loop: Loop) -> None:
+    def __init__(self, context: Base, loop: Loop) -> None:
         self._context = context
         self._loop = loop
-        self._items: Iterator[Any] = iter(())
-
-    def __iter__(self) -> Each[T]:
-        return self
-
-    def __next__(self) -> T:
-        with self._context._call("ctx.each"):
-            if self._loop.phase is Phase.NEW:
-                self._open()
-            elif self._loop.phase is not Phase.OVER:
-                self._context._save_item(self._loop)
-            given = NO_MORE if self._loop.phase is Phase.OVER else self._pull()
-        if given is NO_MORE:
-            raise StopIteration  # outside of the block: a generator would turn it into an error
-        return cast(T, given)
 
     def close(self) -> None:
-        """Leave the loop without saving the item at hand; for who holds the iterator itself."""
+        """Leave the loop without saving the current item; for code that holds the iterator."""
         self._loop.leave()
 
     def __del__(self) -> None:
         if hasattr(self, "_loop"):
             self._loop.leave()
 
-    def _open(self) -> None:
-        loop = self._loop
-        cursor = loop.open()
-        self._context._report(loop)
-        if loop.phase is Phase.OVER:
-            return
-        with self._sourcing():
-            self._items = loop.source.pull(cursor)
+    def _sourcing(self) -> AbstractContextManager[None]:
+        """The block runs code of the loop's source."""
+        return self._context._journal.within(f"the source of loop '{self._loop.name}'")
 
-    def _pull(self) -> Any:
-        with self._sourcing():
-            given = next(self._items, NO_MORE)
+    def _save(self) -> None:
+        """Save the item whose body is done, and report; the task may leave here."""
+        context, loop = self._context, self._loop
+        moves, finished = loop.saving()
+        context._write(moves)
+        loop.saved(finished)
+        context._report(loop)
+        context._leave_if_asked()
+
+    def _take(self, given: Any) -> Any:
+        """Take what the source gave; returns the item whose body begins, or NO_MORE."""
+        context, loop = self._context, self._loop
         if given is NO_MORE:
-            self._context._finish(self._loop)
+            context._write(loop.finishing())
+            loop.finished()
+            context._report(loop)
             return NO_MORE
-        item = self._loop.arrive(given)
-        self._context._begin_item(self._loop, item)
+        item = loop.arrive(given)
+        if context._on_item is not None:
+            context._on_item(loop.path, item)
         return item
 
-    def _sourcing(self) -> AbstractContextManager[None]:
-        return self._context._journal.within(f"the source of loop '{self._loop.name}'")
+
+class Each(LoopIterator, Generic[T]):
+    """The iterator of one ``ctx.each``.
+
+    A ``for`` loop drops its iterator on ``break`` and on an exception, at once.
+    """
+
+    __slots__ = ("_items",)
+
+    def __iter__(self) -> Each[T]:
+        return self
+
+    def __next__(self) -> T:
+        loop, item = self._loop, NO_MORE
+        is_new = loop.phase is Phase.NEW
+        with self._context._call("ctx.each"):
+            if is_new:
+                cursor = loop.open()
+                self._context._report(loop)
+                if loop.phase is not Phase.OVER:
+                    with self._sourcing():
+                        self._items = loop.source.pull(cursor)
+            elif loop.phase is not Phase.OVER:
+                self._save()
+            if loop.phase is not Phase.OVER:
+                with self._sourcing():
+                    given = next(self._items, NO_MORE)
+                item = self._take(given)
+        if item is NO_MORE:
+            raise StopIteration  # outside of the block: a generator would turn it into an error
+        return cast(T, item)
 
 
 _current: list[Base] = []
 
 
 def current() -> Context:
-    """The context of the task that runs in this process, for code that is not handed it.
+    """The context of the task that runs in this process, for code that is not passed it.
 
     In an async task it is that task's ``AsyncContext``. Raises RuntimeError where no task runs.
     """
@@ -375,7 +365,7 @@ def current() -> Context:
 
 @contextmanager
 def running(context: Base) -> Iterator[None]:
-    """While the task of ``context`` runs."""
+    """The task of ``context`` runs in the block."""
     _current.append(context)
     try:
         yield

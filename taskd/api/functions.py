@@ -1,4 +1,4 @@
-"""What an app hands to ``@task`` and ``@fn.migrate``: may it be one, its signature, its place.
+"""Checks of the functions that an app passes to ``@task`` and ``@fn.migrate``; their source place.
 
 Used wherever an app's modules are imported.
 """
@@ -26,7 +26,8 @@ def check(fn: Any) -> None:
 
 
 def check_migration(fn: Any) -> None:
-    """Raise TypeError unless ``fn`` can be a migration: it is called, and must be done then."""
+    """Raise TypeError unless ``fn`` can be a migration: a callable that has finished when it
+    returns."""
     if not callable(fn):
         raise TypeError(f"a migration is a function, not {type(fn).__name__}")
     if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
@@ -37,33 +38,31 @@ def check_migration(fn: Any) -> None:
 
 
 def signature(fn: Callable[..., Any], name: str) -> tuple[inspect.Signature, bool]:
-    """The signature without ``ctx``, and whether the first parameter is that."""
+    """The signature without ``ctx``, and whether ``ctx`` is the first parameter.
+
+    Arguments are kept by name: raises TypeError for a parameter that cannot be passed by name.
+    """
     whole = inspect.signature(fn)
     parameters = list(whole.parameters.values())
     for each in parameters:
-        _check_parameter(each, name)
+        if each.kind is each.VAR_POSITIONAL:
+            raise TypeError(
+                f"task '{name}': *{each.name} cannot be kept, since arguments are kept by name: "
+                "take a list as one argument instead"
+            )
+        if each.kind is each.POSITIONAL_ONLY:
+            raise TypeError(
+                f"task '{name}': '{each.name}' can only be given by position, and arguments are "
+                "kept by name: remove the '/' from the parameters"
+            )
     takes_context = bool(parameters) and parameters[0].name == "ctx"
     if takes_context and parameters[0].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
         raise TypeError(f"task '{name}': ctx must be an ordinary first parameter")
     return whole.replace(parameters=parameters[takes_context:]), takes_context
 
 
-def _check_parameter(parameter: inspect.Parameter, name: str) -> None:
-    """Arguments are kept by name: each must have one that a caller can use."""
-    if parameter.kind is parameter.VAR_POSITIONAL:
-        raise TypeError(
-            f"task '{name}': *{parameter.name} cannot be kept, since arguments are kept by name: "
-            "take a list as one argument instead"
-        )
-    if parameter.kind is parameter.POSITIONAL_ONLY:
-        raise TypeError(
-            f"task '{name}': '{parameter.name}' can only be given by position, and arguments are "
-            "kept by name: remove the '/' from the parameters"
-        )
-
-
 def place(fn: Callable[..., Any]) -> str:
-    """Where ``fn`` stands: file and line, or its full name if it was not written in Python."""
+    """Where ``fn`` is defined: file and line, or its full name if it was not written in Python."""
     code = getattr(inspect.unwrap(fn), "__code__", None)
     if code is None:
         return f"{getattr(fn, '__module__', '?')}.{getattr(fn, '__qualname__', repr(fn))}"

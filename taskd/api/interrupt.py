@@ -1,8 +1,8 @@
-"""How a task is unwound before its end: exceptions that ``except Exception`` does not swallow.
+"""Exceptions that end a task's function before its end; ``except Exception`` does not catch them.
 
 Used in workers and in tests. They are raised only inside calls of the context, never from a
 signal handler, so that ``finally`` and ``with`` run at a place that the task's author can see.
-Once one was raised, every further call of the context raises it again.
+After the first one, every further call of the context raises it again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Interrupted(BaseException):
 
 
 class Held(Interrupted):
-    """What is saved and what the code does now do not fit; an operator must look at ``why``."""
+    """The saved state does not fit what the code does now; an operator must look at ``why``."""
 
 
 class Sleeping(Interrupted):
@@ -32,11 +32,12 @@ class Sleeping(Interrupted):
 
 
 class Yielded(Interrupted):
-    """A command's exit status 75: it asks, by itself, to be continued later."""
+    """The attempt ends without a wish to leave, and the task is continued later: a command's exit
+    status 75, or a resource that this worker has run out of."""
 
 
 def again(ending: Interrupted) -> Interrupted:
-    """A fresh exception that says the same, to be raised by a later call."""
+    """A new exception equal to ``ending``, for a later call to raise."""
     if isinstance(ending, Sleeping):
         return Sleeping(ending.wake)
     return type(ending)(ending.why)

@@ -1,19 +1,19 @@
-"""The step-and-loop machine: what each move of a task saves, and what is already saved.
+"""The state machine of steps and loops: what each move of a task saves, and what is saved already.
 
-Pure: it is told of each move and answers with the records to write (``Move``); the contexts, sync
-and async, write them and then have them applied. Runs in workers and in tests.
+Pure: each method returns the records to write (``Move``); the contexts, sync and async, write them
+and then call ``apply``. Runs in workers and in tests.
 
 Scopes. A name belongs to a scope: the task itself, or one item of the loop around it. Steps, loops
-and named sleeps share one set of names per scope. The loops that are open form a stack; the scope
-is the item of the innermost. When that loop goes on to its next item, what was kept for the item
+and named sleeps share one set of names per scope. The open loops form a stack; the scope is the
+current item of the innermost. When that loop goes on to its next item, what was saved for the item
 is dropped, and its names are free again.
 
 Invariants
-    * ``saved`` changes by ``apply`` alone, that is by the records themselves: what the worker
-      holds is what anyone who reads its records gets.
-    * ``ctx.state`` is written in the same record as the move that made it differ, never apart.
-    * A loop over a sequence whose first item is in hand has its length and fingerprint written
-      before anything of that item is (``entry``), so that a changed sequence is noticed.
+    * ``saved`` changes by ``apply`` alone, that is by the records themselves: the state that the
+      worker holds is the state that a reader of its records gets.
+    * ``ctx.state`` is written in the same record as the move that found it changed, never apart.
+    * A loop over a sequence has the sequence's length and first fingerprint written before any
+      record of its first item (``Loop.entry``), so that a changed sequence is noticed.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Move(Record):
 class Journal:
     """What one attempt has saved and may save next.
 
-    ``rebase``: the records of this attempt do not add up on top of what is stored, which an older
-    version has saved; the full state, as it is before the first of them, must be written first.
-    Alone it counts as nothing saved, so that until then what is stored stands.
+    ``rebase``: the stored state is of an older version, so that records of this attempt mean
+    nothing on top of it: the full state must be written before the first of them. A full state
+    without a record behind it does not replace the stored one.
     """
 
     def __init__(self, saved: Saved, rebase: bool = False) -> None:
@@ -53,7 +53,7 @@ class Journal:
         self._state_raw = data.encode(saved.state)
         self.state: dict[str, Any] = data.decode(self._state_raw)  # the user's own copy
         self.loops: list[Loop] = []
-        self.inside: str | None = None  # what runs and may not save: a step, a loop's source
+        self.inside: str | None = None  # the step or loop's source that runs: it may not save
         self.moves = 0  # records written
         self._seen: set[str] = set()
 
@@ -63,14 +63,22 @@ class Journal:
         """The path of a step, loop or sleep that begins here. Raises if the name is not free."""
         self.check_not_inside(f"{what} '{name}'")
         _check_name(what, name)
-        seen = self.loops[-1].seen if self.loops else self._seen
+        loop = self.loops[-1] if self.loops else None
+        seen = self._seen if loop is None else loop.seen
         if name in seen:
-            raise RuntimeError(_taken(what, name, self.loops))
+            where = (
+                "in one run of the task" if loop is None else f"for one item of loop '{loop.name}'"
+            )
+            raise RuntimeError(
+                f"{what} '{name}': that name is used twice {where}. Steps, loops and named sleeps "
+                "are kept by their names, so that each needs its own; where they are made in a "
+                "plain Python loop, use ctx.each, or put what each is about into its name"
+            )
         seen.add(name)
-        return self._path(name)
+        return name if loop is None else f"{loop.path}/{name}"
 
     def release(self, path: str) -> None:
-        """Free the name of a step that raised: it has kept nothing and may be tried again."""
+        """Free the name of a step that raised: it has saved nothing and may be called again."""
         above, _, name = path.rpartition("/")
         if not self.loops:
             self._seen.discard(name)
@@ -78,6 +86,7 @@ class Journal:
             self.loops[-1].seen.discard(name)
 
     def check_not_inside(self, what: str) -> None:
+        """Raise RuntimeError if ``what`` is called by a step's function or a loop's source."""
         if self.inside is not None:
             raise RuntimeError(
                 f"{what} within {self.inside}: only what is outside of it can be saved. Let "
@@ -86,43 +95,40 @@ class Journal:
 
     @contextmanager
     def within(self, what: str) -> Iterator[None]:
-        """While the task's own code runs of which nothing can be saved before it is over."""
+        """Mark the block as code of the task's that may not save: a step's function, a source."""
         self.inside = what
         try:
             yield
         finally:
             self.inside = None
 
-    def _path(self, name: str) -> str:
-        return f"{self.loops[-1].path}/{name}" if self.loops else name
-
     # ── steps, sleeps and checkpoints ────────────────────────────────────────────────────────
 
     def is_kept(self, path: str) -> bool:
-        """Whether a result is kept at ``path``. Raises Held if a loop is."""
+        """Whether a step's result is saved at ``path``. Raises Held if a loop is saved there."""
         if path in self.saved.cursors:
             raise Held(f"'{path}' was saved as a loop and is now something else. {REMEDY}")
         return path in self.saved.steps
 
     def result(self, path: str) -> Any:
-        """A copy of what is kept there: it is the caller's to change."""
+        """A copy of the result saved at ``path``, which the caller may change."""
         return data.decode(data.encode(self.saved.steps[path]))
 
     def wake_time(self, path: str) -> float:
-        """The kept time of a named sleep. Raises Held if something else is kept there."""
+        """When a named sleep ends (Unix seconds). Raises Held if a step's result is saved there."""
         wake = self.saved.steps[path]
         if type(wake) is not float:
             raise Held(f"'{path}' was saved as a step and is now a sleep. {REMEDY}")
         return wake
 
     def step(self, path: str, raw: bytes) -> list[Move]:
-        """A step's result, encoded, is there."""
+        """What to write once a step has returned; ``raw``: its result, encoded."""
         fields = self._with_state({"path": path, "value": raw})
         self._check_room(path, len(raw), fields)
         return [*self._entries(), Move(Kind.STEP, fields, durable=True)]
 
     def checkpoint(self) -> list[Move]:
-        """Nothing to write where the state is as it was."""
+        """What to write at a checkpoint: nothing if the state has not changed."""
         fields = self._with_state({})
         if not fields:
             return []
@@ -132,7 +138,7 @@ class Journal:
     # ── writing ──────────────────────────────────────────────────────────────────────────────
 
     def apply(self, move: Move) -> None:
-        """``move`` is written."""
+        """Take ``move``, which is written, into ``saved``."""
         self.moves += 1
         self.saved.apply(move.kind, move.fields)
         self._state_raw = move.fields.get("state", self._state_raw)
@@ -142,12 +148,13 @@ class Journal:
                     loop.entry = None
 
     def loop_move(self, loop: Loop, mark: Mark, raw: bytes) -> list[Move]:
-        """The loop is at ``mark``, whose cursor is ``raw``."""
+        """What to write for a loop that is at ``mark``; ``raw``: its cursor, encoded."""
         fields = self._with_state({"path": loop.path, "mark": mark_fields(mark, raw)})
         self._check_room(loop.path, len(raw), fields)
         return [*self._entries(loop), Move(Kind.LOOP, fields)]
 
     def _entries(self, but: Loop | None = None) -> list[Move]:
+        """The entries of open loops that are still to be written, without that of ``but``."""
         return [
             Move(Kind.LOOP, {"path": loop.path, "mark": mark_fields(loop.entry)})
             for loop in self.loops
@@ -155,13 +162,14 @@ class Journal:
         ]
 
     def _with_state(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """``fields``, and ``ctx.state`` if it has changed since the last record."""
         raw = data.encode(self.state, "ctx.state", data.SAVED_LIMIT)
         if raw != self._state_raw:
             fields["state"] = raw
         return fields
 
     def _check_room(self, path: str | None, size: int, fields: dict[str, Any]) -> None:
-        """All that is kept must stay within the limit, once ``fields`` is applied."""
+        """Raise NotPlainData if the whole saved state would pass its limit with ``fields``."""
         saved = self.saved
         after = saved.size
         if path is not None:
@@ -179,13 +187,13 @@ class Journal:
 
 
 class Phase(Enum):
-    """Where a loop is."""
+    """The state of a loop."""
 
     NEW = "new"  # made, not yet asked for an item
-    BETWEEN = "between"  # the item before is saved, the next one not yet there; if the source
-    #                      raises, it stays so: the loop is not finished, and cannot go on
-    ITEM = "item"  # its body runs
-    OVER = "over"  # recorded as finished
+    BETWEEN = "between"  # the last item is saved, the next not yet there. A loop whose source has
+    #                      raised stays so: it is not finished, and cannot go on
+    ITEM = "item"  # the body of an item runs
+    OVER = "over"  # saved as finished
     LEFT = "left"  # by break, return or an exception
 
 
@@ -197,14 +205,14 @@ PHASES: dict[tuple[Phase, str], Phase] = {
     (Phase.ITEM, "save"): Phase.BETWEEN,
     (Phase.ITEM, "finish"): Phase.OVER,  # the item was a sequence's last
 }
-"""Besides, every loop that is not over may be left."""
+"""Besides, each phase but OVER may change to LEFT."""
 
 
 class Loop:
     """One loop of one attempt, from ``ctx.each`` to its end.
 
-    ``seen``: the names used in the item at hand. ``owner``: the asyncio task that runs it.
-    ``entry``: what must be written before anything of the first item is.
+    ``seen``: the names used in the current item. ``owner``: the asyncio task that runs the loop.
+    ``entry``: what must be written before any record of the first item.
     """
 
     __slots__ = (
@@ -237,22 +245,29 @@ class Loop:
         self._cursor: Any = None
 
     def open(self) -> Any:
-        """Begin; the cursor to begin at. ``phase`` is OVER if it was finished before."""
-        self._check_scope()
-        mark = self._mark()
+        """Begin; returns the cursor to begin at. ``phase`` is OVER if the loop was saved as
+        finished. Raises Held if what is saved is not of this loop."""
+        loops, saved = self._journal.loops, self._journal.saved
+        if (loops[-1] if loops else None) is not self._around:
+            raise RuntimeError(_not_here(self.name))
+        if self.path in saved.steps:
+            raise Held(f"'{self.path}' was saved as a step and is now a loop. {REMEDY}")
+        mark = saved.cursors.get(self.path)
         if mark is not None and mark.finished:
             self.done = mark.done
             self._go("skip")
             return None
         cursor = self.source.resume(mark)
-        self.entry = self.source.entry() if mark is None else None
-        self.done = 0 if mark is None else mark.done
-        self._journal.loops.append(self)
+        if mark is not None:
+            self.done = mark.done
+        elif self.source.length is not None:
+            self.entry = self.source.mark(0, 0, self.source.total)
+        loops.append(self)
         self._go("open")
         return cursor
 
     def arrive(self, given: Any) -> Any:
-        """The source gave its next pair; the item, whose body begins."""
+        """Take ``given``, the source's next pair; returns the item, whose body begins."""
         cursor, item = pair(self.name, given)
         raw = data.encode(cursor, f"the cursor of loop '{self.name}'", data.CURSOR_LIMIT)
         self._cursor = (cursor, raw)  # encoded now: it may be changed by the time it is saved
@@ -261,7 +276,7 @@ class Loop:
         return item
 
     def saving(self) -> tuple[list[Move], bool]:
-        """The body is done: what to write, and whether that finishes the loop."""
+        """What to write once the item's body is done, and whether that finishes the loop."""
         self._check_open()
         if self.phase is not Phase.ITEM:
             raise RuntimeError(_not_here(self.name))
@@ -270,41 +285,32 @@ class Loop:
         return self._journal.loop_move(self, mark, raw), mark.finished
 
     def saved(self, finished: bool) -> None:
-        """That is written."""
+        """The moves of ``saving`` are written."""
         self.done += 1
         self._go("finish" if finished else "save")
         if finished:
             self._pop()
 
     def finishing(self) -> list[Move]:
-        """The source has no more items: what to write."""
+        """What to write once the source has no more items."""
         self._check_open()
-        mark = Mark(None, self.done, self.total, getattr(self.source, "length", None), None, True)
+        mark = Mark(None, self.done, self.total, self.source.length, None, True)
         return self._journal.loop_move(self, mark, data.encode(None))
 
     def finished(self) -> None:
-        """That is written."""
+        """The moves of ``finishing`` are written."""
         self._go("finish")
         self._pop()
 
     def leave(self) -> None:
-        """The loop's iterator is gone: its scope ends, the item at hand is not saved."""
+        """The loop's iterator is gone: its scope ends, the current item is not saved."""
         if self.phase is not Phase.OVER:
             self.phase = Phase.LEFT
         self._pop()
 
-    def _mark(self) -> Mark | None:
-        if self.path in self._journal.saved.steps:
-            raise Held(f"'{self.path}' was saved as a step and is now a loop. {REMEDY}")
-        return self._journal.saved.cursors.get(self.path)
-
-    def _check_scope(self) -> None:
-        loops = self._journal.loops
-        if (loops[-1] if loops else None) is not self._around:
-            raise RuntimeError(_not_here(self.name))
-
     def _check_open(self) -> None:
-        """Loops further in that were left, but whose iterators live on, end here."""
+        """Raise RuntimeError unless the loop is open. Loops within it that were left, but whose
+        iterators are still referenced, end here."""
         loops = self._journal.loops
         if self not in loops:
             raise RuntimeError(_not_here(self.name))
@@ -338,15 +344,6 @@ def _check_name(what: str, name: Any) -> None:
         name.encode()
     except UnicodeEncodeError:
         raise ValueError(f"the name {name!r} is not valid Unicode") from None
-
-
-def _taken(what: str, name: str, loops: list[Loop]) -> str:
-    where = f"for one item of loop '{loops[-1].name}'" if loops else "in one run of the task"
-    return (
-        f"{what} '{name}': that name is used twice {where}. Steps, loops and named sleeps are kept "
-        "by their names, so that each needs its own; where they are made in a plain Python loop, "
-        "use ctx.each, or put what each is about into its name"
-    )
 
 
 def _not_here(name: str) -> str:

@@ -1,7 +1,8 @@
-"""What ``ctx.each`` takes: a sequence, or a function of a cursor; and how each is resumed.
+"""The sources of ``ctx.each``: a sequence, or a function of a cursor; and how each is resumed.
 
-Runs in workers and tests. Two classes with the same methods; the loop machine (``journal``) asks
-them where to resume, what to keep beside the cursor, and for the iterator of (cursor, item).
+Runs in workers and tests. Two classes with the same methods; the loop (``journal.Loop``) asks them
+where to resume, what to save beside the cursor, and for the iterator of (cursor, item). ``length``
+is None where the number of items is not known.
 """
 
 from __future__ import annotations
@@ -37,7 +38,12 @@ class Numbered:
         if mark is None:
             return 0
         if mark.moved and mark.length is None:
-            return self._set_by_a_migration(mark.cursor)
+            if type(mark.cursor) is int and 0 <= mark.cursor <= self.length:
+                return mark.cursor
+            raise Held(
+                f"a migration set the cursor of loop '{self._name}' to {mark.cursor!r:.100}: its "
+                f"source is a sequence, whose cursor is an index, from 0 to {self.length}. {REMEDY}"
+            )
         if mark.length is None or type(mark.cursor) is not int:
             raise Held(
                 f"loop '{self._name}' was saved with a function as its source and now has a "
@@ -64,24 +70,24 @@ class Numbered:
             f"a sequence, whose cursor is an index, from 0 to {self.length}. {REMEDY}"
         )
 
-    def entry(self) -> Mark | None:
-        """What to keep before anything of the first item is kept."""
-        return self.mark(0, 0, self.total)
-
     def mark(self, cursor: Any, done: int, total: int | None) -> Mark:
-        """What to keep once the item before ``cursor`` is done."""
+        """What to save once the item before ``cursor`` is done."""
         if cursor >= self.length:
             return Mark(cursor, done, total, self.length, None, finished=True)
         return Mark(cursor, done, total, self.length, self._fingerprint(cursor))
 
     def pull(self, cursor: int) -> Iterator[tuple[int, Any]]:
+        """The pairs (cursor after the item, item) from ``cursor`` on."""
         for index in range(cursor, self.length):
             if len(self._items) != self.length:
                 raise RuntimeError(
                     f"the sequence of loop '{self._name}' had {self.length} items and now has "
                     f"{len(self._items)}: it must not change while the loop runs"
                 )
-            yield index + 1, self._item(index)
+            ahead, self._ahead = self._ahead, None
+            if ahead is None or ahead[0] != index:
+                ahead = index, self._items[index]
+            yield index + 1, ahead[1]
 
     def _fingerprint(self, index: int) -> bytes | None:
         try:
@@ -90,15 +96,12 @@ class Numbered:
             return None
         return fingerprint(self._ahead[1])
 
-    def _item(self, index: int) -> Any:
-        ahead, self._ahead = self._ahead, None
-        return ahead[1] if ahead is not None and ahead[0] == index else self._items[index]
-
 
 class Called:
     """A function that takes the last cursor, and the arguments, and yields (cursor, item)."""
 
     total: int | None = None
+    length: int | None = None
 
     def __init__(self, name: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._name = name
@@ -116,10 +119,8 @@ class Called:
             )
         return data.decode(data.encode(mark.cursor))  # a copy: it is the function's to change
 
-    def entry(self) -> Mark | None:
-        return None  # its items cannot be told apart before it has yielded a cursor
-
     def mark(self, cursor: Any, done: int, total: int | None) -> Mark:
+        """What to save once the item that came with ``cursor`` is done."""
         return Mark(cursor, done, total)
 
     def pull(self, cursor: Any) -> Iterator[Any]:
@@ -127,7 +128,7 @@ class Called:
         found = self.call(cursor)
         if isinstance(found, AsyncIterable) or isawaitable(found):
             if hasattr(found, "close"):
-                found.close()  # a coroutine that nobody awaits would complain
+                found.close()  # else Python warns of a coroutine that was never awaited
             raise TypeError(
                 f"the source of loop '{self._name}' is an async function, which needs an async "
                 "task: make the task's function async def, or the source a plain generator"
@@ -135,10 +136,11 @@ class Called:
         return iter(self.iterable(found))
 
     def call(self, cursor: Any) -> Any:
+        """What the function returns: an iterable, or a coroutine of an async source."""
         return self._function(cursor, *self._args)
 
     def iterable(self, found: Any) -> Iterable[Any]:
-        """``found`` if it is iterable."""
+        """``found``, which the function returned. Raises TypeError if it is not iterable."""
         if isinstance(found, Iterable):
             return found
         raise TypeError(
@@ -151,7 +153,8 @@ Source = Numbered | Called
 
 
 def source_of(name: str, given: Any, args: tuple[Any, ...]) -> Source:
-    """The Source for what was given to ``ctx.each``. Raises TypeError saying what to do."""
+    """The Source for ``given``, the second argument of ``ctx.each``. Raises TypeError, which says
+    what to pass instead."""
     if isinstance(given, Sequence) and not isinstance(given, (str, bytes)):
         if args:
             raise TypeError(f"loop '{name}': a sequence takes no further arguments")
@@ -164,7 +167,7 @@ def source_of(name: str, given: Any, args: tuple[Any, ...]) -> Source:
 
 
 def pair(name: str, given: Any) -> tuple[Any, Any]:
-    """What a source yielded, if it is a pair with a cursor. Raises TypeError otherwise."""
+    """``given``, which a source yielded. Raises TypeError unless it is a pair with a cursor."""
     if not isinstance(given, tuple) or len(given) != 2:
         raise TypeError(
             f"the source of loop '{name}' yielded {_a(given)}: it must yield pairs, the cursor to "
@@ -179,7 +182,7 @@ def pair(name: str, given: Any) -> tuple[Any, Any]:
 
 
 def fingerprint(item: Any) -> bytes:
-    """Eight bytes that differ for another item; an item that is not plain data: for its type."""
+    """Eight bytes that differ for another item; an item that is not plain data goes by its type."""
     try:
         raw = data.encode(_ordered(item))
     except (NotPlainData, RecursionError):

@@ -1,24 +1,24 @@
-"""Notices a ``ctx.state`` that is large and written again and again.
+"""Warns the task's author of a ``ctx.state`` that is large and written often.
 
 Pure; runs in workers. The state is written whole whenever it has changed (so that it never
 disagrees with the cursor beside it): one that grows a little with each item costs the square of
-their number.
+the number of items.
 """
 
 from __future__ import annotations
 
 LARGE = 64 * 1024
-"""Bytes of a state that are no matter at all, however often they are written."""
+"""Bytes of a state from which on its writes are counted."""
 
 OFTEN = 16
-"""Times a state is written before it is said …"""
+"""Times that a large state is written before the warning …"""
 
 MUCH = 64 * 1024 * 1024
 """… and bytes in all."""
 
 
 class StateCost:
-    """Of one attempt."""
+    """Counts the writes of one attempt."""
 
     __slots__ = ("_bytes", "_is_told", "_times")
 
@@ -27,7 +27,7 @@ class StateCost:
         self._is_told = False
 
     def wrote(self, size: int) -> str | None:
-        """A state of ``size`` bytes was written. What to tell the task's author; once at most."""
+        """Count a write of ``size`` bytes. Returns the warning, once an attempt, if it is due."""
         if size < LARGE or self._is_told:
             return None
         self._bytes += size

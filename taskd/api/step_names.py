@@ -1,8 +1,8 @@
-"""The names of a task's steps, loops and sleeps, as its function's source has them.
+"""Reads the names of a task's steps, loops and sleeps from its function's source.
 
 Runs in the zygote, for the manifest: saved state goes by these names, so a deploy warns when they
-change and the task's version does not. Nothing of what is read stays in memory (``linecache`` would
-keep it), since every worker inherits that.
+change and the task's version does not. The source is not kept in memory (``linecache`` would keep
+it): every worker inherits the zygote's memory.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _WHERE = {"step": 0, "each": 0, "sleep": 1}
 def names_in(fn: Callable[..., Any]) -> list[str] | None:
     """The names in its calls of ``ctx.step``, ``ctx.each`` and ``ctx.sleep``, sorted.
 
-    None where they cannot be told: its source is not there, or a name is computed. What other
-    functions save on its behalf is not seen.
+    None if they are not known: the source cannot be read, or a name is computed. Names that other
+    functions use on its behalf are not found.
     """
     source = _source(inspect.unwrap(fn))
     if source is None:
@@ -37,7 +37,7 @@ def names_in(fn: Callable[..., Any]) -> list[str] | None:
 
 
 def _name_given(call: ast.Call) -> ast.expr | None:
-    """What stands for the name in a call that saves under one; None if it is no such call."""
+    """The argument that is the name in a call that saves under a name; None for other calls."""
     method = call.func
     if not isinstance(method, ast.Attribute) or method.attr not in _WHERE:
         return None
@@ -54,7 +54,7 @@ def _name_given(call: ast.Call) -> ast.expr | None:
 
 
 def _source(fn: Callable[..., Any]) -> ast.AST | None:
-    """The definition of ``fn`` as it stands in its file, if it does."""
+    """The definition of ``fn`` in its file; None if it is not found there."""
     code = getattr(fn, "__code__", None)
     if code is None:
         return None

@@ -11,7 +11,7 @@ import time
 
 
 class TaskLog:
-    """Writes to standard error. Arguments are put into the text as ``logging`` does it."""
+    """Writes to standard error. Arguments are put into the text as by ``logging``."""
 
     def debug(self, text: object, *args: object) -> None:
         self._write("DEBUG", text, args)
@@ -29,21 +29,16 @@ class TaskLog:
         """As ``error``, with the traceback of the exception being handled."""
         import traceback
 
-        self._write("ERROR", f"{_filled(text, args)}\n{traceback.format_exc().rstrip()}", ())
+        self._write("ERROR", text, args, f"\n{traceback.format_exc().rstrip()}")
 
-    def _write(self, level: str, text: object, args: tuple[object, ...]) -> None:
+    def _write(self, level: str, text: object, args: tuple[object, ...], trace: str = "") -> None:
+        line = str(text)
+        if args:
+            try:
+                line %= args
+            except (TypeError, ValueError):  # arguments that do not fit must not end the task
+                line = f"{text} {args!r}"
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-        line = f"{stamp}.{int(now * 1000) % 1000:03d}Z {level} {_filled(text, args)}\n"
-        sys.stderr.write(line)
+        sys.stderr.write(f"{stamp}.{int(now * 1000) % 1000:03d}Z {level} {line}{trace}\n")
         sys.stderr.flush()
-
-
-def _filled(text: object, args: tuple[object, ...]) -> str:
-    """The text with its arguments; a text they do not fit must not end the task."""
-    if not args:
-        return str(text)
-    try:
-        return str(text) % args
-    except (TypeError, ValueError):
-        return f"{text} {args!r}"

@@ -96,8 +96,8 @@ def run_attempt(
             end = _call(task, context, start.args, calm, own)
     else:
         end = _call(task, context, start.args, calm, loop)
-    if context.held is not None:
-        end = context.held  # also if the task's code caught it: what it did then proves nothing
+    if isinstance(context._ended, Held):
+        end = context._ended  # also if the task's code caught it: what it did then proves nothing
     ending = _judge(task, end, journal, recorder, start.args)
     return ending if ending.progressed else ending._replace(saved=before)
 

@@ -1,8 +1,8 @@
 """A Recorder for tests: the records of an attempt in a list, encoded as they would be in a slot.
 
-What an attempt kept is rebuilt from these bytes alone, so that a test that resumes from it proves
-that the records suffice. Time does not pass but by sleeping, and sleeping takes no time. A test
-can end the attempt before any record as if the process was killed, and ask it to leave.
+The state that an attempt has saved is rebuilt from these bytes alone, so that a test that resumes
+from it proves that the records suffice. The clock stands still but for sleeps, which take no time.
+A test can end the attempt before any record as if the process was killed, and ask it to leave.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from taskd.protocol.saved import Kind, Saved
 from taskd.record import Record
 
 SAVING = frozenset({Kind.STEP, Kind.LOOP, Kind.CHECKPOINT})
-"""The records that get an attempt on; a snapshot only says again what others have said."""
+"""Records with something new; a snapshot only repeats what other records have saved."""
 
 
 class Killed(BaseException):
-    """The process would be dead now; every call of the context raises this from here on."""
+    """Stands for the death of the process: from now on every call of the context raises it."""
 
 
 class Written(Record):
@@ -84,7 +84,7 @@ class MemoryRecorder:
     def rebuild(self, base: Saved | None, version: int = 1) -> Saved:
         """What the next attempt begins with: ``base`` and all records, each from its bytes.
 
-        Where no record saves anything, ``base`` stands, also if a snapshot was written.
+        Without a record of SAVING it is ``base``, also if a snapshot was written.
         """
         saved = Saved(version) if base is None else Saved.decode(base.encode())
         if any(record.kind in SAVING for record in self.records):
@@ -124,9 +124,6 @@ class MemoryRecorder:
         if self._at_safe_point is not None:
             self._at_safe_point()
         return self._wish
-
-    def wait(self, seconds: float) -> bool:
-        return self.wait_for(lambda: self.wish() is not None, seconds)
 
     def wait_for(self, condition: Callable[[], bool], seconds: float | None = None) -> bool:
         with self._changed:
