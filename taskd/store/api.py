@@ -1,10 +1,10 @@
-"""The Store: what the master asks of whatever keeps everything at rest.
+"""The store's contract: the operations that change it, the values it returns, Store and Reader.
 
-Runs in the master alone, which is the sole writer. ``Store.apply`` is called by the writer
-thread (``writer``) with all operations that have gathered: one transaction, one sync, for all of
-them. ``Reader`` is called by the loop and sees what is committed. Every change of a task's state
-goes by ``model.task.CHANGES``, is guarded by (task, attempt, state) and writes its numbered event
-in the same transaction. Every store passes tests/contract.
+The store is used in the master alone, which is the only writer. The writer thread (``writer``)
+calls ``Store.apply`` with all operations that have gathered: one transaction and one sync for all.
+The loop calls ``Reader``, which sees what is committed. Every change of a task's state goes by
+``model.task.CHANGES``, is guarded by (task, attempt, state) and writes its numbered event in the
+same transaction. Every store passes tests/contract.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ SCHEMA = 1
 class Row(Record):
     """A task as the store has it; times are Unix seconds.
 
-    ``version`` is that of the task function at submission, ``saved_version`` that of the kept
-    state (None: nothing is kept). ``run_at`` is None but while scheduled, ``worker`` but while
-    running; ``revision`` is where the last attempt ran. ``started`` is the first attempt's start.
-    ``error`` is that of the last attempt that ended; a claim clears ``reason`` alone.
+    ``version`` is the version of the task function at submission; ``saved_version`` is the version
+    of the saved state (None: nothing is saved). ``run_at`` is set only while scheduled, ``worker``
+    only while running. ``revision`` ran the last attempt. ``started`` is the first attempt's start.
+    ``error`` is the error of the last attempt that ended. A claim clears ``reason``, not ``error``.
     """
 
     id: int
@@ -69,9 +69,9 @@ class Event(Record):
 class Group(Record):
     """How many tasks wait (queued, scheduled or held) that look alike to a new revision.
 
-    ``version`` is that of the saved state, or the one at submission where nothing is saved;
-    ``shape`` is the sorted argument names joined by commas, a ``*`` behind each that holds a
-    Secret; ``example`` is one such task.
+    ``version`` is the version of the saved state, or the version at submission where nothing is
+    saved; ``shape`` is the sorted argument names joined by commas, with a ``*`` behind each that
+    holds a Secret; ``example`` is the id of one such task.
     """
 
     name: str
@@ -82,8 +82,8 @@ class Group(Record):
 
 
 class Share(Record):
-    """What the owner of a task may have in the store: tasks that are not over, and bytes of their
-    arguments; None: as many as there are. ``full``: why nobody may add anything just now."""
+    """How many tasks that are not over one owner may have in the store, and how many bytes of their
+    arguments; None: no limit. ``full``: why no owner may add a task just now."""
 
     tasks: int | None
     bytes: int | None
@@ -93,14 +93,14 @@ class Share(Record):
 class Submit(Record):
     """A new task, unless its submission id or its live key is known. Result: Submitted.
 
-    A new one beyond ``share`` (None: no limit) is refused with LimitReached; one that is known
-    already is not. One that is known by its key alone is refused where ``share`` is full: its own
-    submission id, which will be known for ever, takes room.
+    A new task beyond ``share`` (None: no limit) is refused with LimitReached. A known submission is
+    not refused. One that is known only by its key is refused if ``share`` is full: its submission
+    id, which is kept for ever, takes room.
 
-    A submission id stays known for ever, also one that found its task by the key. Another
-    owner's submission id is refused. A key lives until its task has ended (held is not ended);
-    the same key with another name or other bytes of arguments is a KeyConflict. A ``run_at``
-    after ``at`` makes the task scheduled, else it is queued.
+    A submission id is kept for ever, also one that found its task by the key. Another owner's
+    submission id is refused. A key lives until its task has ended (held is not ended); the same key
+    with another name or other bytes of arguments is a KeyConflict. A ``run_at`` after ``at`` makes
+    the task scheduled; else it is queued.
     """
 
     submission: bytes
@@ -122,7 +122,8 @@ class Submit(Record):
 class SubmitAll(Record):
     """Several new tasks of one request: all of them, or none if one of them is refused.
 
-    Result: a list of Submitted, in order, or that one's refusal. Other operations go on.
+    Result: a list of Submitted, in order, or the refusal of that one. It does not affect other
+    operations.
     """
 
     tasks: tuple[Submit, ...]
@@ -150,12 +151,12 @@ class Claim(Record):
 class Settle(Record):
     """An attempt is over: running → ``state``. Result: Answer.
 
-    If a cancel was wished, any state but ``succeeded`` becomes ``cancelled``, and for one that
-    would have gone on, ``if_cancelled`` is the reason. ``saved`` replaces
-    the kept state, None leaves it, b"" drops it; a task that succeeded keeps none in any case.
-    ``saved_version`` goes with ``saved`` (None: the version at submission). ``progress`` None
-    leaves the last one. ``budgets`` replaces the counts. ``scheduled`` needs ``run_at``, else
-    ValueError; so does a ``state`` that no end leads to: both are bugs of the caller.
+    If a cancel was asked for, any state but ``succeeded`` becomes ``cancelled``; for a task that
+    would have gone on, ``if_cancelled`` is the reason. ``saved`` replaces the saved state, None
+    leaves it, b"" drops it; a task that succeeded keeps none in any case. ``saved_version`` is the
+    version of ``saved`` (None: the version at submission). ``progress`` None leaves the last one.
+    ``budgets`` replaces the counts. Raises ValueError for ``scheduled`` without ``run_at``, and for
+    a ``state`` that no attempt ends in: both are bugs of the caller.
     """
 
     task: int
@@ -174,10 +175,10 @@ class Settle(Record):
 
 
 class Cancel(Record):
-    """Queued, scheduled and held tasks are cancelled at once; a running one gets the wish.
+    """Queued, scheduled and held tasks are cancelled at once; for a running one the wish is stored.
 
-    ``owner`` None is an operator; else another's task answers as unknown. An ended one stays as
-    it is. Result: Cancelled; Applied.task is None where no event was written.
+    ``owner`` None is an operator; for another owner the task of a third is unknown. An ended task
+    stays as it is. Result: Cancelled; Applied.task is None where no event was written.
     """
 
     task: int
@@ -195,9 +196,9 @@ class Cancelled(Record):
 class Retry(Record):
     """Held, failed or cancelled → queued, budgets fresh, with what was saved. Result: State.
 
-    Result, error, reason, end and the wish to cancel are cleared; attempts go on counting. Any
-    other state is refused, and so is a task whose key another live task has taken meanwhile;
-    with LimitReached, an ended one that is beyond ``share`` now.
+    Result, error, reason, end and the wish to cancel are cleared; attempts go on counting. Refused
+    in any other state, and if another live task has taken the task's key meanwhile; an ended task
+    that is beyond ``share`` now is refused with LimitReached.
     """
 
     task: int
@@ -225,19 +226,19 @@ class Wake(Record):
 
 
 class Shift(Record):
-    """Every scheduled task is due ``by`` seconds later (earlier, where that is negative).
+    """Every scheduled task is due ``seconds`` later (earlier, if that is negative).
 
     For a clock that was set. No event is written, since no state changes. Result: how many.
     """
 
-    by: float
+    seconds: float
 
 
 class Answer:
-    """What ``Settle`` says: whether this end counted (the words the worker protocol uses).
+    """The result of ``Settle``: whether this end counted (the words of the worker protocol).
 
-    ALREADY: this very attempt is no longer running. SUPERSEDED: a later attempt exists, or the
-    store does not know the task or the attempt.
+    ALREADY: this attempt is no longer running. SUPERSEDED: a later attempt exists, or the store
+    does not know the task or the attempt.
     """
 
     RECORDED = "recorded"
@@ -249,10 +250,10 @@ Operation = Submit | SubmitAll | Claim | Settle | Cancel | Retry | Hold | Wake |
 
 
 class Applied(Record):
-    """What became of one operation: a result, or the refusal it earned (which harms no other).
+    """The outcome of one operation: a result, or an errors.Refused (other operations go on).
 
-    ``task``: whose events changed, or None. Where several are concerned (SubmitAll, Wake), the
-    result names them. ``end``: of a Settle that counted, as it was recorded.
+    ``task``: the task that got an event, or None. Where several got one (SubmitAll, Wake), the
+    result names them. ``end``: a Settle that counted, as it was recorded.
     """
 
     result: Any
@@ -261,7 +262,7 @@ class Applied(Record):
 
 
 class Filter(Record):
-    """Which tasks ``Reader.tasks`` lists; None does not narrow. ``before``: ids below it."""
+    """Which tasks ``Reader.tasks`` lists; None: any. ``before``: only ids below it."""
 
     owner: int | None = None
     state: State | None = None
@@ -275,7 +276,7 @@ class Reader(Protocol):
     """Committed state, read by the loop; every call is a few index look-ups.
 
     Each call sees the latest commit and leaves no transaction open. Each raises errors.StoreError
-    where the store cannot be read. Lists by ``after`` and ``before`` exclude that id or number.
+    if the store cannot be read. ``after`` and ``before`` exclude that id or number itself.
     """
 
     damage: StoreDamaged | None
@@ -296,20 +297,17 @@ class Reader(Protocol):
     def tasks(self, filter: Filter) -> list[Row]:
         """Newest first."""
 
-    def events(self, task: int, after: int, limit: int) -> list[Event]:
-        """Its events in order of their numbers."""
-
-    def events_of(self, tasks: Sequence[int], after: int, limit: int) -> list[Event]:
+    def events(self, tasks: Sequence[int], after: int, limit: int) -> list[Event]:
         """The first events of all these tasks in order of their numbers, as of one moment: no
-        event with a lower number appears later."""
+        event with a lower number is committed later."""
 
     def ran(self, tasks: Sequence[int], now: float) -> dict[int, float]:
-        """Seconds that the attempts of each of these tasks ran, by its events; one that runs does
-        so until ``now``. Tasks that never ran are left out."""
+        """Seconds that the attempts of each of these tasks ran, by its events; an attempt that
+        still runs counts up to ``now``. Tasks that never ran are left out."""
 
     def ready(self, queue: str, limit: int) -> list[Row]:
-        """Queued tasks in the order to claim them: higher priority first, then in turns between
-        owners, each one's in the order in which they became ready."""
+        """Queued tasks in the order to claim them: higher priority first, then owners in turn, each
+        owner's tasks in the order in which they became ready."""
 
     def running(self, after: int, limit: int) -> list[Row]:
         """Running tasks by id."""
@@ -317,14 +315,11 @@ class Reader(Protocol):
     def counts(self) -> dict[tuple[str, State], int]:
         """Tasks by (queue, state); pairs without a task are left out."""
 
-    def totals(self) -> dict[State, int]:
-        """Tasks by state; those without a task are left out."""
-
-    def queue(self, name: str) -> dict[State, int]:
-        """The tasks of one queue by state; those without a task are left out."""
+    def states(self, queue: str | None = None) -> dict[State, int]:
+        """Tasks by state, of one queue or (None) of all; states without a task are left out."""
 
     def queued(self, after: str, limit: int) -> list[str]:
-        """The first queues behind that name in which a task is ready. Others cost nothing."""
+        """The first queues, by name, behind ``after`` in which a task is ready."""
 
     def busy(self, limit: int) -> list[str]:
         """Up to ``limit`` queues in which a task is ready or runs."""
@@ -333,7 +328,7 @@ class Reader(Protocol):
         """The groups in which a task waits."""
 
     def waiting(self) -> dict[tuple[str, int], int]:
-        """The tasks that wait by (name, version), as groups have them, whatever their shapes."""
+        """How many tasks wait, by the (name, version) of their groups."""
 
     def next_due(self) -> float | None:
         """When the first scheduled task is due, or None."""
@@ -351,6 +346,6 @@ class Store(Protocol):
         """
 
     def checkpoint(self) -> None:
-        """Take work from the next opening or closing. Raises errors.StoreError."""
+        """Do now what the next opening or closing would have to do. Raises errors.StoreError."""
 
     def close(self) -> None: ...

@@ -1,8 +1,8 @@
-"""Opening the SQLite file of the store, and saying in plain words why SQLite refused.
+"""Opening the store's SQLite file, and SQLite's errors in plain words.
 
-Runs in the master: one connection for the writer thread, one read-only for the loop. The file is
-its owner's alone (mode 0600; SQLite gives the log and its index the same mode). Opening reads the
-first page and the log since its last checkpoint, however many tasks there are.
+Runs in the master: one connection for the writer thread, a read-only one for the loop. Only the
+owner can read the file (mode 0600; SQLite gives the write-ahead log and its index the same mode).
+Opening reads the first page and the log since its last checkpoint, however many tasks there are.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SENTENCES = {
     "{directory}",
 }
 _VAGUE = frozenset((sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR))
-"""What SQLite says for many causes: the operating system tells more."""
+"""Codes that have many causes: the operating system tells more."""
 
 _DAMAGED = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 
@@ -54,17 +54,8 @@ def failure(error: sqlite3.Error, path: str) -> errors.StoreError:
 
 
 def damaged(path: str, what: str) -> errors.StoreDamaged:
-    """A look at the whole file has found ``what``."""
+    """The error for ``what``, which a check of the whole file has found."""
     return errors.StoreDamaged(f"the store {path} is damaged; {_RESTORE} ({what})")
-
-
-def touch(path: str) -> None:
-    """Open it for reading, and close it again; its files stay as they are. Raises sqlite3.Error."""
-    reading = _connect(path, "ro")
-    try:
-        reading.execute("pragma schema_version").fetchone()
-    finally:
-        reading.close()
 
 
 def open_writing(path: str) -> sqlite3.Connection:
@@ -72,8 +63,8 @@ def open_writing(path: str) -> sqlite3.Connection:
     connection: sqlite3.Connection | None = None
     try:
         _make_private(path)
-        connection = _connect(path, "rw")
-        found = schema.check(connection, path)  # before the first change to somebody else's file
+        connection = connect(path, "rw")
+        found = schema.check(connection, path)  # before a change to another program's file
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")
         connection.execute(f"pragma cache_size = -{_WRITER_CACHE}")
@@ -93,7 +84,7 @@ def open_reading(path: str) -> sqlite3.Connection:
     """A connection that cannot write. Raises StoreError, also if there is no store yet."""
     connection: sqlite3.Connection | None = None
     try:
-        connection = _connect(path, "ro")
+        connection = connect(path, "ro")
         if schema.check(connection, path) == 0:
             raise errors.StoreError(f"the store {path} is empty; the daemon makes it at its start")
         return connection
@@ -111,8 +102,11 @@ def _told(error: BaseException, path: str) -> BaseException:
     return error
 
 
-def _connect(path: str, mode: str) -> sqlite3.Connection:
-    """Raises sqlite3.Error, and StoreError for what is no file: SQLite would wait for a pipe."""
+def connect(path: str, mode: str) -> sqlite3.Connection:
+    """Open the store's file; ``mode`` is "ro" or "rw". Nothing is read yet.
+
+    Raises sqlite3.Error, and StoreError for what is not a file: SQLite would wait for a pipe.
+    """
     for each in (path, f"{path}-wal", f"{path}-shm"):
         _check_regular(each)
     name = os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
@@ -130,8 +124,11 @@ def _check_regular(path: str) -> None:
 
 
 def _make_private(path: str) -> None:
-    """An existing file is never opened here but by SQLite: closing a second descriptor of it
-    would drop the record locks of every connection that this process has to it."""
+    """Make the file if it is missing, and give it mode 0600.
+
+    Only SQLite ever opens an existing file: closing a second descriptor of it would drop the record
+    locks of every connection that this process has to it.
+    """
     try:
         made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
@@ -139,8 +136,4 @@ def _make_private(path: str) -> None:
         os.chmod(path, 0o600)
         return
     os.close(made)
-    directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    files.sync_directory(os.path.dirname(os.path.abspath(path)))

@@ -2,8 +2,8 @@
 
 Runs in the master's loop, on a read-only connection of its own. Every statement is fetched to its
 end at once, so that no read transaction stays open: the next call sees the latest commit, and the
-log can be checkpointed. INDEXED BY makes a statement fail, instead of scanning, should an index
-be missing.
+write-ahead log can be checkpointed. INDEXED BY makes a statement fail, instead of scanning, where
+an index is missing.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from taskd.model.task import Budgets, OnDeploy, State
 from taskd.protocol import cbor
 from taskd.store import connection, schema
 from taskd.store.api import Event, Filter, Group, Row
-
-_LARGEST = (1 << 63) - 1  # SQLite's integers
 
 _COLUMNS = (
     "id, owner, name, version, queue, priority, state, attempt, key, on_deploy, run_at,"
@@ -77,10 +75,7 @@ _WAITING = (
 
 
 class SqliteReader:
-    """``api.Reader`` over the file at ``path``, which must be a store already (StoreError).
-
-    ``damage``: that the file was found to be damaged; it stays so.
-    """
+    """``api.Reader`` over the file at ``path``. Raises StoreError if that is not a store yet."""
 
     __slots__ = ("_connection", "_path", "damage")
 
@@ -90,7 +85,7 @@ class SqliteReader:
         self._connection = connection.open_reading(path)
 
     def task(self, task: int) -> Row | None:
-        found = self._fetch(_TASK, task) if _possible(task) else []
+        found = self._fetch(_TASK, task) if schema.is_id(task) else []
         return _row(found[0]) if found else None
 
     def args(self, task: int) -> bytes:
@@ -106,29 +101,35 @@ class SqliteReader:
         return self._value("results", task)
 
     def tasks(self, filter: Filter) -> list[Row]:
-        wanted = _wanted(filter)
+        named: dict[str, Any] = {"name": filter.name, "queue": filter.queue, "owner": filter.owner}
+        wanted = {column: value for column, value in named.items() if value is not None}
+        if filter.state is not None:
+            state: dict[str, Any] = {"state": filter.state.value}
+            # The first column's index is used, and must narrow most: queued and succeeded tasks
+            # may be a million, tasks in another state are few.
+            is_broad = filter.state in (State.QUEUED, State.SUCCEEDED)
+            wanted = wanted | state if is_broad else state | wanted
         conditions = [f"{column} = ?" for column in wanted]
         values: list[Any] = list(wanted.values())
         if filter.before is not None:
             conditions.append("id < ?")
-            values.append(min(filter.before, _LARGEST))
+            values.append(min(filter.before, schema.LARGEST))
         source = f"tasks indexed by tasks_{next(iter(wanted))}" if wanted else "tasks"
         where = f" where {' and '.join(conditions)}" if conditions else ""
         sql = f"select {_COLUMNS} from {source}{where} order by id desc limit ?"
         return [_row(each) for each in self._fetch(sql, *values, filter.limit)]
 
-    def events(self, task: int, after: int, limit: int) -> list[Event]:
-        if not _possible(task):
-            return []
-        return _events(self._fetch(_EVENTS, task, min(after, _LARGEST), limit))
-
-    def events_of(self, tasks: Sequence[int], after: int, limit: int) -> list[Event]:
-        if len(tasks) == 1:
-            return self.events(tasks[0], after, limit)
-        return _events(self._fetch(_EVENTS_OF, _array(tasks), min(after, _LARGEST), limit))
+    def events(self, tasks: Sequence[int], after: int, limit: int) -> list[Event]:
+        known = [task for task in tasks if schema.is_id(task)]
+        after = min(after, schema.LARGEST)
+        if len(known) == 1:
+            found = self._fetch(_EVENTS, known[0], after, limit)
+        else:
+            found = self._fetch(_EVENTS_OF, str(known), after, limit)  # a list of numbers is JSON
+        return [Event._make((*each[:3], State(each[3]), *each[4:])) for each in found]
 
     def ran(self, tasks: Sequence[int], now: float) -> dict[int, float]:
-        return dict(self._fetch(_RAN, now, _array(tasks)))
+        return dict(self._fetch(_RAN, now, str([task for task in tasks if schema.is_id(task)])))
 
     def ready(self, queue: str, limit: int) -> list[Row]:
         return [_row(each) for each in self._fetch(_READY, queue, limit)]
@@ -139,11 +140,9 @@ class SqliteReader:
     def counts(self) -> dict[tuple[str, State], int]:
         return {(queue, State(state)): n for queue, state, n in self._fetch(_COUNTS)}
 
-    def totals(self) -> dict[State, int]:
-        return {State(state): n for state, n in self._fetch(_TOTALS) if n}
-
-    def queue(self, name: str) -> dict[State, int]:
-        return {State(state): n for state, n in self._fetch(_QUEUE, name)}
+    def states(self, queue: str | None = None) -> dict[State, int]:
+        found = self._fetch(_TOTALS) if queue is None else self._fetch(_QUEUE, queue)
+        return {State(state): n for state, n in found if n}
 
     def queued(self, after: str, limit: int) -> list[str]:
         return [queue for (queue,) in self._fetch(_QUEUED, after, limit)]
@@ -166,7 +165,7 @@ class SqliteReader:
 
     def _value(self, table: str, task: int) -> bytes | None:
         sql = f"select value from {table} where task = ?"
-        found = self._fetch(sql, task) if _possible(task) else []
+        found = self._fetch(sql, task) if schema.is_id(task) else []
         return found[0][0] if found else None
 
     def _fetch(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -177,32 +176,6 @@ class SqliteReader:
             if isinstance(failure, errors.StoreDamaged):
                 self.damage = failure
             raise failure from error
-
-
-def _possible(task: int) -> bool:
-    """Whether an id from outside can be one at all; larger ones do not even fit in a query."""
-    return 0 < task <= _LARGEST
-
-
-def _array(tasks: Sequence[int]) -> str:
-    """For json_each."""
-    return f"[{','.join(str(task) for task in tasks if _possible(task))}]"
-
-
-def _wanted(filter: Filter) -> dict[str, Any]:
-    """The columns to narrow by; the first one's index is used, so the narrowest goes first.
-
-    Few tasks run, are scheduled, held or failed; queued and succeeded ones may be a million.
-    """
-    few = filter.state not in (None, State.QUEUED, State.SUCCEEDED)
-    state = {"state": filter.state.value} if filter.state is not None else {}
-    others = {"name": filter.name, "queue": filter.queue, "owner": filter.owner}
-    given = {column: value for column, value in others.items() if value is not None}
-    return {**state, **given} if few else {**given, **state}
-
-
-def _events(found: list[tuple[Any, ...]]) -> list[Event]:
-    return [Event._make((*each[:3], State(each[3]), *each[4:])) for each in found]
 
 
 def _row(found: tuple[Any, ...]) -> Row:

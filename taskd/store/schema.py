@@ -1,9 +1,9 @@
-"""The tables of the SQLite store, version ``api.SCHEMA``, and how a file comes to have them.
+"""The tables of the SQLite store, version ``api.SCHEMA``: creating and extending them.
 
 Runs in the master. This module is the only definition of the format on disk; ``user_version``
 carries its version and ``application_id`` says that the file is ours. A later taskd may add tables,
-and columns that may be null, without a new version: whoever does not know them leaves them alone,
-so that a rollback finds a store that it can use. A new version says that it could not.
+and columns that may be null, without a new version: an older taskd ignores them, so that a rollback
+finds a store that it can use. A new version says that an older taskd could not.
 
 * ``tasks``: one row a task, small: what is claimed, settled and listed. What only some states
   have (reason, error, progress) stands at the row's end, where a long one spills over into pages
@@ -18,16 +18,17 @@ so that a rollback finds a store that it can use. A new version says that it cou
   ``groups_waiting``: waiting tasks by (name, version, shape). Both are exact after every commit
   (see ``tally``). Rows of groups stay when they are empty: tasks that have left point at them for
   their shape.
-* ``owners``: what each user has that is not over, as of the event that ``owners_as_of`` has (see
-  ``shares``).
+* ``owners``: how many tasks and bytes of arguments each user has that are not over, as of the event
+  whose number is in ``owners_as_of`` (see ``shares``).
 
 Foreign keys are not declared: one process writes, all writes stand in one module, and each check
 would be one more look-up in every submit.
 
 Indexes: a claim reads ``tasks_turn`` alone (an older taskd's: ``tasks_ready``), so that neither
-scheduled tasks nor the finished ones can slow it; ``tasks_last_turn`` finds an owner's place among
-those that wait (see ``turns``); ``tasks_state`` serves the running rows and lists by state. Which
-queues have something to do is told by ``counts_not_empty``, however many names there were.
+scheduled tasks nor the finished ones can slow it; ``tasks_last_turn`` finds the last turn that an
+owner has among the waiting tasks (see ``turns``); ``tasks_state`` serves the running rows and lists
+by state; ``counts_not_empty`` finds the queues with tasks to run, however many queues there ever
+were.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ from taskd.model.task import State
 from taskd.store.api import SCHEMA
 
 APPLICATION_ID = 0x7461736B  # "task"
+
+LARGEST = (1 << 63) - 1
+"""SQLite's largest integer."""
 
 WAITING_STATES = frozenset({State.QUEUED, State.SCHEDULED, State.HELD})
 """What groups count: tasks that a new revision must be able to take."""
@@ -144,10 +148,16 @@ create index if not exists tasks_turn on tasks (queue, priority desc, turn, id) 
 create index if not exists tasks_last_turn
     on tasks (queue, owner, priority, attempt > 0, turn) where {READY};
 """
-"""What came after the first taskd with this version: an older one goes on without knowing of it."""
+"""Added since the first taskd with this version: an older taskd works without it."""
 
 _LATEST = "select 1 from sqlite_master where name = 'tasks_last_turn'"
-"""What came last."""
+"""Finds the last addition."""
+
+
+def is_id(number: int) -> bool:
+    """Whether a number from outside can be a task's id at all. A larger one than LARGEST does not
+    even fit into a query."""
+    return 0 < number <= LARGEST
 
 
 def check(connection: sqlite3.Connection, path: str) -> int:
@@ -184,8 +194,8 @@ def create(connection: sqlite3.Connection) -> None:
 
 
 def grow(connection: sqlite3.Connection) -> None:
-    """Add to an older taskd's file what has come since: all of it or none. Where all of it is
-    there, nothing is written: a start must not fail for a full disk."""
+    """Add to an older taskd's file what has been added since: all of it or none. Where nothing is
+    missing, nothing is written: a start must not fail because the disk is full."""
     if connection.execute(_LATEST).fetchone() is not None:
         return
     connection.execute("begin immediate")

@@ -1,12 +1,12 @@
-"""What each user has in the store that is not over: tasks, and bytes of their arguments.
+"""How many tasks that are not over, and bytes of their arguments, each user has in the store.
 
 Runs in the writer thread. As in ``tally``, differences are gathered in memory and written once,
-before the commit. A taskd that knows nothing of this table may have used the store since; whether
-one has, the number of the last event tells, since each change of a state writes one. Then all is
-counted anew, by the first operation that asks: that takes a second for some million tasks, and a
-start must not.
+before the commit. An older taskd that does not know this table may have used the store since. Each
+change of a state writes an event, so the number of the last event tells whether one has. Then all
+tasks are counted, by the first operation that asks: a start must not wait for that, since it takes
+a second for some million tasks.
 
-Invariant: while ``_is_true``, table and ``_gathered`` together are what ``tasks`` says. Until then
+Invariant: while ``_is_true``, the table and ``_gathered`` together agree with ``tasks``. Until then
 neither is read or written.
 """
 
@@ -35,11 +35,9 @@ _COUNT = (
     f" where t.{schema.LIVE} group by t.owner"
 )
 
-Mark = tuple[bool, dict[int, tuple[int, int]]]
-
 
 class Shares:
-    """Differences by owner, since the transaction began."""
+    """Differences by owner since the transaction began."""
 
     __slots__ = ("_connection", "_gathered", "_is_true")
 
@@ -54,24 +52,31 @@ class Shares:
             self._is_true = self._number(_AS_OF) == self._number(_LAST)
 
     def add(self, owner: int, tasks: int, size: int) -> None:
-        """That many more tasks of ``owner``, with so many bytes of arguments, are not over."""
+        """``tasks`` more of ``owner``, with ``size`` bytes of arguments in all, are not over."""
         known = self._gathered.get(owner, (0, 0))
         self._gathered[owner] = known[0] + tasks, known[1] + size
 
     def check(self, owner: int, share: Share | None, size: int) -> None:
-        """Raises LimitReached if one more task with ``size`` bytes is beyond ``share``. Nothing of
-        that task may be written yet."""
+        """Raises LimitReached if a further task with ``size`` bytes of arguments is beyond
+        ``share``. Nothing of that task may be written yet."""
         check_room(share)
         if share is None:
             return
-        tasks, total = self._of(owner)
+        if not self._is_true:
+            self._connection.execute(_FORGET_ALL)
+            self._connection.execute(_COUNT)
+            self._gathered.clear()
+            self._is_true = True
+        stored = self._connection.execute(_OWNER, (owner,)).fetchone() or (0, 0)
+        gathered = self._gathered.get(owner, (0, 0))
+        tasks, total = stored[0] + gathered[0], stored[1] + gathered[1]
         if share.tasks is not None and tasks >= share.tasks:
             raise _refusal(owner, f"{tasks:,} tasks", "tasks_per_user", share.tasks)
         if share.bytes is not None and total + size > share.bytes:
             raise _refusal(owner, f"{total:,} bytes of arguments", "bytes_per_user", share.bytes)
 
     def write(self) -> None:
-        """Into the open transaction; the next one begins with nothing gathered."""
+        """Write the differences into the open transaction; the next one begins without any."""
         if self._is_true:
             changed = [(owner, *more) for owner, more in self._gathered.items() if any(more)]
             self._connection.executemany(_ADD, changed)
@@ -80,30 +85,12 @@ class Shares:
             self._connection.execute(_SET_AS_OF, (self._number(_LAST),))
         self._gathered.clear()
 
-    def mark(self) -> Mark:
-        """What ``restore`` goes back to when a savepoint is rolled back."""
-        return self._is_true, self._gathered.copy()
-
-    def restore(self, mark: Mark) -> None:
-        self._is_true, self._gathered = mark
-
-    def forget(self) -> None:
-        """The transaction was rolled back, and a count in it as well."""
-        self._is_true = False
-        self._gathered.clear()
-
-    def _of(self, owner: int) -> tuple[int, int]:
-        if not self._is_true:
-            self._count()
-        tasks, size = self._connection.execute(_OWNER, (owner,)).fetchone() or (0, 0)
-        more = self._gathered.get(owner, (0, 0))
-        return tasks + more[0], size + more[1]
-
-    def _count(self) -> None:
-        self._connection.execute(_FORGET_ALL)
-        self._connection.execute(_COUNT)
-        self._gathered.clear()
-        self._is_true = True
+    def copy(self) -> Shares:
+        """Another with the same differences, to go on with if a savepoint is rolled back."""
+        made = Shares(self._connection)
+        made._is_true = self._is_true
+        made._gathered = self._gathered.copy()
+        return made
 
     def _number(self, sql: str) -> int:
         found = self._connection.execute(sql).fetchone()
@@ -111,7 +98,7 @@ class Shares:
 
 
 def check_room(share: Share | None) -> None:
-    """Raises LimitReached if nobody may add anything just now, however little."""
+    """Raises LimitReached if no owner may add a task just now."""
     if share is not None and share.full is not None:
         raise LimitReached(share.full)
 

@@ -7,7 +7,7 @@ Invariants:
   counters (``_change``), in the same transaction.
 * An operation checks everything before its first write, so that a refusal leaves nothing behind;
   only SubmitAll, which can be refused in its middle, needs a savepoint.
-* An ended attempt, a stale one or an unknown task is never written to.
+* Nothing is written for an ended attempt, a stale attempt or an unknown task.
 """
 
 from __future__ import annotations
@@ -41,8 +41,6 @@ from taskd.store.shares import Shares, check_room
 from taskd.store.tally import Tally
 from taskd.store.turns import Place
 from taskd.store.verdicts import ENDS, Task, check_retry, check_same, heeding_the_wish
-
-_LARGEST = (1 << 63) - 1  # SQLite's integers
 
 _SUBMISSION = (
     "select t.id, t.owner from submissions s join tasks t on t.id = s.task where s.submission = ?"
@@ -116,19 +114,27 @@ class SqliteStore:
             Retry: self._retry,
             Hold: self._hold,
             Wake: self._wake,
-            Shift: lambda shift: Applied(self._run(_SHIFT, shift.by).rowcount, None),
+            Shift: lambda shift: Applied(self._run(_SHIFT, shift.seconds).rowcount, None),
         }
 
     def apply(self, operations: Sequence[Operation]) -> list[Applied]:
+        applied = []
         try:
             self._run("begin immediate")
             self._shares.begin()
-            applied = [self._one(operation) for operation in operations]
+            for operation in operations:
+                try:
+                    applied.append(self._handlers[type(operation)](operation))
+                except errors.Refused as refusal:
+                    applied.append(Applied(refusal, None))
             self._tally.write()
             self._shares.write()
             self._run("commit")
         except BaseException as error:
-            self._undo()
+            self._tally = Tally(self._connection)
+            self._shares = Shares(self._connection)
+            if self._connection.in_transaction:  # else SQLite has rolled it back by itself
+                self._run("rollback")
             if isinstance(error, sqlite3.Error):
                 raise connection.failure(error, self._path) from error
             raise
@@ -145,12 +151,6 @@ class SqliteStore:
 
     # One operation each; what they share stands below.
 
-    def _one(self, operation: Operation) -> Applied:
-        try:
-            return self._handlers[type(operation)](operation)
-        except errors.Refused as refusal:
-            return Applied(refusal, None)
-
     def _submit(self, new: Submit) -> Applied:
         try:
             known = self._known(new)
@@ -163,15 +163,14 @@ class SqliteStore:
         return Applied(Submitted(task, True), task)
 
     def _submit_all(self, all_of: SubmitAll) -> Applied:
-        marks = self._tally.mark(), self._shares.mark()
+        before = self._tally.copy(), self._shares.copy()
         self._run("savepoint submits")
         try:
             done = [self._submit(new).result for new in all_of.tasks]
         except errors.Refused:
             self._run("rollback to submits")
             self._run("release submits")
-            self._tally.restore(marks[0])
-            self._shares.restore(marks[1])
+            self._tally, self._shares = before
             raise
         self._run("release submits")
         return Applied(done, None)
@@ -196,9 +195,12 @@ class SqliteStore:
             return Applied(Answer.ALREADY, None)
         end = heeding_the_wish(task, end)
         version = self._keep(task, end)
-        group = self._group_for(task, version)
+        group = task.group
+        if version != task.saved_version:
+            waits_as = task.version if version is None else version
+            group = self._tally.group(task.name, waits_as, self._tally.shape(group))
         state = self._change(task, ENDS[end.state], end.at, end.reason, group)
-        turn = self._turn(task.place) if state is State.QUEUED else None
+        turn = turns.next_at(self._connection, task.place) if state is State.QUEUED else None
         self._run(
             _SETTLE,
             *(state.value, end.run_at, end.at if state in ENDED else None, end.reason),
@@ -226,7 +228,7 @@ class SqliteStore:
         if task.state in ENDED:
             self._shares.check(task.owner, retry.share, self._size(task.id))
         state = self._change(task, Change.RETRY, retry.at, None)
-        self._run(_RETRY, state.value, self._turn(task.place), task.id)
+        self._run(_RETRY, state.value, turns.next_at(self._connection, task.place), task.id)
         return Applied(state, task.id)
 
     def _hold(self, hold: Hold) -> Applied:
@@ -243,13 +245,13 @@ class SqliteStore:
             task = self._look(number)
             assert task is not None  # we are inside the transaction that just found it
             state = self._change(task, Change.DUE, wake.now, None)
-            self._run(_WAKE, state.value, self._turn(task.place), number)
+            self._run(_WAKE, state.value, turns.next_at(self._connection, task.place), number)
         return Applied(due, None)
 
     # Submitting.
 
     def _known(self, new: Submit) -> int | None:
-        """The task that this submission or its key already led to."""
+        """The task that this submission or its key already led to; None: it is new."""
         found = self._run(_SUBMISSION, new.submission).fetchone()
         if found is not None:
             if found[1] != new.owner:
@@ -268,13 +270,14 @@ class SqliteStore:
     def _insert(self, new: Submit) -> int:
         later = new.run_at is not None and new.run_at > new.at
         state = State.SCHEDULED if later else State.QUEUED
+        place = Place(new.queue, new.owner, new.priority, begun=False)
         group = self._tally.group(new.name, new.version, new.shape)
         task = self._run(
             _NEW_TASK,
             *(new.owner, new.queue, state.value, new.priority, new.run_at if later else None),
             *(new.retries, group, new.name, new.version),
             *(None if new.on_deploy is None else new.on_deploy.value, new.at, new.key),
-            None if later else self._turn(Place(new.queue, new.owner, new.priority, False)),
+            None if later else turns.next_at(self._connection, place),
         ).lastrowid
         assert task is not None  # an INSERT that did not raise has one
         self._run(_NEW_ARGUMENTS, task, new.args)
@@ -288,7 +291,7 @@ class SqliteStore:
     # Rows, groups and events.
 
     def _look(self, task: int) -> Task | None:
-        if not 0 < task <= _LARGEST:
+        if not schema.is_id(task):
             return None
         found = self._run(_LOOK, task).fetchone()
         return None if found is None else Task._make((*found[:5], State(found[5]), *found[6:]))
@@ -302,9 +305,10 @@ class SqliteStore:
     def _change(
         self, task: Task, change: Change, at: float, reason: str | None, group: int | None = None
     ) -> State:
-        """The new state, with its event and its counters; the caller writes the row.
+        """The new state; writes its event and its counters. The caller writes the row.
 
-        ``task`` carries the attempt and revision that the event tells; ``group`` is the new one.
+        The event gets ``task``'s attempt and revision; ``group``: the task's new group, if it has
+        another.
         """
         state = after(task.state, change)
         self._run(_NEW_EVENT, task.id, at, state.value, task.attempt, task.revision, reason)
@@ -319,16 +323,13 @@ class SqliteStore:
             self._shares.add(task.owner, -1 if over else 1, -size if over else size)
         return state
 
-    def _turn(self, place: Place) -> int | None:
-        """Of a task that becomes ready there now."""
-        return turns.next_at(self._connection, place)
-
     def _size(self, task: int) -> int:
         """Bytes of its arguments."""
         return int(self._run(_SIZE, task).fetchone()[0])
 
     def _keep(self, task: Task, end: Settle) -> int | None:
-        """Write the saved state as the end says; the version it now has, None if none is kept."""
+        """Write or drop the saved state, as ``end`` says; the version of what is saved now, or
+        None."""
         if end.saved == b"" or end.state is State.SUCCEEDED:  # nothing leaves succeeded
             if task.saved_version is not None:
                 self._run(_DROP, task.id)
@@ -338,21 +339,8 @@ class SqliteStore:
         self._run(_KEEP, task.id, end.saved)
         return task.version if end.saved_version is None else end.saved_version
 
-    def _group_for(self, task: Task, saved_version: int | None) -> int:
-        if saved_version == task.saved_version:
-            return task.group
-        version = task.version if saved_version is None else saved_version
-        return self._tally.group(task.name, version, self._tally.shape(task.group))
-
     def _run(self, sql: str, *values: Any) -> sqlite3.Cursor:
         return self._connection.execute(sql, values)
-
-    def _undo(self) -> None:
-        """Forget the transaction; SQLite may have rolled it back by itself."""
-        self._tally.forget()
-        self._shares.forget()
-        if self._connection.in_transaction:
-            self._run("rollback")
 
 
 def _packed(value: dict[str, Any] | None) -> bytes | None:

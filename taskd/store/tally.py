@@ -3,8 +3,8 @@
 Runs in the writer thread. Differences are gathered in memory and written once, before the commit:
 a thousand submits to one queue cost one update, not a thousand.
 
-Invariant: what is gathered here and what the transaction did to ``tasks`` tell the same story;
-who rolls back the one must put back the other (``mark`` and ``restore``, or ``forget``).
+Invariant: what is gathered here are the differences that the transaction made to ``tasks``. If a
+savepoint is rolled back, the ``copy`` made at it takes over; if the transaction is, a new Tally.
 """
 
 from __future__ import annotations
@@ -25,11 +25,9 @@ _ADD_COUNT = (
 )
 _FORGET_EMPTY = "delete from counts where queue = ? and state = ? and tasks = 0"
 
-Mark = tuple[dict[tuple[str, State], int], dict[int, int]]
-
 
 class Tally:
-    """Differences by (queue, state) and by group, since the transaction began."""
+    """Differences by (queue, state) and by group since the transaction began."""
 
     __slots__ = ("_connection", "_counts", "_groups", "_waiting")
 
@@ -53,10 +51,13 @@ class Tally:
         known = self._groups.get(alike)
         if known is not None:
             return known
+        found = self._connection.execute(_GROUP, alike).fetchone()
+        number = found[0] if found else self._connection.execute(_NEW_GROUP, alike).lastrowid
+        assert number is not None  # an INSERT that did not raise has one
         if len(self._groups) >= _GROUPS_KNOWN:
             self._groups.clear()
-        self._groups[alike] = found = self._find(alike)
-        return found
+        self._groups[alike] = int(number)
+        return int(number)
 
     def shape(self, group: int) -> str:
         """The shape of a group, also of one in which nothing waits any more."""
@@ -64,7 +65,7 @@ class Tally:
         return str(shape)
 
     def write(self) -> None:
-        """Into the open transaction; the next one begins with nothing gathered."""
+        """Write the differences into the open transaction; the next one begins without any."""
         counts = [(queue, state.value, n) for (queue, state), n in self._counts.items() if n]
         waiting = [(n, group) for group, n in self._waiting.items() if n]
         if counts:
@@ -76,24 +77,10 @@ class Tally:
         self._counts.clear()
         self._waiting.clear()
 
-    def mark(self) -> Mark:
-        """What ``restore`` goes back to when a savepoint is rolled back."""
-        return self._counts.copy(), self._waiting.copy()
-
-    def restore(self, mark: Mark) -> None:
-        self._counts, self._waiting = mark
-        self._groups.clear()  # some may have been made after the savepoint
-
-    def forget(self) -> None:
-        """The transaction was rolled back."""
-        self._counts.clear()
-        self._waiting.clear()
-        self._groups.clear()
-
-    def _find(self, alike: tuple[str, int, str]) -> int:
-        found = self._connection.execute(_GROUP, alike).fetchone()
-        if found is not None:
-            return int(found[0])
-        made = self._connection.execute(_NEW_GROUP, alike).lastrowid
-        assert made is not None  # an INSERT that did not raise has one
+    def copy(self) -> Tally:
+        """Another with the same differences, to go on with if a savepoint is rolled back: it knows
+        no group that was made after the savepoint."""
+        made = Tally(self._connection)
+        made._counts = self._counts.copy()
+        made._waiting = self._waiting.copy()
         return made

@@ -1,13 +1,14 @@
-"""The order in which ready tasks are claimed: by priority, and within one in turns between owners.
+"""The order in which ready tasks are claimed: by priority, and among equals owners take turns.
 
-Runs in the writer thread. A task gets its turn, a number, when it becomes ready: one more than the
-last that its owner has in that queue at that priority, and no less than the first that anybody has
-there. So who comes late is next, and who has a thousand waiting is not before anybody's second.
-Among equal turns the lower id goes first. A claim stays a look into one index.
+Runs in the writer thread. A task gets its turn, a number, when it becomes ready: one more than its
+owner's last turn in that queue at that priority, and no less than the first turn of any owner
+there. So an owner who comes late is next, and an owner with a thousand waiting tasks is not served
+before another owner's second. Among equal turns the lower id goes first. A claim stays a look-up in
+one index.
 
-Tasks that have begun are counted by themselves: one that comes back (an interruption, a sleep, a
-retry) does not wait for all that its owner has submitted since. What an older taskd submitted has
-no turn, and goes before all that have one; among these, what has begun has none either.
+Tasks that have begun are counted apart: one that comes back (an interruption, a sleep, a retry)
+does not wait for all that its owner has submitted since. Tasks that an older taskd submitted have
+no turn and go before all that have one; as long as one waits, begun tasks get no turn either.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _LAST = (
 
 
 class Place(Record):
-    """Among which tasks a turn is one more than the last."""
+    """The tasks among which turns are counted."""
 
     queue: str
     owner: int
@@ -42,7 +43,7 @@ class Place(Record):
 
 
 def next_at(connection: sqlite3.Connection, place: Place) -> int | None:
-    """The turn of one more task that becomes ready; it is not so yet."""
+    """The turn of a task that is about to become ready in ``place``; None: before all turns."""
     where = place.queue, place.priority
     if place.begun and connection.execute(_OLDER, where).fetchone() is not None:
         return None

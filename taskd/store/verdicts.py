@@ -1,4 +1,4 @@
-"""Whether an operation may do what it asks for, judged from the task's row. Pure."""
+"""Checks of an operation against the task's row: allowed, refused, or changed. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENDS = {
 
 
 class Task(Record):
-    """What an operation must know of a row before it changes it."""
+    """The columns of a task's row that an operation needs before it changes the row."""
 
     id: int
     owner: int
@@ -38,12 +38,12 @@ class Task(Record):
 
     @property
     def place(self) -> Place:
-        """Where it waits once it is ready again."""
+        """Where the task waits once it is ready again."""
         return Place(self.queue, self.owner, self.priority, self.attempt > 0)
 
 
 def heeding_the_wish(task: Task, end: Settle) -> Settle:
-    """``end`` as it counts: after a wish to cancel, all but a success is cancelled."""
+    """``end`` as it is recorded: after a wish to cancel, every state but succeeded is cancelled."""
     if end.state not in ENDS:
         raise ValueError(f"an attempt does not end in {end.state.value}")
     if end.state is State.SCHEDULED and end.run_at is None:
@@ -58,6 +58,8 @@ def heeding_the_wish(task: Task, end: Settle) -> Settle:
 
 
 def check_same(new: Submit, taken: tuple[int, str, str, bytes]) -> None:
+    """Raises KeyConflict if the live task with ``new``'s key (``taken``: its id, name, state and
+    arguments) is another task."""
     number, name, state, args = taken
     if (name, args) == (new.name, new.args):
         return
@@ -69,7 +71,7 @@ def check_same(new: Submit, taken: tuple[int, str, str, bytes]) -> None:
 
 
 def check_retry(task: Task, taken: tuple[int, str, str, bytes] | None) -> None:
-    """``taken``: the live task that has this one's key, if there is one. Raises Refused."""
+    """Raises Refused if ``task`` cannot be retried. ``taken``: the live task with its key."""
     if (task.state, Change.RETRY) not in CHANGES:
         raise errors.Refused(
             f"task {task.id} is {task.state.value}; only a held, failed or cancelled task can "

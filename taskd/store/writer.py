@@ -16,6 +16,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -36,7 +37,8 @@ _Work = tuple[Operation, Callback]
 
 
 class WriterEnded(Exception):
-    """By a bug, whatever it was: no error of its own kind, which might be one that passes."""
+    """A bug ended the writer thread. A caller might take the bug's own exception for a transient
+    error, so that is the cause of this one."""
 
 
 class Writer:
@@ -51,9 +53,10 @@ class Writer:
         self._store_factory = store_factory
         self._notify_fd = notify_fd
         self._thread: threading.Thread | None = None
-        self._submitted = 0
-        self._delivered = 0
-        self._finished = 0  # batches; only the thread counts
+        self.pending = 0
+        """Operations submitted whose callback has not run yet."""
+        self.finished = 0
+        """Batches and checkpoints carried out or failed, as the thread counts: its progress."""
         self._done: deque[tuple[Callback, Applied | errors.StoreError]] = deque()
         # Below: shared with the thread, under this condition, which tells of every change.
         self._changed = threading.Condition()
@@ -86,7 +89,7 @@ class Writer:
 
     def submit(self, operation: Operation, callback: Callback) -> None:
         """Apply ``operation`` in its turn; never waits for the disk."""
-        self._submitted += 1
+        self.pending += 1
         self._enqueue((operation, callback))
 
     def checkpoint(self) -> None:
@@ -94,17 +97,19 @@ class Writer:
         self._enqueue(None)
 
     def completions(self) -> int:
-        """Run the callbacks of what is done, in order; how many. Call it when notified.
+        """Run the callbacks of the operations that are done, in order; returns how many. For the
+        loop, when ``notify_fd`` is readable.
 
-        Raises what a callback raises (the next call runs the rest), or what ended the thread.
+        Raises what a callback raises (the next call runs the rest); WriterEnded.
         """
-        self._clear_notice()
+        with contextlib.suppress(BlockingIOError):  # no notice, or two notices for one drain
+            os.eventfd_read(self._notify_fd)
         count = 0
         try:
             for _ in range(len(self._done)):
                 callback, outcome = self._done.popleft()
                 count += 1
-                self._delivered += 1
+                self.pending -= 1
                 callback(outcome)
         finally:
             if self._done:
@@ -116,19 +121,9 @@ class Writer:
         return count
 
     @property
-    def pending(self) -> int:
-        """Operations submitted whose callback has not run yet."""
-        return self._submitted - self._delivered
-
-    @property
-    def finished(self) -> int:
-        """Batches and checkpoints that were carried out so far, or failed: it makes progress."""
-        return self._finished
-
-    @property
     def is_idle(self) -> bool:
-        """Whether nothing waits for the disk. A look without waiting, for who looks again."""
-        return self._idle()
+        """Whether nothing waits for the disk, at this moment. Does not wait for the thread."""
+        return not self._queue and not self._in_hand
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was submitted is applied (the callbacks are for ``completions``).
@@ -136,8 +131,8 @@ class Writer:
         False if ``timeout`` seconds did not suffice, or if no thread runs that could do it.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._idle() or self._over, timeout)
-            return self._idle()
+            self._changed.wait_for(lambda: self.is_idle or self._over, timeout)
+            return self.is_idle
 
     def stop(self, timeout: float) -> bool:
         """Flush, close the store and end the thread; True once that is so.
@@ -164,17 +159,8 @@ class Writer:
         self._thread = None
         return True
 
-    def _clear_notice(self) -> None:
-        try:
-            os.eventfd_read(self._notify_fd)
-        except BlockingIOError:
-            return  # called without a notice, or by two notices for one drain
-
     def _notify(self) -> None:
         os.eventfd_write(self._notify_fd, 1)
-
-    def _idle(self) -> bool:
-        return not self._queue and not self._in_hand
 
     # In the thread.
 
@@ -182,37 +168,31 @@ class Writer:
         try:
             store = self._store_factory()
             try:
-                self._say_opened()
+                with self._changed:
+                    self._opened = True
+                    self._changed.notify_all()
                 while self._step(store):
-                    self._finished += 1
+                    self.finished += 1
             finally:
                 store.close()
         except BaseException as error:  # the thread's boundary: the loop raises it again
-            self._fail(error)
+            with self._changed:
+                self._failure = error
+                self._over = True
+                self._changed.notify_all()
+            self._notify()
 
     def _step(self, store: Store) -> bool:
-        """One batch; False: stop. In a frame of its own: while the thread waits for the next one,
-        it does not keep what this one held."""
+        """Apply one batch; False: stop. In a frame of its own, so that the batch is freed before
+        the thread waits for the next."""
         batch = self._take()
         if batch is None:
             return False
         self._apply(store, batch)
         return True
 
-    def _say_opened(self) -> None:
-        with self._changed:
-            self._opened = True
-            self._changed.notify_all()
-
-    def _fail(self, error: BaseException) -> None:
-        with self._changed:
-            self._failure = error
-            self._over = True
-            self._changed.notify_all()
-        self._notify()
-
     def _take(self) -> list[_Work] | None:
-        """The next batch, empty where a checkpoint is asked for; None: stop. Waits for either."""
+        """Wait for the next batch, which is empty for a checkpoint; None: stop."""
         with self._changed:
             self._in_hand = False
             self._changed.notify_all()
@@ -225,7 +205,8 @@ class Writer:
 
     def _apply(self, store: Store, batch: list[_Work]) -> None:
         if not batch:
-            _checkpoint(store)
+            with contextlib.suppress(errors.StoreError):  # the next checkpoint tries again
+                store.checkpoint()
             return
         try:
             outcomes = store.apply([operation for operation, _ in batch])
@@ -277,11 +258,3 @@ def _weight(operation: Operation) -> int:
     if isinstance(operation, Settle):
         return 1 + (len(operation.saved or b"") + len(operation.result or b"")) // _HEAVY
     return 1
-
-
-def _checkpoint(store: Store) -> None:
-    """Only a wish: what it would have moved is committed, and the next one tries again."""
-    try:
-        store.checkpoint()
-    except errors.StoreError:
-        return

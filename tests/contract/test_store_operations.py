@@ -69,7 +69,7 @@ def test_the_same_submission_again_returns_the_same_task_once(bench: Any) -> Non
     assert first.result == Submitted(first.result.task, True)
     assert second.result == Submitted(first.result.task, False)
     assert second.task is None
-    assert len(bench.reader.events(first.result.task, 0, 9)) == 1
+    assert len(bench.reader.events([first.result.task], 0, 9)) == 1
 
 
 def test_a_submission_stays_known_after_its_task_ended(bench: Any) -> None:
@@ -312,9 +312,9 @@ def test_an_end_of_an_attempt_that_the_store_does_not_know_is_superseded(
 def test_a_stale_end_writes_no_event(bench: Any) -> None:
     task = bench.submit()
     bench.ended(task, State.SUCCEEDED)
-    before = bench.reader.events(task, 0, 99)
+    before = bench.reader.events([task], 0, 99)
     (applied,) = bench.apply(Settle(task, 1, State.FAILED, 9.0, Budgets()))
-    assert (applied.task, bench.reader.events(task, 0, 99)) == (None, before)
+    assert (applied.task, bench.reader.events([task], 0, 99)) == (None, before)
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.SCHEDULED])
@@ -352,9 +352,9 @@ def test_a_running_task_gets_the_wish(bench: Any) -> None:
 @pytest.mark.parametrize("state", sorted(ENDED))
 def test_cancelling_an_ended_task_changes_nothing_and_succeeds(bench: Any, state: State) -> None:
     task = bench.in_state(state)
-    before = bench.row(task), bench.reader.events(task, 0, 99)
+    before = bench.row(task), bench.reader.events([task], 0, 99)
     assert bench.cancel(task) == Cancelled(state, state)
-    assert (bench.row(task), bench.reader.events(task, 0, 99)) == before
+    assert (bench.row(task), bench.reader.events([task], 0, 99)) == before
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ def test_after_the_wish_any_end_but_a_success_is_cancelled(bench: Any, state: St
     assert row.reason == ("as it is" if requeued else "as it was")
     assert (row.state, row.run_at, row.ended) == (State.CANCELLED, None, bench.now - 1)
     assert bench.reader.saved(task) == b"s"
-    assert bench.reader.events(task, 0, 99)[-1].state is State.CANCELLED
+    assert bench.reader.events([task], 0, 99)[-1].state is State.CANCELLED
     assert bench.one(bench.new(key="k")).created
 
 
@@ -491,7 +491,7 @@ def test_a_shift_moves_the_time_of_what_is_scheduled_and_nothing_else(bench: Any
     assert [bench.row(task).run_at for task in (early, late)] == [1005.0, 3995.0]
     assert bench.row(queued) == before
     assert bench.reader.next_due() == 1005.0
-    assert [event.state for event in bench.reader.events(early, 0, 9)] == [State.SCHEDULED]
+    assert [event.state for event in bench.reader.events([early], 0, 9)] == [State.SCHEDULED]
     assert bench.one(Wake(1005.0, 9)) == [early]
     assert bench.one(Shift(1.0)) == 1
     assert bench.row(late).run_at == 3996.0

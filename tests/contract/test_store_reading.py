@@ -107,7 +107,7 @@ def test_an_unknown_task_is_nothing_to_a_reader(bench: Any, number: int) -> None
     assert bench.reader.task(number) is None
     assert bench.reader.saved(number) is None
     assert bench.reader.result(number) is None
-    assert bench.reader.events(number, 0, 10) == []
+    assert bench.reader.events([number], 0, 10) == []
     with pytest.raises(errors.UnknownTask, match=f"^no task {number}$"):
         bench.reader.args(number)
 
@@ -123,10 +123,10 @@ def test_all_is_there_after_closing_and_opening(bench: Any) -> None:
     task = bench.submit(key="k", name="import")
     bench.ended(task, State.HELD, saved=b"s", saved_version=3, reason="why")
     before = bench.row(task), bench.reader.counts(), bench.reader.groups()
-    events = bench.reader.events(task, 0, 99)
+    events = bench.reader.events([task], 0, 99)
     bench.reopen()
     assert (bench.row(task), bench.reader.counts(), bench.reader.groups()) == before
-    assert (bench.reader.events(task, 0, 99), bench.reader.saved(task)) == (events, b"s")
+    assert (bench.reader.events([task], 0, 99), bench.reader.saved(task)) == (events, b"s")
     assert bench.submit() > task
 
 
@@ -176,7 +176,7 @@ def test_every_state_change_is_a_numbered_event_with_attempt_revision_and_reason
     bench.one(Retry(task, None, 9.0))
     bench.one(Hold(task, "unknown name", 10.0))
     bench.one(Cancel(task, None, 11.0))
-    events = bench.reader.events(task, 0, 99)
+    events = bench.reader.events([task], 0, 99)
     assert [event[2:] for event in events] == [
         (1.0, State.QUEUED, 0, None, None),
         (2.0, State.RUNNING, 1, "r1", None),
@@ -195,14 +195,14 @@ def test_event_numbers_grow_over_all_tasks_and_are_read_in_pages(bench: Any) -> 
     first, second = bench.submit(), bench.submit()
     for task in (second, first, second):
         bench.claim(task)
-    numbers = {task: bench.reader.events(task, 0, 99) for task in (first, second)}
+    numbers = {task: bench.reader.events([task], 0, 99) for task in (first, second)}
     merged = sorted(event.number for events in numbers.values() for event in events)
     assert len(set(merged)) == 4
     assert numbers[first][0].number < numbers[second][0].number
     assert numbers[second][1].number < numbers[first][1].number
-    assert bench.reader.events(first, numbers[first][0].number, 99) == numbers[first][1:]
-    assert bench.reader.events(first, 0, 1) == numbers[first][:1]
-    assert bench.reader.events(first, 1 << 70, 1) == []
+    assert bench.reader.events([first], numbers[first][0].number, 99) == numbers[first][1:]
+    assert bench.reader.events([first], 0, 1) == numbers[first][:1]
+    assert bench.reader.events([first], 1 << 70, 1) == []
 
 
 def test_events_of_several_tasks_come_in_one_order_and_in_pages(bench: Any) -> None:
@@ -211,22 +211,22 @@ def test_events_of_several_tasks_come_in_one_order_and_in_pages(bench: Any) -> N
         bench.claim(task)
     wanted = [tasks[0], tasks[2]]
     events = sorted(
-        (event for task in wanted for event in bench.reader.events(task, 0, 99)),
+        (event for task in wanted for event in bench.reader.events([task], 0, 99)),
         key=lambda event: event.number,
     )
-    assert bench.reader.events_of(wanted, 0, 99) == events
-    assert bench.reader.events_of(wanted, 0, 2) == events[:2]
-    assert bench.reader.events_of([*wanted, 999, 1 << 70, -1], events[1].number, 99) == events[2:]
-    assert bench.reader.events_of([tasks[0]], 0, 99) == bench.reader.events(tasks[0], 0, 99)
-    assert bench.reader.events_of(wanted, 1 << 70, 9) == bench.reader.events_of([], 0, 9) == []
+    assert bench.reader.events(wanted, 0, 99) == events
+    assert bench.reader.events(wanted, 0, 2) == events[:2]
+    assert bench.reader.events([*wanted, 999, 1 << 70, -1], events[1].number, 99) == events[2:]
+    assert bench.reader.events(tasks[:1], 0, 99) == [e for e in events if e.task == tasks[0]]
+    assert bench.reader.events(wanted, 1 << 70, 9) == bench.reader.events([], 0, 9) == []
 
 
 def test_the_number_of_an_event_is_used_once_also_over_reopening(bench: Any) -> None:
     task = bench.submit()
-    last = bench.reader.events(task, 0, 9)[-1].number
+    last = bench.reader.events([task], 0, 9)[-1].number
     bench.reopen()
     bench.claim(task)
-    assert bench.reader.events(task, 0, 9)[-1].number > last
+    assert bench.reader.events([task], 0, 9)[-1].number > last
 
 
 def test_an_operation_says_whose_events_changed(bench: Any) -> None:
@@ -253,15 +253,15 @@ def test_a_queue_is_told_of_while_something_is_in_it(bench: Any) -> None:
     assert bench.reader.queued("a", 9) == ["waits"]
     assert sorted(bench.reader.busy(9)) == ["a", "runs", "waits"]
     assert len(bench.reader.busy(2)) == 2
-    assert bench.reader.queue("waits") == {State.QUEUED: 1}
+    assert bench.reader.states("waits") == {State.QUEUED: 1}
     bench.claim(first)
     bench.cancel(second)
     assert bench.reader.queued("", 9) == []
     assert sorted(bench.reader.busy(9)) == ["runs", "waits"]
-    assert bench.reader.queue("waits") == {State.RUNNING: 1}
-    assert bench.reader.queue("a") == {State.CANCELLED: 1}
-    assert bench.reader.queue("none") == {}
-    assert bench.reader.totals() == {State.RUNNING: 2, State.SCHEDULED: 1, State.CANCELLED: 1}
+    assert bench.reader.states("waits") == {State.RUNNING: 1}
+    assert bench.reader.states("a") == {State.CANCELLED: 1}
+    assert bench.reader.states("none") == {}
+    assert bench.reader.states() == {State.RUNNING: 2, State.SCHEDULED: 1, State.CANCELLED: 1}
 
 
 def test_groups_count_what_waits_by_name_version_and_shape(bench: Any) -> None:
@@ -376,7 +376,7 @@ def _check_counters(bench: Any, shapes: dict[int, str]) -> None:
     rows = bench.reader.tasks(Filter(limit=100_000))
     assert {row.id for row in rows} == set(shapes)
     assert bench.reader.counts() == Counter((row.queue, row.state) for row in rows)
-    assert bench.reader.totals() == Counter(row.state for row in rows)
+    assert bench.reader.states() == Counter(row.state for row in rows)
     by_version: Counter[tuple[str, int]] = Counter()
     for group in bench.reader.groups():
         by_version[group.name, group.version] += group.waiting

@@ -187,7 +187,7 @@ class Judge:
 
     def _check_item(self, master: Master, item: dict[str, Any]) -> None:
         if "event" in item:
-            events = master.reader.events(item["task"], item["event"] - 1, 1)
+            events = master.reader.events([item["task"]], item["event"] - 1, 1)
             if not events or events[0].state != item["state"] or events[0].number != item["event"]:
                 raise Found(f"event {item} was told to a client and is now {events}")
         elif isinstance(told := item.get("task"), dict) and told["state"] in ENDED:

@@ -47,7 +47,7 @@ def in_status(master: Master, client: Client) -> dict[str, Any]:
     """``states``, ``queues`` and ``more_queues`` of the answer to ``status``. A submitter is not
     told names that others have made up."""
     try:
-        totals = master.reader.totals()
+        totals = master.reader.states()
         names = _names(master, client)
         queues = {name: _queue(master, name) for name in names[:LISTED]}
     except StoreError as error:  # the problems say so, which is what one looks for then
@@ -70,7 +70,7 @@ def _names(master: Master, client: Client) -> list[str]:
 
 
 def _queue(master: Master, name: str) -> dict[str, int]:
-    counts = master.reader.queue(name)
+    counts = master.reader.states(name)
     return {
         "running": counts.get(State.RUNNING, 0),
         "queued": counts.get(State.QUEUED, 0),

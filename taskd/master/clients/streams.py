@@ -233,7 +233,7 @@ class Streams:
         may be there, and what is sent for one task must not pass over another's event.
         """
         while stream.stale and not stream.client.wire.is_full:
-            events = self._master.reader.events_of(stream.tasks, stream.after, BATCH)
+            events = self._master.reader.events(stream.tasks, stream.after, BATCH)
             if len(events) < BATCH:
                 stream.stale = set()
             for event in events:

@@ -241,7 +241,7 @@ READS: dict[str, tuple[Callable[[SqliteReader], Any], list[str]]] = {
         ["SEARCH counts USING INDEX counts_not_empty (state=?)", "USE TEMP B-TREE FOR DISTINCT"],
     ),
     "queue": (
-        lambda reader: reader.queue("q"),
+        lambda reader: reader.states("q"),
         ["SEARCH counts USING PRIMARY KEY (queue=?)"],
     ),
     "next_due": (  # its first entry: there is no condition but the index's own
@@ -253,7 +253,7 @@ READS: dict[str, tuple[Callable[[SqliteReader], Any], list[str]]] = {
         ["SEARCH tasks USING INDEX tasks_state (state=? AND id>?)"],
     ),
     "events": (
-        lambda reader: reader.events(1, 3, 5),
+        lambda reader: reader.events([1], 3, 5),
         ["SEARCH events USING INDEX events_task (task=? AND number>?)"],
     ),
     "groups": (

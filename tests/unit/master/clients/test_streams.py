@@ -23,7 +23,7 @@ def ended(client: PlayedClient) -> bool:
 
 
 def history(bench: Bench, *tasks: int) -> list[int]:
-    found = [e.number for task in tasks for e in bench.master.reader.events(task, 0, 1000)]
+    found = [e.number for task in tasks for e in bench.master.reader.events([task], 0, 1000)]
     return sorted(found)
 
 
