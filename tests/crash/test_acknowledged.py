@@ -81,9 +81,7 @@ def kill_again_and_again(daemon: Daemon) -> list[int]:
 def test_what_was_acknowledged_outlives_200_kills(new_daemon: Callable[..., Daemon]) -> None:
     daemons = [new_daemon() for _ in range(AT_ONCE)]
     for daemon in daemons:
-        daemon.release("r1", APP)
-        daemon.point("r1")
-        daemon.start()
+        daemon.with_releases(APP, "r1").start()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = list(pool.map(kill_again_and_again, daemons))
     for daemon, ids in zip(daemons, found, strict=True):

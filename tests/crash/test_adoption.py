@@ -122,10 +122,7 @@ def of_old(ctx) -> str:
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon(queues={"default": {"concurrency": 20}})
     made.constants["taskd.master.start.MEET_WITHIN"] = 20.0  # what serves on is not to be replaced
-    made.release("r1", APP)
-    made.release("r2", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1", "r2").start()
 
 
 def counting(daemon: Daemon, count: int = 1) -> list[TaskHandle]:
@@ -248,9 +245,7 @@ def test_an_orphan_leaves_at_a_safe_point_when_no_master_comes(
     new_daemon: Callable[..., Daemon],
 ) -> None:
     daemon = new_daemon(daemon={"orphan_grace": "1s"})
-    daemon.release("r1", APP)
-    daemon.point("r1")
-    daemon.start()
+    daemon.with_releases(APP, "r1").start()
     daemon.open_gate("go")
     task = daemon.client().submit("politely", {"n": 4})
     pid = daemon.reached(task.id, "1").pid
@@ -309,9 +304,7 @@ def test_restarts_under_a_service_manager_keep_who_does_not_leave_in_time(
     new_daemon: Callable[..., Daemon],
 ) -> None:
     daemon = new_daemon(kind=Managed, daemon={"stop_timeout": "300ms"})
-    daemon.release("r1", APP)
-    daemon.point("r1")
-    daemon.start()
+    daemon.with_releases(APP, "r1").start()
     stays = daemon.client().submit("stubborn", {"n": 5})
     leaves = daemon.client().submit("politely", {"n": 4})
     pid = daemon.reached(stays.id, "begin").pid
@@ -418,10 +411,7 @@ def test_tasks_that_move_do_so_though_the_master_died_right_after_its_deploy(
 ) -> None:
     daemon = new_daemon()
     daemon.extra["TASKD_FAULT"] = daemon.path("fault")
-    daemon.release("r1", APP)
-    daemon.release("r2", APP)
-    daemon.point("r1")
-    daemon.start()
+    daemon.with_releases(APP, "r1", "r2").start()
     task = daemon.client().submit("moves", {"n": 4})
     daemon.reached(task.id, "1")
     with open(daemon.path("fault"), "w", encoding="utf-8") as file:

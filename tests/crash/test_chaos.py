@@ -80,10 +80,7 @@ def test_random_kills_and_deploys_lose_nothing(new_daemon: Callable[..., Daemon]
     print("seed", seed)
     moments = random.Random(seed)
     daemon = new_daemon(queues={"default": {"concurrency": TASKS}})
-    for name in ("r1", "r2"):
-        daemon.release(name, APP)
-    daemon.point("r1")
-    daemon.start()
+    daemon.with_releases(APP, "r1", "r2").start()
     client = daemon.client()
     names = [f"{fn}-{how}" for fn in ("loop", "later") for how in ("finish", "checkpoint")]
     tasks = [client.submit(names[n % 4], {"n": ITEMS}) for n in range(TASKS)]

@@ -39,9 +39,7 @@ def loop(ctx) -> list:
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon()
-    made.release("r1", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1").start()
 
 
 def begun(daemon: Daemon) -> tuple[TaskHandle, int, str]:

@@ -200,9 +200,7 @@ def test_a_task_whose_slot_is_tampered_with_ends_right_or_is_held(
     moment: Callable[[Slots, Callable[[Slots], None]], None],
 ) -> None:
     daemon = new_daemon()
-    daemon.release("r1", APP)
-    daemon.point("r1")
-    daemon.start()
+    daemon.with_releases(APP, "r1").start()
     slots = Slots(daemon)
     moment(slots, fault)
     for task in slots.tasks:
@@ -228,9 +226,7 @@ def test_what_stands_under_a_dead_workers_name_and_is_not_its_slot_is_let_be(
     """Two living workers' slots have changed names. One dies, and later all of them do: the other's
     is still there, under the name of the first."""
     daemon = new_daemon()
-    daemon.release("r1", APP)
-    daemon.point("r1")
-    daemon.start()
+    daemon.with_releases(APP, "r1").start()
     slots = Slots(daemon)
     with open(slots.paths[1], "rb") as file:
         other = os.fstat(file.fileno()).st_ino
@@ -252,8 +248,7 @@ def test_a_task_that_was_claimed_and_never_sent_is_run_and_not_held(
     """The daemon died between the two: its idle worker leaves, and its slot stays to say that
     nothing was begun."""
     daemon = new_daemon()
-    daemon.release("r1", APP)
-    daemon.point("r1")
+    daemon.with_releases(APP, "r1")
     daemon.open_gate("go")
     daemon.start()
     with daemon.client() as client:

@@ -68,10 +68,7 @@ def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
         queues={"work": {"concurrency": 4}, "slow": {"concurrency": 1}, "many": {"concurrency": 50}}
     )
     made.constants["taskd.master.start.MEET_WITHIN"] = 20.0  # what serves on is not to be replaced
-    made.release("r1", APP)
-    made.release("r2", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1", "r2").start()
 
 
 def running(daemon: Daemon, count: int) -> list[TaskHandle]:

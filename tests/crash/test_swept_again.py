@@ -23,9 +23,7 @@ def short() -> int:
 
 def outlived(daemon: Daemon) -> tuple[int, str]:
     """An idle worker that outlived the start of the next daemon, stopped, and its slot's path."""
-    daemon.release("r1", APP)
-    daemon.point("r1")
-    daemon.start()
+    daemon.with_releases(APP, "r1").start()
     task = daemon.client().submit("short")
     assert task.result(30) == 1
     idle = daemon.reached(task.id, "done").pid

@@ -97,9 +97,7 @@ DONE = {
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon()
-    made.release("r1", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1").start()
 
 
 def kill_here(daemon: Daemon, task: TaskHandle, attempt: int = 1) -> int:

@@ -43,10 +43,7 @@ def hangs_once(ctx) -> str:
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon(queues={"work": {"concurrency": 20}})
-    made.release("r1", APP)
-    made.release("r2", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1", "r2").start()
 
 
 def kill_zygote(daemon: Daemon, revision: str = "r1") -> int:
@@ -129,10 +126,7 @@ def test_a_deploy_goes_through_while_a_new_zygote_of_the_old_revision_starts(
     os.chmod(python, 0o755)
     daemon.sections["app"] = {"python": python}
     daemon.write_config()
-    daemon.release("r1", APP)
-    daemon.release("r2", APP)
-    daemon.point("r1")
-    daemon.start()
+    daemon.with_releases(APP, "r1", "r2").start()
     client = daemon.client()
     running = client.submit("count", {"n": 4})
     daemon.reached(running.id, "1")

@@ -50,9 +50,6 @@ def mounted(new_daemon: Callable[..., Daemon]) -> Callable[..., Mounted]:
     def make(**sections: Any) -> Mounted:
         daemon = new_daemon(kind=Mounted, **sections)
         assert isinstance(daemon, Mounted)
-        daemon.release("r1", APP)
-        daemon.release("r2", APP)
-        daemon.point("r1")
-        return daemon
+        return daemon.with_releases(APP, "r1", "r2")
 
     return make

@@ -47,10 +47,7 @@ DAY = 24 * 3600
 def daemon(new_daemon: Callable[..., Daemon]) -> SetClock:
     daemon = new_daemon(kind=SetClock, daemon={"drain_limit": "1h"})
     assert isinstance(daemon, SetClock)
-    for name in ("r1", "r2", "r3"):
-        daemon.release(name, APP)
-    daemon.point("r1")
-    daemon.start()
+    daemon.with_releases(APP, "r1", "r2", "r3").start()
     return daemon
 
 

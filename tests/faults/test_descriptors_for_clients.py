@@ -29,9 +29,7 @@ class Limited(Daemon):
 
 def test_workers_leave_descriptors_to_clients(new_daemon: Callable[..., Daemon]) -> None:
     daemon = new_daemon(kind=Limited)
-    daemon.release("r1", APP)
-    daemon.point("r1")
-    daemon.start()
+    daemon.with_releases(APP, "r1").start()
     with daemon.client() as first:
         for _ in range(8):
             first.submit("waits")

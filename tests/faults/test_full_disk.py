@@ -65,8 +65,7 @@ def test_a_task_that_finds_no_room_to_save_waits_says_so_and_goes_on(
     mounted: Callable[..., Mounted],
 ) -> None:
     daemon = mounted()
-    daemon.release("r0", SAVER)
-    daemon.point("r0")
+    daemon.with_releases(SAVER, "r0")
     daemon.small("state", 4 * MIB)
     daemon.start()
     with daemon.client() as client:

@@ -8,27 +8,13 @@ import signal
 from collections.abc import Callable
 
 import pytest
+from support.apps import HOLDS
 from support.mounts import MIB, Mounted
 from support.waiting import eventually
 
 STATE = MIB
 
 TASKS = 5
-
-SAVER = """
-import os
-from side import gate, mark
-from taskd import Context, task
-
-@task
-def holds(ctx: Context, size: int) -> int:
-    if "data" not in ctx.state:
-        ctx.state["data"] = os.urandom(size)
-        ctx.checkpoint()
-    mark("saved")
-    gate("go")
-    return len(ctx.state["data"])
-"""
 
 
 @pytest.fixture
@@ -37,8 +23,7 @@ def full(mounted: Callable[..., Mounted]) -> tuple[Mounted, list[int]]:
     state at a time; and the tasks."""
     daemon = mounted(daemon={"stop_timeout": "5s"})
     daemon.constants = {"taskd.master.fleet.intake.BOUND": 1}
-    daemon.release("r0", SAVER)
-    daemon.point("r0")
+    daemon.with_releases(HOLDS, "r0")
     daemon.small("state", 4 * TASKS * STATE)
     daemon.start()
     with daemon.client() as client:

@@ -33,10 +33,7 @@ def quick() -> str:
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon(queues={"default": {"concurrency": 3}})
-    for name in ("r1", "r2"):
-        made.release(name, APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1", "r2").start()
 
 
 def test_a_zygote_that_cannot_fork_lets_tasks_wait_and_forks_once_it_can(daemon: Daemon) -> None:

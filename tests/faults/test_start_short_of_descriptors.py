@@ -88,9 +88,7 @@ class Limited(Daemon):
 def daemon(new_daemon: Callable[..., Daemon]) -> Limited:
     made = new_daemon(kind=Limited)
     assert isinstance(made, Limited)
-    made.release("r1", APP)
-    made.point("r1")
-    made.start()
+    made.with_releases(APP, "r1").start()
     return made
 
 

@@ -48,9 +48,7 @@ def test_a_zygote_that_keeps_dying_is_started_ever_later_and_status_says_why(
     new_daemon: Callable[..., Daemon],
 ) -> None:
     daemon = new_daemon()
-    daemon.release("r1", APP)
-    daemon.point("r1")
-    daemon.start()
+    daemon.with_releases(APP, "r1").start()
     daemon.open_gate("broken")
     os.kill(daemon.zygotes()["r1"], signal.SIGKILL)
     with daemon.client() as client:

@@ -78,9 +78,7 @@ def make(kernel: Path, new_daemon: Callable[..., Daemon]) -> Callable[..., Group
     def made(**queues: dict[str, object]) -> GroupedDaemon:
         daemon = new_daemon(kind=GroupedDaemon, queues=queues)
         assert isinstance(daemon, GroupedDaemon)
-        daemon.release("r1", APP)
-        daemon.point("r1")
-        daemon.start()
+        daemon.with_releases(APP, "r1").start()
         return daemon
 
     return made

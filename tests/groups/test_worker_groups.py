@@ -99,10 +99,7 @@ def daemon(request: pytest.FixtureRequest, new_daemon: Callable[..., Daemon]) ->
     made = new_daemon(kind=GroupedDaemon, app={"fork": request.param}, daemon={"cancel_grace": 0.1})
     assert isinstance(made, GroupedDaemon)
     made.extra["TASKD_TEST_GROUPS"] = str(mounted())
-    made.release("r1", APP)
-    made.release("r2", APP)
-    made.point("r1")
-    made.start()
+    made.with_releases(APP, "r1", "r2").start()
     return made
 
 
@@ -244,9 +241,7 @@ def test_a_group_that_is_not_delegated_is_left_alone_and_the_doctor_says_so(
     made = new_daemon(kind=GroupedDaemon)
     assert isinstance(made, GroupedDaemon)
     os.removexattr(made.group, "user.delegate")
-    made.release("r1", APP)
-    made.point("r1")
-    made.start()
+    made.with_releases(APP, "r1").start()
     with made.client() as client:
         assert client.submit("holds", {"name": "."}).result(30) == "done"
         checks = client.status()["checks"]
@@ -262,9 +257,7 @@ def test_limits_that_the_kernel_cannot_hold_cost_no_task_and_the_doctor_says_so(
 ) -> None:
     made = new_daemon(True, kind=GroupedDaemon, queues={"default": {"memory_max": "1GiB"}})
     assert isinstance(made, GroupedDaemon)
-    made.release("r1", APP)
-    made.point("r1")
-    made.start()
+    made.with_releases(APP, "r1").start()
     with made.client() as client:
         assert client.submit("holds", {"name": "."}).result(30) == "done"
         found = {check["name"]: check for check in client.status()["checks"]}

@@ -130,8 +130,7 @@ WITHOUT = f"--inh-caps={_LESS} --ambient-caps={_LESS} --bounding-set={_LESS}"
 @pytest.fixture
 def daemon(compiled: None, request: pytest.FixtureRequest) -> Iterator[FaultyDaemon]:
     made = FaultyDaemon(queues={"one": {"concurrency": 1}})
-    made.release("r1", GOOD.replace("REVISION", "r1"))
-    made.point("r1")
+    made.with_releases(GOOD.replace("REVISION", "r1"), "r1")
     if os.getuid() == 0:
         python(f"setpriv {WITHOUT} {sys.executable}")(made, "")
     made.write_config()

@@ -19,10 +19,8 @@ from world import APP, Asking, FaultyDaemon
 @pytest.fixture
 def daemon(compiled: None) -> Iterator[FaultyDaemon]:
     made = FaultyDaemon(queues={"loops": {"concurrency": 4}})
-    for name in ("r1", "r2"):
-        made.release(name, APP)
     made.release("bad", "raise ValueError('bad')")
-    made.point("r1")
+    made.with_releases(APP, "r1", "r2")
     try:
         yield made.start()
         made.end()

@@ -107,9 +107,7 @@ def test_a_sighup_at_any_step_leads_to_one_more_deploy(world: World, step: str) 
 @pytest.fixture
 def daemon(compiled: None) -> Iterator[FaultyDaemon]:
     made = FaultyDaemon(queues={"loops": {"concurrency": 4}})
-    for name in ("r1", "r2"):
-        made.release(name, APP)
-    made.point("r1")
+    made.with_releases(APP, "r1", "r2")
     try:
         yield made.start()
         made.end()

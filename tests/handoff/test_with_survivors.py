@@ -38,9 +38,7 @@ def parent() -> Iterator[None]:
 @pytest.fixture
 def daemon(compiled: None, parent: None) -> Iterator[FaultyDaemon]:
     made = FaultyDaemon(queues={"loops": {"concurrency": 4}})
-    for name in ("r1", "r2"):
-        made.release(name, APP)
-    made.point("r1")
+    made.with_releases(APP, "r1", "r2")
     try:
         yield made.start()
         made.end()

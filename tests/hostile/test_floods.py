@@ -57,9 +57,7 @@ Tell = Callable[[str], None]
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon(access={"submit_groups": [SUBMITTERS]}, queues={"others": {}})
-    made.release("r1", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1").start()
 
 
 @contextmanager

@@ -8,22 +8,18 @@ import signal
 from collections.abc import Callable
 
 import pytest
+from support.apps import WAITS
 from support.daemon import Daemon
 from support.waiting import eventually
 
 import taskd
 
-APP = """
+APP = (
+    WAITS
+    + """
 import os, sys, time
-from taskd import task
 from taskd.protocol import frames
-from side import gate, is_open, mark
-
-@task
-def waits() -> int:
-    mark("began")
-    gate("end")
-    return 1
+from side import is_open
 
 @task
 def quick() -> int:
@@ -84,6 +80,7 @@ def after_fork():
 
 os.register_at_fork(after_in_parent=after_fork)
 """
+)
 
 PLANS_NONSENSE = """
 from taskd.worker import plan
@@ -94,9 +91,7 @@ plan.answer = lambda path: ({"checked": 0, "migrated": 0, "refused": [1], "probe
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon()
-    made.release("r1", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1").start()
 
 
 def begun(daemon: Daemon, task: int) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from support.apps import HOLDS
 from support.daemon import Daemon
 from support.waiting import eventually
 
@@ -24,20 +25,9 @@ STATE = 3 * MIB
 
 TASKS = 8
 
-APP = """
-import os
-from side import gate, mark
-from taskd import Context, task
-
-@task
-def holds(ctx: Context, size: int) -> int:
-    if "data" not in ctx.state:
-        ctx.state["data"] = os.urandom(size)
-        ctx.checkpoint()
-    mark("saved")
-    gate("go")
-    return len(ctx.state["data"])
-
+APP = (
+    HOLDS
+    + """
 @task
 def fails(ctx: Context, size: int) -> None:
     ctx.state["data"] = os.urandom(size)
@@ -57,6 +47,7 @@ def sleeps(ctx: Context, size: int, **more) -> int:
 def echo(text: str) -> str:
     return text
 """
+)
 
 MIGRATES = (
     APP.replace("@task\ndef holds", "@task(version=2)\ndef holds").replace(
@@ -175,10 +166,7 @@ INTAKE = 2 * STATE
 def crowd(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon(queues={"default": {"concurrency": CROWD + 2}})
     made.constants = {"taskd.master.fleet.intake.BOUND": INTAKE}
-    made.release("r1", APP)
-    made.release("r2", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1", "r2").start()
 
 
 def killed(daemon: Daemon, tasks: list[int]) -> None:
@@ -219,10 +207,7 @@ def test_ends_and_deaths_that_wait_for_room_cross_a_deploy_and_a_crash(
     """There is never any room here, but in the next image, which has the usual bound."""
     daemon = new_daemon()
     daemon.constants = {"taskd.master.fleet.intake.BOUND": -1}
-    daemon.release("r1", APP)
-    daemon.release("r2", APP)
-    daemon.point("r1")
-    daemon.start()
+    daemon.with_releases(APP, "r1", "r2").start()
     dies, fails = saving(daemon, count=1) + saving(daemon, "fails", 1)
     killed(daemon, [dies])
     daemon.open_gate("go")

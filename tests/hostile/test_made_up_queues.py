@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.apps import WAITS_WITH
 from support.daemon import Daemon
 from support.raw import Raw
 from support.users import STRANGER, as_user, gid, groups_here
@@ -19,20 +20,14 @@ from taskd.protocol import data
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 
-APP = """
-from taskd import task
-from side import gate, mark
-
-@task
-def waits(n: int = 0) -> int:
-    mark("waits")
-    gate("go")
-    return n
-
+APP = (
+    WAITS_WITH
+    + """
 @task(queue="named-by-a-task")
 def other() -> None:
     pass
 """
+)
 
 (SUBMITTERS,) = groups_here(1)
 FOR_EVER = 9e8
@@ -44,10 +39,7 @@ def daemon_with(new_daemon: Callable[..., Daemon], **app: Any) -> Daemon:
         access={"submit_groups": [SUBMITTERS]},
         queues={"default": {"concurrency": 2}, "named": {}},
     )
-    made.release("r1", APP)
-    made.release("r2", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1", "r2").start()
 
 
 def as_submitter(act: Callable[[], Any]) -> Any:
@@ -166,8 +158,7 @@ def test_a_worker_that_is_of_no_use_makes_room_below_the_ceiling(
     """It waits for tasks of a queue with other limits than what is there now."""
     sizes = {"small": {"memory_max": "1GiB"}, "large": {"memory_max": "2GiB"}}
     daemon = new_daemon(app={"max_workers": 1}, queues=sizes)
-    daemon.release("r1", APP)
-    daemon.point("r1")
+    daemon.with_releases(APP, "r1")
     daemon.open_gate("go")
     daemon.start()
     with daemon.client() as client:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.apps import WAITS_WITH
 from support.daemon import Daemon
 from support.raw import Raw
 from support.users import OTHER, STRANGER, as_user, gid, groups_here
@@ -26,21 +27,15 @@ from taskd.slot import reader
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 
-APP = """
-from taskd import task
-from side import gate, mark
-
-@task
-def waits(n: int = 0) -> int:
-    mark("waits")
-    gate("go")
-    return n
-
+APP = (
+    WAITS_WITH
+    + """
 @task
 def secretive(n: int = 0) -> str:
     gate("go")
     return "nobody else's"
 """
+)
 
 ADMINS, SUBMITTERS = groups_here(2)
 
@@ -49,10 +44,7 @@ ADMINS, SUBMITTERS = groups_here(2)
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     """With both lists of groups, so that anybody can connect to both sockets."""
     made = new_daemon(access={"admin_groups": [ADMINS], "submit_groups": [SUBMITTERS]})
-    made.release("r1", APP)
-    made.release("r2", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1", "r2").start()
 
 
 def as_submitter(act: Callable[[], Any], uid: int = STRANGER) -> Any:
@@ -115,10 +107,7 @@ def test_a_deploy_opens_and_closes_the_sockets_as_its_configuration_says(
     new_daemon: Callable[..., Daemon],
 ) -> None:
     daemon = new_daemon()
-    for name in ("r1", "r2", "r3"):
-        daemon.release(name, APP)
-    daemon.point("r1")
-    daemon.start()
+    daemon.with_releases(APP, "r1", "r2", "r3").start()
 
     def status() -> int:
         with taskd.Client(daemon.submit_socket, timeout=20) as client:

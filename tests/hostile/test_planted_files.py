@@ -30,10 +30,7 @@ OTHERS = ("zygotes/00.zygote", "slots/00.slot", "slots/00.load", "slots/00.plan"
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon(hooks={"after_drain": ["true"]})
-    for name in ("r1", "r2"):
-        made.release(name, APP)
-    made.point("r1")
-    return made
+    return made.with_releases(APP, "r1", "r2")
 
 
 @pytest.mark.parametrize("name", [*OURS, *STORE, *OTHERS])

@@ -45,11 +45,8 @@ def needs_two(a: int, token: Secret) -> None: ...
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon()
-    for name in ("r1", "r2"):
-        made.release(name, APP)
     made.release("gone", "from taskd import task\n@task\ndef other(): ...\n")
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1", "r2").start()
 
 
 @pytest.fixture

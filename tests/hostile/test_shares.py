@@ -39,10 +39,7 @@ def daemon_with(new_daemon: Callable[..., Daemon]) -> Callable[..., Daemon]:
             access={"submit_groups": [SUBMITTERS], **access},
             queues={"default": {"concurrency": 1}},
         )
-        made.release("r1", APP)
-        made.release("r2", APP)
-        made.point("r1")
-        return made.start()
+        return made.with_releases(APP, "r1", "r2").start()
 
     return make
 

@@ -9,26 +9,21 @@ import sqlite3
 from collections.abc import Callable
 
 import pytest
+from support.apps import WAITS
 from support.daemon import Daemon
 from support.waiting import eventually
 
 import taskd
 from taskd.posix import locks
 
-APP = """
-from taskd import task
-from side import gate, mark
-
-@task
-def waits() -> int:
-    mark("began")
-    gate("end")
-    return 1
-
+APP = (
+    WAITS
+    + """
 @task
 def quick() -> int:
     return 2
 """
+)
 
 EVERY = {"taskd.master.service.periodic.EVERY": 0.1}
 
@@ -37,10 +32,7 @@ EVERY = {"taskd.master.service.periodic.EVERY": 0.1}
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon()
     made.constants = dict(EVERY)
-    for name in ("r1", "r2"):
-        made.release(name, APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1", "r2").start()
 
 
 def problems(daemon: Daemon) -> str:
@@ -78,9 +70,7 @@ def test_no_second_daemon_starts_where_the_locks_file_was_removed(
 ) -> None:
     """Before anybody has looked whether it is there."""
     daemon = new_daemon()
-    for name in ("r1", "r2"):
-        daemon.release(name, APP)
-    daemon.point("r1")
+    daemon.with_releases(APP, "r1", "r2")
     daemon.constants = {"taskd.master.service.periodic.EVERY": 600.0}
     daemon.start()
     if deployed:

@@ -51,9 +51,7 @@ PRINTS_NOT = {"its streams closed"}
 
 def started(new_daemon: Callable[..., Daemon], at_import: str, fork: str = "auto") -> Daemon:
     made = new_daemon(app={"fork": fork}, queues={"default": {"concurrency": 1}})
-    made.release("r1", APP.replace("IMPORT", at_import))
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP.replace("IMPORT", at_import), "r1").start()
 
 
 @pytest.mark.parametrize("fork", ["auto", "never"])

@@ -66,9 +66,7 @@ def sleeps(ctx) -> str:
 
 
 def begun(made: Daemon) -> Daemon:
-    made.release("r1", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1").start()
 
 
 @pytest.fixture

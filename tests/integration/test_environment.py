@@ -39,8 +39,7 @@ def test_what_the_daemon_was_started_with_reaches_no_task_and_costs_no_worker(
     new_daemon: Callable[..., Daemon],
 ) -> None:
     daemon = new_daemon(queues={"default": {"concurrency": 1}})
-    daemon.release("r1", APP)
-    daemon.point("r1")
+    daemon.with_releases(APP, "r1")
     daemon.extra = {**OF_ANOTHER_TASK, "TASKD_OF_THE_USER": "kept"}
     daemon.start()
     pids = []

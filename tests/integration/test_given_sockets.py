@@ -86,10 +86,7 @@ def given(new_daemon: Callable[..., Daemon]) -> Callable[..., Given]:
     def make(*names: str) -> Given:
         daemon = new_daemon(names, kind=Given) if names else new_daemon(kind=Given)
         assert isinstance(daemon, Given)
-        for name in ("r1", "r2"):
-            daemon.release(name, APP)
-        daemon.point("r1")
-        return daemon
+        return daemon.with_releases(APP, "r1", "r2")
 
     return make
 
@@ -206,8 +203,7 @@ def test_what_is_none_of_ours_is_closed_and_said(
 
 def test_variables_for_another_process_mean_nothing(new_daemon: Callable[..., Daemon]) -> None:
     daemon = new_daemon()
-    daemon.release("r1", APP)
-    daemon.point("r1")
+    daemon.with_releases(APP, "r1")
     daemon.extra |= {"LISTEN_PID": "1", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "control:submit"}
     daemon.start()
     assert modes(daemon) == {"control": 0o600, "submit": 0o600, "worker": 0o600}
@@ -234,14 +230,12 @@ def test_the_doctor_says_who_holds_the_sockets_and_whether_anybody_watches(
             return {check["name"]: check["ok"] for check in raw.ask("status")["checks"]}
 
     alone = new_daemon()
-    alone.release("r1", APP)
-    alone.point("r1")
+    alone.with_releases(APP, "r1")
     assert checks(alone.start())["sockets"], "nobody could hold them"
 
     assert checks(given().start())["sockets"]
     managed = new_daemon(kind=Managed, watchdog=30.0)
-    managed.release("r1", APP)
-    managed.point("r1")
+    managed.with_releases(APP, "r1")
     found = checks(managed.start())
     assert (found["sockets"], found["watchdog"]) == (False, True)
 

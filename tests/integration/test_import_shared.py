@@ -89,8 +89,7 @@ def test_workers_that_are_started_afresh_share_no_connection(
     new_daemon: Callable[..., Daemon], port: int
 ) -> None:
     daemon = new_daemon(app={"fork": "never"})
-    daemon.release("r1", APP.format(port=port))
-    daemon.point("r1")
+    daemon.with_releases(APP.format(port=port), "r1")
     assert daemon.start().client().submit("works").result(30) == 1
     assert "at import" not in daemon.log()
 

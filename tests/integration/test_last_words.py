@@ -71,9 +71,7 @@ def ready() -> int:
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon(queues={"default": {"concurrency": 1}})
-    made.release("r1", APP)
-    made.point("r1")
-    return made
+    return made.with_releases(APP, "r1")
 
 
 @pytest.mark.parametrize("what", ["raises", "turned"])

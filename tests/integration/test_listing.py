@@ -27,9 +27,7 @@ def dies() -> None:
 
 def started(new_daemon: Callable[..., Daemon]) -> Daemon:
     daemon = new_daemon(queues={"default": {"concurrency": 4}})
-    daemon.release("r1", APP)
-    daemon.point("r1")
-    return daemon.start()
+    return daemon.with_releases(APP, "r1").start()
 
 
 def test_a_list_has_all_results_however_large(new_daemon: Callable[..., Daemon]) -> None:

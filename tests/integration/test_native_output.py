@@ -50,9 +50,7 @@ def leaves_a_thread() -> None:
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon(queues={"default": {"concurrency": 1}})
-    made.release("r1", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1").start()
 
 
 def test_no_daemon_under_test_is_given_what_hides_it(new_daemon: Callable[..., Daemon]) -> None:

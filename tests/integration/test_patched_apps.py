@@ -137,8 +137,7 @@ def test_a_program_runs_to_its_end(daemon: Daemon) -> None:
 def test_what_a_task_does_with_gevent_works(new_daemon: Callable[..., Daemon]) -> None:
     pytest.importorskip("gevent")
     made = new_daemon(queues={"default": {"concurrency": 1}})
-    made.release("r1", APP.replace("PATCH", GEVENT) + GREENLETS)
-    made.point("r1")
+    made.with_releases(APP.replace("PATCH", GEVENT) + GREENLETS, "r1")
     with made.start().client() as client:
         pids = {client.submit("waits_together").result(30) for _ in range(3)}
         made.through(pids)

@@ -50,10 +50,7 @@ def group() -> str:
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon], group: str) -> Daemon:
     made = new_daemon(access={"submit_groups": [group]}, queues={"default": {"concurrency": 9}})
-    made.release("r1", APP)
-    made.release("r2", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1", "r2").start()
 
 
 # ── who may do what ──────────────────────────────────────────────────────────────────────────
@@ -70,9 +67,7 @@ def test_sockets_are_open_only_to_those_who_may_use_them(
     assert mode(daemon.path("run", "worker.sock")) == 0o600
     assert mode(daemon.path("run", "submit.sock")) == 0o666
     closed = new_daemon()
-    closed.release("r1", APP)
-    closed.point("r1")
-    closed.start()
+    closed.with_releases(APP, "r1").start()
     assert mode(closed.path("run", "submit.sock")) == 0o600
     assert mode(closed.path("state", "store.db")) == 0o600
 

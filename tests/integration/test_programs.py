@@ -15,9 +15,7 @@ from taskd.errors import BadArguments
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon()
-    made.release("r1", "")
-    made.point("r1")
-    made.start()
+    made.with_releases("", "r1").start()
     return made
 
 

@@ -31,10 +31,7 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become a
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     """It has served r1, which is gone; the symlink names r2."""
     made = new_daemon()
-    for name in ("r1", "r2"):
-        made.release(name, APP)
-    made.point("r1")
-    made.start()
+    made.with_releases(APP, "r1", "r2").start()
     assert made.stop() == 0
     shutil.rmtree(made.path("releases", "r1"))
     made.point("r2")

@@ -92,9 +92,7 @@ QUEUES = {
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon(queues=QUEUES)
-    made.release("r1", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1").start()
 
 
 def most_at_once(effects: list[Effect]) -> int:
@@ -329,8 +327,7 @@ def test_a_task_that_waits_for_any_place_at_all_says_so(
     new_daemon: Callable[..., Daemon],
 ) -> None:
     made = new_daemon(app={"max_workers": 1}, queues=QUEUES)
-    made.release("r1", APP)
-    made.point("r1")
+    made.with_releases(APP, "r1")
     client = made.start().client()
     first = client.submit("two_at_a_time")
     made.reached(first.id, "begin")

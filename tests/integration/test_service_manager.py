@@ -67,11 +67,8 @@ def managed(new_daemon: Callable[..., Daemon]) -> Callable[..., Managed]:
     def make(kind: type[Managed] = Managed, **more: object) -> Managed:
         daemon = new_daemon(kind=kind, **more)
         assert isinstance(daemon, Managed)
-        for name in ("r1", "r2"):
-            daemon.release(name, APP)
         daemon.release("broken", "raise RuntimeError('no good')")
-        daemon.point("r1")
-        return daemon
+        return daemon.with_releases(APP, "r1", "r2")
 
     return make
 

@@ -91,9 +91,7 @@ def exists(name: str) -> bool:
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon(daemon={"cancel_grace": 0.1})
-    made.release("r1", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1").start()
 
 
 @pytest.mark.parametrize("how", ["returns", "raises", "is killed"])

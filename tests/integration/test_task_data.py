@@ -67,10 +67,7 @@ def returns_what_is_not_plain() -> object:
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon(app={"tasks_per_worker": 3}, queues={"default": {"concurrency": 1}})
-    for name in ("r1", "r2"):
-        made.release(name, APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1", "r2").start()
 
 
 def all_is_well(daemon: Daemon) -> None:

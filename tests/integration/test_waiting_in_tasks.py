@@ -55,10 +55,7 @@ WHY = "whose places are all taken by tasks that wait for such ones"
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon(queues={"one": {"concurrency": 1}, "two": {"concurrency": 2}})
-    for name in ("r1", "r2"):
-        made.release(name, APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1", "r2").start()
 
 
 def test_a_wait_that_could_never_end_is_refused(daemon: Daemon) -> None:

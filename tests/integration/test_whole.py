@@ -55,10 +55,7 @@ TASKCTL = [sys.executable, "-c", "import sys, taskd.cli.taskctl as c; sys.exit(c
 
 
 def prepare(daemon: Daemon) -> Daemon:
-    for name in ("r1", "r2"):
-        daemon.release(name, APP.replace("REVISION", name))
-    daemon.point("r1")
-    return daemon
+    return daemon.with_releases(APP, "r1", "r2")
 
 
 @pytest.fixture

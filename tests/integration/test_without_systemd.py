@@ -44,9 +44,7 @@ def deaf() -> str:
 
 
 def prepared(daemon: Daemon) -> None:
-    for name in ("r1", "r2"):
-        daemon.release(name, APP)
-    daemon.point("r1")
+    daemon.with_releases(APP, "r1", "r2")
 
 
 # ── in the background ────────────────────────────────────────────────────────────────────────
@@ -162,8 +160,7 @@ def test_a_detached_start_that_is_refused_exits_1_and_leaves_no_pid_file(
 ) -> None:
     made = new_daemon(kind=Detached)
     assert isinstance(made, Detached)
-    made.release("r1", "raise RuntimeError('not today')")
-    made.point("r1")
+    made.with_releases("raise RuntimeError('not today')", "r1")
     assert made.spawn("--detach").wait(60) == 1
     assert "not today" in made.log()
     assert not made.file.exists()
@@ -309,7 +306,6 @@ def test_a_start_that_is_refused_ends_its_container_with_1(
     if os.getuid() != 0:
         pytest.skip("needs root to make a pid namespace")
     made = new_daemon(kind=Container)
-    made.release("r1", "raise RuntimeError('not today')")
-    made.point("r1")
+    made.with_releases("raise RuntimeError('not today')", "r1")
     assert made.spawn().wait(60) == 1
     assert "not today" in made.log()

@@ -64,9 +64,7 @@ def dies(ctx) -> int:
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon()
-    made.release("r1", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1").start()
 
 
 HELD = (taskd.TaskHeld, "passes the limit of 1")

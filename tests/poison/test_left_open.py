@@ -84,9 +84,7 @@ def site(new_daemon: Callable[..., Daemon]) -> Callable[..., Daemon]:
 
     def make(**app: object) -> Daemon:
         made = new_daemon(app=app, queues={"default": {"concurrency": 1}})
-        made.release("r1", APP + POISON)
-        made.point("r1")
-        return made.start()
+        return made.with_releases(APP + POISON, "r1").start()
 
     return make
 

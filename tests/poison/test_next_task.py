@@ -267,9 +267,7 @@ CHANGES = [
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     """The queue ``one`` runs one task at a time: the next one may get the worker of the last."""
     made = new_daemon(daemon={"cancel_grace": 0.3}, queues={"one": {"concurrency": 1}})
-    made.release("r1", APP + POISON)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP + POISON, "r1").start()
 
 
 def test_whatever_a_task_changes_of_its_process_no_other_task_meets_it(

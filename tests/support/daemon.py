@@ -20,7 +20,7 @@ import tempfile
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from support import processes
 from support.raw import Raw
@@ -104,6 +104,14 @@ class Daemon:
         with open(os.path.join(path, "app.py"), "w", encoding="utf-8") as file:
             file.write(source)
         return path
+
+    def with_releases(self, source: str, *names: str) -> Self:
+        """It has a release of each name with that app, in which the text "REVISION" is the name;
+        ``current`` is the first."""
+        for name in names:
+            self.release(name, source.replace('"REVISION"', f'"{name}"'))
+        self.point(names[0])
+        return self
 
     def point(self, name: str) -> None:
         """What `ln -sfn releases/NAME current` does."""

@@ -58,11 +58,8 @@ def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
 def test_a_release_that_gets_no_cpu_is_waited_for(daemon: Daemon) -> None:
     daemon.sections["daemon"] = {"prove_timeout": WITHIN}
     daemon.write_config()
-    daemon.release("r1", PLAIN)
-    daemon.point("r1")
-    daemon.start()
-    daemon.release("r2", STARVES)
-    daemon.point("r2")
+    daemon.with_releases(PLAIN, "r1").start()
+    daemon.with_releases(STARVES, "r2")
     with daemon.raw() as raw:
         with hogged():
             asked = raw.start("reload")
@@ -74,8 +71,7 @@ def test_a_release_that_gets_no_cpu_is_waited_for(daemon: Daemon) -> None:
 
 
 def test_a_start_waits_longer_for_what_is_confirmed(daemon: Daemon) -> None:
-    daemon.release("r1", WAITS)
-    daemon.point("r1")
+    daemon.with_releases(WAITS, "r1")
     daemon.open_gate("import")
     daemon.start()
     daemon.stop()

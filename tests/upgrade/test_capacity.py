@@ -27,10 +27,7 @@ def stays(ctx, n: int) -> str:
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon()
-    for name in ("r1", "r2", "r3"):
-        made.release(name, APP.replace("REVISION", name))
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1", "r2", "r3").start()
 
 
 def reserve(daemon: Daemon, size: object) -> None:

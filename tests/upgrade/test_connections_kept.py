@@ -35,10 +35,7 @@ SIZE = 900_000
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon()
-    made.release("r1", APP)
-    made.release("r2", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1", "r2").start()
 
 
 def submission(text: str) -> dict[str, object]:

@@ -32,9 +32,7 @@ def raises() -> None:
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon()
-    made.release("r1", APP)
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1").start()
 
 
 def test_a_printed_line_is_in_the_log_before_the_task_ends(daemon: Daemon) -> None:

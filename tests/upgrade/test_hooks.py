@@ -48,10 +48,7 @@ def waits(gate: str) -> str:
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     """Not started yet: each test says first which hooks there are."""
     made = new_daemon()
-    for name in ("r1", "r2", "r3"):
-        made.release(name, APP.replace("REVISION", name))
-    made.point("r1")
-    return made
+    return made.with_releases(APP, "r1", "r2", "r3")
 
 
 def started(daemon: Daemon, **hooks: object) -> Daemon:

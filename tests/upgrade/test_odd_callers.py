@@ -68,10 +68,7 @@ def make(new_daemon: Callable[..., Daemon]) -> Callable[[type[Daemon]], Daemon]:
 
     def made(kind: type[Daemon]) -> Daemon:
         daemon = new_daemon(kind=kind)
-        for name in ("r1", "r2", "r3"):
-            daemon.release(name, APP.replace("REVISION", name))
-        daemon.point("r1")
-        return daemon
+        return daemon.with_releases(APP, "r1", "r2", "r3")
 
     return made
 

@@ -45,10 +45,7 @@ def which() -> str:
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon(app={"max_revisions": 2})
-    for name in ("r1", "r2"):
-        made.release(name, APP.replace("REVISION", name))
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1", "r2").start()
 
 
 def which(daemon: Daemon) -> str:
@@ -317,8 +314,7 @@ def test_a_start_whose_release_does_not_import_exits_1_with_the_last_line(
     new_daemon: Callable[..., Daemon],
 ) -> None:
     daemon = new_daemon()
-    daemon.release("r1", "import nowhere_to_be_found")
-    daemon.point("r1")
+    daemon.with_releases("import nowhere_to_be_found", "r1")
     assert daemon.spawn().wait(30) == 1
     assert "ModuleNotFoundError: No module named 'nowhere_to_be_found'" in daemon.log()
     assert not os.path.exists(daemon.path("state", "confirmed"))

@@ -23,10 +23,7 @@ def which() -> str:
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon()
-    for name in ("r1", "r2"):
-        made.release(name, APP.replace("REVISION", name))
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1", "r2").start()
 
 
 def serves(daemon: Daemon) -> str:

@@ -187,10 +187,7 @@ def slot_name(daemon: Daemon) -> str:
 
 def test_a_hundred_tasks_go_through_twenty_reloads(new_daemon: Callable[..., Daemon]) -> None:
     daemon = new_daemon(queues={"many": {"concurrency": TASKS}})
-    for name in ("r1", "r2"):
-        daemon.release(name, APP.replace("REVISION", name))
-    daemon.point("r1")
-    daemon.start()
+    daemon.with_releases(APP, "r1", "r2").start()
     kept = daemon.raw()
     assert kept.submit("last_one") == 1
     daemon.client().handle(1).result(30)

@@ -45,10 +45,7 @@ gate("import")
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon()
-    for name in ("r1", "r2"):
-        made.release(name, APP.replace("REVISION", name))
-    made.point("r1")
-    return made.start()
+    return made.with_releases(APP, "r1", "r2").start()
 
 
 def taskctl(daemon: Daemon, *words: str) -> tuple[int, str, str]:

@@ -11,12 +11,12 @@ import os
 import secrets
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.waiting import eventually
 
 from taskd import paths
 from taskd.config import Config
@@ -32,8 +32,6 @@ from taskd.protocol import data, frames, secret
 from taskd.protocol import worker as worker_protocol
 from taskd.protocol.client_side import ClientEvent, ClientSide
 from taskd.slot.writer import SlotWriter
-
-PATIENCE = 30.0
 
 ENTRY = {
     "version": 1,
@@ -180,11 +178,7 @@ class Bench:
 
     def until(self, condition: Callable[[], Any], what: str = "") -> Any:
         """Turn the loop until ``condition`` holds; what it gave then."""
-        deadline = time.monotonic() + PATIENCE
-        while not (found := condition()):
-            assert time.monotonic() < deadline, what or condition
-            self.turn()
-        return found
+        return eventually(condition, what, between=lambda _: self.turn())
 
     def submit(self, name: str = "work", **args: Any) -> int:
         """Put one task into the store as a client does; its id."""

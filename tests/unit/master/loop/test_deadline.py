@@ -43,8 +43,7 @@ class Watched:
         self.overdue += 1
 
     def until_over(self) -> None:
-        while not self.overdue:
-            self.loop.turn()
+        eventually(lambda: self.overdue, between=lambda _: self.loop.turn())
 
 
 def test_a_process_that_sleeps_is_overdue() -> None:

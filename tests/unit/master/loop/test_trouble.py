@@ -35,12 +35,11 @@ def pair() -> Iterator[Pair]:
 
 
 def until(loop: Loop, condition: Callable[[], object]) -> None:
-    def turned() -> object:
+    def turn(_: float) -> None:
         loop.soon(lambda: None)
         loop.turn()
-        return condition()
 
-    eventually(turned)
+    eventually(condition, between=turn)
 
 
 class Failing:

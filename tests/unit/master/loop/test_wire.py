@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support.waiting import eventually
 
 from taskd.errors import ProtocolError
 from taskd.master.loop.loop import Loop
@@ -45,11 +46,7 @@ class Ends:
             return b""
 
     def until(self, condition: Callable[[], Any]) -> None:
-        for _ in range(20_000):
-            if condition():
-                return
-            self.turn()
-        raise AssertionError("it never came")
+        eventually(condition, between=lambda _: self.turn())
 
 
 @pytest.fixture
