@@ -10,7 +10,7 @@ from typing import Any
 import cbor2
 
 from taskd.errors import ProtocolError
-from taskd.protocol import cbor
+from taskd.protocol import cbor, fields
 from taskd.record import Record
 
 
@@ -52,7 +52,6 @@ def encode(boot: Boot) -> bytes:
 def decode(raw: bytes) -> Boot:
     """Raises ProtocolError."""
     try:
-        fields: dict[str, Any] = cbor.loads(raw)
-        return Boot(**{name: fields[name] for name in Boot._fields if name in fields})
-    except (ProtocolError, TypeError) as error:
+        return fields.read(Boot, cbor.loads(raw))
+    except ProtocolError as error:
         raise ProtocolError(f"what a zygote is told at its start: {error}") from error

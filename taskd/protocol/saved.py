@@ -32,13 +32,11 @@ named sleep is kept as a step whose value is the time to wake, in Unix seconds.
 The full state is plain data itself: a map ``{format: 1, version, steps: {path: bytes}, cursors:
 {path: mark}, state: bytes, args?: bytes}``. Unknown fields of both are ignored.
 
-Longer than 400 lines because both forms, and what is checked of them, are in one place.
 """
 
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
 from taskd.errors import ProtocolError
@@ -84,65 +82,6 @@ class Outcome(str, Enum):
     SLEEPING = "sleeping"  # ctx.sleep of a named sleep; continues at ``wake``
     HELD = "held"  # saved state and code do not fit; ``reason`` says why
     YIELDED = "yielded"  # a command's exit status 75: continue later, not asked by us
-
-
-PROGRESS_PARTS = ("done", "total", "note")
-ERROR_PARTS = ("type", "message", "traceback")
-"""What is told of each to clients, who knows what else stands there."""
-
-_NUMBER = (int, float, type(None))
-
-_NEEDED: dict[int, dict[str, type | tuple[type, ...]]] = {
-    Kind.BEGIN: {"task": int, "attempt": int},
-    Kind.PROGRESS: {"done": _NUMBER, "total": _NUMBER, "note": str},
-    Kind.END: {"task": int, "attempt": int, "outcome": str, "progressed": bool},
-    Kind.SNAPSHOT: {"saved": bytes},
-}
-_ALLOWED: dict[int, dict[str, type | tuple[type, ...]]] = {
-    Kind.BEGIN: {"version": int},
-    Kind.END: {"version": int, "unfit": bool, "result": bytes, "error": dict, "reason": str,
-               "wake": (int, float), "snapshot": int},
-}  # fmt: skip
-"""What is read of each record besides what it saves; the second need not be there."""
-
-_LARGEST = 1 << 63
-"""Above that no whole number can be stored."""
-
-TEXT_LIMIT = 128 * 1024
-"""Bytes of each text in a record that the master reads: with the largest result, all that is told
-of a task fits in one frame (``protocol.frames``). What a worker writes is far below."""
-
-
-def check(kind: int, fields: dict[str, Any]) -> None:
-    """Raises ProtocolError if a record lacks what the master reads of it, or has something else, or
-    more than can be told, there: user code may have got hold of its worker's slot. What a task
-    saves is checked as it is applied."""
-    for name, wanted in _NEEDED.get(kind, {}).items():
-        _check_type(name, fields.get(name, _check_type), wanted)
-    for name, wanted in _ALLOWED.get(kind, {}).items():
-        if name in fields:
-            _check_type(name, fields[name], wanted)
-    if kind == Kind.END:
-        _check_end(fields)
-
-
-def _check_type(name: str, value: Any, wanted: type | tuple[type, ...]) -> None:
-    is_stored = not isinstance(value, int) or -_LARGEST < value < _LARGEST
-    if not isinstance(value, wanted) or not is_stored:
-        raise ProtocolError(f"a record's {name} is missing or of a wrong type")
-    if isinstance(value, str) and len(value.encode()) > TEXT_LIMIT:
-        raise ProtocolError(f"a record's {name} passes the limit of {TEXT_LIMIT:,} bytes")
-
-
-def _check_end(fields: dict[str, Any]) -> None:
-    if fields["outcome"] not in {outcome.value for outcome in Outcome}:
-        raise ProtocolError(f"an end whose outcome is not known: {fields['outcome'][:20]!r}")
-    if fields["outcome"] == Outcome.SLEEPING.value and not isfinite(fields.get("wake", inf)):
-        raise ProtocolError("a task that sleeps and has no time to wake")
-    if len(fields.get("result", b"")) > data.RESULT_LIMIT:
-        raise ProtocolError(f"a result that passes the limit of {data.RESULT_LIMIT:,} bytes")
-    for name in ERROR_PARTS if "error" in fields else ():
-        _check_type(f"error: {name}", fields["error"].get(name), str)
 
 
 class Mark(Record):

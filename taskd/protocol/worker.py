@@ -122,40 +122,53 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskd.errors import ProtocolError
-from taskd.protocol.saved import TEXT_LIMIT
+from taskd.protocol import fields
+from taskd.protocol.fields import Field, Fields
+from taskd.protocol.records import TEXT_LIMIT
 
 VERSION = 3
 """What this code speaks as a worker; as a master it speaks every one from LOWEST on."""
 
 LOWEST = 1
 
-_NUMBER = (int, float, type(None))
+_INT, _TEXT, _BYTES, _FLAG, _LIST, _MAP = (
+    Field(kind, required=True) for kind in (int, str, bytes, bool, list, dict)
+)
+_COUNT = Field(float, required=True, null=True)
+_SHOWN = Field(str, required=True, size=TEXT_LIMIT)
+"""A text that clients are told, among more that must fit in a frame."""
 
-_TO_MASTER: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "hello": {"role": str, "version": int, "id": bytes, "pid": int, "start": int},
-    "identity": {"hash": str},
-    "manifest": {"forks": bool, "warnings": list, "tasks": dict},
-    "broken": {"message": str},
-    "forked": {"worker": bytes, "pid": int, "start": int},
-    "unforked": {"worker": bytes, "message": str},
-    "exited": {"worker": bytes, "pid": int, "status": int},
-    "unready": {"worker": bytes, "pid": int, "message": str},
+TO_MASTER: dict[str, Fields] = {
+    "hello": {"role": _TEXT, "version": _INT, "id": _BYTES, "pid": _INT, "start": _INT},
+    "identity": {"hash": _TEXT},
+    "manifest": {"forks": _FLAG, "warnings": _LIST, "tasks": _MAP},
+    "broken": {"message": _TEXT},
+    "forked": {"worker": _BYTES, "pid": _INT, "start": _INT},
+    "unforked": {"worker": _BYTES, "message": _TEXT},
+    "exited": {"worker": _BYTES, "pid": _INT, "status": _INT},
+    "unready": {"worker": _BYTES, "pid": _INT, "message": _TEXT},
     "pong": {},
-    "idle": {"reusable": bool},
-    "progress": {"task": int, "attempt": int, "done": _NUMBER, "total": _NUMBER, "note": str},
-    "waiting": {"task": int, "attempt": int, "message": str},
-    "ended": {"task": int, "attempt": int, "offset": int},
-    "denied": {"task": int, "attempt": int},
-    "planned": {"refused": list, "probe": (str, type(None))},
+    "idle": {"reusable": _FLAG},
+    "progress": {"task": _INT, "attempt": _INT, "done": _COUNT, "total": _COUNT, "note": _SHOWN},
+    "waiting": {"task": _INT, "attempt": _INT, "message": _SHOWN},
+    "ended": {"task": _INT, "attempt": _INT, "offset": _INT},
+    "denied": {"task": _INT, "attempt": _INT},
+    "planned": {
+        "refused": Field(list, required=True, each=Field(list, 2, 2)),
+        "probe": Field(str, required=True, null=True),
+    },
 }
-"""What the master reads of each message; user code may have got hold of a worker's channel."""
+"""What the master needs of each message: user code may have got hold of a worker's channel."""
 
-_TOLD = {"progress": "note", "waiting": "message"}
-"""Of which messages what text is told to clients, among more that must fit in a frame."""
-
-_ENTRY = {"version": int, "queue": str, "retries": int, "on_deploy": str, "params": list,
-          "reads": list}  # fmt: skip
-"""What the master reads of each task in a manifest."""
+TASK: Fields = {
+    "version": _INT,
+    "queue": _TEXT,
+    "retries": _INT,
+    "on_deploy": _TEXT,
+    "params": _LIST,
+    "reads": _LIST,
+}
+"""What the master needs of each task in a manifest."""
 
 
 def check(message: Mapping[str, Any]) -> None:
@@ -166,27 +179,10 @@ def check(message: Mapping[str, Any]) -> None:
     kind = message.get("type")
     if not isinstance(kind, str):
         raise ProtocolError("a message without a type")
-    _check_fields(kind, message, _TO_MASTER.get(kind, {}))
-    if (name := _TOLD.get(kind)) and len(message[name].encode()) > TEXT_LIMIT:
-        raise ProtocolError(f"{kind}: {name} passes the limit of {TEXT_LIMIT:,} bytes")
-    if kind == "planned":
-        _check_refused(message["refused"])
-    if kind == "manifest":
-        for name, entry in message["tasks"].items():
-            if not isinstance(entry, dict):
-                raise ProtocolError(f"manifest: task {name!r} is no map")
-            _check_fields(f"task {name!r}", entry, _ENTRY)
-
-
-def _check_refused(refused: list[Any]) -> None:
-    for each in refused:
-        if not isinstance(each, list) or [type(part) for part in each] != [int, str]:
-            raise ProtocolError("planned: what is refused is not given as [ref, why]")
-
-
-def _check_fields(
-    what: str, fields: Mapping[str, Any], needed: Mapping[str, type | tuple[type, ...]]
-) -> None:
-    for name, kind in needed.items():
-        if not isinstance(fields.get(name, _check_fields), kind):
-            raise ProtocolError(f"{what}: {name} is missing or of a wrong type")
+    fields.check(message, TO_MASTER.get(kind, {}), f"{kind}: ")
+    if kind == "planned" and any([*map(type, each)] != [int, str] for each in message["refused"]):
+        raise ProtocolError("planned: what is refused is not given as [ref, why]")
+    for name, entry in message["tasks"].items() if kind == "manifest" else ():
+        if not isinstance(entry, dict):
+            raise ProtocolError(f"manifest: task {name!r} is no map")
+        fields.check(entry, TASK, f"task {name!r}: ")

@@ -17,7 +17,7 @@ import cbor2
 from taskd.errors import Error, ProtocolError
 from taskd.posix import files, locks, native, process
 from taskd.posix.process import Identity
-from taskd.protocol import cbor
+from taskd.protocol import cbor, fields
 from taskd.record import Record
 
 FORMAT = 1
@@ -100,12 +100,9 @@ def read(path: str) -> tuple[ZygoteRecord, bool]:
 
 def _decode(raw: bytes, path: str) -> ZygoteRecord:
     try:
-        fields = cbor.loads(raw)
-        known = {"name": ""} | fields
-        found = ZygoteRecord(**{name: known[name] for name in ZygoteRecord._fields})
-    except (ProtocolError, TypeError, KeyError) as error:
+        return fields.read(ZygoteRecord, cbor.loads(raw))
+    except ProtocolError as error:
         raise RecordError(f"{path} is not a zygote's record: {error}") from error
-    return found
 
 
 def remove(directory: str, zygote: bytes) -> None:

@@ -6,7 +6,8 @@ Runs in the master, for the dead, and in the probe worker of a deploy, for those
 from __future__ import annotations
 
 from taskd.protocol.rawsaved import RawSaved
-from taskd.protocol.saved import Kind, check
+from taskd.protocol.records import check
+from taskd.protocol.saved import Kind
 from taskd.slot import reader
 from taskd.slot.reader import Content
 

@@ -70,7 +70,7 @@ import cbor2
 from taskd import errors
 from taskd.errors import ProtocolError
 from taskd.posix.process import Identity
-from taskd.protocol import cbor
+from taskd.protocol import cbor, fields
 from taskd.protocol.saved import Kind
 from taskd.record import Record
 
@@ -195,14 +195,10 @@ def decode_header(block: bytes) -> Header:
             f"the slot is in format {version}, and this taskd knows up to {VERSION}: it was "
             "written by a newer taskd, and only that or a later one can read it"
         )
-    return _header(decode_map(block[_START.size : _START.size + length]))
-
-
-def _header(fields: dict[str, Any]) -> Header:
     try:
-        return Header(**{name: fields[name] for name in Header._fields if name in fields})
-    except TypeError as missing:
-        raise SlotDamaged(f"the slot's header is not whole: {missing}") from None
+        return fields.read(Header, decode_map(block[_START.size : _START.size + length]))
+    except ProtocolError as error:
+        raise SlotDamaged(f"the slot's header is not whole: {error}") from None
 
 
 def encode_body(kind: int, fields: dict[str, Any]) -> bytes:

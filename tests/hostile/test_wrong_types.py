@@ -9,7 +9,8 @@ import pytest
 
 from taskd.errors import ProtocolError
 from taskd.protocol import data
-from taskd.protocol.saved import TEXT_LIMIT, Kind, Saved, SavedFromFuture, check
+from taskd.protocol.records import TEXT_LIMIT, check
+from taskd.protocol.saved import Kind, Saved, SavedFromFuture
 from taskd.slot import layout, reader
 
 HEADER = layout.encode_header(layout.Header(bytes(16), 1, 2, "boot", "r1"))

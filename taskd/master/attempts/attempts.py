@@ -21,7 +21,8 @@ from taskd.model.endings import Facts, if_cancelled, judge
 from taskd.model.routing import Held, route
 from taskd.model.task import SETTLED, State
 from taskd.model.worker import WorkerEvent, WorkerState
-from taskd.protocol.saved import ERROR_PARTS, PROGRESS_PARTS, Kind, check
+from taskd.protocol.records import ERROR_PARTS, PROGRESS_PARTS, check
+from taskd.protocol.saved import Kind
 from taskd.record import Record
 from taskd.slot import reader as slot_reader
 from taskd.store.api import Answer, Applied, Settle

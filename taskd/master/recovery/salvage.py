@@ -19,7 +19,7 @@ from taskd.master.loop.trouble import PASSING
 from taskd.model.endings import Facts, death_in_words
 from taskd.posix import files, process
 from taskd.protocol.rawsaved import RawSaved
-from taskd.protocol.saved import PROGRESS_PARTS
+from taskd.protocol.records import PROGRESS_PARTS
 from taskd.slot import kept
 from taskd.slot import layout as slot_layout
 from taskd.slot import reader as slot_reader

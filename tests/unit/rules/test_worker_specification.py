@@ -151,3 +151,17 @@ def test_each_message_is_sent_as_it_is_specified() -> None:
             if isinstance(node, ast.Dict) and node not in followed:
                 keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
                 assert "type" not in keys, f"{file}:{node.lineno}: who sends it?"
+
+
+def test_the_master_needs_only_what_is_specified_as_always_sent() -> None:
+    """The tables by which the master checks, against the specification."""
+    sent_always: dict[str, set[str]] = {}
+    for line in specified():
+        title, name, *fields = re.findall(r"[\w?]+(?: → \w+)?", line)
+        if title.endswith("→ master") or title == "Inside":
+            always = sent_always.setdefault(name, set(fields))
+            always &= set(fields)  # two of them say hello
+    needed = specification.TO_MASTER | {"task": specification.TASK}
+    assert needed.keys() - {"denied"} == sent_always.keys() - {"question"}
+    for name in needed.keys() - {"denied"}:
+        assert needed[name].keys() <= sent_always[name], name
