@@ -1,8 +1,10 @@
 """The client library: ``Client``, ``AsyncClient`` and what both share.
 
-``records``   what the daemon tells, as Python values
-``asks``      what can be asked: the request and the reading of its answer, once for both clients
-``session``   requests over lost connections, without input or output
-``address``   which socket to connect to
-``blocking``  Client      ``aio``  AsyncClient      ``jsonform``  values as JSON
+``records``     what the daemon tells, as Python values
+``operations``  what can be asked: requests and the reading of answers, once for both clients
+``session``     requests over lost connections, without input or output
+``address``     which socket to connect to
+``blocking``    Client, by ``link``, one blocking connection
+``aio``         AsyncClient, by ``aio_link``, one connection in an event loop
+``jsonform``    values as JSON
 """

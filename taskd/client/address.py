@@ -27,7 +27,7 @@ _ALL_SOCKETS = (*_SOCKETS, paths.WORKER_SOCKET)
 
 _WHY = {
     errno.ENOENT: "does not exist",
-    errno.ECONNREFUSED: "nobody listens on it",
+    errno.ECONNREFUSED: "no process listens on it",
     errno.EACCES: "you may not connect to it",
     errno.ENOTDIR: "does not exist",
     errno.ENOTSOCK: "is not a socket",
@@ -80,7 +80,9 @@ class Address:
         """
         where = place(self._socket)
         tried: list[tuple[str, OSError]] = []
-        for path in self._open(where):
+        found = candidates(where)
+        # All of them where none is left, so that the daemon says again why it refuses our user.
+        for path in [path for path in found if path not in self._closed] or found:
             try:
                 _check(path)
                 connection = connect_socket(path, timeout)
@@ -93,26 +95,16 @@ class Address:
         raise NoDaemon(_explanation(where, tried))
 
     def turned_away(self) -> bool:
-        """The daemon said that we may not use the socket of the last connection: whether there
-        is another one to try."""
+        """The daemon said that our user may not use the last connection's socket; returns
+        whether there is another one to try."""
         self._closed.add(self._last)
         return bool(set(candidates(place(self._socket))) - self._closed)
 
-    def _open(self, where: str) -> list[str]:
-        """What is left to try; all of it where nothing is, so that the daemon says it again."""
-        paths = candidates(where)
-        return [path for path in paths if path not in self._closed] or paths
-
-
-def connect(socket: str | None, timeout: float | None) -> sockets.socket:
-    """One connection, as ``Address`` makes them."""
-    return Address(socket).connect(timeout)
-
 
 def _check(path: str) -> None:
-    """Raises OSError for what could only seem to be one of ours: the workers' socket takes our
-    connections and ends them, and a file without the right to write to it refuses as a socket
-    would that is for others."""
+    """Raises OSError for a path that connecting to would not explain: the workers' socket accepts a
+    client and hangs up; a plain file that may not be written fails as another user's socket does
+    (EACCES)."""
     if os.path.basename(os.path.realpath(path)) == paths.WORKER_SOCKET:
         raise OSError(
             f"is the workers' socket: name {paths.CONTROL_SOCKET} or {paths.SUBMIT_SOCKET} beside "

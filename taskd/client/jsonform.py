@@ -3,8 +3,8 @@
 bytes become {"$bytes": base64}; a Secret four dots; tuples and sets lists (a set in the order of
 its members' JSON); datetime and date ISO 8601 text, Decimal and UUID text; NaN and the infinities,
 which JSON lacks, null. A dict's keys become text; where two would be the same text, the dict
-becomes {"$items": [[key, value], …]}. A result that is no value at all (a task has forged its end)
-becomes {"$damaged": base64}, so that one task's does not keep a whole list from being shown.
+becomes {"$items": [[key, value], …]}. A result that cannot be decoded (its task forged it) becomes
+{"$damaged": base64}, so that the list which it is in can be shown.
 """
 
 from __future__ import annotations
@@ -30,16 +30,28 @@ def to_json(value: Any) -> Any:
     if isinstance(value, bytes):
         return {"$bytes": b64encode(value).decode()}
     if isinstance(value, dict):
-        return _map(value)
+        forms = [to_json(key) for key in value]
+        keys = [form if isinstance(form, str) else _text(form) for form in forms]
+        items = [to_json(item) for item in value.values()]
+        if len(set(keys)) == len(keys):
+            return dict(zip(keys, items, strict=True))
+        return {"$items": [list(pair) for pair in zip(forms, items, strict=True)]}
     if isinstance(value, set):
         return sorted(map(to_json, value), key=_text)
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
-    return _leaf(value)
+    if isinstance(value, Secret):
+        return SHOWN
+    isoformat = getattr(value, "isoformat", None)  # datetime, date; else Decimal, UUID
+    return str(isoformat()) if isoformat is not None else str(value)
 
 
 def task_to_json(task: TaskInfo) -> dict[str, Any]:
     """A task with exactly the fields that are documented for JSON."""
+    try:
+        result = to_json(task.result)
+    except ProtocolError:
+        result = {"$damaged": b64encode(task.encoded_result or b"").decode()}
     return {
         "id": str(task.id),
         "name": task.name,
@@ -49,19 +61,12 @@ def task_to_json(task: TaskInfo) -> dict[str, Any]:
         "attempt": task.attempt,
         "revision": task.revision,
         "progress": to_json(task.progress),
-        "result": _result(task),
+        "result": result,
         "error": to_json(task.error),
         "submitted": task.submitted,
         "started": task.started,
         "ended": task.ended,
     }
-
-
-def _result(task: TaskInfo) -> Any:
-    try:
-        return to_json(task.result)
-    except ProtocolError:
-        return {"$damaged": b64encode(task.encoded_result or b"").decode()}
 
 
 def from_argument(text: str) -> Any:
@@ -77,26 +82,6 @@ def from_argument(text: str) -> Any:
     except (ValueError, RecursionError):
         return text
     return value
-
-
-def _map(value: dict[Any, Any]) -> dict[str, Any]:
-    keys = [_key(key) for key in value]
-    if len(set(keys)) == len(keys):
-        return {key: to_json(item) for key, item in zip(keys, value.values(), strict=True)}
-    return {"$items": [[to_json(key), to_json(item)] for key, item in value.items()]}
-
-
-def _key(key: Any) -> str:
-    form = to_json(key)
-    return form if isinstance(form, str) else _text(form)
-
-
-def _leaf(value: Any) -> str:
-    """datetime, date, Decimal, UUID, Secret."""
-    if isinstance(value, Secret):
-        return SHOWN
-    isoformat = getattr(value, "isoformat", None)
-    return str(isoformat()) if isoformat is not None else str(value)
 
 
 def _text(form: Any) -> str:

@@ -47,12 +47,6 @@ class Link:
         self._pid = os.getpid()
         self._whole = True
 
-    def __enter__(self) -> Link:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def run(self, asked: Asked, within: float | None) -> dict[str, Any]:
         """The ``ok`` of a request. Raises its refusal, or NoDaemon after ``within`` seconds."""
         deadline = None if within is None else time.monotonic() + within
@@ -62,7 +56,7 @@ class Link:
             self._until_news(asked, deadline, lambda trouble: trouble or no_answer(limit, log))
             self._whole = True
         except BaseException:
-            self._start_over()
+            self.close()
             raise
         if asked.error is not None:
             raise asked.error
@@ -75,7 +69,7 @@ class Link:
         """
         self._begin(asked)
         while True:
-            self._until_news(asked, deadline, lambda _: _late(asked))
+            self._until_news(asked, deadline, lambda _: still_running(asked.fields["tasks"]))
             while asked.items:
                 yield asked.items.popleft()
             if asked.error is not None:
@@ -84,22 +78,18 @@ class Link:
                 return
 
     def close(self) -> None:
-        """Close the connection; the next request makes another."""
-        self._start_over()
-
-    def _begin(self, asked: Asked) -> None:
-        if self._pid != os.getpid() or not self._whole:
-            self._start_over()  # after a fork: what other threads of the parent asked is theirs
-            self._pid = os.getpid()
-        self._whole = False
-        self._session.ask(asked)
-
-    def _start_over(self) -> None:
-        """Forget all that was asked; the next request makes a connection and a session anew."""
+        """Close the connection and forget all that was asked; the next request begins anew."""
         self._whole = False
         self._hang_up()
         self._session = Session()
         self._whole = True
+
+    def _begin(self, asked: Asked) -> None:
+        if self._pid != os.getpid() or not self._whole:
+            self.close()  # after a fork: what other threads of the parent asked is theirs
+            self._pid = os.getpid()
+        self._whole = False
+        self._session.ask(asked)
 
     def _hang_up(self) -> None:
         if self._sock is not None:
@@ -108,7 +98,7 @@ class Link:
         self._session.lost()
 
     def _until_news(self, asked: Asked, deadline: float | None, late: Late) -> None:
-        while not asked.has_news:
+        while not asked.is_over and not asked.items:
             if self._pid != os.getpid():  # forked while a stream was open: it goes on here anew
                 self._hang_up()
                 self._pid = os.getpid()
@@ -156,7 +146,8 @@ class Link:
     def _receive(self, deadline: float | None, late: Late) -> None:
         assert self._sock is not None
         try:
-            self._sock.settimeout(_left(deadline))
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            self._sock.settimeout(left)
             data = self._sock.recv(_CHUNK)
         except (TimeoutError, BlockingIOError):
             raise late(None) from None
@@ -171,29 +162,17 @@ class Link:
         except ProtocolError as error:
             self._session.fail(error)
             self._hang_up()
-        except NotAllowed as error:
-            self._turned_away(error)
+        except NotAllowed as error:  # this socket is not for our user; another one may be
+            if self._address.turned_away():
+                self._session.turned_away()
+            else:
+                self._session.fail(error)
+            self._hang_up()
         except Busy as error:
             self._session.turned_away()
             self._lose(error)
-
-    def _turned_away(self, error: NotAllowed) -> None:
-        """This socket is not for our user; go on with the next one, if there is one."""
-        if self._address.turned_away():
-            self._session.turned_away()
-        else:
-            self._session.fail(error)
-        self._hang_up()
 
     def _lose(self, why: Error | None = None) -> None:
         self._hang_up()
         self._patience.lost()
         self._trouble = why or connection_lost(self._address.log)
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-def _late(asked: Asked) -> TimeoutError:
-    return still_running(asked.fields["tasks"])

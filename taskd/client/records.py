@@ -53,32 +53,23 @@ class TaskInfo(Record):
         Raises TaskFailed (with the task's traceback as a note), TaskHeld or TaskCancelled;
         ValueError for a task that is not settled.
         """
+        title = f"task {self.id} ({self.name})"
         if self.state == "succeeded":
             return self.result
         if self.state == "failed":
-            raise self._failure()
+            error = self.error or {}
+            parts = [str(error[part]) for part in ("type", "message") if error.get(part)]
+            why = ": ".join(parts) or self.reason
+            failure = TaskFailed(f"{title} failed: {why}" if why else f"{title} failed")
+            if error.get("traceback"):
+                failure.add_note(f"In the task:\n{error['traceback']}")
+            raise failure
         if self.state == "held":
-            raise TaskHeld(f"{self._title} is held: {self.reason or 'no reason was given'}")
+            raise TaskHeld(f"{title} is held: {self.reason or 'no reason was given'}")
         if self.state == "cancelled":
-            raise TaskCancelled(f"{self._title} was cancelled" + _behind(self.reason))
-        raise ValueError(f"{self._title} is {self.state}")
-
-    @property
-    def _title(self) -> str:
-        return f"task {self.id} ({self.name})"
-
-    def _failure(self) -> TaskFailed:
-        error = self.error or {}
-        parts = [str(error[part]) for part in ("type", "message") if error.get(part)]
-        why = ": ".join(parts) or self.reason
-        failure = TaskFailed(f"{self._title} failed" + _behind(why))
-        if error.get("traceback"):
-            failure.add_note(f"In the task:\n{error['traceback']}")
-        return failure
-
-
-def _behind(text: str | None) -> str:
-    return f": {text}" if text else ""
+            why = f": {self.reason}" if self.reason else ""
+            raise TaskCancelled(f"{title} was cancelled{why}")
+        raise ValueError(f"{title} is {self.state}")
 
 
 def task_info(task: Any) -> TaskInfo:

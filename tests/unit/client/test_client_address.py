@@ -72,7 +72,7 @@ def test_in_a_directory_control_is_tried_before_submit(
 ) -> None:
     listeners.append(listen(str(tmp_path / "submit.sock")))
     listeners.append(listen(str(tmp_path / "control.sock")))
-    with address.connect(str(tmp_path), 5) as sock:
+    with address.Address(str(tmp_path)).connect(5) as sock:
         assert sock.getpeername().startswith(str(tmp_path / "control.sock"))
 
 
@@ -81,7 +81,7 @@ def test_where_control_does_not_let_us_in_submit_is_used(
 ) -> None:
     listeners.append(listen(str(tmp_path / "submit.sock")))
     listen(str(tmp_path / "control.sock")).close()  # the file stays; nobody listens
-    with address.connect(str(tmp_path), 5) as sock:
+    with address.Address(str(tmp_path)).connect(5) as sock:
         assert sock.getpeername().startswith(str(tmp_path / "submit.sock"))
 
 
@@ -91,26 +91,26 @@ def test_a_path_too_long_for_an_address_is_reached(
     deep = tmp_path / ("d" * 100) / ("e" * 100)
     deep.mkdir(parents=True)
     listeners.append(listen(str(deep / "control.sock")))
-    address.connect(str(deep), 5).close()
-    address.connect(str(deep / "control.sock"), 5).close()
+    address.Address(str(deep)).connect(5).close()
+    address.Address(str(deep / "control.sock")).connect(5).close()
 
 
 def test_each_socket_that_was_tried_is_named_with_its_reason(own: pathlib.Path) -> None:
     make(own)
     listen(str(own / "submit.sock")).close()
     with pytest.raises(NoDaemon) as caught:
-        address.connect(None, 5)
+        address.Address(None).connect(5)
     assert str(caught.value).splitlines() == [
         "no daemon is reachable; tried:",
         f"  {own}/control.sock: does not exist",
-        f"  {own}/submit.sock: nobody listens on it",
+        f"  {own}/submit.sock: no process listens on it",
         "Start it with `taskd run`, or name another with --socket or $TASKD_SOCKET.",
     ]
 
 
 def test_where_the_system_has_no_daemon_it_says_how_to_start_one() -> None:
     with pytest.raises(NoDaemon, match=r"systemctl start taskd.*taskd run"):
-        address.connect(None, 5)
+        address.Address(None).connect(5)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_messages_name_the_unit_that_the_socket_belongs_to(where: str, unit: str
     log = address.Address(where).log
     assert log == (f"`journalctl -u {unit}`" if unit else "its log")
     with pytest.raises(NoDaemon) as told:
-        address.connect(where, 5)
+        address.Address(where).connect(5)
     assert (f"`systemctl start {unit}`" in str(told.value)) == (unit is not None)
     assert log in str(session.connection_lost(log)) and log in str(session.no_answer(1, log))
 
@@ -139,7 +139,7 @@ def test_messages_name_the_unit_that_the_socket_belongs_to(where: str, unit: str
 def test_a_file_that_is_no_socket_is_said_to_be_none(tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NoDaemon, match="file: is not a socket"):
-        address.connect(str(tmp_path / "file"), 5)
+        address.Address(str(tmp_path / "file")).connect(5)
 
 
 def test_a_socket_that_does_not_let_us_in_says_whom_to_ask(
@@ -150,7 +150,7 @@ def test_a_socket_that_does_not_let_us_in_says_whom_to_ask(
 
     monkeypatch.setattr(address, "connect_socket", refuse)
     with pytest.raises(NoDaemon, match=r"you may not connect to it\n.*submit_groups"):
-        address.connect(str(tmp_path / "control.sock"), 5)
+        address.Address(str(tmp_path / "control.sock")).connect(5)
 
 
 def test_a_submit_socket_that_is_stopped_is_not_said_to_keep_us_out(
@@ -163,5 +163,5 @@ def test_a_submit_socket_that_is_stopped_is_not_said_to_keep_us_out(
 
     monkeypatch.setattr(address, "connect_socket", refuse)
     with pytest.raises(NoDaemon, match=r"does not exist\n(.*\n)*Start it") as told:
-        address.connect(str(tmp_path), 5)
+        address.Address(str(tmp_path)).connect(5)
     assert "submit_groups" not in str(told.value)

@@ -227,7 +227,7 @@ def test_a_daemon_that_stays_away_or_silent_is_given_up_after_the_timeout(daemon
         with pytest.raises(NoDaemon, match="did not answer within"):
             await client.status()
         daemon.stop()
-        with pytest.raises(NoDaemon, match="nobody listens on it"):
+        with pytest.raises(NoDaemon, match="no process listens on it"):
             await client.wait([1])
 
     run(daemon, scenario, timeout=0.1)

@@ -282,7 +282,7 @@ def test_a_daemon_that_was_never_there_is_reported_at_once(tmp_path: pathlib.Pat
         client.status()
     listen(path).close()
     for ask in (client.status, lambda: client.wait([1]), client.reload):
-        with pytest.raises(NoDaemon, match=f"{path}: nobody listens on it"):
+        with pytest.raises(NoDaemon, match=f"{path}: no process listens on it"):
             ask()
 
 
@@ -290,9 +290,9 @@ def test_a_daemon_that_stays_away_is_given_up_after_the_timeout(daemon: Daemon) 
     with Client(daemon.path, timeout=2) as client:
         client.status()
         daemon.stop()
-        with pytest.raises(NoDaemon, match="nobody listens on it"):
+        with pytest.raises(NoDaemon, match="no process listens on it"):
             client.status()
-        with pytest.raises(NoDaemon, match="nobody listens on it"):
+        with pytest.raises(NoDaemon, match="no process listens on it"):
             client.wait([1])
 
 

@@ -81,7 +81,7 @@ def test_a_reload_is_not_sent_again_but_ends_as_unknown() -> None:
     assert session.lost() == [reload]
     assert type(reload.error) is Error
     assert "taskctl status" in str(reload.error)
-    assert not session.has_work
+    assert not session.waiting
     assert Line(session).requests == []
 
 
@@ -230,7 +230,7 @@ def test_a_dropped_stream_is_stopped_and_its_items_go_nowhere() -> None:
     line = Line(session)
     line.say(line.server.reply(1, {}))
     session.drop(follow)
-    assert not session.has_work
+    assert not session.waiting
     assert [each.op for each in line.carry()] == ["stop"]
     line.say(line.server.item(1, {"event": 1}) + line.server.reply(2, {}))
     assert not follow.items

@@ -1,0 +1,324 @@
+"""What a client can ask of the daemon: each operation once, for ``Client`` and ``AsyncClient``.
+
+An operation is a generator, without input or output: it yields each request (``Asked``) and is
+sent the ``ok`` of its reply, or has its refusal raised in it; what it returns is what the caller
+gets. Both clients inherit the operations and differ in how ``_run`` carries them out. What the
+caller gave is checked before anything is sent, and raises Refused (or a kind of it).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from functools import wraps
+from types import MethodType
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+
+from taskd.client.records import TaskInfo, task_info
+from taskd.client.session import Asked, still_running
+from taskd.errors import BadArguments, ProtocolError, Refused
+from taskd.model.task import SETTLED
+from taskd.protocol import data, secret
+from taskd.protocol.operations import MAX_LISTED, MAX_WATCHED, check
+
+P = ParamSpec("P")
+T = TypeVar("T")
+H = TypeVar("H", bound="Handle")
+
+Steps = Generator[Asked, dict[str, Any], T]
+
+_SETTLED = frozenset(state.value for state in SETTLED)
+
+
+class _Blocking(Protocol):
+    _is_async: Literal[False]
+
+
+class _Async(Protocol):
+    _is_async: Literal[True]
+
+
+class Operation(Generic[P, T]):
+    """Makes a method of both clients out of an operation: a function, or one to ``await``."""
+
+    def __init__(self, steps: Callable[Concatenate[Any, P], Steps[T]]) -> None:
+        result = steps.__annotations__["return"]
+        steps.__annotations__["return"] = result.removeprefix("Steps[").removesuffix("]")
+
+        @wraps(steps)
+        def run(client: Any, *args: P.args, **named: P.kwargs) -> Any:
+            return client._run(steps(client, *args, **named))
+
+        @wraps(steps)
+        async def run_async(client: Any, *args: P.args, **named: P.kwargs) -> Any:
+            return await client._run(steps(client, *args, **named))
+
+        self._run, self._run_async = run, run_async
+
+    @overload
+    def __get__(self, client: None, kind: Any) -> Callable[..., Any]: ...
+    @overload
+    def __get__(self, client: _Blocking, kind: Any) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, client: _Async, kind: Any) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(self, client: Any, kind: Any) -> Any:
+        method = self._run_async if getattr(kind, "_is_async", False) else self._run
+        return method if client is None else MethodType(method, client)
+
+
+class Handle:
+    """A task by its ``id``: what the handles of both clients share."""
+
+    __slots__ = ("_client", "id")
+
+    def __init__(self, client: Any, id: int) -> None:
+        self._client = client
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<task {self.id}>"
+
+
+class Operations(Generic[H]):
+    """The operations that are no stream. ``_handle``: the class of this client's handles."""
+
+    _handle: type[H]
+
+    @Operation
+    def submit(
+        self,
+        name: str,
+        args: dict[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        priority: int = 0,
+        queue: str | None = None,
+        delay: float | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> Steps[H]:
+        """Queue a task; once this returns, it is on disk.
+
+        ``args``: plain data by name, at most 1 MiB. ``key``: while a task of yours with that key
+        lives, it is returned instead. ``priority``: higher goes first. ``delay``: seconds before
+        it may start. ``options``: for the built-in ``command`` task, {"on_deploy": "checkpoint"}.
+        Raises UnknownTask, BadArguments, NotPlainData, KeyConflict.
+        """
+        args = {} if args is None else args
+        task: dict[str, Any] = {
+            "submission": os.urandom(16),  # sent twice, it is still one task
+            "name": name,
+            "args": _encoded(args),
+            "key": key,
+            "priority": priority,
+            "queue": queue,
+            "delay": delay,
+            "options": options,
+        }
+        secrets = secret.MARK in task["args"] and bool(secret.found_in(args))
+        ok = yield request("submit", tasks=[task], secrets=secrets or None)
+        made = _field(ok, "tasks", list)
+        if len(made) != 1 or not isinstance(made[0], dict):
+            raise ProtocolError("an answer to submit that is not about one task")
+        return self.handle(_field(made[0], "id", int))
+
+    def handle(self, task: int) -> H:
+        """A handle on a task by its id; asks nothing."""
+        return self._handle(self, task)
+
+    @Operation
+    def task(self, task: int) -> Steps[TaskInfo]:
+        """How the task is now. Raises UnknownTask."""
+        ok = yield request("show", task=task)
+        return task_info(ok.get("task"))
+
+    @Operation
+    def tasks(
+        self,
+        *,
+        state: str | None = None,
+        queue: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+        results: bool = False,
+    ) -> Steps[list[TaskInfo]]:
+        """At most ``limit`` tasks, newest first, with ids below ``before``.
+
+        Their results are left out, unless ``results`` asks for them: they may be large.
+        """
+        narrow = {"state": state, "queue": queue, "name": name, "results": results or None}
+        found: list[TaskInfo] = []
+        while len(found) < limit:
+            most = min(limit - len(found), MAX_LISTED)
+            ok = yield request("list", limit=most, before=before, **narrow)
+            page = [task_info(task) for task in _field(ok, "tasks", list)]
+            if not page:
+                break
+            found += page
+            before = page[-1].id
+        return found
+
+    @Operation
+    def status(self) -> Steps[dict[str, Any]]:
+        """How it is: pid, revision, release, confirmed, link, symlink, states, queues and more.
+
+        ``link`` is the path that the configuration names, ``symlink`` what it points to;
+        ``stopping``: whether a stop is under way; ``taskd``: its version; ``note``: what happened
+        last.
+        """
+        return (yield request("status"))
+
+    @Operation
+    def revisions(self) -> Steps[list[dict[str, Any]]]:
+        """The live ones. Each: revision, path, hash, state, workers, running, waiting and more.
+
+        ``age`` in seconds, ``memory`` in bytes or None; ``holds``: at most ten of the tasks that
+        keep it alive, each {task, name}.
+        """
+        return _field((yield request("revisions")), "revisions", list)
+
+    @Operation
+    def rejected(self) -> Steps[list[dict[str, Any]]]:
+        """The releases that were refused of late, the latest last: revision, path, reason, at."""
+        ok = yield request("revisions")
+        # A daemon of an older version does not send it.
+        return _field(ok, "rejected", list) if ok.get("rejected") is not None else []
+
+    @Operation
+    def reload(
+        self, release: str | None = None, *, plan: bool = False, allow_held: bool = False
+    ) -> Steps[dict[str, Any]]:
+        """Deploy ``release`` (default: what the configuration names) and wait for the verdict.
+
+        Answers {revision, previous, pause, plan, hook}, the pause in seconds; ``hook`` is what
+        the command ``[hooks] before`` wrote; ``plan`` tells what becomes of the tasks: {target,
+        running: [{task, name, revision, verdict, why}…], waiting: [{name, version, shape,
+        count, verdict, why}…], warnings}, a verdict being "finishes", "moves", "continues" or
+        "held". With ``plan`` nothing is changed, and {plan} alone is the answer. A deploy that
+        would hold a task is refused, unless ``allow_held``.
+
+        Raises DeployRefused with the reason, or Error if the connection is lost before the
+        verdict: it is not asked for twice. One that is left before (by Ctrl-C, say) is given up.
+        """
+        allowed = allow_held or None
+        return (yield request("reload", release=release, plan=plan or None, allow_held=allowed))
+
+    @Operation
+    def rollback(self, *, plan: bool = False, allow_held: bool = False) -> Steps[dict[str, Any]]:
+        """Deploy the release that was confirmed before this one; all else as ``reload``."""
+        return (yield request("rollback", plan=plan or None, allow_held=allow_held or None))
+
+    @Operation
+    def drain(self, revision: str, how: str = "finish") -> Steps[dict[str, Any]]:
+        """Make a draining revision empty sooner; answers {running, asked}.
+
+        ``how``: "finish" asks nothing of its tasks, "checkpoint" has them leave at their next
+        safe point, "now" ends them; they continue on another revision from what is saved.
+        """
+        return (yield request("drain", revision=revision, how=how))
+
+    @Operation
+    def shutdown(self, *, plan: bool = False, keep: bool | None = None) -> Steps[dict[str, Any]]:
+        """Stop the daemon and wait until its tasks have left; answers {asked, ended, kept}.
+
+        ``keep``: tasks that do not leave in time go on, for the next daemon; False: they are
+        ended, and continue from what is saved; None: as at a SIGTERM. With ``plan`` nothing is
+        done, and the answer says what would be interrupted: {tasks: [{task, name, revision,
+        started, saved}…], limit}.
+
+        Raises Error if the connection is lost before the end: it is not asked for twice.
+        """
+        return (yield request("shutdown", plan=plan or None, keep=keep))
+
+    @Operation
+    def cancel(self, task: int) -> Steps[dict[str, Any]]:
+        """Cancel a task; answers {state, was}. One that has ended stays as it is."""
+        return (yield request("cancel", task=task))
+
+    @Operation
+    def retry(self, task: int) -> Steps[dict[str, Any]]:
+        """Queue a held, failed or cancelled task again, with its saved state; answers {state}."""
+        asked = request("retry", task=task)
+        try:
+            return (yield asked)
+        except Refused:
+            if asked.sent < 2:
+                raise
+        # It was sent again over a new connection, and refused: perhaps the first one was done.
+        info = task_info((yield request("show", task=task)).get("task"))
+        if info.state not in ("queued", "scheduled", "running"):
+            raise Refused(f"task {info.id} was not queued again: it is {info.state}")
+        return {"state": info.state}
+
+    @Operation
+    def log(self, task: int, offset: int = 0, limit: int | None = None) -> Steps[dict[str, Any]]:
+        """A part of its output: {data, offset, size, ended}; ``offset`` is where it ends.
+
+        Continue there: where a log that grew too long has lost its middle, the data comes from
+        behind it.
+        """
+        ok = yield request("log", task=task, offset=offset, limit=limit, skips=True)
+        # A daemon of 0.2 or before says where the data begins, not where it ends.
+        end = offset + len(_field(ok, "data", bytes))
+        return ok | {"offset": max(_field(ok, "offset", int), end)}
+
+
+def request(op: str, **fields: Any) -> Asked:
+    """Raises Refused for fields that the protocol does not allow."""
+    try:
+        return Asked(op, check(op, fields))
+    except ProtocolError as error:
+        raise Refused(str(error)) from None
+
+
+def waits(tasks: Sequence[int], for_ever: bool) -> Iterator[Asked]:
+    """The ``wait`` streams for these tasks.
+
+    ``for_ever``: the calling thread waits without a limit; in a task's main thread the daemon is
+    told, which knows whether that could end.
+    """
+    scratch = os.environ.get("TASKD_SCRATCH")
+    within = None
+    if for_ever and scratch and threading.current_thread() is threading.main_thread():
+        within = scratch
+    for start in range(0, len(tasks), MAX_WATCHED):
+        some = dict.fromkeys(tasks[start : start + MAX_WATCHED])
+        yield request("wait", tasks=list(some), within=within)
+
+
+def follow(tasks: Iterable[int], after: int, progress: bool) -> Asked:
+    """A ``follow`` stream."""
+    return request("follow", tasks=list(dict.fromkeys(tasks)), after=after, progress=progress)
+
+
+def settled(tasks: Sequence[TaskInfo]) -> list[TaskInfo]:
+    """``tasks``, if all are settled. Raises TimeoutError naming those that are not."""
+    running = [task.id for task in tasks if task.state not in _SETTLED]
+    if running:
+        raise still_running(running)
+    return list(tasks)
+
+
+def _encoded(args: dict[str, Any]) -> bytes:
+    if type(args) is not dict:
+        raise BadArguments(
+            f"args must be a dict of the task's arguments by their names, not {type(args).__name__}"
+        )
+    for name in args:
+        if type(name) is not str:
+            raise BadArguments(f"args: the name of an argument must be a str, not {name!r:.60}")
+    try:
+        return data.encode(args, "args", data.ARGUMENTS_LIMIT)
+    except ImportError as error:  # of what only some values need
+        raise Refused(
+            f"args cannot be encoded any more ({error}): submit before the interpreter ends, from "
+            "an exit handler (atexit) at the latest"
+        ) from None
+
+
+def _field(ok: dict[str, Any], name: str, kind: type[T]) -> T:
+    value = ok.get(name)
+    if not isinstance(value, kind):
+        raise ProtocolError(f"an answer whose {name} is missing or not a {kind.__name__}")
+    return value
