@@ -5,7 +5,8 @@
 2  wrong usage
 3  no daemon is reachable
 4  a waited-for task did not succeed, or still runs when the waiting time is over
-130  ended by Ctrl-C; 141: who read the output went away
+130  ended by Ctrl-C
+141  the reader of the output closed it
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class UsageError(Exception):
 
 
 def guarded(program: str, command: Callable[[], int | None]) -> int:
-    """Run a command; its exit status. An error that is nobody's plan keeps its traceback."""
+    """Run a command; its exit status. An unexpected error keeps its traceback."""
     try:
         streams.prepare()
         return _run(program, command)
@@ -65,17 +66,17 @@ def _run(program: str, command: Callable[[], int | None]) -> int:
     return status or DONE
 
 
-def say(program: str, message: str) -> None:
-    """A message for the user on stderr; line by line, since a traceback may be in it."""
+def say(message: str, program: str = "taskctl") -> None:
+    """Print a message on stderr, each line with the program's name: it may be a traceback."""
     for line in message.splitlines() or [""]:
         print(f"{program}: {text.clean(line)}", file=sys.stderr)
 
 
 def _said(program: str, message: str, status: int) -> int:
     if not log.is_journal():
-        say(program, message)
+        say(message, program)
         return status
-    for line in message.splitlines() or [""]:  # a command of a unit's
+    for line in message.splitlines() or [""]:  # systemd runs it for the unit
         log.error(f"{program}: {text.clean(line)}")
     return status
 

@@ -90,7 +90,7 @@ def _cancel_at_signals() -> list[signal.Signals]:
 
 
 def _say(message: str) -> None:
-    outcome.say("taskd demo", message)
+    outcome.say(message, "taskd demo")
 
 
 class Demo:

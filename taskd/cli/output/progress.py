@@ -36,7 +36,7 @@ class Bar(Record):
 
     @property
     def part(self) -> float | None:
-        """How much is done, 0 to 1; None if nobody knows."""
+        """How much is done, 0 to 1; None if it is not known."""
         if self.state == "succeeded":
             return 1.0
         if self.total is None or self.done is None or self.total <= 0:
@@ -82,43 +82,33 @@ def lines(bars: Sequence[Bar], look: Look) -> list[str]:
     room = max(look.height - 1, 2)
     if len(bars) <= room:
         return _aligned(bars, look)
-    shown = sorted(bars, key=_rank)[: room - 1]
-    return [
-        *_aligned(sorted(shown, key=lambda bar: bar.id), look),
-        text.cut(_rest(bars, shown), look.width - 1),
-    ]
-
-
-def _rank(bar: Bar) -> tuple[int, int]:
-    """Where there is no room for all: what runs first, what is over last."""
-    order = 2 if bar.state in _ENDED else int(bar.state != "running")
-    return order, bar.id
-
-
-def _rest(bars: Sequence[Bar], shown: Sequence[Bar]) -> str:
+    shown = sorted(bars, key=lambda bar: (bar.state in _ENDED, bar.state != "running", bar.id))
+    shown = sorted(shown[: room - 1], key=lambda bar: bar.id)
     states = Counter(bar.state for bar in bars) - Counter(bar.state for bar in shown)
     counts = ", ".join(f"{number} {state}" for state, number in states.items())
-    return f"and {len(bars) - len(shown)} more: {counts}"
+    rest = f"and {len(bars) - len(shown)} more: {counts}"
+    return [*_aligned(shown, look), text.cut(rest, look.width - 1)]
 
 
 def _aligned(bars: Sequence[Bar], look: Look) -> list[str]:
     """Columns: id, name, state, bar, per cent, count, revision, note or reason."""
-    before = _columns([[f"{bar.id}", _name(bar, look)] for bar in bars], right={0})
+    longest = max(look.width // 3, 12)  # a long name leaves room for the rest
+    before = _columns(
+        [[f"{bar.id}", text.cut(text.clean(bar.name), longest)] for bar in bars], right={0}
+    )
     states = _columns([[bar.state] for bar in bars])
     after = _columns(
         [[bar.percent, bar.counted, text.clean(bar.revision or "")] for bar in bars], right={0, 1}
     )
     fixed = sum(max(map(text.columns, part), default=0) + 2 for part in (before, states, after))
-    width = _bar_width(bars, look.width - 1 - fixed)
+    room = look.width - 1 - fixed
+    width = min(_WIDEST, max(_NARROWEST, room * 2 // 3))  # what is left is for the notes
+    if room < _NARROWEST + 2 or all(bar.part is None for bar in bars):
+        width = 0
     return [
-        _line(head, state, _tail(bar, width, tail, look), bar, look)
+        _line(bar, f"{head}  ", state, [drawn(bar, width, look), tail], look)
         for bar, head, state, tail in zip(bars, before, states, after, strict=True)
     ]
-
-
-def _name(bar: Bar, look: Look) -> str:
-    """A long name leaves room for the rest."""
-    return text.cut(text.clean(bar.name), max(look.width // 3, 12))
 
 
 def _columns(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
@@ -130,31 +120,22 @@ def _columns(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[s
     ]
 
 
-def _bar_width(bars: Sequence[Bar], room: int) -> int:
-    """0 where no bar is known or too little room is left; some room is left for the notes."""
-    if room < _NARROWEST + 2 or all(bar.part is None for bar in bars):
-        return 0
-    return min(_WIDEST, max(_NARROWEST, room * 2 // 3))
-
-
-def _tail(bar: Bar, width: int, after: str, look: Look) -> str:
+def _line(bar: Bar, head: str, state: str, parts: Sequence[str], look: Look) -> str:
+    """``parts`` and the note stand behind the state. The last column of the terminal stays free:
+    some would wrap the line there."""
     note = text.clean(bar.reason or bar.note)
     if bar.part is None and bar.reason:
-        return note  # nothing to draw: why it does not run is worth the room
-    return "  ".join(part for part in (drawn(bar, width, look), after, note) if part).rstrip()
-
-
-def _line(head: str, state: str, tail: str, bar: Bar, look: Look) -> str:
-    """The last column of the terminal stays free: some would wrap the line there."""
+        parts = ()  # nothing to draw: why it does not run is worth the room
+    tail = "  ".join(part for part in (*parts, note) if part).rstrip()
     width = look.width - 1
-    left = width - text.columns(f"{head}  {state}  ")
+    left = width - text.columns(f"{head}{state}  ")
     if left < 0:
-        return text.cut(f"{head}  {state}", width)
-    return f"{head}  {text.coloured(state, bar.state, look)}  {text.cut(tail, left)}".rstrip()
+        return text.cut(f"{head}{state}", width)
+    return f"{head}{text.coloured(state, bar.state, look)}  {text.cut(tail, left)}".rstrip()
 
 
 def drawn(bar: Bar, width: int, look: Look) -> str:
-    """The bar itself, ``width`` columns wide; spaces where nobody knows how much is done."""
+    """The bar itself, ``width`` columns wide; spaces where it is not known how much is done."""
     full, empty = "█░" if look.unicode else "#-"
     if bar.part is None:
         return " " * width
@@ -169,12 +150,6 @@ def plain(bar: Bar) -> str:
     about = f" ({', '.join(where)})" if where else ""
     why = f": {text.clean(bar.reason)}" if bar.reason else ""
     return f"{bar.id} {text.clean(bar.name)} {bar.state}{about}{why}"
-
-
-def plain_progress(bar: Bar) -> str:
-    """Progress as a line for a pipe: ``17 index 30% 300/1000 note``."""
-    parts = (str(bar.id), text.clean(bar.name), bar.percent, bar.counted, text.clean(bar.note))
-    return " ".join(part for part in parts if part)
 
 
 class Screen(Protocol):
@@ -203,22 +178,17 @@ class Painter:
     progress = event
 
     def draw(self, bars: Sequence[Bar], head: Sequence[str] = ()) -> None:
-        """Draw ``head``, as it is, and the bars below it."""
+        """Draw ``head``, as it is, and the bars below it, in place of what is on the screen."""
         look = Look.of(self._stream, self._environ)
         below = lines(bars, look._replace(height=max(look.height - len(head), 3)))
-        self.show([*(text.cut(line, look.width - 1) for line in head), *below], look)
-
-    def show(self, new: Sequence[str], look: Look) -> None:
-        """Replace what is on the screen by these lines, each within the width."""
+        new = [*(text.cut(line, look.width - 1) for line in head), *below]
+        # A terminal that was made narrower has wrapped some of the lines that were drawn.
+        rows = sum(max(1, -(-used // look.width)) for used in self._drawn)
+        up = f"\x1b[{min(rows, look.height - 1)}A\r" if rows else "\r"
         body = "".join(f"\x1b[2K{line}\n" for line in new)
-        self._stream.write(f"{self._up(look)}{body}\x1b[J")
+        self._stream.write(f"{up}{body}\x1b[J")
         self._stream.flush()
         self._drawn = [text.columns(_without_colour(line)) for line in new]
-
-    def _up(self, look: Look) -> str:
-        """To the first line drawn; a terminal that was made narrower has wrapped some since."""
-        rows = sum(max(1, -(-used // look.width)) for used in self._drawn)
-        return f"\x1b[{min(rows, look.height - 1)}A\r" if rows else "\r"
 
 
 def _without_colour(line: str) -> str:
@@ -234,21 +204,19 @@ class Printer:
 
     def event(self, bars: Sequence[Bar], changed: Bar) -> None:
         """Print the changed bar's state."""
-        self._print(plain(changed))
+        print(plain(changed), file=self._stream, flush=True)
 
     def progress(self, bars: Sequence[Bar], changed: Bar) -> None:
-        """Print the changed bar's progress if a tenth was passed since the last time, unless its
-        end was printed: progress that comes behind that tells nothing more."""
+        """Print the changed bar's progress, ``17 index 30% 300/1000 note``, if a tenth was passed
+        since the last time, unless its end was printed: progress behind that is old."""
         if changed.state in _ENDED:
             return
         tenth = int((changed.part or 0.0) * 10)
         if tenth > self._tenths.get(changed.id, 0):
             self._tenths[changed.id] = tenth
-            self._print(plain_progress(changed))
-
-    def _print(self, line: str) -> None:
-        self._stream.write(f"{line}\n")
-        self._stream.flush()
+            names = (text.clean(changed.name), changed.percent, changed.counted)
+            parts = (str(changed.id), *names, text.clean(changed.note))
+            print(*(part for part in parts if part), file=self._stream, flush=True)
 
 
 def screen(stream: TextIO, environ: Mapping[str, str]) -> Screen:

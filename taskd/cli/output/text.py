@@ -63,24 +63,20 @@ def clean(text: str) -> str:
     """``text`` on one line, with every control and formatting character made visible."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(char if char.isprintable() else _visible(char) for char in text)
-
-
-def _visible(char: str) -> str:
-    return " " if char in "\n\t" else ascii(char)[1:-1]
+    return "".join(
+        char if char.isprintable() else " " if char in "\n\t" else ascii(char)[1:-1]
+        for char in text
+    )
 
 
 def columns(text: str) -> int:
     """How many columns of a terminal ``text`` takes (wide characters take two)."""
     if text.isascii():
         return len(text)
-    return sum(_columns(char) for char in text)
-
-
-def _columns(char: str) -> int:
-    if unicodedata.combining(char):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+    return sum(
+        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
+        for char in text
+    )
 
 
 def cut(text: str, width: int) -> str:
@@ -89,7 +85,7 @@ def cut(text: str, width: int) -> str:
         return text
     kept, used = "", 0
     for char in text:
-        used += _columns(char)
+        used += columns(char)
         if used > width - 2:
             break
         kept += char

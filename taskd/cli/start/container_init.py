@@ -29,23 +29,16 @@ def run(daemon: Callable[[], int]) -> int:
         os.setsid()  # else a terminal's Ctrl-C would come twice: from it, and from us
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return daemon()
-    return _keep(child)
-
-
-def _keep(child: int) -> int:
-    """Blocked signals wait for us, also those that are ignored otherwise."""
-    while True:
+    while True:  # the signals are blocked, so that they wait for us, ignored ones too
         number = signal.sigwait(signal.valid_signals())
         if number not in _OURS:
             os.kill(child, number)
-            continue
-        status = _reap(child)
-        if status is not None:
+        elif (status := _reap(child)) is not None:
             return status if status >= 0 else 128 - status
 
 
 def _reap(child: int) -> int | None:
-    """Everything that has died; the child's exit status if it has."""
+    """Reap every process that has died; the child's exit status if it is among them."""
     found = None
     while True:
         try:

@@ -9,8 +9,8 @@ Then the reason is what it has written to its log. Everything it prints goes to 
 directory of logs.
 
 The daemon writes and locks the pid file itself, once it holds the state directory's lock (see
-``posix.pidfile``), and removes it at its end. Its log is opened for appending: it may be copied and
-truncated by whoever rotates it.
+``posix.pidfile``), and removes it at its end. Its log is opened for appending: a log
+rotation may copy and truncate it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 
 from taskd import paths
 from taskd.cli import outcome
@@ -48,7 +48,11 @@ def run(daemon: Callable[[], int]) -> int:
     paths.ensure(where)
     log = os.path.join(where.logs, "taskd.log")
     size = os.path.getsize(log) if os.path.exists(log) else 0
-    notices, address = _listen()
+    # In the abstract namespace: no file that could be left behind or be too long a path.
+    name = f"taskd-start-{os.urandom(12).hex()}"
+    notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notices.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    notices.bind(f"\0{name}")
     said, says = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -59,7 +63,7 @@ def run(daemon: Callable[[], int]) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         notices.close()  # now: later its number is something else's
         os.close(said)
-        return _daemon(daemon, address, says, log, where)
+        return _daemon(daemon, f"@{name}", says, log, where)
     os.close(says)
     os.waitpid(between, 0)
     try:
@@ -67,15 +71,6 @@ def run(daemon: Callable[[], int]) -> int:
         return outcome.DONE if _is_ready(start, before) else _died(log, size)
     finally:
         notices.close()
-
-
-def _listen() -> tuple[socket.socket, str]:
-    """A socket for notices, without a file that could be left behind or be too long a path."""
-    notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    notices.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    name = f"taskd-start-{os.urandom(12).hex()}"
-    notices.bind(f"\0{name}")
-    return notices, f"@{name}"
 
 
 def _daemon(
@@ -132,8 +127,14 @@ def _is_ready(start: _Start | None, mask: Collection[int]) -> bool:
 
 
 def _wait(start: _Start) -> bool:
-    """True once the daemon is ready, False once it is gone; no deadline, an app may be large."""
-    with _signals() as signalled:
+    """True once the daemon is ready, False once it is gone; no deadline, an app may be large.
+
+    ``signalled`` is ready to be read once a signal has come: one that comes just before a poll is
+    only noted by Python, and would not be acted on until the poll returns.
+    """
+    signalled, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    before = signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    try:
         poll = select.poll()
         for waited_for in (start.notices, start.process, signalled):
             poll.register(waited_for, select.POLLIN)
@@ -145,16 +146,6 @@ def _wait(start: _Start) -> bool:
                 return True
             if start.process in events and start.notices.fileno() not in events:
                 return False
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[int]:
-    """A descriptor that is ready to be read once a signal has come: one that comes just before a
-    poll is only noted by Python, and would not be acted on until the poll returns."""
-    signalled, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    before = signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
-    try:
-        yield signalled
     finally:
         signal.set_wakeup_fd(before)
         os.close(signalled)
@@ -162,7 +153,7 @@ def _signals() -> Iterator[int]:
 
 
 def _says_ready(start: _Start) -> bool:
-    """Only the daemon is believed: anybody on the machine may send to such a socket."""
+    """Only the daemon is believed: any process on the machine may send to such a socket."""
     message, extra, _, _ = start.notices.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
     senders = [
         _CREDENTIALS.unpack(data)[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,8 @@ from taskd.errors import Refused
 if TYPE_CHECKING:
     from taskd.client.blocking import Client
 
-
-def add_cancel(parser: ArgumentParser) -> None:
-    """``cancel ID…``"""
-    add_ids(parser)
-
-
-def add_retry(parser: ArgumentParser) -> None:
-    """``retry ID…``"""
-    add_ids(parser)
+add_cancel = add_ids
+add_retry = add_ids
 
 
 def do_cancel(client: Client, args: Namespace) -> int:
@@ -33,11 +26,9 @@ def _cancelled(task: int, client: Client) -> str:
     state, was = answer["state"], answer["was"]
     if state == "running":
         return f"{task} is asked to leave and will be cancelled"
-    return f"{task} had already {_ended(was)}" if state == was else f"{task} {state}"
-
-
-def _ended(state: str) -> str:
-    return "been cancelled" if state == "cancelled" else state
+    if state != was:
+        return f"{task} {state}"
+    return f"{task} had already {'been cancelled' if was == 'cancelled' else was}"
 
 
 def do_retry(client: Client, args: Namespace) -> int:
@@ -45,12 +36,12 @@ def do_retry(client: Client, args: Namespace) -> int:
 
 
 def _each(ids: list[int], act: Callable[[int], str]) -> int:
-    """One that is refused does not keep the others from being done."""
+    """Do all tasks, also if one of them is refused."""
     status = outcome.DONE
     for task in ids:
         try:
             print(act(task))
         except Refused as error:
-            outcome.say("taskctl", str(error))
+            outcome.say(str(error))
             status = outcome.FAILED
     return status

@@ -35,26 +35,6 @@ Answer = dict[str, Any]
 
 def add_reload(parser: ArgumentParser) -> None:
     """``reload [--plan] [--allow-held] [--json]``"""
-    _add_options(parser)
-
-
-def add_deploy(parser: ArgumentParser) -> None:
-    """``deploy PATH [--plan] [--allow-held] [--json]``"""
-    _add_options(parser)
-    parser.add_argument(
-        "path",
-        metavar="PATH",
-        help="the release's directory; a bare name that is not here is looked for beside the "
-        "release that the symlink names now",
-    )
-
-
-def add_rollback(parser: ArgumentParser) -> None:
-    """``rollback [--plan] [--allow-held] [--json]``"""
-    _add_options(parser)
-
-
-def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--plan", action="store_true", help="show what would become of each task; change nothing"
     )
@@ -64,6 +44,20 @@ def _add_options(parser: ArgumentParser) -> None:
         help="deploy although tasks that the release cannot take will wait for an operator",
     )
     add_json(parser, "one JSON object")
+
+
+add_rollback = add_reload
+
+
+def add_deploy(parser: ArgumentParser) -> None:
+    """``deploy PATH [--plan] [--allow-held] [--json]``"""
+    add_reload(parser)
+    parser.add_argument(
+        "path",
+        metavar="PATH",
+        help="the release's directory; a bare name that is not here is looked for beside the "
+        "release that the symlink names now",
+    )
 
 
 def do_reload(client: Client, args: Namespace) -> int:
@@ -124,7 +118,7 @@ def _release(word: str, link: str) -> str:
     if found is None:
         raise Error(f"there is no release directory at {' nor at '.join(tried)}")
     if found != tried[0]:
-        _say(f"{word} is {found}, beside what {link} points to")
+        outcome.say(f"{word} is {found}, beside what {link} points to")
     return os.path.realpath(found)
 
 
@@ -140,7 +134,7 @@ def _switched(client: Client, symlink: Symlink, release: str, allow_held: bool) 
         serves = symlink.ours != symlink.before and _settle(client, symlink, release, error)
         if not serves or not isinstance(error, Refused):
             raise
-        _say(f"it is deployed, but how it went could not be told: {error}")
+        outcome.say(f"it is deployed, but how it went could not be told: {error}")
         return None
 
 
@@ -148,7 +142,7 @@ def _settle(client: Client, symlink: Symlink, release: str, error: BaseException
     """The deploy ended by ``error``: keep the symlink if it went through all the same (True)."""
     is_certain = isinstance(error, DeployRefused | NotAllowed | NoDaemon)
     serves = not is_certain and symlink.is_switched and _serves(client, release)
-    _say(f"{release} serves, so {symlink.path} stays as it is" if serves else symlink.back())
+    outcome.say(f"{release} serves, so {symlink.path} stays as it is" if serves else symlink.back())
     return serves
 
 
@@ -168,9 +162,9 @@ def _follow(client: Client) -> None:
             symlink = Symlink(path)
             symlink.switch(client.status()["release"])
             if symlink.is_switched:
-                _say(f"{path} points to {symlink.ours} now")
+                outcome.say(f"{path} points to {symlink.ours} now")
     except Error as error:
-        _say(f"done, but the symlink may name another release than what serves: {error}")
+        outcome.say(f"done, but the symlink may name another release than what serves: {error}")
 
 
 @contextmanager
@@ -193,55 +187,35 @@ def _end(number: int, frame: object) -> None:
 
 def _told(answer: Answer, args: Namespace) -> int:
     """Print the verdict, or the plan; the exit status."""
+    known = answer.get("plan")
     if args.json:
-        print(jsontext.line(_json(answer)), flush=True)
+        as_json = known and deploy_plan.to_json(known)
+        print(jsontext.line({**answer, "plan": as_json}), flush=True)
     elif args.plan:
-        print(*deploy_plan.page(answer["plan"], Look.of(sys.stdout, os.environ).width), sep="\n")
+        width = Look.of(sys.stdout, os.environ).width
+        print(*deploy_plan.page(answer["plan"], width), sep="\n")
     else:
         print(deployed(answer), flush=True)
-    return _planned(answer["plan"], args.allow_held) if args.plan else _remarked(answer)
-
-
-def _json(answer: Answer) -> Answer:
-    known = answer.get("plan")
-    return {**answer, "plan": known and deploy_plan.to_json(known)}
-
-
-def _planned(found: deploy_plan.Plan, allow_held: bool) -> int:
-    number = deploy_plan.held(found)
-    if not number or allow_held:
+    if not args.plan:
+        for line in (answer.get("hook") or "").splitlines():
+            outcome.say(f"before: {line}")
+        for remark in deploy_plan.remarks(known) if known else []:
+            outcome.say(remark)
         return outcome.DONE
-    tasks = "1 task" if number == 1 else f"{number} tasks"
-    _say(
+    held = deploy_plan.counted(answer["plan"])["held"]
+    if not held or args.allow_held:
+        return outcome.DONE
+    tasks = "1 task" if held == 1 else f"{held} tasks"
+    outcome.say(
         f"{tasks} would be held, so the deploy would be refused; --allow-held goes on all the same"
     )
     return outcome.FAILED
 
 
-def _remarked(answer: Answer) -> int:
-    for line in (answer.get("hook") or "").splitlines():
-        _say(f"before: {line}")
-    for remark in deploy_plan.remarks(answer["plan"]) if answer.get("plan") else []:
-        _say(remark)
-    return outcome.DONE
-
-
 def deployed(answer: Answer) -> str:
-    """What a deploy that went well is told: the reply of ``reload`` on one line."""
-    pause = f"{answer['pause'] * 1000:.0f} ms"
-    return f"{text.clean(answer['revision'])} serves{_drains(answer)}; pause {pause}"
-
-
-def _drains(answer: Answer) -> str:
-    """What goes on where it was: the tasks that ran on the revision before."""
-    before, known = answer["previous"], answer.get("plan")
-    if not before or before == answer["revision"]:
-        return ""
-    if not known:
-        return f" ({text.clean(before)} drains)"
-    running = deploy_plan.running_on(known, before)
-    return f" ({text.clean(before)} drains: {running} running)"
-
-
-def _say(message: str) -> None:
-    outcome.say("taskctl", message)
+    """A deploy that went through, on one line: what serves, what drains, and the pause."""
+    before, known, drains = answer["previous"], answer.get("plan"), ""
+    if before and before != answer["revision"]:
+        count = f": {deploy_plan.running_on(known, before)} running" if known else ""
+        drains = f" ({text.clean(before)} drains{count})"
+    return f"{text.clean(answer['revision'])} serves{drains}; pause {answer['pause'] * 1000:.0f} ms"

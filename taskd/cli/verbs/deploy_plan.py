@@ -1,4 +1,4 @@
-"""A deploy's plan (PLAN in ``protocol.control``) as tables, as remarks and as JSON. Pure.
+"""A deploy's plan (PLAN in ``protocol.client``) as tables, as remarks and as JSON. Pure.
 
 Its lists have the first rows of each verdict; a daemon before 0.2 sends them all, and no counts.
 """
@@ -35,39 +35,39 @@ VERDICTS = ("finishes", "moves", "continues", "accepted", "held")
 
 def page(plan: Plan, width: int) -> list[str]:
     """All of it, for people; lines are cut at ``width`` columns."""
+    counts, shown = counted(plan), _shown(plan)
+    said = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
+    more = [
+        f"{n - shown[verdict]} {verdict}" for verdict, n in counts.items() if n > shown[verdict]
+    ]
+    running = [_cells(row, "task name revision verdict why") for row in plan["running"]]
+    waiting = [_cells(row, "count name version shape verdict why") for row in plan["waiting"]]
     parts = (
-        [_summary(plan)],
-        text.table(_RUNNING, [_running(row) for row in plan["running"]], width),
-        text.table(_WAITING, [_waiting(row) for row in plan["waiting"]], width),
-        _left_out(plan),
+        [f"{text.clean(plan['target'])}: {said or 'nothing runs or waits'}"],
+        text.table(_RUNNING, running, width),
+        text.table(_WAITING, waiting, width),
+        [f"tasks that are not shown: {', '.join(more)}"] * bool(more),
         [f"warning: {text.clean(warning)}" for warning in plan["warnings"]],
     )
-    shown = [part for part in parts if part]
-    return [line for n, part in enumerate(shown) for line in [""] * bool(n) + part]
-
-
-def held(plan: Plan) -> int:
-    """How many tasks would be held."""
-    return _counts(plan)["held"]
+    return [line for n, part in enumerate(parts) if part for line in [""] * bool(n) + part]
 
 
 def remarks(plan: Plan) -> list[str]:
     """What one has to know although the deploy went well: warnings, and what is held now,
     or would be if its worker died."""
-    rows = {what: list(filter(_is_held, plan[what])) for what in ("running", "waiting")}
-    told = sum(row.get("count", 1) for row in (*rows["running"], *rows["waiting"]))
-    counts = _counts(plan)
+    running, waiting = (
+        [row for row in plan[part] if row["verdict"] in ("held", "accepted")]
+        for part in ("running", "waiting")
+    )
+    counts = counted(plan)
+    told = sum(row.get("count", 1) for row in (*running, *waiting))
     more = counts["held"] + counts["accepted"] - told
     return [
         *(f"warning: {warning}" for warning in plan["warnings"]),
-        *(f"would be held: {_who(row)}: {row['why']}" for row in rows["running"]),
-        *(f"held: {_who(row)}: {row['why']}" for row in rows["waiting"]),
+        *(f"would be held: {_who(row)}: {row['why']}" for row in running),
+        *(f"held: {_who(row)}: {row['why']}" for row in waiting),
         *[f"held: {more} more"] * (more > 0),
     ]
-
-
-def _is_held(row: Mapping[str, Any]) -> bool:
-    return row["verdict"] in ("held", "accepted")
 
 
 def running_on(plan: Plan, revision: str) -> int:
@@ -77,39 +77,23 @@ def running_on(plan: Plan, revision: str) -> int:
     return sum(row["revision"] == revision for row in plan["running"])
 
 
-def _left_out(plan: Plan) -> list[str]:
-    """What the tables have no room for."""
-    shown = _shown(plan)
-    more = {verdict: n - shown[verdict] for verdict, n in _counts(plan).items()}
-    parts = [f"{number} {verdict}" for verdict, number in more.items() if number > 0]
-    return [f"tasks that are not shown: {', '.join(parts)}"] * bool(parts)
-
-
 def to_json(plan: Plan) -> dict[str, Any]:
     """As it came, but a task's id is a text, as everywhere in JSON."""
     running = [{**row, "task": str(row["task"])} for row in plan["running"]]
     return {**plan, "running": running}
 
 
-def _summary(plan: Plan) -> str:
-    counts = [f"{number} {verdict}" for verdict, number in _counts(plan).items() if number]
-    return f"{text.clean(plan['target'])}: {', '.join(counts) or 'nothing runs or waits'}"
-
-
-def _counts(plan: Plan) -> dict[str, int]:
+def counted(plan: Plan) -> dict[str, int]:
     """Tasks by verdict."""
     return dict.fromkeys(VERDICTS, 0) | (plan.get("counts") or _shown(plan))
 
 
 def _shown(plan: Plan) -> dict[str, int]:
+    """Tasks that the plan's rows are about, by verdict."""
     counts = dict.fromkeys(VERDICTS, 0)
-    for row in _rows(plan):
+    for row in (*plan["running"], *plan["waiting"]):
         counts[row["verdict"]] = counts.get(row["verdict"], 0) + row.get("count", 1)
     return counts
-
-
-def _rows(plan: Plan) -> Sequence[Mapping[str, Any]]:
-    return [*plan["running"], *plan["waiting"]]
 
 
 def _who(row: Mapping[str, Any]) -> str:
@@ -118,15 +102,5 @@ def _who(row: Mapping[str, Any]) -> str:
     return f"{row['count']} waiting {row['name']} (version {row['version']})"
 
 
-def _running(row: Mapping[str, Any]) -> list[str]:
-    names = ("task", "name", "revision", "verdict", "why")
-    return [_cell(row[name]) for name in names]
-
-
-def _waiting(row: Mapping[str, Any]) -> list[str]:
-    names = ("count", "name", "version", "shape", "verdict", "why")
-    return [_cell(row[name]) for name in names]
-
-
-def _cell(value: Any) -> str:
-    return "-" if value in (None, "") else str(value)
+def _cells(row: Mapping[str, Any], names: str) -> Sequence[str]:
+    return ["-" if row[name] in (None, "") else str(row[name]) for name in names.split()]

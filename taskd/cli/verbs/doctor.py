@@ -24,23 +24,18 @@ def add_doctor(parser: ArgumentParser) -> None:
 def do_doctor(client: Client, args: Namespace) -> None:
     """Exit status 0 whatever is found: what is not in force is no failure."""
     found = client.status()
-    shown = {"problems": found.get("problems", []), "checks": found.get("checks", [])}
-    if args.json:
-        print(jsontext.line(shown))
-        return
-    for line in page(shown, Look.of(sys.stdout, os.environ)):
-        print(line)
+    shown = {name: found.get(name, []) for name in ("problems", "checks")}
+    look = Look.of(sys.stdout, os.environ)
+    print(*[jsontext.line(shown)] if args.json else page(shown, look), sep="\n")
 
 
 def page(found: Mapping[str, Any], look: Look) -> list[str]:
     """One line for each check, and one for what does not go on just now."""
-    lines = [_check(check, look) for check in found["checks"]]
-    lines += [text.coloured(text.clean(f"problem: {each}"), "failed", look)
-              for each in found["problems"]]  # fmt: skip
+    lines = []
+    for check in found["checks"]:
+        sign, state = ("ok ", "succeeded") if check["ok"] else ("no ", "held")
+        about = f"{text.clean(str(check['name']))}: {text.clean(str(check['text']))}"
+        lines.append(f"{text.coloured(sign, state, look)} {about}")
+    for each in found["problems"]:
+        lines.append(text.coloured(text.clean(f"problem: {each}"), "failed", look))
     return lines or ["nothing to say: only an operator is told (by control.sock)"]
-
-
-def _check(check: Mapping[str, Any], look: Look) -> str:
-    state = "succeeded" if check["ok"] else "held"
-    sign = text.coloured("ok " if check["ok"] else "no ", state, look)
-    return f"{sign} {text.clean(str(check['name']))}: {text.clean(str(check['text']))}"

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from taskd.cli.outcome import UsageError
@@ -65,17 +65,14 @@ def do_drain(client: Client, args: Namespace) -> None:
     if args.user and args.unit is None:
         raise UsageError("--user is for --unit UNIT")
     if args.revision is not None:
-        _revision(client, args)
+        _drain_revision(client, args)
     elif args.unit is not None:
         _stop(client, args)
     else:
         _show(client, args)
 
 
-# ── a revision ───────────────────────────────────────────────────────────────────────────────
-
-
-def _revision(client: Client, args: Namespace) -> None:
+def _drain_revision(client: Client, args: Namespace) -> None:
     word = args.revision
     if "/" in word and os.path.isdir(word):
         word = os.path.realpath(word)
@@ -83,15 +80,9 @@ def _revision(client: Client, args: Namespace) -> None:
     if args.json:
         print(jsontext.line({"revision": args.revision, **answer}))
         return
-    print(f"{text.clean(args.revision)} drains: {answer['running']} running{_asked(args, answer)}")
-
-
-def _asked(args: Namespace, answer: Mapping[str, Any]) -> str:
-    did = {"checkpoint": "asked to leave at the next safe point", "now": "ended"}
-    return f", {answer['asked']} {did[args.how]}" if args.how in did else ""
-
-
-# ── a stop ───────────────────────────────────────────────────────────────────────────────────
+    did = {"checkpoint": "asked to leave at the next safe point", "now": "ended"}.get(args.how)
+    asked = f", {answer['asked']} {did}" if did else ""
+    print(f"{text.clean(args.revision)} drains: {answer['running']} running{asked}")
 
 
 def _stop(client: Client, args: Namespace) -> None:
@@ -104,51 +95,39 @@ def _stop(client: Client, args: Namespace) -> None:
     if args.json:
         ids = {name: [str(task) for task in answer[name]] for name in ("ended", "kept")}
         print(jsontext.line({"asked": answer["asked"], **ids}))
-        return
-    print(outcome(answer))
+    else:
+        print(outcome(answer))
 
 
 def outcome(answer: Mapping[str, Any]) -> str:
     """How a stop went, in one line."""
-    ended, kept = (_Told(answer, name) for name in ("ended", "kept"))
-    left = max(0, answer["asked"] - ended.number - kept.number)
-    parts = [f"{left} left at a safe point"]
-    were, go = ("was" if ended.number == 1 else "were"), ("goes" if kept.number == 1 else "go")
-    parts += [f"{ended.number} did not and {were} ended: {ended}"] * bool(ended.number)
-    parts += [f"{kept.number} did not and {go} on: {kept}"] * bool(kept.number)
+    (ended, which_ended), (kept, which_kept) = _told(answer, "ended"), _told(answer, "kept")
+    parts = [f"{max(0, answer['asked'] - ended - kept)} left at a safe point"]
+    were, go = ("was" if ended == 1 else "were"), ("goes" if kept == 1 else "go")
+    parts += [f"{ended} did not and {were} ended: {which_ended}"] * bool(ended)
+    parts += [f"{kept} did not and {go} on: {which_kept}"] * bool(kept)
     return f"tasks asked to leave: {answer['asked']}; " + ", ".join(parts)
 
 
-class _Told:
-    """A list of an answer: its first tasks by id, and how many there are, which an older daemon
-    (whose list has all) does not say."""
-
-    def __init__(self, answer: Mapping[str, Any], name: str) -> None:
-        self._tasks: Sequence[int] = answer[name]
-        self.number: int = (answer.get("counts") or {}).get(name, len(self._tasks))
-
-    def __str__(self) -> str:
-        shown = self._tasks[:_SHOWN]
-        more = f" and {self.number - len(shown)} more" if self.number > len(shown) else ""
-        return ", ".join(map(str, shown)) + more
-
-
-# ── what a stop would do ─────────────────────────────────────────────────────────────────────
+def _told(answer: Mapping[str, Any], name: str) -> tuple[int, str]:
+    """How many tasks a list of the answer stands for, and the first of them by id. An older
+    daemon sends no counts, but whole lists."""
+    tasks = answer[name]
+    number: int = (answer.get("counts") or {}).get(name, len(tasks))
+    shown = tasks[:_SHOWN]
+    more = f" and {number - len(shown)} more" if number > len(shown) else ""
+    return number, ", ".join(map(str, shown)) + more
 
 
 def _show(client: Client, args: Namespace) -> None:
+    """What a stop would interrupt."""
     found = client.shutdown(plan=True)
     if args.json:
-        print(jsontext.line(_json(found)))
-        return
-    for line in page(found, time.time(), Look.of(sys.stdout, os.environ).width):
-        print(line)
-
-
-def _json(found: Mapping[str, Any]) -> dict[str, Any]:
-    fields = ("task", "name", "revision", "started", "saved")
-    return {"tasks": [jsontext.only(fields, task) for task in found["tasks"]],
-            "stop_timeout": found["limit"]}  # fmt: skip
+        fields = ("task", "name", "revision", "started", "saved")
+        tasks = [jsontext.only(fields, task) for task in found["tasks"]]
+        print(jsontext.line({"tasks": tasks, "stop_timeout": found["limit"]}))
+    else:
+        print(*page(found, time.time(), Look.of(sys.stdout, os.environ).width), sep="\n")
 
 
 def page(found: Mapping[str, Any], now: float, width: int) -> list[str]:
@@ -170,19 +149,17 @@ def page(found: Mapping[str, Any], now: float, width: int) -> list[str]:
 
 def _row(task: Mapping[str, Any], now: float) -> list[str]:
     started = task["started"]
+    if task["name"] == COMMAND:
+        becomes = "gets SIGTERM, and is run again after the next start"
+    elif task["saved"] is None:
+        becomes = "has saved nothing: begins anew, unless it comes to a safe point"
+    else:
+        becomes = "leaves at its next safe point, and goes on from there"
     return [
         str(task["task"]),
         task["name"],
         task["revision"] or "-",
         "-" if started is None else text.duration(now - started),
         text.ago(task["saved"], now),
-        _what_becomes_of(task),
+        becomes,
     ]
-
-
-def _what_becomes_of(task: Mapping[str, Any]) -> str:
-    if task["name"] == COMMAND:
-        return "gets SIGTERM, and is run again after the next start"
-    if task["saved"] is None:
-        return "has saved nothing: begins anew, unless it comes to a safe point"
-    return "leaves at its next safe point, and goes on from there"

@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from taskd.cli.output import text
@@ -45,33 +44,18 @@ def add_list(parser: ArgumentParser) -> None:
     options.add_json(parser, "each task as a JSON object, one a line")
 
 
-def add_show(parser: ArgumentParser) -> None:
-    """``show [--json] ID…``"""
-    options.add_json(parser, "each task as a JSON object, one a line")
-    options.add_ids(parser)
-
-
 def do_list(client: Client, args: Namespace) -> None:
     narrow = {"state": args.state, "queue": args.queue, "name": args.name, "limit": args.limit}
     found = client.tasks(**narrow, results=args.json)
-    if args.json:
-        for task in found:
-            print(wait_follow.task_line(_with_result(client, task)))
+    if not args.json:
+        rows = [_row(task, time.time()) for task in found]
+        lines = text.table(_TASK, rows, Look.of(sys.stdout, os.environ).width)
+        sys.stdout.writelines(f"{line}\n" for line in lines)
         return
-    for line in table(found, time.time(), Look.of(sys.stdout, os.environ)):
-        print(line)
-
-
-def _with_result(client: Client, task: TaskInfo) -> TaskInfo:
-    """A daemon that is too old leaves results out of a list."""
-    if task.state == State.SUCCEEDED and task.encoded_result is None:
-        return client.task(task.id)
-    return task
-
-
-def table(tasks: Sequence[TaskInfo], now: float, look: Look) -> list[str]:
-    """The lines of a list; ``now`` in Unix seconds."""
-    return text.table(_TASK, [_row(task, now) for task in tasks], look.width)
+    for task in found:
+        if task.state == State.SUCCEEDED and task.encoded_result is None:
+            task = client.task(task.id)  # a daemon that is too old leaves results out of a list
+        print(wait_follow.task_line(task))
 
 
 def _row(task: TaskInfo, now: float) -> list[str]:
@@ -95,7 +79,7 @@ def _bar(task: TaskInfo) -> Bar:
 
 
 def _done(bar: Bar) -> str:
-    """A part only where there was progress: 100 % of nothing tells nobody anything."""
+    """A part only where there was progress: 100 % of nothing says nothing."""
     return "" if bar.done is None else bar.percent
 
 
@@ -107,27 +91,47 @@ def _took(task: TaskInfo, now: float) -> str:
     return "-" if task.started is None or until is None else text.duration(until - task.started)
 
 
+def add_show(parser: ArgumentParser) -> None:
+    """``show [--json] ID…``"""
+    options.add_json(parser, "each task as a JSON object, one a line")
+    options.add_ids(parser)
+
+
 def do_show(client: Client, args: Namespace) -> None:
     look = Look.of(sys.stdout, os.environ)
-    for number, task in enumerate(map(client.task, wait_follow.unique(args.ids))):
+    for number, task in enumerate(map(client.task, dict.fromkeys(args.ids))):
         if args.json:
             print(wait_follow.task_line(task))
-            continue
-        for line in [""] * bool(number) + page(task, time.time(), look):
-            print(line)
+        else:
+            print(*[""] * bool(number), *page(task, time.time(), look), sep="\n")
 
 
 def page(task: TaskInfo, now: float, look: Look) -> list[str]:
     """All facts of one task, those that are not there left out."""
-    facts = [*_what(task, look), *_when(task, now), *_how(task)]
+    facts = _facts(task, now, look)
     width = max(len(name) for name, _ in facts)
-    return [
-        *(f"{name.ljust(width)}  {value}" for name, value in facts if value),
-        *_traceback(task),
+    lines = [f"{name.ljust(width)}  {value}" for name, value in facts if value]
+    if task.error and task.error.get("traceback"):
+        traceback = str(task.error["traceback"]).rstrip().splitlines()
+        lines += ["", *(text.clean(line.expandtabs()) for line in traceback)]
+    return lines
+
+
+def _facts(task: TaskInfo, now: float, look: Look) -> list[tuple[str, str]]:
+    """Each fact's name and text, which is empty where there is none."""
+    bar = _bar(task)
+    times = [
+        (name, f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))} ({text.ago(at, now)})")
+        for name, at in (
+            ("submitted", task.submitted),
+            ("started", task.started),
+            ("ended", task.ended),
+            ("not before", task.run_at),
+        )
+        if at is not None
     ]
-
-
-def _what(task: TaskInfo, look: Look) -> list[tuple[str, str]]:
+    so_far = " so far" if task.state == State.RUNNING else ""
+    done = (_done(bar), bar.counted, text.clean(bar.note))
     return [
         ("id", str(task.id)),
         ("name", text.clean(task.name)),
@@ -137,30 +141,9 @@ def _what(task: TaskInfo, look: Look) -> list[tuple[str, str]]:
         ("key", text.clean(repr(task.key)) if task.key is not None else ""),
         ("attempt", str(task.attempt or "")),
         ("revision", text.clean(task.revision or "")),
-    ]
-
-
-def _when(task: TaskInfo, now: float) -> list[tuple[str, str]]:
-    times = (
-        ("submitted", task.submitted),
-        ("started", task.started),
-        ("ended", task.ended),
-        ("not before", task.run_at),
-    )
-    shown = [(name, f"{_clock(at)} ({text.ago(at, now)})") for name, at in times if at is not None]
-    so_far = "" if task.state != State.RUNNING else " so far"
-    return [*shown, ("took", _took(task, now) + so_far if task.started else "")]
-
-
-def _clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-
-
-def _how(task: TaskInfo) -> list[tuple[str, str]]:
-    bar = _bar(task)
-    done = " ".join(part for part in (_done(bar), bar.counted, text.clean(bar.note)) if part)
-    return [
-        ("done", done),
+        *times,
+        ("took", _took(task, now) + so_far if task.started else ""),
+        ("done", " ".join(part for part in done if part)),
         ("reason", "" if task.error else text.clean(task.reason or "")),
         ("error", text.clean(wait_follow.why(task)) if task.error else ""),
         ("result", _result(task)),
@@ -176,10 +159,3 @@ def _result(task: TaskInfo) -> str:
     from taskd.client.jsonform import to_json
 
     return json.dumps(to_json(task.result), ensure_ascii=True)
-
-
-def _traceback(task: TaskInfo) -> list[str]:
-    if not task.error or not task.error.get("traceback"):
-        return []
-    lines = str(task.error["traceback"]).rstrip().splitlines()
-    return ["", *(text.clean(line.expandtabs()) for line in lines)]

@@ -75,7 +75,7 @@ def giving_way_to_a_stop(environ: Mapping[str, str], stops: Callable[[], bool]) 
 
 
 def _give_way(_number: int, _frame: FrameType | None) -> None:
-    outcome.say("taskctl", "the unit is being stopped: what becomes of this is not waited for")
+    outcome.say("the unit is being stopped: what becomes of this is not waited for")
     os._exit(outcome.DONE)
 
 
@@ -88,7 +88,7 @@ def _watch(daemon: int, named: str, answered: threading.Event) -> None:
     poll.register(daemon, select.POLLIN)
     poll.poll()
     if not answered.wait(LAST_WORDS):
-        outcome.say("taskctl", _ended(named))
+        outcome.say(_ended(named))
         os._exit(outcome.NO_DAEMON)
 
 

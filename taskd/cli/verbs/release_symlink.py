@@ -1,9 +1,9 @@
 """The symlink that names the release: switched in one step, and switched back.
 
 Runs in taskctl. A reader sees the old target or the new one, never none and never half of it:
-another symlink is made beside it and renamed over it. Nobody else's change is undone. Two
-taskctl at once agree by a lock on the symlink's directory, which the kernel drops with the
-process.
+another symlink is made beside it and renamed over it. A change by another program is never
+undone. Two taskctl at once agree by a lock on the symlink's directory, which the kernel drops with
+the process.
 """
 
 from __future__ import annotations
@@ -29,16 +29,27 @@ class Symlink:
     def __init__(self, path: str) -> None:
         """Raises Error if there is no symlink at ``path``."""
         self.path = path
-        self.before = self.ours = _read(path)
+        try:
+            self.before = self.ours = os.readlink(path)
+        except FileNotFoundError:
+            raise Error(f"there is no symlink at {path}, which [app] release names") from None
+        except OSError as error:
+            why = "it is not a symlink" if os.path.lexists(path) else error.strerror
+            raise Error(
+                f"cannot switch {path}, which [app] release names: {why}; it is as it was"
+            ) from None
 
     def switch(self, release: str) -> None:
         """Let it point to ``release``, a real path; one that leads there already stays as it is.
 
-        Raises Error if it cannot; then it is as it was.
+        It is relative if it was, unless the two have no directory in common but the root.
+        Raises Error if it cannot be switched; then it is as it was.
         """
         if os.path.realpath(self.path) == release:
             return
-        self.ours = self._target(release)
+        home = os.path.realpath(os.path.dirname(self.path))
+        is_absolute = os.path.isabs(self.before) or os.path.commonpath([home, release]) == "/"
+        self.ours = release if is_absolute else os.path.relpath(release, home)
         try:
             _replace(self.path, self.ours)
         except OSError as error:
@@ -70,19 +81,12 @@ class Symlink:
         except OSError:
             return None
 
-    def _target(self, release: str) -> str:
-        """Relative if it was, unless the two have no directory in common but the root."""
-        home = os.path.realpath(os.path.dirname(self.path))
-        if os.path.isabs(self.before) or os.path.commonpath([home, release]) == "/":
-            return release
-        return os.path.relpath(release, home)
-
 
 @contextmanager
 def alone(path: str, wait: bool = False) -> Iterator[bool]:
     """Whether no other taskctl is about to switch ``path``; during the block none begins to.
 
-    ``wait``: until the other one is done. Where the directory cannot be locked, nobody waits.
+    ``wait``: until the other one is done. Where the directory cannot be locked, none is waited for.
     """
     try:
         directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -90,31 +94,14 @@ def alone(path: str, wait: bool = False) -> Iterator[bool]:
         yield True
         return
     try:
-        yield _lock(directory, wait)
+        is_alone = True  # also in a file system without locks
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            is_alone = not isinstance(error, BlockingIOError)
+        yield is_alone
     finally:
         os.close(directory)
-
-
-def _lock(directory: int, wait: bool) -> bool:
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
-
-
-def _read(path: str) -> str:
-    try:
-        return os.readlink(path)
-    except FileNotFoundError:
-        raise Error(f"there is no symlink at {path}, which [app] release names") from None
-    except OSError as error:
-        why = "it is not a symlink" if os.path.lexists(path) else error.strerror
-        raise Error(
-            f"cannot switch {path}, which [app] release names: {why}; it is as it was"
-        ) from None
 
 
 def _replace(path: str, target: str) -> None:

@@ -48,23 +48,20 @@ def add_revisions(parser: ArgumentParser) -> None:
 
 def do_revisions(client: Client, args: Namespace) -> None:
     live = [] if args.rejected else client.revisions()
-    if args.json:
-        found = client.rejected() if args.rejected else live
-        for each in found:
-            print(jsontext.line(_rejected_json(each) if args.rejected else _json(each)))
-        return
-    for line in page(live, client.rejected(), time.time(), Look.of(sys.stdout, os.environ).width):
-        print(line)
+    if not args.json:
+        width = Look.of(sys.stdout, os.environ).width
+        lines = page(live, client.rejected(), time.time(), width)
+    elif args.rejected:
+        lines = [jsontext.line(jsontext.only(jsontext.REJECTED, r)) for r in client.rejected()]
+    else:
+        lines = [jsontext.line(_json(revision)) for revision in live]
+    sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
 def _json(revision: Mapping[str, Any]) -> dict[str, Any]:
     more = {name: revision.get(name) for name in jsontext.REVISION_MORE}
     holds = [{**task, "task": str(task["task"])} for task in revision.get("holds") or ()]
     return jsontext.only(jsontext.REVISION, revision) | more | {"holds": holds}
-
-
-def _rejected_json(rejected: Mapping[str, Any]) -> dict[str, Any]:
-    return jsontext.only(jsontext.REJECTED, rejected)
 
 
 def page(
@@ -75,12 +72,16 @@ def page(
 ) -> list[str]:
     """The lines for people; ``now`` in Unix seconds."""
     alive = text.table(_REVISION, [_row(revision) for revision in live], width)
-    refused = text.table(_REJECTED, [_rejected(each, now) for each in rejected], width)
+    rows = [[each["revision"], text.ago(each["at"], now), each["reason"]] for each in rejected]
+    refused = text.table(_REJECTED, rows, width)
     return [*alive, *[""] * bool(alive and refused), *refused]
 
 
 def _row(revision: Mapping[str, Any]) -> list[str]:
     age, memory = revision.get("age"), revision.get("memory")
+    named = (revision.get("holds") or ())[:_NAMED]
+    holds = ", ".join(f"{task['task']} {task['name']}" for task in named) or "-"
+    more = revision["running"] - len(named) if named else 0
     return [
         revision["revision"],
         revision["state"],
@@ -89,19 +90,5 @@ def _row(revision: Mapping[str, Any]) -> list[str]:
         "-" if memory is None else config.size_text(memory),
         str(revision["running"]),
         str(revision["waiting"]),
-        _kept_by(revision),
+        f"{holds} and {more} more" if more > 0 else holds,
     ]
-
-
-def _kept_by(revision: Mapping[str, Any]) -> str:
-    """The tasks whose end it waits for, by id and name, and how many more there are."""
-    named = (revision.get("holds") or ())[:_NAMED]
-    shown = ", ".join(f"{task['task']} {task['name']}" for task in named)
-    more = revision["running"] - len(named)
-    if not shown:
-        return "-"
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _rejected(rejected: Mapping[str, Any], now: float) -> list[str]:
-    return [rejected["revision"], text.ago(rejected["at"], now), rejected["reason"]]

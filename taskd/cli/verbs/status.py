@@ -32,24 +32,12 @@ def do_status(client: Client, args: Namespace) -> None:
     found = client.status()
     if args.json:
         print(jsontext.line(jsontext.only(jsontext.STATUS, found)))
-        return
-    for line in page(found, Look.of(sys.stdout, os.environ)):
-        print(line)
+    else:
+        print(*page(found, Look.of(sys.stdout, os.environ)), sep="\n")
 
 
 def page(status: Mapping[str, Any], look: Look) -> list[str]:
     """The page's lines."""
-    return [
-        *_heading(status),
-        "",
-        _tasks(status["states"], look),
-        "",
-        *text.table(_QUEUE, _queues(status["queues"]), look.width),
-        *(["and more queues"] if status.get("more_queues") else []),
-    ]
-
-
-def _heading(status: Mapping[str, Any]) -> list[str]:
     lines = [
         f"taskd {text.clean(str(status.get('taskd', '')))}, pid {status['pid']}",
         f"revision {text.clean(str(status['revision']))}: {text.clean(str(status['release']))}",
@@ -61,20 +49,20 @@ def _heading(status: Mapping[str, Any]) -> list[str]:
     if status.get("note"):
         lines.append(text.clean(str(status["note"])))
     lines += [text.clean(f"problem: {each}") for each in status.get("problems", ())]
-    return lines
-
-
-def _tasks(states: Mapping[str, int], look: Look) -> str:
     counts = [
         text.coloured(f"{number} {state}", state, look)
         for state in text.COLOURS
-        if (number := states.get(state))
+        if (number := status["states"].get(state))
     ]
-    return f"tasks: {', '.join(counts) or 'none'}"
-
-
-def _queues(queues: Mapping[str, Mapping[str, int]]) -> list[list[str]]:
-    return [
+    queues = [
         [name, str(queue["running"]), str(queue["queued"]), str(queue["concurrency"])]
-        for name, queue in sorted(queues.items())
+        for name, queue in sorted(status["queues"].items())
+    ]
+    return [
+        *lines,
+        "",
+        f"tasks: {', '.join(counts) or 'none'}",
+        "",
+        *text.table(_QUEUE, queues, look.width),
+        *(["and more queues"] if status.get("more_queues") else []),
     ]

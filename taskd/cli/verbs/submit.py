@@ -78,7 +78,10 @@ def do_submit(client: Client, args: Namespace) -> int:
 
 
 def do_run(client: Client, args: Namespace) -> int:
-    argv = command(args.command, args.program)
+    dashes = ["--"] if args.command and args.program is not None else []
+    argv = [*args.command, *dashes, *(args.program or [])]
+    if not argv:
+        raise outcome.UsageError("run: which program? taskctl run [options] -- CMD ARGS…")
     given = {"argv": argv, "cwd": _directory(args.cwd), "env": secrets(args.secret) or None}
     chosen = {"on_deploy": args.on_deploy} if args.on_deploy else None
     return _queue(client, args, COMMAND, given, chosen)
@@ -151,14 +154,6 @@ def _secret(name: str, value: str) -> str:
     if len(raw) > _LARGEST:
         raise outcome.UsageError(f"--secret {name}: more than {_LARGEST:,} bytes in {value}")
     return text.removesuffix("\n").removesuffix("\r")
-
-
-def command(before: Sequence[str], after: Sequence[str] | None) -> list[str]:
-    """The program and its arguments; ``before`` and ``after`` the first ``--``."""
-    argv = [*before, *(["--"] if before and after is not None else []), *(after or [])]
-    if not argv:
-        raise outcome.UsageError("run: which program? taskctl run [options] -- CMD ARGS…")
-    return argv
 
 
 def arguments(words: Sequence[str]) -> dict[str, Any]:
