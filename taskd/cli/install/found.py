@@ -14,7 +14,7 @@ FILE, LINK, DIRECTORY, OTHER = "file", "link", "directory", "other"
 
 
 class Entry(Record):
-    """What is at a path: its kind, and the text of a file, the target of a link, or the name of who
+    """What is at a path. ``content``: a file's text, a link's target, or the name of the user who
     is to own a directory."""
 
     kind: str
@@ -22,15 +22,16 @@ class Entry(Record):
 
 
 class Found(Record):
-    """The machine as it is. ``entries``: of each path that matters, those that exist.
+    """The machine as it is.
 
-    ``holds``: the names in each directory that matters and may be read. ``owned``: the directories
-    that belong to the service's user. ``accounts``: the names of users and groups that exist;
-    ``home``: of the service's user; ``members``: of the groups, as far as files name them.
-    ``programs``: the links of ours that lead to another program. ``hidden``: programs that ours
-    hide. ``others``: whether another taskd of this kind is installed, ``siblings``: one of several
-    (``--name``). ``is_booted``: whether there is a service manager to speak with. ``is_running``:
-    the service is active, or on its way to or from there.
+    ``entries``: path to entry of the paths of an installation that exist. ``holds``: path to names
+    of its directories that may be read. ``owned``: its directories that belong to the service's
+    user. ``accounts``: which of its user and its group exist. ``home``: the user's home directory.
+    ``members``: group to members, as far as files name them. ``programs``: its links that lead to
+    another program. ``hidden``: link to the program of the same name that it hides in $PATH.
+    ``others``: another taskd of the system is installed; ``siblings``: one with a name
+    (``--name``). ``is_booted``: the service manager can be reached. ``is_running``: the service is
+    active, or on its way to or from there.
     """
 
     entries: dict[str, Entry]

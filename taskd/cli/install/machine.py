@@ -198,7 +198,7 @@ def _write_mark(path: str, text: str) -> None:
 
 
 def _make_directory(path: str) -> None:
-    """With its parents, open to all whatever the umask is."""
+    """Make the directory and its parents, readable by all under every umask."""
     if os.path.isdir(path):
         return
     _make_directory(os.path.dirname(path))

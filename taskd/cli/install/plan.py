@@ -31,7 +31,7 @@ class Change(Record):
 
 
 def install(wanted: Installation, found: Found) -> list[Change]:
-    """What is missing or out of date; empty but for "keep" if all is as it should be.
+    """What is missing or out of date; only "keep" if all is as it should be.
 
     Raises ConfigError if something is in the way that is not taskd's.
     """

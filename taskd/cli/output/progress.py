@@ -52,7 +52,7 @@ class Bar(Record):
     def counted(self) -> str:
         """``530/1000``, or ``530`` where no total is known.
 
-        What a task that succeeded last told of less than all says nothing beside its 100 %.
+        Empty for a task that succeeded and whose last progress was less than the total.
         """
         if self.done is None or (self.state == "succeeded" and self.total not in (None, self.done)):
             return ""
@@ -78,7 +78,7 @@ def progressed(bar: Bar, progress: Mapping[str, Any]) -> Bar:
 
 
 def lines(bars: Sequence[Bar], look: Look) -> list[str]:
-    """One line a bar, aligned and within the width; as many as fit, then what else there is."""
+    """A line for each bar that fits, aligned and within the width; then the number of the others."""
     room = max(look.height - 1, 2)
     if len(bars) <= room:
         return _aligned(bars, look)
@@ -153,7 +153,7 @@ def plain(bar: Bar) -> str:
 
 
 class Screen(Protocol):
-    """Where bars are shown: all are handed in each time, with the one that changed."""
+    """Shows bars; it is given all of them each time, and the one that changed."""
 
     def event(self, bars: Sequence[Bar], changed: Bar) -> None: ...
     def progress(self, bars: Sequence[Bar], changed: Bar) -> None: ...
@@ -162,7 +162,7 @@ class Screen(Protocol):
 class Painter:
     """Draws on a terminal, each time over what it drew before.
 
-    Invariant: the cursor is at the beginning of the line below the drawing, so that whatever else
+    Invariant: the cursor is at the beginning of the line below the drawing, so that all else that
     is printed, and the shell's prompt after an interruption, stands below it.
     """
 
@@ -220,7 +220,7 @@ class Printer:
 
 
 def screen(stream: TextIO, environ: Mapping[str, str]) -> Screen:
-    """What suits the stream."""
+    """A Painter for a terminal whose cursor moves, else a Printer."""
     if Look.of(stream, environ).redraw:
         return Painter(stream, environ)
     return Printer(stream)

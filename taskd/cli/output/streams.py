@@ -1,10 +1,9 @@
-"""The streams of a command: each is there, and a failure to write its output is told as that.
+"""Standard input, output and error of a command: all exist, and a failed write is told as that.
 
-What can go wrong: a caller has closed descriptor 0, 1 or 2 (then Python has no such stream, and
-the next file that is opened gets its number), or what is written goes to a full disk or to a reader
-that is gone. Only who writes knows that an OSError is of the output and not of something that the
-command did: so standard output raises an error of its own kind. What cannot be written to standard
-error nobody could be told of; the exit status must do.
+What can go wrong: the caller has closed descriptor 0, 1 or 2 (then Python has no such stream, and
+the next file that is opened gets its number), or the output goes to a full disk or to a reader that
+is gone. An OSError of the output must not be taken for one of the command itself: so standard
+output raises ``CannotWrite``. A failed write to standard error is ignored; the exit status tells.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ _stood_in: set[int] = set()
 
 
 class CannotWrite(OSError):
-    """Standard output took something no more; not of a reader that is gone (BrokenPipeError)."""
+    """Writing to standard output failed, but not since its reader is gone (BrokenPipeError)."""
 
 
 class _Whole(io.FileIO):
-    """Waits where others have made the descriptor non-blocking, as a shell's terminal may be."""
+    """Waits if the descriptor is non-blocking, as another program may leave a shell's terminal."""
 
     def write(self, data: ReadableBuffer) -> int:
         while (written := super().write(data)) is None:
@@ -54,7 +53,8 @@ class _Errors(_Whole):
 
 
 def prepare() -> None:
-    """Have all three. What stands in for one that the caller closed fails as that would."""
+    """Make all three exist. In place of one that the caller closed stands one that cannot be read
+    or written either."""
     _stand_in(0, os.O_WRONLY)
     _stand_in(1, os.O_RDONLY)
     _stand_in(2, os.O_RDONLY)
@@ -64,8 +64,8 @@ def prepare() -> None:
 
 
 def give_to_a_daemon() -> None:
-    """What is written to a stream that the caller closed goes nowhere from now on: the children of
-    a daemon inherit them."""
+    """Discard from now on what is written to a stream that the caller closed: the daemon's children
+    inherit it, and must not fail."""
     for fd in _stood_in:
         nowhere = os.open(os.devnull, os.O_RDWR)
         os.dup2(nowhere, fd)
@@ -73,7 +73,7 @@ def give_to_a_daemon() -> None:
 
 
 def forget(stream: TextIO) -> None:
-    """What is still buffered goes nowhere, so that the interpreter's exit is quiet too."""
+    """Discard what is still buffered, so that the interpreter does not complain when it exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
@@ -90,8 +90,8 @@ def _stand_in(fd: int, how: int) -> None:
 
 
 def _over(kind: type[io.FileIO], fd: int, now: TextIO | None, own: TextIO | None) -> TextIO:
-    """A stream of that kind in place of the interpreter's own; what somebody else has put there
-    (``now``) stays. A name that the terminal's encoding lacks is shown escaped."""
+    """A stream of that kind in place of the interpreter's ``own``; one that a caller of ``main``
+    has put there (``now``) stays. Characters that the encoding lacks are written escaped."""
     if now is not None and now is not own:
         return now
     if now is not None:

@@ -41,7 +41,7 @@ class Look(Record):
 
     @classmethod
     def of(cls, stream: TextIO, environ: Mapping[str, str]) -> Look:
-        """Of a stream as it is now; a terminal may have another size at the next call."""
+        """Ask a stream what it can show now; a terminal may have another size at the next call."""
         unicode = (stream.encoding or "").lower().replace("-", "") == "utf8"
         if not stream.isatty():
             return cls(unicode=unicode)

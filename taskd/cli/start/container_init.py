@@ -1,8 +1,8 @@
 """``taskd run`` as a container's first process: a parent for orphans, with the daemon as its child.
 
-The first process of a pid namespace inherits whatever else is orphaned in it (what was started
-with `docker exec`, say), which the daemon could not tell from leftovers of its tasks. So the first
-process is this small one: it reaps all that dies, passes every signal on to the daemon, and ends
+The first process of a pid namespace inherits every other orphan in it (of `docker exec`, say),
+which the daemon could not tell from leftovers of its tasks. So the first process is
+this small one: it reaps every process that dies, passes every signal on to the daemon, and ends
 with it, with its exit status (128 and the signal's number if it was killed); the kernel then ends
 what is left in the container.
 """

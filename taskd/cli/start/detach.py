@@ -3,9 +3,10 @@
 Three processes: the one the user called (it waits for the verdict), one in between (it makes the
 daemon a process of its own and is gone at once), and the daemon. The daemon says that it is ready
 as it would say to a service manager: by ``READY=1`` to $NOTIFY_SOCKET, which here is the waiting
-process's. Its pid it says by a pipe; that it died the kernel tells, by a pidfd, which no descriptor
-of the daemon has to outlive an exec for: a release with a Python of its own is served by that one.
-Then the reason is what it has written to its log. Everything it prints goes to ``taskd.log`` in the
+process's. The daemon writes its pid into a pipe. The waiting process sees the daemon's death by a
+pidfd, not by a descriptor that the daemon holds: the daemon execs the Python of a release that has
+one, and would have to keep the descriptor open over that. The reason of a death is what the daemon
+has written to its log. Everything it prints goes to ``taskd.log`` in the
 directory of logs.
 
 The daemon writes and locks the pid file itself, once it holds the state directory's lock (see
@@ -56,7 +57,7 @@ def run(daemon: Callable[[], int]) -> int:
     said, says = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Ctrl-C waits until we know whom it concerns: from a call that it interrupts no pid comes back.
+    # Ctrl-C waits until we know the daemon's pid: a call that it interrupts would not return it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     between = os.fork()
     if between == 0:
@@ -98,7 +99,7 @@ def _daemon(
 
 
 def _started(said: int, notices: socket.socket) -> _Start | None:
-    """The daemon, which says its pid first; None if it is gone already."""
+    """Read the daemon's pid; None if the daemon is gone already."""
     try:
         pid = int(os.read(said, 100) or 0)
         return _Start(pid, os.pidfd_open(pid), notices) if pid else None
@@ -109,7 +110,7 @@ def _started(said: int, notices: socket.socket) -> _Start | None:
 
 
 def _is_ready(start: _Start | None, mask: Collection[int]) -> bool:
-    """Wait for the verdict; Ctrl-C, from now on or already, ends the daemon, however far it is.
+    """Wait for the verdict. Ctrl-C, also one that came before, ends the daemon.
 
     ``mask``: the signals that were blocked before.
     """
@@ -141,7 +142,7 @@ def _wait(start: _Start) -> bool:
         while True:
             events = dict(poll.poll())
             if signalled in events:
-                os.read(signalled, 4096)  # whatever the signal means, it has happened by now
+                os.read(signalled, 4096)  # the signal's handler has run by now
             if start.notices.fileno() in events and _says_ready(start):
                 return True
             if start.process in events and start.notices.fileno() not in events:
@@ -164,7 +165,7 @@ def _says_ready(start: _Start) -> bool:
 
 
 def _died(log: str, size: int) -> int:
-    """Pass on what the daemon wrote, the reason being at its end."""
+    """Print the end of what the daemon wrote, which has the reason."""
     try:
         with open(files.open_own(log, os.O_RDONLY), encoding="utf-8", errors="replace") as file:
             file.seek(size)

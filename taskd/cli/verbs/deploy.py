@@ -1,12 +1,13 @@
 """``taskctl reload``, ``deploy`` and ``rollback``: to another release, or only the plan of it.
 
-Who may not deploy is told so before anything is touched. ``deploy`` switches the symlink and
-switches it back if the release does not come to serve: it is refused, the daemon is lost, or we are
-interrupted (who goes away gives up the deploy). A deploy that went through although its verdict did
-not reach us keeps the symlink: only a refusal of the deploy says that it did not; whatever else
-went wrong says nothing, and then the daemon is asked what serves. While another taskctl switches
-the symlink it is left to that one until the verdict: the daemon makes one deploy of the two, or
-refuses the second.
+A user who may not deploy is told so before anything is changed. ``deploy`` switches the symlink
+before it asks for the deploy, and switches it back if the release does not come to serve: the
+deploy is refused, the daemon is lost, or this taskctl is interrupted (the daemon gives up a deploy
+whose client has gone). A deploy may go through although its verdict does not arrive. So only an
+error that says that the deploy was refused is certain; after any other the daemon is asked what
+serves, and if it is the release, the symlink stays. While another taskctl switches the symlink,
+this one leaves it alone until the verdict: the daemon makes one deploy of the two, or refuses the
+second.
 """
 
 from __future__ import annotations
@@ -123,9 +124,9 @@ def _release(word: str, link: str) -> str:
 
 
 def _switched(client: Client, symlink: Symlink, release: str, allow_held: bool) -> Answer | None:
-    """Deploy with the symlink switched ahead, and switched back if the release does not serve.
+    """Switch the symlink, deploy, and switch it back if the release does not serve.
 
-    None: it serves, and the daemon could not tell more about it than that.
+    The daemon's answer; None if the release serves, but the daemon could not say how it went.
     """
     try:
         symlink.switch(release)
@@ -139,7 +140,8 @@ def _switched(client: Client, symlink: Symlink, release: str, allow_held: bool) 
 
 
 def _settle(client: Client, symlink: Symlink, release: str, error: BaseException) -> bool:
-    """The deploy ended by ``error``: keep the symlink if it went through all the same (True)."""
+    """After a deploy that raised ``error``: True if it went through all the same, and the symlink
+    stays; else switch the symlink back."""
     is_certain = isinstance(error, DeployRefused | NotAllowed | NoDaemon)
     serves = not is_certain and symlink.is_switched and _serves(client, release)
     outcome.say(f"{release} serves, so {symlink.path} stays as it is" if serves else symlink.back())
@@ -147,7 +149,7 @@ def _settle(client: Client, symlink: Symlink, release: str, error: BaseException
 
 
 def _serves(client: Client, release: str) -> bool:
-    """Whether it does, as far as can be told: no answer, or no time for one, counts as no."""
+    """Whether the daemon says that ``release`` serves; without its answer, False."""
     try:
         return bool(client.status()["release"] == release)
     except (Error, KeyboardInterrupt, SystemExit):
@@ -155,7 +157,7 @@ def _serves(client: Client, release: str) -> bool:
 
 
 def _follow(client: Client) -> None:
-    """Let the symlink name what serves; that it cannot is no failure of the deploy."""
+    """Let the symlink name what serves. If that fails, the deploy has not failed."""
     try:
         path = _link(client)
         with alone(path, wait=True):
@@ -169,7 +171,7 @@ def _follow(client: Client) -> None:
 
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
-    """A request to end, or a lost terminal, unwinds like Ctrl-C: the symlink is switched back."""
+    """In the body SIGTERM and SIGHUP raise SystemExit, so that the symlink is switched back."""
     changed = {}
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:

@@ -53,8 +53,8 @@ def page(plan: Plan, width: int) -> list[str]:
 
 
 def remarks(plan: Plan) -> list[str]:
-    """What one has to know although the deploy went well: warnings, and what is held now,
-    or would be if its worker died."""
+    """What the operator has to know after a deploy that went through: warnings, tasks that are held
+    now, and tasks that would be held if their worker died."""
     running, waiting = (
         [row for row in plan[part] if row["verdict"] in ("held", "accepted")]
         for part in ("running", "waiting")

@@ -22,7 +22,7 @@ def add_doctor(parser: ArgumentParser) -> None:
 
 
 def do_doctor(client: Client, args: Namespace) -> None:
-    """Exit status 0 whatever is found: what is not in force is no failure."""
+    """Exit status 0 also where something is not in force: that is no failure."""
     found = client.status()
     shown = {name: found.get(name, []) for name in ("problems", "checks")}
     look = Look.of(sys.stdout, os.environ)
@@ -30,7 +30,7 @@ def do_doctor(client: Client, args: Namespace) -> None:
 
 
 def page(found: Mapping[str, Any], look: Look) -> list[str]:
-    """One line for each check, and one for what does not go on just now."""
+    """One line for each check, and one for each problem."""
     lines = []
     for check in found["checks"]:
         sign, state = ("ok ", "succeeded") if check["ok"] else ("no ", "held")

@@ -96,10 +96,10 @@ def _stop(client: Client, args: Namespace) -> None:
         ids = {name: [str(task) for task in answer[name]] for name in ("ended", "kept")}
         print(jsontext.line({"asked": answer["asked"], **ids}))
     else:
-        print(outcome(answer))
+        print(stopped(answer))
 
 
-def outcome(answer: Mapping[str, Any]) -> str:
+def stopped(answer: Mapping[str, Any]) -> str:
     """How a stop went, in one line."""
     (ended, which_ended), (kept, which_kept) = _told(answer, "ended"), _told(answer, "kept")
     parts = [f"{max(0, answer['asked'] - ended - kept)} left at a safe point"]

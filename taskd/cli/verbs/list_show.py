@@ -79,12 +79,12 @@ def _bar(task: TaskInfo) -> Bar:
 
 
 def _done(bar: Bar) -> str:
-    """A part only where there was progress: 100 % of nothing says nothing."""
+    """Per cent done; empty for a task that has reported no progress."""
     return "" if bar.done is None else bar.percent
 
 
 def _took(task: TaskInfo, now: float) -> str:
-    """How long it ran; of an older daemon, which does not say it, from its start to its end."""
+    """How long it ran; where an older daemon does not say it, the time from start to end."""
     if task.ran is not None:
         return text.duration(task.ran)
     until = now if task.state == State.RUNNING else task.ended

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from taskd.client.blocking import Client
 
 _LOOK_AGAIN = 0.25
-"""Seconds between two looks for more with ``-f``. Output goes from the task straight to its file,
-so that there is nobody who could tell when it has grown."""
+"""Seconds between two requests for more with ``-f``. A task writes its output straight to its file,
+so that no daemon knows when it has grown."""
 
 
 class _Shown:
-    """The output's bytes as text for a terminal; a character may come in two parts."""
+    """Turns the output's bytes into text for a terminal; a part may end within a character."""
 
     def __init__(self) -> None:
         characters = codecs.getincrementaldecoder("utf-8")("backslashreplace")

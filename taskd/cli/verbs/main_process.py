@@ -1,13 +1,13 @@
 """The daemon beside which systemd runs a command (``ExecReload=``, ``ExecStop=``). In ``taskctl``.
 
-What can go wrong: systemd holds the socket, so that one may be connected with a daemon that has not
-taken the connection and never will, since it hung and was killed. The command would wait for the
-next daemon, and systemd, before it starts that one, for the end of the command. So as long as it
-waits it ends with the daemon that was there when it began, which systemd names in $MAINPID.
+What can go wrong: systemd holds the socket, so that taskctl may be connected although the daemon
+hung and was killed before it accepted. taskctl would wait for the next daemon, and systemd would
+wait for taskctl before it starts that one. So a waiting taskctl ends with the daemon that ran when
+it began, whose pid systemd gives in $MAINPID.
 
-And a stop of the unit terminates a reload that is going on, together with the daemon. A command
-that fails then, or that the signal kills, makes the unit "failed" although all went as it was asked
-to. The daemon's refusal may come before that signal.
+And a stop of the unit terminates a reload that is under way, together with the daemon. A command
+that fails then, or that the signal kills, makes the unit "failed" although the stop was asked for.
+The daemon's refusal may arrive before that signal.
 
 Source: systemd.exec(5), systemd.service(5).
 """
@@ -29,17 +29,17 @@ from taskd.errors import NoDaemon, Refused
 VARIABLE = "MAINPID"
 
 LAST_WORDS = 1.0
-"""Seconds to read what the daemon said before it ended; what it did not say never comes."""
+"""Seconds to read what the daemon sent before it ended."""
 
 SIGNALLED_WITHIN = 5.0
-"""Seconds in which systemd signals us once it has signalled the daemon. If it was somebody else who
-did that, the refusal is told after them."""
+"""Seconds in which systemd signals us once it has signalled the daemon. If systemd did not signal
+the daemon, the refusal is told after them."""
 
 
 @contextmanager
 def ending_with_it(environ: Mapping[str, str]) -> Iterator[None]:
-    """While the body waits for an answer, end this process soon after the daemon, if it is a
-    command of the unit. Raises NoDaemon if that is gone already."""
+    """While the body waits for an answer, end this process soon after the daemon, if systemd runs
+    it for the unit. Raises NoDaemon if the daemon is gone already."""
     if not _is_of_unit(environ):
         yield
         return
@@ -57,8 +57,8 @@ def ending_with_it(environ: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def giving_way_to_a_stop(environ: Mapping[str, str], stops: Callable[[], bool]) -> Iterator[None]:
-    """In the body SIGTERM ends this process as done, if it is a command of the unit: nobody waits
-    for it. ``stops``: whether the daemon does; if so, a refusal is held back for that signal."""
+    """In the body SIGTERM ends this process with status 0, if systemd runs it for the unit.
+    ``stops``: whether the daemon stops; if so, a refusal is held back for that signal."""
     if not _is_of_unit(environ):
         yield
         return

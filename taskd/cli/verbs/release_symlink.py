@@ -18,10 +18,10 @@ from taskd.posix import files
 
 
 class Symlink:
-    """One symlink, as it was when this was made.
+    """A symlink that is to be switched.
 
-    ``path``: where it is. ``before``: what it held then. ``ours``: what ``switch`` put there,
-    until then the same as ``before``.
+    ``path``: where it is. ``before``: what it held when this object was made. ``ours``: what
+    ``switch`` has written; before that the same as ``before``.
     """
 
     __slots__ = ("before", "ours", "path")

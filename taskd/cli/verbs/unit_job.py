@@ -13,7 +13,7 @@ ASK_WITHIN = 10.0
 
 
 def is_for_good(unit: str, of_user: bool = False) -> bool | None:
-    """Whether ``unit`` is being stopped (True) or restarted (False); None: neither, or nobody says.
+    """Whether ``unit`` is being stopped (True) or restarted (False); None: neither, or unknown.
 
     ``of_user``: it is a unit of the user's own service manager.
     """

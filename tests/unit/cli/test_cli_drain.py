@@ -102,7 +102,7 @@ def test_drain_alone_shows_and_stops_nothing(run: Run, daemon: Daemon) -> None:
     ],
 )  # fmt: skip
 def test_how_a_stop_went_is_one_line(answer: dict[str, Any], line: str) -> None:
-    assert drain.outcome(answer) == line
+    assert drain.stopped(answer) == line
 
 
 def test_a_unit_that_has_no_job_is_stopped_as_by_a_signal(run: Run, daemon: Daemon) -> None:
