@@ -78,7 +78,7 @@ def progressed(bar: Bar, progress: Mapping[str, Any]) -> Bar:
 
 
 def lines(bars: Sequence[Bar], look: Look) -> list[str]:
-    """A line for each bar that fits, aligned and within the width; then the number of the others."""
+    """A line for each bar that fits, aligned and within the width; then how many others are."""
     room = max(look.height - 1, 2)
     if len(bars) <= room:
         return _aligned(bars, look)
