@@ -207,7 +207,10 @@ class Demo:
         while True:
             self._daemon.check()
             for task in self._beside:
-                if task.done() and (error := task.exception()):
+                error = task.exception() if task.done() else None
+                if isinstance(error, OSError):
+                    raise error  # it shows what it learns: the output takes no more
+                if error is not None:
                     raise DemoFailed(f"{task.get_name()} failed: {error}") from error
             if time.monotonic() - self._began > LIMIT:
                 raise DemoFailed(f"this is not done after {LIMIT:.0f} s: giving up")

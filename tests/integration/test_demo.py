@@ -25,9 +25,12 @@ def hear_ctrl_c() -> None:
 
 
 class Visit:
-    """One `taskd demo --plain` with a temporary directory of its own."""
+    """One `taskd demo --plain` with a temporary directory of its own.
 
-    def __init__(self, root: Path) -> None:
+    ``piped``: the visitor reads from a pipe.
+    """
+
+    def __init__(self, root: Path, piped: bool = False) -> None:
         self._marker = ("TASKD_TEST_MARK", uuid.uuid4().hex)
         self._out = root / "out"
         self._temporary = root / "tmp"
@@ -37,8 +40,8 @@ class Visit:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "taskd", "demo", "--plain"],
                 stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
+                stdout=subprocess.PIPE if piped else out,
+                stderr=out,
                 env=environ,
                 preexec_fn=hear_ctrl_c,
             )
@@ -72,11 +75,11 @@ class Visit:
 
 
 @pytest.fixture
-def visit(tmp_path: Path, compiled: None) -> Iterator[Callable[[], Visit]]:
+def visit(tmp_path: Path, compiled: None) -> Iterator[Callable[..., Visit]]:
     made: list[Visit] = []
 
-    def start() -> Visit:
-        made.append(Visit(tmp_path))
+    def start(piped: bool = False) -> Visit:
+        made.append(Visit(tmp_path, piped))
         return made[-1]
 
     yield start
@@ -93,7 +96,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_the_demo_shows_a_deploy_and_finds_nothing_lost_repeated_or_wrong(
-    visit: Callable[[], Visit],
+    visit: Callable[..., Visit],
 ) -> None:
     demo = visit()
     assert demo.ended() == 0, demo.text()
@@ -129,7 +132,7 @@ def check_table(found: list[list[str]]) -> None:
     ],
 )
 def test_an_interrupted_demo_leaves_nothing_behind(
-    visit: Callable[[], Visit], number: signal.Signals, moment: str
+    visit: Callable[..., Visit], number: signal.Signals, moment: str
 ) -> None:
     demo = visit()
     demo.until(moment)
@@ -139,7 +142,7 @@ def test_an_interrupted_demo_leaves_nothing_behind(
 
 
 def test_a_demo_whose_daemon_dies_says_so_and_leaves_nothing_behind(
-    visit: Callable[[], Visit],
+    visit: Callable[..., Visit],
 ) -> None:
     demo = visit()
     demo.until("running (attempt 1, r1)")
@@ -150,4 +153,15 @@ def test_a_demo_whose_daemon_dies_says_so_and_leaves_nothing_behind(
     text = demo.text()
     assert "taskd demo: the daemon ended by itself, with status -9" in text
     assert re.search(r"the daemon's log ends so:\n(.*\n)*.*running task=\d+ ", text)
+    assert demo.left_behind() == []
+
+
+def test_a_demo_whose_reader_goes_away_leaves_nothing_behind(visit: Callable[..., Visit]) -> None:
+    demo = visit(piped=True)
+    assert demo.process.stdout is not None
+    while b"running (attempt 1, r1)" not in (line := demo.process.stdout.readline()):
+        assert line, demo.text()
+    demo.process.stdout.close()
+    assert demo.ended() == 141
+    assert demo.text() == ""
     assert demo.left_behind() == []
