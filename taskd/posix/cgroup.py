@@ -1,11 +1,11 @@
-"""Control groups (version 2): finding the one that is ours to divide, and what is done with each.
+"""Control groups (version 2): the group that the daemon may divide, and operations on groups.
 
-A group holds every process that comes from the one that was put into it, whatever sessions and
-parents they make; all of it can be killed at once, and the kernel says when it is empty. Ours to
-divide is a group that was delegated to us (`Delegate=` in a unit; the mark ``user.delegate`` says
-so), and the outermost group of a container. A user's own manager sets no mark: the one of its
-``user@UID.service``, all of whose groups are that user's, holds for the group of a service there.
-It does not for a scope, in which a terminal's other processes are as well.
+A group holds a process and all its descendants, whatever sessions they make and whatever parents
+they get; all of it can be killed at once, and the kernel says when it is empty. The daemon may
+divide a group that was delegated to it (`Delegate=` in a unit; the attribute ``user.delegate`` says
+so), and the outermost group of a container. A user's own service manager sets no attribute: there,
+the attribute of ``user@UID.service``, all of whose groups are that user's, also holds for the group
+of a service. It does not hold for a scope, which also has a terminal's other processes.
 
 Source: Documentation/admin-guide/cgroup-v2.rst of the kernel; CGROUP_DELEGATION of systemd.
 """
@@ -24,25 +24,24 @@ from taskd.posix.limits import SHORT
 from taskd.record import Record
 
 LEAF = "taskd-master"
-"""The group for everything but workers. A group with limits below it may hold no process itself."""
+"""The group of the master and zygotes. A group with limits below it may hold no process itself."""
 
 _DELEGATED = ("user.delegate", "trusted.delegate")
 _BUSY_TRIES = 20
-_REMOVED = frozenset({errno.ENOENT, errno.ENODEV})  # before it was opened; while it was open
-_CANNOT_MOVE = frozenset({errno.ESRCH, errno.EINVAL})  # it is gone; a thread of the kernel
+_REMOVED = frozenset({errno.ENOENT, errno.ENODEV})  # before the file was opened; after
+_CANNOT_MOVE = frozenset({errno.ESRCH, errno.EINVAL})  # it has ended; a kernel thread
 
 
 class Found(Record):
-    """The group that may be divided, or None and why there is none."""
+    """``base``: the group that may be divided; None: there is none, for the reason ``why``."""
 
     base: str | None
     why: str = ""
 
 
 def find(is_service: bool = False) -> Found:
-    """The group to make others in. ``is_service``: a service manager has started us as a service.
-    Raises OSError if that cannot be told now, for want of descriptors or memory: it does not mean
-    that there is none."""
+    """The group to make the workers' groups in. ``is_service``: a service manager has started the
+    daemon as a service. Raises OSError for a transient error (SHORT): there may be such a group."""
     try:
         mount, root, path = _own()
     except (OSError, ValueError, LookupError) as error:
@@ -55,15 +54,18 @@ def find(is_service: bool = False) -> Found:
     above = os.path.dirname(own)
     is_managers = os.path.basename(above).startswith("user@")  # which holds all of a user's units
     for group in (own,) if own == mount or is_managers else (own, above):
-        if _is_delegated(group) or (group == mount and _is_containers(group)):
-            return _if_writable(group)
-        if is_service and _is_users_service(group):
-            return _if_writable(group)
+        # The machine's own outermost group has no type; a container's is one of the machine's.
+        is_containers = group == mount and os.path.exists(os.path.join(group, "cgroup.type"))
+        if _is_delegated(group) or is_containers or (is_service and _is_users_service(group)):
+            for path in (group, os.path.join(group, "cgroup.procs")):
+                if not os.access(path, os.W_OK):
+                    return Found(None, f"{path} may not be written to")
+            return Found(group)
     return Found(None, f"the group {own} is not delegated to the daemon")
 
 
 def _own() -> tuple[str, str, str]:
-    """Where groups are mounted, which group is mounted there, and our own."""
+    """Where groups are mounted, which group is mounted there, and this process's group."""
     with open("/proc/self/cgroup", encoding="utf-8") as file:
         path = next(line[3:].rstrip("\n") for line in file if line.startswith("0::"))
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
@@ -85,7 +87,7 @@ def _is_delegated(group: str) -> bool:
 
 
 def _is_users_service(group: str) -> bool:
-    """Whether it is that of a service of our user's own manager."""
+    """Whether ``group`` is a service's, of our user's own service manager."""
     manager = f"user@{os.getuid()}.service"
     above, found, below = group.partition(f"/{manager}/")
     if not found or not below.endswith(".service"):
@@ -96,23 +98,11 @@ def _is_users_service(group: str) -> bool:
         return False
 
 
-def _is_containers(group: str) -> bool:
-    """The machine's own outermost group has no type; a container's is one of the machine's."""
-    return os.path.exists(os.path.join(group, "cgroup.type"))
-
-
-def _if_writable(group: str) -> Found:
-    for path in (group, os.path.join(group, "cgroup.procs")):
-        if not os.access(path, os.W_OK):
-            return Found(None, f"{path} may not be written to")
-    return Found(group)
-
-
 # ── one group ────────────────────────────────────────────────────────────────────────────────
 
 
 def join(group: str) -> None:
-    """Put this process, with what it will make, into ``group``. Raises OSError."""
+    """Put this process and its later children into ``group``. Raises OSError."""
     write(os.path.join(group, "cgroup.procs"), "0")
 
 
@@ -122,12 +112,12 @@ def members(group: str) -> set[int]:
 
 
 def holds_only(group: str, pids: Set[int]) -> bool:
-    """Whether nothing but ``pids`` lives in the group, nor anything below it. Raises OSError."""
+    """Whether no process but ``pids`` lives in the group, and none below it. Raises OSError."""
     return members(group) <= pids and not any(map(is_populated, below(group)))
 
 
 def is_populated(group: str) -> bool:
-    """Whether anything lives in the group or below it. Raises OSError if that cannot be told."""
+    """Whether a process lives in the group or below it. Raises OSError if that cannot be told."""
     try:
         return "populated 1" in read(os.path.join(group, "cgroup.events"))
     except OSError as error:
@@ -137,10 +127,10 @@ def is_populated(group: str) -> bool:
 
 
 def end(group: str, patience: Patience | None = None) -> bool:
-    """SIGKILL to all in the group and below it, whoever's they are. True while anything lives.
+    """SIGKILL to all processes in the group and below it. True while one lives.
 
-    ``patience``: helpers that clean up may end by themselves, for a moment (see ``cleaners``).
-    Raises OSError if that cannot be told (out of descriptors).
+    ``patience``: helpers that clean up may end by themselves (see ``cleaners``). Raises OSError if
+    that cannot be told (out of descriptors).
     """
     if not is_populated(group):
         return False
@@ -151,33 +141,25 @@ def end(group: str, patience: Patience | None = None) -> bool:
     except OSError as error:
         if error.errno not in _REMOVED:
             raise
-        _kill_each(group)  # Linux before 5.14 has no cgroup.kill
+        for each in (*below(group), group):  # Linux before 5.14 has no cgroup.kill
+            with contextlib.suppress(FileNotFoundError):
+                _kill(members(each))
     return is_populated(group)
 
 
 def _end_but_helpers(group: str, patience: Patience) -> bool:
-    """Kill each but the helpers that are let be; False, and nobody is killed, if there is none."""
+    """Kill all but the helpers that are spared. False, and kills none, if there is no helper."""
     found: set[int] = set()
-    for each in _with_all_below(group):
+    for each in (*below(group), group):
         try:
             found |= members(each)
-        except OSError as error:  # it is removed meanwhile; or its processes are not to be listed
+        except OSError as error:  # the group was removed, or its processes may not be listed
             if error.errno in SHORT:
                 raise
     spared = set(filter(patience.lets_be, found))
     if spared:
         _kill(found - spared)
     return bool(spared)
-
-
-def _kill_each(group: str) -> None:
-    for each in _with_all_below(group):
-        with contextlib.suppress(FileNotFoundError):
-            _kill(members(each))
-
-
-def _with_all_below(group: str) -> tuple[str, ...]:
-    return (*below(group), group)
 
 
 def _kill(pids: set[int]) -> None:
@@ -200,7 +182,7 @@ def below(group: str) -> Iterator[str]:
 
 
 def remove(group: str) -> bool:
-    """Remove it with all below it; False if something lives in it."""
+    """Remove the group and all below it; False if a process lives in it."""
     try:
         for each in (*below(group), group):
             os.rmdir(each)
@@ -215,15 +197,20 @@ def remove(group: str) -> bool:
 
 
 def enable(base: str, wanted: set[str]) -> None:
-    """Have the controllers ``wanted`` in the groups below ``base``, which may hold no process of
-    its own then: all that are in it are moved into ``LEAF``. Raises OSError."""
+    """Enable the controllers ``wanted`` in the groups below ``base``. ``base`` itself may hold no
+    process then: all that are in it are moved into ``LEAF``. Raises OSError."""
     if wanted <= set(read(os.path.join(base, "cgroup.subtree_control")).split()):
         return
     leaf = os.path.join(base, LEAF)
     with contextlib.suppress(FileExistsError):
         os.mkdir(leaf)
     for left in reversed(range(_BUSY_TRIES)):
-        _move_all(base, leaf)
+        for pid in members(base):
+            try:
+                write(os.path.join(leaf, "cgroup.procs"), str(pid))
+            except OSError as error:
+                if error.errno not in _CANNOT_MOVE:
+                    raise
         try:
             text = " ".join(f"+{name}" for name in sorted(wanted))
             write(os.path.join(base, "cgroup.subtree_control"), text)
@@ -233,23 +220,14 @@ def enable(base: str, wanted: set[str]) -> None:
                 raise
 
 
-def _move_all(base: str, leaf: str) -> None:
-    for pid in members(base):
-        try:
-            write(os.path.join(leaf, "cgroup.procs"), str(pid))
-        except OSError as error:
-            if error.errno not in _CANNOT_MOVE:
-                raise
-
-
 def available(base: str) -> set[str]:
     """The controllers that may be enabled below ``base``. Raises OSError."""
     return set(read(os.path.join(base, "cgroup.controllers")).split())
 
 
 def oom_kills(group: str) -> int:
-    """How many processes of the group the kernel has killed for want of memory; 0 where nobody
-    counts."""
+    """How many processes of the group the kernel's out-of-memory killer has killed; 0 where the
+    kernel does not count."""
     try:
         lines = read(os.path.join(group, "memory.events")).splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))

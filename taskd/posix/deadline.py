@@ -1,8 +1,8 @@
-"""A last moment for this process, whatever its code does until then.
+"""A deadline after which the kernel kills this process, whatever its code does until then.
 
-A timer of the kernel's (timer_create(2)) that sends SIGKILL: no handler, no mask and no lock of the
-interpreter's holds it up, and nobody else has to be alive. Children do not inherit it; an exec ends
-it.
+A kernel timer (timer_create(2)) that sends SIGKILL: no handler, no signal mask and no lock of the
+interpreter delays it, and no other process has to be alive. Children do not inherit it; an exec
+ends it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Times(ctypes.Structure):
 
 
 def die_in(seconds: float) -> bool:
-    """SIGKILL to this process in so many seconds. False if the kernel has no timer to give."""
+    """SIGKILL to this process in ``seconds``. False if the kernel has no timer left."""
     timer = ctypes.c_void_p()
     event = _Event(None, _SIGKILL, _SIGEV_SIGNAL, b"")
     if _timers.timer_create(_CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(timer)) != 0:

@@ -1,6 +1,6 @@
-"""The descriptors that this process has open, and what each of them stands for.
+"""The open descriptors of this process, and the file or peer of each.
 
-Used in zygotes and workers, where the app's own code opens what it likes.
+Used in zygotes and workers, where the app's code opens descriptors of its own.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import Any
 
 from taskd.posix import files
 
@@ -17,30 +16,31 @@ File = tuple[int, int]
 
 
 def opened() -> dict[int, File]:
-    """Every descriptor, and the file that it stands for."""
+    """The file of every open descriptor."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # the one that the list was read by
+        with contextlib.suppress(OSError):  # the one that listdir itself used
             found[int(name)] = files.identity(int(name))
     return found
 
 
 def is_file(fd: int) -> bool:
-    """Whether it is a regular file. Raises OSError if it is not open."""
+    """Whether the descriptor is of a regular file. Raises OSError if it is not open."""
     return stat.S_ISREG(os.fstat(fd).st_mode)
 
 
 def locks(fd: int) -> list[str]:
-    """The locks that this process has on its file, as the kernel words them; none if it is gone."""
+    """The locks that this process has on the descriptor's file, in the kernel's words; none if the
+    descriptor is closed."""
     with contextlib.suppress(OSError), open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
         return [line for line in file if line.startswith("lock:")]
     return []
 
 
 def peer(fd: int, streams_alone: bool = False) -> str | None:
-    """Whom a socket is connected with, such as ``127.0.0.1:5432``; None for whatever else it is (a
-    pair of sockets within this process, say). ``streams_alone``: not datagrams."""
-    import _socket  # as it is, whatever an app has made of the module ``socket``
+    """The peer of a connected socket, such as ``127.0.0.1:5432``. None for other descriptors, for a
+    pair of sockets within this process and, with ``streams_alone``, for datagram sockets."""
+    import _socket  # the original, whatever an app has put into the module ``socket``
 
     try:
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
@@ -51,14 +51,11 @@ def peer(fd: int, streams_alone: bool = False) -> str | None:
     try:
         if streams_alone and sock.type == _socket.SOCK_DGRAM:
             return None
-        return _shown(sock.getpeername())
+        address = sock.getpeername()
     except OSError:
         return None
     finally:
         sock.detach()
-
-
-def _shown(address: Any) -> str | None:
     if isinstance(address, tuple):
         host = f"[{address[0]}]" if ":" in str(address[0]) else address[0]
         return f"{host}:{address[1]}"
@@ -66,7 +63,7 @@ def _shown(address: Any) -> str | None:
 
 
 def name(fd: int) -> str:
-    """What it stands for, in words."""
+    """What the descriptor is of, in words."""
     found = peer(fd)
     if found is not None:
         return f"a connection with {found}"

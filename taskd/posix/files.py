@@ -1,6 +1,6 @@
-"""Files that survive a crash: room reserved ahead, holes given back, whole files put in place.
+"""Files that survive a crash: reserved disk space, holes, files replaced as a whole, their names.
 
-Used in every process of the daemon. Nothing here knows what the files hold.
+Used in every process of the daemon, for any content.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ _PUNCH_HOLE = 0x02
 _CANNOT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""Errors that pass once someone makes room: disk full, quota used up, size limit of the process."""
+"""Transient errors: disk full, quota used up, the process's limit of file size reached."""
 
 READ_ONLY = frozenset({errno.EROFS})
-"""The file system may not be written to just now: it passes once someone mounts it again."""
+"""A transient error: the file system is mounted read-only."""
 
 
 def why_not(directory: str, size: int = 8192) -> OSError | None:
-    """What keeps ``size`` bytes from being written into ``directory`` just now; None: nothing, or
-    the file system cannot tell. Leaves nothing behind, whatever ends this process."""
+    """The error of writing ``size`` bytes into ``directory`` now; None: they can be written, or the
+    file system cannot tell. Leaves nothing behind, even if this process is killed."""
     try:
         fd = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except OSError as error:
         return None if error.errno in (*_CANNOT, errno.EISDIR) else error
     try:
         os.pwrite(fd, bytes(size), 0)
-        os.fsync(fd)  # where room is given only then, as on a network's file system
+        os.fsync(fd)  # a network's file system may allocate only now
     except OSError as error:
         return error
     finally:
@@ -42,9 +42,9 @@ def why_not(directory: str, size: int = 8192) -> OSError | None:
 
 
 def open_own(path: str, flags: int) -> int:
-    """Open a file that is ours alone (mode 0600 if it is made); close-on-exec.
+    """Open a private file of the daemon (made with mode 0600); close-on-exec.
 
-    Raises OSError, also for a link (ELOOP) and whatever else is no regular file in its place.
+    Raises OSError, also for a link (ELOOP) or another thing in its place that is no regular file.
     """
     flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would wait for its other end
     fd = os.open(path, flags & ~os.O_TRUNC, 0o600)
@@ -54,7 +54,7 @@ def open_own(path: str, flags: int) -> int:
         if flags & os.O_TRUNC:
             os.ftruncate(fd, 0)
         if flags & os.O_CREAT:
-            os.fchmod(fd, 0o600)  # whatever the umask, and whatever was there had
+            os.fchmod(fd, 0o600)  # whatever the umask, and the mode of a file that exists
     except OSError:
         native.close(fd)
         raise
@@ -62,12 +62,12 @@ def open_own(path: str, flags: int) -> int:
 
 
 READ_MOST = 4 * 1024 * 1024
-"""Bytes that a small file of ours is believed to have."""
+"""Bytes that a small file of the daemon has at most."""
 
 
 def read_own(path: str) -> bytes:
-    """All of a small file that is ours alone. Raises OSError, also for what is no file or is far
-    too large."""
+    """The content of a small private file. Raises OSError, also if it is no regular file or is
+    larger than READ_MOST."""
     with open(open_own(path, os.O_RDONLY), "rb") as file:
         data = file.read(READ_MOST + 1)
     if len(data) > READ_MOST:
@@ -76,8 +76,8 @@ def read_own(path: str) -> bytes:
 
 
 def make_own_directory(path: str) -> None:
-    """Make ``path`` and what is missing above it (0700 each), unless it is there. Raises OSError,
-    also for a link in its place."""
+    """Make ``path`` and its missing parents (mode 0700), unless it exists. Raises OSError, also for
+    a link in its place."""
     try:
         os.makedirs(path, 0o700)
     except FileExistsError:
@@ -101,9 +101,9 @@ def _allocate(fd: int, mode: int, offset: int, length: int) -> bool:
 def reserve(fd: int, offset: int, length: int) -> bool:
     """Allocate disk space for that range without changing the file's size.
 
-    Writing there later cannot fail for want of space. Truncating the file, also to the size it
-    has, gives the space back. False if the file system cannot reserve; raises OSError (one of
-    DISK_FULL) if there is no room, and then nothing is allocated that was not before.
+    Writing there later cannot fail with a full disk. Truncating the file, also to the size it has,
+    gives the space back. False if the file system cannot reserve. Raises OSError (one of DISK_FULL)
+    if there is no space; then nothing is allocated that was not before.
     """
     return _allocate(fd, _KEEP_SIZE, offset, length)
 
@@ -117,15 +117,15 @@ def punch(fd: int, offset: int, length: int) -> bool:
 
 
 _HIGHEST = 1024
-"""Far higher descriptors would make the kernel's table of them large."""
+"""Much higher descriptors would make the kernel's descriptor table large."""
 
 
 def out_of_the_way(fd: int) -> int:
     """Move ``fd`` to a high number, and close the low one; close-on-exec is set.
 
-    For what must not be taken for a file of user code: who closes descriptors that are not theirs
-    and then opens some gets the lowest free numbers. Where the limit does not allow a high one,
-    ``fd`` stays.
+    For descriptors that user code must not take for its own: code that closes descriptors that it
+    did not open, and then opens others, gets the lowest free numbers. If the limit does not allow a
+    high number, ``fd`` stays.
     """
     import fcntl
     import resource
@@ -141,13 +141,13 @@ def out_of_the_way(fd: int) -> int:
 
 
 def identity(fd: int) -> tuple[int, int]:
-    """What file a descriptor stands for, whatever its number. Raises OSError if it is closed."""
+    """Device and inode of a descriptor's file. Raises OSError if it is closed."""
     found = os.fstat(fd)
     return found.st_dev, found.st_ino
 
 
 def at(path: str, follow: bool = False) -> tuple[int, int]:
-    """The ``identity`` of what stands at ``path``. Raises OSError."""
+    """The ``identity`` of the file at ``path``. Raises OSError."""
     found = os.stat(path, follow_symlinks=follow)
     return found.st_dev, found.st_ino
 
@@ -178,22 +178,18 @@ def write_atomically(path: str, data: bytes, mode: int = 0o600) -> None:
     """
     temporary = path + ".new"
     try:
-        _write_synced(temporary, data, mode)
+        fd = open_own(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            os.fchmod(fd, mode)  # whatever the umask, and whatever a leftover had
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+            os.fsync(fd)
+        finally:
+            native.close(fd)
         os.rename(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
     sync_directory(os.path.dirname(path) or ".")
-
-
-def _write_synced(path: str, data: bytes, mode: int) -> None:
-    fd = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    try:
-        os.fchmod(fd, mode)  # whatever the umask, and whatever a leftover had
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(fd, rest) :]
-        os.fsync(fd)
-    finally:
-        native.close(fd)

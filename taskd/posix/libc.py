@@ -1,7 +1,7 @@
-"""What Python itself does not offer of the C library, by ctypes.
+"""Functions of the C library that Python does not offer, by ctypes.
 
-Imported inside the functions that need it: loading ctypes is 2 ms that the master's start-up, which
-is the pause of a deploy, can do without.
+Imported inside the functions that need it: loading ctypes takes 2 ms, which must not be part of a
+deploy's pause.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _setvbuf.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_si
 
 
 def _streams() -> list[int | None]:
-    """C's own stdout and stderr, which native code prints to past Python's."""
+    """C's stdout and stderr, which native code prints to, past Python's."""
     return [ctypes.c_void_p.in_dll(_library, name).value for name in ("stdout", "stderr")]
 
 
 def print_by_line() -> None:
-    """What native code prints is written line by line, so that a kill does not lose it."""
+    """Have what native code prints written line by line, so that a kill does not lose it."""
     for stream in _streams():
         _setvbuf(stream, None, _LINE_BUFFERED, 0)
 
 
 def flush_streams() -> None:
-    """Write what native code has printed to where descriptors 1 and 2 lead now. What cannot be
-    written is dropped: it must not come out at the next place that they lead to.
+    """Write what native code has printed to the present files of descriptors 1 and 2. What cannot
+    be written is dropped: it must not go to the files that these descriptors get next.
 
-    Not ``fflush(NULL)``, which waits for whoever reads from another file in another thread."""
+    Not ``fflush(NULL)``, which waits for another thread that reads from a file."""
     for stream in _streams():
         if _fflush(stream) != 0:
             _purge(stream)
@@ -54,6 +54,6 @@ def flush_all() -> None:
 
 
 def error(what: str) -> OSError:
-    """The error of the call that has just failed, in this thread."""
+    """The OSError of the call that has just failed in this thread (errno)."""
     number = ctypes.get_errno()
     return OSError(number, f"{what}: {os.strerror(number)}")

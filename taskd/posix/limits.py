@@ -1,6 +1,6 @@
-"""How many descriptors this process may have.
+"""The limit of open descriptors of this process.
 
-Imported before they run out: importing anything needs one.
+Imported before descriptors run out: an import needs one.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from taskd.posix import native
 
 SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Errors of a process or a machine that has no more to give just now."""
+"""Transient errors: no descriptor or no memory is free."""
 
 
 _UNBOUNDED = 1 << 30
 
 
 def can_open(count: int) -> bool:
-    """Whether this process may have ``count`` more descriptors at once."""
+    """Whether this process can open ``count`` more descriptors."""
     made: list[int] = []
     try:
         for _ in range(count):
@@ -35,16 +35,16 @@ def can_open(count: int) -> bool:
 
 
 def most() -> int:
-    """How many descriptors this process may have."""
+    """How many descriptors this process may have (the soft limit)."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _UNBOUNDED if soft == resource.RLIM_INFINITY else soft
 
 
 def left() -> int:
-    """How many descriptors more this process may have; 0 where that cannot be told."""
+    """How many more descriptors this process may open; 0 if that cannot be told."""
     try:
         names = os.listdir("/proc/self/fd")
-    except OSError:  # which needs one itself
+    except OSError:  # needs a descriptor itself
         return 0
     soft = most()
     return soft + 1 - sum(int(name) < soft for name in names)
@@ -52,12 +52,15 @@ def left() -> int:
 
 @contextlib.contextmanager
 def every_descriptor() -> Iterator[None]:
-    """In the body, as many descriptors as there may be at most (the hard limit); after it those
-    that are open stay so. For what must not fail for want of one."""
+    """Raises the soft limit to the hard limit in the body, for code that must not fail with EMFILE.
+    Descriptors opened in the body stay open after it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         yield
     finally:
-        if resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard):  # else somebody set another
+        if resource.getrlimit(resource.RLIMIT_NOFILE) == (
+            hard,
+            hard,
+        ):  # else changed meanwhile
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

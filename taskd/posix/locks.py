@@ -1,23 +1,23 @@
-"""POSIX record locks: who owns a slot or the state directory, as the kernel says.
+"""Locks of files (POSIX record locks) and directories (flock): which process owns each.
 
-Used by workers (each on its slot), by the master (on its state directory, and to ask about the
-slots of others) and by the command line. A lock covers the whole file, to any size. It belongs to
-the *process*, which is what makes it worth having:
+Used by workers (each locks its slot), by the master (it locks its state directory, and asks for the
+owners of slots) and by the command line. A record lock covers the whole file, to any size. It
+belongs to the *process*:
 
 * children that user code forks do not have it, nor do they keep it alive;
 * it survives ``execve`` if the descriptor does;
-* ``F_GETLK`` asks who has it without taking it, and tells the pid.
+* ``F_GETLK`` tells the owner's pid without taking the lock.
 
 Invariant: a process that takes a lock opens that file once, never duplicates the descriptor and
 never closes any descriptor of that file before it ends. Closing *any* descriptor of the file, in
 any thread, also a close-on-exec duplicate at exec, drops the lock at once and silently. For the
 same reason nothing here opens or closes anything.
 
-A process is never told about its own lock: to the kernel its own is no obstacle.
+The kernel does not tell a process about its own lock.
 
-A directory has no record locks, and is locked by flock(2) instead: ``take_directory``. That lock
-belongs to the open file, so it goes with the last descriptor of it, wherever that is: keep it
-close-on-exec but for an exec that is to keep the lock.
+A directory has no record locks, and is locked by flock(2): ``take_directory``. That lock belongs to
+the open file, and ends with its last descriptor in any process: keep the descriptor close-on-exec,
+except for an exec that is to keep the lock.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _WHOLE_FILE = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 class Held(Exception):
-    """Another process has the lock: ``pid``, as seen from here (0: it cannot be seen)."""
+    """Another process has the lock: ``pid``, in our pid namespace (0: it is not in it)."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(f"the lock is held by process {pid}")
@@ -53,15 +53,15 @@ def take(fd: int) -> None:
             return
         except (BlockingIOError, PermissionError):  # EAGAIN or EACCES: both mean "held"
             pid = holder(fd)
-        if pid is not None:  # else it was let go between the two calls: try again
+        if pid is not None:  # else it was released between the two calls: try again
             raise Held(pid)
 
 
 def holder(fd: int) -> int | None:
     """The pid of the other process that has the lock, or None if no other process has it.
 
-    Takes nothing and changes nothing; ``fd`` may be open for reading only. A holder in a pid
-    namespace that is not visible from here is told as 0, which is a holder all the same.
+    Changes nothing; ``fd`` may be open for reading only. A holder outside our pid namespace is told
+    as 0, which is a holder all the same.
     """
     answer = fcntl.fcntl(fd, fcntl.F_GETLK, _WHOLE_FILE)
     kind, _, _, _, pid = _FLOCK.unpack(answer)
@@ -69,7 +69,7 @@ def holder(fd: int) -> int | None:
 
 
 def take_directory(path: str) -> int:
-    """Lock the directory itself, which nobody can remove as long as anything is in it. The
+    """Lock the directory itself, which cannot be removed as long as it has entries. Returns the
     descriptor that has the lock.
 
     Raises Held if another process has it, OSError (also where the file system has no such locks:
@@ -89,7 +89,7 @@ def take_directory(path: str) -> int:
 
 
 def _flock_holder(inode: int) -> int:
-    """By proc_locks(5): ``1: FLOCK ADVISORY WRITE pid major:minor:inode 0 EOF``."""
+    """The pid by proc_locks(5): ``1: FLOCK ADVISORY WRITE pid major:minor:inode 0 EOF``."""
     with open("/proc/locks", encoding="ascii", errors="replace") as file:
         for words in map(str.split, file):
             if "FLOCK" in words[1:2] and words[5].endswith(f":{inode}"):

@@ -1,12 +1,12 @@
-"""A mark that every process inherits from its worker, over fork, exec and setsid alike.
+"""A mark that every process inherits from its worker, over fork, exec and setsid.
 
-What is left of a dead worker is found by parentage while its zygote or the master lives. When all
-three were killed at once, the leftovers are orphans of the whole machine: another parent, perhaps a
-session of their own, nothing that says where they came from. A resource limit stays: RLIMIT_LOCKS
-has had no effect since Linux 2.4.25, may be lowered by anyone and never raised again, and
+The processes that a dead worker left are found by parentage while its zygote or the master lives.
+If all three are killed at once, these processes get another parent, may be in a session of their
+own, and nothing else tells where they came from. A resource limit stays: RLIMIT_LOCKS has had no
+effect since Linux 2.4.25, any process may lower it and none can raise it again, and
 /proc/PID/limits shows it. The worker sets it to a random number at its start.
 
-Source: getrlimit(2), proc(5). A task that lowers it itself escapes; nothing else does.
+Source: getrlimit(2), proc(5). Only a process that lowers the limit itself loses the mark.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ _HIGHEST = 1 << 62
 
 
 def wear(worker: bytes) -> int:
-    """Mark this process and all that come from it; returns the mark, 0 if that was not possible.
+    """Mark this process and its later descendants; returns the mark, 0 if that was not possible.
 
-    ``worker``: random bytes. Below a limit that is set already (a daemon within a task of another)
-    the mark is a random part of it.
+    ``worker``: random bytes. If a limit is set already (a daemon within a task of another daemon),
+    the mark is a random number below it.
     """
     _, highest = resource.getrlimit(_RLIMIT_LOCKS)
     limit = _HIGHEST if highest in (resource.RLIM_INFINITY, -1) else min(highest, _HIGHEST)
     if limit < 1 << 20:
-        return 0  # too few numbers to tell anything apart
+        return 0  # too few numbers to tell workers apart
     mark = limit // 2 + int.from_bytes(worker[:8], "big") % (limit // 2)
     resource.setrlimit(_RLIMIT_LOCKS, (mark, mark))
     return mark
 
 
 def kill_wearers(mark: int, patience: Patience | None = None) -> bool:
-    """SIGKILL to every process that wears ``mark``. True if there was any that still lives. Raises
-    OSError if it cannot be looked for (out of descriptors). ``patience``: see ``tree``."""
+    """SIGKILL to every process with ``mark``. True if there was one, zombies not counted. Raises
+    OSError if they cannot be searched for (out of descriptors). ``patience``: see ``tree``."""
     if not mark:
         return False
     found = False
@@ -56,7 +56,7 @@ def kill_wearers(mark: int, patience: Patience | None = None) -> bool:
 
 
 def _worn(pid: str) -> int | None:
-    """The hard limit of that process; None: it is gone, not ours to see, or wears none."""
+    """The hard limit of that process; None: it is gone, hidden from us, or has no limit."""
     try:
         with open(f"/proc/{pid}/limits", encoding="ascii") as file:
             line = next((line for line in file if line.startswith(_TITLE)), "")

@@ -1,7 +1,7 @@
-"""How much memory a group of processes really uses, and how much there is for more.
+"""How much memory processes use, and how much is available for more.
 
 Sources: proc(5), and the kernel's cgroup-v2.rst for the limits that a service manager sets. Cached
-file pages count as available: the kernel gives them up when they are wanted.
+file pages count as available: the kernel drops them when memory is needed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ CGROUPS = "/sys/fs/cgroup"
 
 
 def of(pids: Iterable[int]) -> int | None:
-    """Bytes that these processes use together, pages that they share counted once (PSS).
+    """Bytes that these processes use together; pages that they share count once (PSS).
 
-    None where the kernel does not tell (a process of another user).
+    None if the kernel does not tell (a process of another user).
     """
     import psutil
 
@@ -36,16 +36,16 @@ def of(pids: Iterable[int]) -> int | None:
 
 
 def return_large() -> None:
-    """From now on what is large is mapped for itself, and goes back to the system when it is freed.
+    """From now on malloc maps each block of LARGE bytes or more on its own, and free unmaps it.
 
-    The GNU C library would do so with the first such block alone, and keep room for as much from
-    then on, of each thread. To be called before there is one; costs nothing a second time.
+    By default, the GNU C library does so with the first such block only, and from then on keeps as
+    much memory for each thread. Call it before the first large block; a second call does nothing.
     """
     if _done:
         return
     try:
         from taskd.posix import libc
-    except (ImportError, OSError, MemoryError):  # no descriptor is free to import it: next time
+    except (ImportError, OSError, MemoryError):  # no descriptor is free for the import: next time
         return
     _done.append(True)
     if libc.mallopt is not None:  # another C library does it anyway (musl)
@@ -56,10 +56,10 @@ _done: list[bool] = []
 
 
 def alone(pid: int) -> int | None:
-    """Bytes that a process like this one takes when it shares no page with its children.
+    """Bytes that process ``pid`` would take if it shared no page with its children.
 
-    Its proportional share (PSS) would be too little for one that has forked: what it shares with
-    them copy-on-write counts in full here. None where the kernel does not tell.
+    For a process that has forked, its proportional share (PSS) is too little: pages that it shares
+    copy-on-write count in full here. None if the kernel does not tell.
     """
     try:
         with open(f"/proc/{pid}/smaps_rollup", encoding="ascii", errors="replace") as file:
@@ -70,25 +70,19 @@ def alone(pid: int) -> int | None:
 
 
 def available(proc: str = "/proc", cgroups: str = CGROUPS) -> int | None:
-    """Bytes that new processes of ours can have: what the machine has to give, or what the limits
-    of our control groups leave, whichever is less. None where the kernel does not tell."""
-    free = _fields(_read(f"{proc}/meminfo") or "").get("MemAvailable")
-    found = [free, *(_rest(group) for group in _groups(proc, cgroups))]
+    """Bytes available to new processes of ours: of the machine, or below the limits of our control
+    groups (version 2), whichever is less. None if the kernel does not tell."""
+    found = [_fields(_read(f"{proc}/meminfo") or "").get("MemAvailable")]
+    for line in (_read(f"{proc}/self/cgroup") or "").splitlines():
+        if line.startswith("0::"):
+            names = [name for name in line[3:].split("/") if name]
+            groups = (os.path.join(cgroups, *names[:depth]) for depth in range(len(names) + 1))
+            found.extend(map(_rest, groups))
     return min((each for each in found if each is not None), default=None)
 
 
-def _groups(proc: str, cgroups: str) -> list[str]:
-    """The directories of our control group and of those that it is in (version 2 alone)."""
-    lines = (_read(f"{proc}/self/cgroup") or "").splitlines()
-    path = next((line[3:] for line in lines if line.startswith("0::")), None)
-    if path is None:
-        return []
-    names = [name for name in path.split("/") if name]
-    return [os.path.join(cgroups, *names[:depth]) for depth in range(len(names) + 1)]
-
-
 def _rest(group: str) -> int | None:
-    """What is left of this control group's limit; None if it has none."""
+    """Bytes left below this control group's limit; None if it has no limit."""
     limit, used = _read(f"{group}/memory.max"), _read(f"{group}/memory.current")
     if limit is None or used is None or not limit.strip().isdigit():
         return None  # "max": no limit
@@ -98,7 +92,7 @@ def _rest(group: str) -> int | None:
 
 
 def _fields(text: str) -> dict[str, int]:
-    """``Name:  123 kB`` in bytes."""
+    """The values of lines like ``Name:  123 kB``, in bytes."""
     found = {}
     for line in text.splitlines():
         name, _, value = line.partition(":")

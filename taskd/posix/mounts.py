@@ -1,8 +1,7 @@
-"""What is mounted where, as this process sees it, and asking for a directory without hanging.
+"""The table of mounts, and checking a directory without hanging on a dead file server.
 
-Used by the master and by workers. A path of a user's may lead to a server that is dead: whoever
-asks for it then waits for ever. So the table of mounts is looked at first, which is the kernel's
-own and always there.
+Used by the master and by workers. A user's path may lead to a file server that is dead: a call with
+that path waits for ever. So the table of mounts is read first, which never waits.
 
 Source: proc_pid_mountinfo(5).
 """
@@ -19,13 +18,13 @@ _HERE = frozenset(
     ("bcachefs", "btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "iso9660", "jfs",
      "overlay", "ramfs", "reiserfs", "squashfs", "tmpfs", "vfat", "xfs", "zfs")
 )  # fmt: skip
-"""File systems that answer without anybody else's help."""
+"""File systems that need no other machine or process to answer."""
 
 _ESCAPED = {r"\040": " ", r"\011": "\t", r"\012": "\n", r"\134": "\\"}  # this one last
 
 
 class Mount(Record):
-    """One line of the table. ``root``: which directory of the file system is mounted."""
+    """One mount. ``root``: the directory of the file system that is mounted; ``at``: where."""
 
     root: str
     at: str
@@ -35,7 +34,7 @@ class Mount(Record):
 
 
 def table() -> list[Mount]:
-    """All of them, in the order in which they were made. Raises OSError."""
+    """All mounts that this process sees, in the order in which they were made. Raises OSError."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         return [_mount(line) for line in file]
 
@@ -60,15 +59,15 @@ def _plain(text: str) -> str:
 
 
 def on_the_way(path: str, mounts: list[Mount]) -> list[Mount]:
-    """Those that an absolute path goes through, the innermost last; of two at one place the later
-    one, which hides the other."""
+    """The mounts that an absolute path goes through, the innermost last; of two at one place, only
+    the later, which hides the other."""
     found = {each.at: each for each in mounts if f"{path}/".startswith(each.at.rstrip("/") + "/")}
     return sorted(found.values(), key=lambda each: len(each.at))
 
 
 def why_not_entered(path: str) -> OSError | None:
-    """What keeps this process from making ``path`` its working directory; None if nothing does, or
-    if that cannot be told without following a link or asking another machine."""
+    """The error of making ``path`` the working directory of this process; None if it can be, or if
+    that cannot be told without following a link or asking another machine."""
     try:
         mounts = on_the_way(path, table())
     except OSError:
@@ -77,10 +76,6 @@ def why_not_entered(path: str) -> OSError | None:
         return None
     if any(each.kind not in _HERE for each in mounts):
         return None
-    return _walk(path)
-
-
-def _walk(path: str) -> OSError | None:
     at = ""
     for name in path.split("/"):
         at = f"{at}{name}/" if at else "/"

@@ -1,9 +1,9 @@
-"""The primitives of Python and of the system, as they are before any app is imported.
+"""Primitives of Python and of the system, as they are before an app is imported.
 
-Used in zygotes and workers, which import this first. An app may put others in their place (gevent
-and eventlet do): then a thread waits until the task's code waits, and a child's death is told to
-that library's loop alone. What taskd itself does beside a task must work while the task computes:
-it takes its threads, locks, sleeps, sockets, forks and signal handlers from here; the app and its
+Used in zygotes and workers, which import this module first. An app may replace primitives (gevent
+and eventlet do): then a thread runs only while the task's code waits, and only that library's loop
+learns of a child's death. What taskd does beside a task must work while the task computes, so taskd
+takes its threads, locks, sleeps, sockets, forks and signal handlers from here. The app and its
 tasks keep theirs.
 """
 
@@ -34,8 +34,8 @@ T = TypeVar("T")
 
 
 class Condition:
-    """``threading.Condition``, as far as it is needed, of native locks; reentrant, since a signal
-    handler or a destructor may come in at any line."""
+    """The part of ``threading.Condition`` that taskd needs, with native locks; reentrant, since a
+    signal handler or a destructor may run at any line."""
 
     def __init__(self) -> None:
         self._lock = RLock()
@@ -48,27 +48,24 @@ class Condition:
         self._lock.release()
 
     def wait_for(self, holds: Callable[[], T], timeout: float | None = None) -> T:
-        """Until ``holds`` is true, looked at on each ``notify_all``; its last value. Call with the
-        lock held, which is free meanwhile."""
+        """Wait until ``holds()``, which is called after each ``notify_all``, is true; returns its
+        last value. Call it with the lock held; the wait releases the lock."""
         until = None if timeout is None else monotonic() + timeout
         while not (found := holds()):
             left = -1 if until is None else min(until - monotonic(), TIMEOUT_MAX)
             if until is not None and left <= 0:
                 break
-            self._wait(left)
+            waiter = allocate_lock()
+            waiter.acquire()
+            self._waiters.append(waiter)
+            held = self._lock._release_save()  # type: ignore[attr-defined]
+            try:
+                waiter.acquire(True, left)
+            finally:
+                self._lock._acquire_restore(held)  # type: ignore[attr-defined]
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
         return found
-
-    def _wait(self, seconds: float) -> None:
-        waiter = allocate_lock()
-        waiter.acquire()
-        self._waiters.append(waiter)
-        held = self._lock._release_save()  # type: ignore[attr-defined]
-        try:
-            waiter.acquire(True, seconds)
-        finally:
-            self._lock._acquire_restore(held)  # type: ignore[attr-defined]
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
 
     def notify_all(self) -> None:
         """Call with the lock held."""

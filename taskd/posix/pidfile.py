@@ -1,8 +1,8 @@
-"""The file that says which process is the daemon, for people and scripts.
+"""The pid file of a detached daemon, for people and scripts.
 
-Written, locked and removed by a detached daemon itself. Its lock (``locks``) tells a stale file
-from a live one: whoever is killed leaves the file and loses the lock. What counts between daemons
-is the state directory's lock; this one is held beside it.
+The daemon itself writes, locks and removes it. The lock (``locks``) tells a stale file from a live
+one: a daemon that is killed leaves the file and loses the lock. Only the state directory's lock
+keeps two daemons apart; this lock is held beside it.
 """
 
 from __future__ import annotations
@@ -14,20 +14,28 @@ from taskd.errors import ConfigError
 from taskd.posix import files, locks, native
 
 VARIABLE = "TASKD_DETACHED"
-"""Names the file, for a daemon that runs in the background."""
+"""Environment variable with the path of the pid file; set for a detached daemon."""
 
 
 def wanted() -> str | None:
-    """Where this daemon's is to be; None: it is not detached, and has none."""
+    """The path of this daemon's pid file; None: it is not detached, and has none."""
     return os.environ.get(VARIABLE)
 
 
 def take(path: str) -> int:
     """Write our pid there; returns the descriptor that holds the lock, to be kept open.
 
-    The file is whole at any moment. Raises ConfigError if another process has its lock, OSError.
+    Readers never see a part of the file. Raises ConfigError if another process has its lock;
+    OSError.
     """
-    if (pid := _holder(path)) is not None:
+    pid = None
+    with contextlib.suppress(FileNotFoundError):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            pid = locks.holder(fd)
+        finally:
+            native.close(fd)
+    if pid is not None:
         raise ConfigError(f"{path} is locked by another process (pid {pid}): is it a taskd?")
     fresh = f"{path}.new"
     fd = files.open_own(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
@@ -45,18 +53,7 @@ def take(path: str) -> int:
     return fd
 
 
-def _holder(path: str) -> int | None:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return None
-    try:
-        return locks.holder(fd)
-    finally:
-        native.close(fd)
-
-
 def remove(path: str) -> None:
-    """The daemon ends: the file goes, with its lock."""
+    """Remove the file, when the daemon ends."""
     with contextlib.suppress(OSError):
         os.unlink(path)

@@ -1,7 +1,7 @@
-"""Who a process is, whether it is gone, and the process-wide switches taskd uses.
+"""Identity and state of processes, and switches of this one (subreaper, parent-death signal).
 
-A pid alone proves nothing (it is reused). An ``Identity`` is pid, start time and boot id: two
-processes never share one. Source: proc(5), field 22 of /proc/PID/stat.
+A pid alone is ambiguous, since the kernel reuses pids. An ``Identity`` is pid, start time and boot
+id: no two processes share one. Source: proc(5), field 22 of /proc/PID/stat.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ENDED = ("Z", "X")
 
 
 class Identity(Record):
-    """One process for ever: ``start`` is in clock ticks since the boot that ``boot`` names."""
+    """Names one process, for ever: ``start`` is in clock ticks since the boot of id ``boot``."""
 
     pid: int
     start: int
@@ -38,7 +38,8 @@ def boot_id() -> str:
     return _boot
 
 
-def _stat(pid: int) -> list[str] | None:
+def stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat behind the process's name; None if there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             text = file.read()
@@ -49,7 +50,7 @@ def _stat(pid: int) -> list[str] | None:
 
 def start_time(pid: int) -> int | None:
     """Start time of ``pid`` in clock ticks since boot, or None if there is no such process."""
-    fields = _stat(pid)
+    fields = stat(pid)
     return None if fields is None else int(fields[19])
 
 
@@ -63,25 +64,25 @@ def identity(pid: int | None = None) -> Identity:
 
 
 def is_gone(who: Identity) -> bool:
-    """True once that very process is dead: never started on this boot, reaped, or a zombie."""
+    """True if this process is dead: of an earlier boot, reaped, or a zombie."""
     if who.boot != boot_id():
         return True
-    fields = _stat(who.pid)
+    fields = stat(who.pid)
     return fields is None or int(fields[19]) != who.start or fields[0] in _ENDED
 
 
 def kill(who: Identity) -> None:
-    """SIGKILL to that very process; nothing if it is gone."""
+    """SIGKILL to this process; nothing if it is gone."""
     try:
         fd = os.pidfd_open(who.pid)
     except ProcessLookupError:
         return
-    except OSError:  # out of descriptors: the pid must do
+    except OSError:  # out of descriptors: kill by pid
         if not is_gone(who):
             os.kill(who.pid, signal.SIGKILL)
         return
     try:
-        if not is_gone(who):  # looked at while the descriptor holds the pid's meaning
+        if not is_gone(who):  # asked while the pidfd keeps the pid from being reused
             signal.pidfd_send_signal(fd, signal.SIGKILL)
     except ProcessLookupError:
         pass
@@ -90,13 +91,13 @@ def kill(who: Identity) -> None:
 
 
 def is_stopped(pid: int) -> bool:
-    """True for a process that does nothing until SIGCONT, or for its debugger."""
-    fields = _stat(pid)
+    """True for a process that is stopped, until SIGCONT or by its debugger."""
+    fields = stat(pid)
     return fields is not None and fields[0] in ("T", "t")
 
 
 def name(pid: int) -> str | None:
-    """What the kernel calls it: its program's name, or what it calls itself."""
+    """The process's short name (comm): its program's, or one that it has set itself."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
             return file.read().rstrip("\n")
@@ -106,7 +107,7 @@ def name(pid: int) -> str | None:
 
 def is_zombie(pid: int) -> bool:
     """True for a process that has ended and is not reaped yet; False if there is none."""
-    fields = _stat(pid)
+    fields = stat(pid)
     return fields is not None and fields[0] in _ENDED
 
 
@@ -119,19 +120,18 @@ def become_subreaper() -> None:
 
 
 def end_with_parent(parent: int) -> None:
-    """SIGKILL to this process when ``parent`` dies (that of now, if it is its pid); 0: no longer.
-
-    Its own children are not concerned."""
+    """Have the kernel SIGKILL this process when its parent, whose pid is ``parent``, dies; 0: no
+    longer. Children do not inherit that."""
     from taskd.posix import libc
 
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if parent else 0, 0, 0, 0) != 0:
         raise libc.error("prctl(PR_SET_PDEATHSIG)")
-    if parent and os.getppid() != parent:  # it died before that
+    if parent and os.getppid() != parent:  # the parent died before the call
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def is_subreaper() -> bool:
-    """Whether this process still is one: any code in it may have changed that."""
+    """Whether this process is a subreaper still: user code may have changed that."""
     import ctypes
 
     from taskd.posix import libc

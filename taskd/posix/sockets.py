@@ -1,7 +1,7 @@
-"""Unix stream sockets: listening, connecting, and who is at the other end.
+"""Unix stream sockets: listening, connecting, and the credentials of the peer.
 
-A socket's path may hold at most 107 bytes in the kernel's address (unix(7)). A longer one is
-reached through a descriptor of its directory, as /proc/self/fd/N/NAME.
+A socket's address has at most 107 bytes for the path (unix(7)). A longer path is reached through a
+descriptor of its directory, as /proc/self/fd/N/NAME.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Peer(Record):
-    """The process at the other end, as the kernel vouches for it: at the time it connected."""
+    """The peer's process, as the kernel tells it; as of the time when it connected."""
 
     pid: int
     uid: int
@@ -33,7 +33,7 @@ class Peer(Record):
 
 
 def _reach(path: str, use: Callable[[str], T]) -> T:
-    """Call ``use`` with an address of ``path`` that fits into the kernel's limit."""
+    """Call ``use`` with an address of ``path`` that is short enough for the kernel."""
     if len(os.fsencode(path)) <= _ADDRESS_LIMIT:
         return use(path)
     directory = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -44,16 +44,17 @@ def _reach(path: str, use: Callable[[str], T]) -> T:
 
 
 def listen(path: str, mode: int = 0o600) -> socket.socket:
-    """A listening socket at ``path``, non-blocking, replacing what is there.
+    """A listening socket at ``path``, non-blocking; replaces what is there.
 
-    It is bound under another name and renamed into place only when it has its mode and listens:
-    nobody ever meets it half made, and an older daemon's dead socket is replaced in one step.
-    Raises OSError.
+    It is bound under another name and renamed into place once it has its mode and listens: no
+    client meets it half made, and an older daemon's dead socket is replaced in one step. Raises
+    OSError.
     """
     made = f"{path}.{os.getpid()}.new"
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _remove(made)  # a start that was killed may have had our pid
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(made)  # left by a start that was killed and had our pid
         before = os.umask(0o177)
         try:
             _reach(made, sock.bind)
@@ -65,24 +66,20 @@ def listen(path: str, mode: int = 0o600) -> socket.socket:
         os.rename(made, path)
     except OSError:
         sock.close()
-        _remove(made)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(made)
         raise
     return sock
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
 
 
 def connect(
     path: str, timeout: float | None = None, kind: type[socket.socket] | None = None
 ) -> socket.socket:
-    """A connection to the socket at ``path``; ``timeout`` in seconds stays set. ``kind``: another
-    class than what the app has for sockets. Raises OSError.
+    """A connection to the socket at ``path``; ``timeout`` in seconds stays set. ``kind``: a socket
+    class, for callers that must not use the one that an app has put in its place. Raises OSError.
 
-    While too many others wait to be let in, it waits as well: a socket with a timeout of Python's
-    own would not, since that makes it non-blocking for the kernel.
+    While the listener's queue is full, it waits up to ``timeout``. A timeout that Python sets would
+    make the socket non-blocking, and the connect would fail with EAGAIN.
     """
     sock = (kind or socket.socket)(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -90,21 +87,21 @@ def connect(
         _reach(path, sock.connect)
         _set_patience(sock, 0)
         sock.settimeout(timeout)
-    except BaseException:  # also Ctrl-C, and a path that is none (ValueError)
+    except BaseException:  # also KeyboardInterrupt, and ValueError of a bad path
         sock.close()
         raise
     return sock
 
 
 def _set_patience(sock: socket.socket, seconds: float) -> None:
-    """How long a blocking connect and send may wait (SO_SNDTIMEO, socket(7)); 0: for ever."""
+    """Set how long a blocking connect or send waits (SO_SNDTIMEO, socket(7)); 0: for ever."""
     whole = int(seconds)
     value = struct.pack("@ll", whole, int((seconds - whole) * 1_000_000))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
 
 
 def peer(sock: socket.socket) -> Peer:
-    """Who connected. Source: SO_PEERCRED, unix(7). Raises OSError."""
+    """The peer's process and user (SO_PEERCRED, unix(7)). Raises OSError."""
     raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     return Peer(*struct.unpack("iII", raw))
 

@@ -1,8 +1,8 @@
-"""Starting another program without forking this one: posix_spawn with a clean slate.
+"""Starting another program without a fork in Python: posix_spawn, inheriting next to nothing.
 
-The child gets its configuration as a memory file on descriptor 0, our stdout and stderr, a
-session of its own, default signal handlers and an empty signal mask; every other descriptor is
-close-on-exec. (``subprocess`` would do it too, at 25 ms of import.)
+The child gets its configuration as a memory file on descriptor 0, our stdout and stderr, a session
+of its own, default signal handlers and an empty signal mask; every other descriptor is
+close-on-exec. (Importing ``subprocess`` would take 25 ms.)
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from collections.abc import Mapping
 from taskd.posix import native
 
 LAUNCHER = "TASKD_LAUNCHER"
-"""Names, over every exec, the Python that `taskd run` was started with (see ``revision.release``).
-"""
+"""Environment variable that carries, over every exec, the path of the Python that `taskd run` was
+started with (see ``revision.release``)."""
 
 HANDED_OVER = "TASKD_HANDED_OVER"
-"""Set for the daemon of a release by the launcher that hands over to it: the release's Python."""
+"""Environment variable that the launcher sets for the daemon of a release: the release's Python."""
 
 _OURS_ALONE = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS",
                "LISTEN_FDNAMES", LAUNCHER, HANDED_OVER, "TASKD_DETACHED", "TASKD_CONFIG",
                "TASKD_TASK_ID", "TASKD_ATTEMPT", "TASKD_REVISION", "TASKD_SCRATCH", "TASKD_SOCKET",
                "TASKD_RELEASE", "TASKD_PREVIOUS")  # fmt: skip
-"""Variables that systemd, the master or who started it mean for the master and for nobody below it:
-a worker, or a hook, says its own. A daemon that a task has started has that task's."""
+"""Environment variables that are for the master only, not for its children: workers and hooks get
+values of their own. (A daemon that a task has started has those of that task.)"""
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment for a child: without what is the master's alone."""
+    """This process's environment for a child, with ``extra`` and without what is for the master."""
     clean = {key: value for key, value in os.environ.items() if key not in _OURS_ALONE}
     return clean | dict(extra or {})
 
 
 def memory_file(name: str, content: bytes) -> int:
-    """A close-on-exec descriptor of an anonymous file with ``content``, at its beginning."""
+    """A close-on-exec descriptor of a new memory file with ``content``, at offset 0."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         view = memoryview(content)
@@ -53,7 +53,7 @@ def spawn(
 ) -> int:
     """Start ``argv`` with ``stdin`` as the content of descriptor 0; returns its pid.
 
-    Raises OSError if the program cannot be started (not there, no permission, out of processes).
+    Raises OSError if the program cannot be started (ENOENT, EACCES, EAGAIN, …).
     """
     fd = memory_file("boot", stdin)
     try:

@@ -1,10 +1,9 @@
-"""How long a process has been ready to run and got no CPU: what a busy machine takes from it.
+"""CPU starvation: how long a process was ready to run and got no CPU, on a busy machine.
 
-Source: /proc/PID/task/TID/schedstat: nanoseconds on a CPU, and nanoseconds ready and waiting for
-one. The kernel adds to the latter when a wait is over; one that lasts is told by the thread being
-ready (state R) without having computed much. A kernel without that file (CONFIG_SCHED_INFO), or
-with zeros in it (no CONFIG_SCHEDSTATS, delay accounting off), tells nothing: then nothing counts as
-starved, and time on the clock is all there is.
+Source: /proc/PID/task/TID/schedstat: nanoseconds on a CPU, and nanoseconds ready and waiting for a
+CPU. The kernel adds a wait only when it is over; a wait that lasts shows as a thread that is ready
+(state R) and has computed little. A kernel without that file (CONFIG_SCHED_INFO), or with zeros in
+it (no CONFIG_SCHEDSTATS, delay accounting off), tells nothing: then no time counts as starved.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _NANO = 1e-9
 
 
 class Thread(Record):
-    """Seconds that it has computed and has waited for a CPU; whether it does one of both now."""
+    """Seconds that a thread has computed and has waited for a CPU; whether it does either now."""
 
     computed: float
     waited: float
@@ -31,21 +30,18 @@ _NEW = Thread(0.0, 0.0, False)
 
 def look(pid: int) -> Threads:
     """The threads of ``pid``, by number; none if there is no such process or it cannot be told
-    (we are out of descriptors)."""
+    (out of descriptors). Threads of this process do not count as ready: the one that looks is."""
     found = {}
     try:
         for name in os.listdir(f"/proc/{pid}/task"):
-            found[int(name)] = _thread(f"/proc/{pid}/task/{name}", pid == os.getpid())
+            path = f"/proc/{pid}/task/{name}"
+            computed, waited = _read(f"{path}/schedstat").split()[:2]
+            state = _read(f"{path}/stat").rpartition(b")")[2].split()[0]
+            is_ready = state == b"R" and pid != os.getpid()
+            found[int(name)] = Thread(int(computed) * _NANO, int(waited) * _NANO, is_ready)
     except (OSError, ValueError, IndexError):
         return {}
     return found
-
-
-def _thread(path: str, is_ours: bool) -> Thread:
-    """Of our own ones nothing is told by being ready: we are, since we look."""
-    computed, waited = _read(f"{path}/schedstat").split()[:2]
-    state = _read(f"{path}/stat").rpartition(b")")[2].split()[0]
-    return Thread(int(computed) * _NANO, int(waited) * _NANO, state == b"R" and not is_ours)
 
 
 def _read(path: str) -> bytes:
@@ -54,16 +50,15 @@ def _read(path: str) -> bytes:
 
 
 def lost(before: Threads, now: Threads, passed: float) -> float:
-    """Seconds between two looks, ``passed`` seconds apart, that the thread which starved most was
-    without a CPU though it could have used one. Ours are among them, who have computed."""
+    """Seconds between two looks, ``passed`` seconds apart, in which the thread that starved most
+    was ready and had no CPU. 0 where the kernel does not count: no thread has computed."""
     if not any(thread.computed for thread in now.values()):
         return 0.0
-    found = (_lost(before.get(number, _NEW), thread, passed) for number, thread in now.items())
-    return min(passed, max(found, default=0.0))
-
-
-def _lost(before: Thread, now: Thread, passed: float) -> float:
-    computed, waited = now.computed - before.computed, now.waited - before.waited
-    if now.is_ready and computed < passed / 2:
-        return max(waited, passed - computed)
-    return waited
+    most = 0.0
+    for number, thread in now.items():
+        earlier = before.get(number, _NEW)
+        computed, waited = thread.computed - earlier.computed, thread.waited - earlier.waited
+        if thread.is_ready and computed < passed / 2:
+            waited = max(waited, passed - computed)
+        most = max(most, waited)
+    return min(passed, most)

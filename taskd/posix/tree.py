@@ -1,9 +1,9 @@
-"""What a process left behind: finding its descendants and killing them all.
+"""Killing all descendants of this process, which is a subreaper.
 
 A subreaper inherits its orphaned descendants as children, so "no child is left" means "the whole
-tree is gone", whatever sessions or process groups they made. Killing goes round by round: each
-dead process hands its children up to us, until a round finds none. With ``patience``, helpers
-that clean up (see ``cleaners``) may end by themselves, for a moment; they count as left until then.
+tree is gone", whatever sessions or process groups they made. Killing goes in rounds: the children
+of a killed process become ours, until a round finds none. With ``patience``, helpers that clean up
+(see ``cleaners``) may end by themselves, for a moment; they count as left until then.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from taskd.posix.cleaners import Patience
 
 
 def has_children() -> bool:
-    """True if this process has a child of any kind, dead ones included (one system call)."""
+    """True if this process has a child, zombies included (one system call)."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -28,8 +28,8 @@ def has_children() -> bool:
 def children() -> list[int]:
     """The pids of this process's children, zombies included.
 
-    The kernel may skip one if another ends while the list is read (proc(5)): what two readings in
-    a row agree on is whole.
+    The kernel may skip a child if another ends while the list is read (proc(5)): two equal readings
+    in a row are complete.
     """
     found = _listed()
     while (again := _listed()) != found:
@@ -38,8 +38,8 @@ def children() -> list[int]:
 
 
 def _listed() -> list[int]:
-    """As the kernel lists them, thread by thread; a kernel built without that list costs a walk
-    over all processes instead."""
+    """The children as the kernel lists them for each thread; where the kernel has no such list, by
+    a walk over all processes."""
     try:
         found: list[int] = []
         for thread in os.listdir("/proc/self/task"):
@@ -55,13 +55,13 @@ def _listed() -> list[int]:
 def strike(spared: Collection[int], patience: Patience | None = None) -> bool:
     """Kill and reap every child but the spared ones, without waiting. True if any is left.
 
-    Call again on each SIGCHLD (or in a loop that waits for it) until it returns False. What can be
-    reaped at once is not left: no SIGCHLD would come for it any more. A child that we may not kill
-    (a set-user-ID program) is let be.
+    Call it again on each SIGCHLD until it returns False. A child that can be reaped at once is not
+    left: no SIGCHLD would come for it. A child that we may not kill (a set-user-ID program) is
+    ignored.
     """
     while found := [pid for pid in children() if pid not in spared]:
         ended = [_end(pid, os.WNOHANG, patience) for pid in found]
-        if True not in ended:  # else look again: the dead have handed us their children
+        if True not in ended:  # else again: the children of the dead are ours now
             return False in ended
     return False
 
@@ -69,9 +69,9 @@ def strike(spared: Collection[int], patience: Patience | None = None) -> bool:
 def kill_all(spared: Collection[int] = (), let_go: Callable[[], object] = lambda: None) -> int:
     """Kill every descendant but the spared children and wait until all are gone, helpers last.
 
-    ``let_go``: called while nothing but helpers is left: closes what of this process they wait for.
-    Returns how many direct children were killed or reaped: 0 means that nothing was left behind.
-    A child that we may not kill (a set-user-ID program) is let be.
+    ``let_go`` is called while only helpers are left: it closes what they wait for in this process.
+    Returns how many direct children were killed or reaped; 0: there was no descendant. A child that
+    we may not kill (a set-user-ID program) is ignored.
     """
     count, patience = 0, Patience()
     while has_children() and (found := [pid for pid in children() if pid not in spared]):
@@ -82,13 +82,13 @@ def kill_all(spared: Collection[int] = (), let_go: Callable[[], object] = lambda
         else:
             let_go()
             ended = [_end(pid, os.WNOHANG, patience) for pid in found]
-            cleaners.rest()
+            native.sleep(cleaners.PAUSE)
         count += ended.count(True)
     return count
 
 
 def _end(pid: int, flags: int, patience: Patience | None = None) -> bool | None:
-    """Kill and reap one child: True if it is gone, False if not yet, None if we may not."""
+    """Kill and reap one child: True if it is gone, False if not yet, None if we may not kill it."""
     try:
         if not (patience and patience.lets_be(pid)):
             os.kill(pid, signal.SIGKILL)
@@ -96,15 +96,15 @@ def _end(pid: int, flags: int, patience: Patience | None = None) -> bool | None:
     except PermissionError:
         return None
     except (ProcessLookupError, ChildProcessError):
-        return True  # whoever reaped it
+        return True  # reaped elsewhere
     return dead != 0
 
 
 def kill_session(leader: int, patience: Patience | None = None) -> bool:
-    """SIGKILL to every process of the session that ``leader`` began. True if there was any.
+    """SIGKILL to every process of the session of ``leader``. True if there was any.
 
-    For leftovers that are not our descendants: those of a dead worker whose zygote died too.
-    Zombies do not count: they do nothing more, and their parent may take its time to reap them.
+    For processes that are not our descendants: those of a dead worker whose zygote died too.
+    Zombies do not count: they do nothing more, and their parent may reap them late.
     """
     import psutil
 
