@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import taskd
-from taskd import config, paths
+from taskd import config, config_rules, paths
 from taskd.cli.install import foreign, installation, plan
 from taskd.cli.install.found import DIRECTORY, FILE, LINK, Entry, Found
 from taskd.cli.install.installation import Installation
@@ -184,7 +184,7 @@ def test_the_first_configuration_names_every_key_and_is_valid(
     whole = re.sub(r"^#(?=\[|\w+ = )", "", text, flags=re.M)
     table = tomllib.loads(whole)
     assert {name: set(section) for name, section in table.items() if name != "queues"} == {
-        name: set(rules) for name, rules in config.RULES.items()
+        name: set(rules) for name, rules in config_rules.RULES.items()
     }
     shown = config.Config.from_table(table, wanted.config)
     assert shown.daemon == found.daemon, "what is commented out shows the default"

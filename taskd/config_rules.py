@@ -1,0 +1,296 @@
+"""The format of ``taskd.toml``: every key it may have, and the check of each value.
+
+Used by ``config`` alone. ``RULES`` has, for each section and key, what reads and checks its value,
+the words for what is expected, and the default. An unknown key or section is an error, and so is a
+value of another type: a misspelt key must not pass for a default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from taskd.errors import ConfigError
+from taskd.record import Record
+
+DEFAULT_QUEUE = "default"
+DEFAULT_CONCURRENCY = 8
+LONGEST_NAME = 200  # of a queue, as in a submission
+
+SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+
+_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LONGEST = 10 * 365 * 86400.0
+_LARGEST = 1 << 60
+_SMALLEST_LOG = 64 << 10
+_LEAST_MEMORY = 16 << 20  # a worker without a task needs nearly as much
+_HIGHEST = 2**31 - 1  # priority, as in a submission
+_LEAST_PIDS = 8  # a worker itself has a few threads
+
+
+class _WrongError(Exception):
+    """The value does not fit its rule; the rule's text says what was expected."""
+
+
+class Rule(Record):
+    """``read`` checks a value and converts it. ``least``, ``most``: the bounds of a number.
+    ``or_none``: the text "none" is allowed, for None."""
+
+    read: Callable[[Any], Any]
+    expected: str
+    default: Any = None
+    required: bool = False
+    least: float | None = None
+    most: float | None = None
+    or_none: bool = False
+
+    def value(self, found: Any) -> Any:
+        """Raises _WrongError."""
+        if self.or_none and found == "none":
+            return None
+        value = self.read(found)
+        if self.least is not None and not value >= self.least:  # NaN fails this too
+            raise _WrongError
+        if self.most is not None and value > self.most:
+            raise _WrongError
+        return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise _WrongError
+    return value
+
+
+def _absolute_path(value: Any) -> str:
+    if not os.path.isabs(_text(value)):
+        raise _WrongError
+    return _text(value)
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise _WrongError
+    return [_text(item) for item in value]
+
+
+def _modules(value: Any) -> list[str]:
+    names = _texts(value)
+    if not names or not all(part.isidentifier() for name in names for part in name.split(".")):
+        raise _WrongError
+    return names
+
+
+def _fork(value: Any) -> str:
+    if value not in ("auto", "always", "never"):
+        raise _WrongError
+    return str(value)
+
+
+def _function(value: Any) -> str:
+    module, colon, name = _text(value).partition(":")
+    if not colon or not name.isidentifier() or not all(map(str.isidentifier, module.split("."))):
+        raise _WrongError
+    return str(value)
+
+
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise _WrongError
+    return value
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise _WrongError
+    return value
+
+
+def _seconds(value: Any) -> float:
+    """A number, or a text with one number and one unit: ``10min``, ``1.5 h``, ``90s``."""
+    if isinstance(value, str):
+        value = _measure(value, _UNITS)
+    if type(value) not in (int, float):
+        raise _WrongError
+    return float(value)
+
+
+def _size(value: Any) -> int:
+    """A number, or a text with one number and one unit: ``64MiB``, ``1.5 GiB``."""
+    return _whole(round(_measure(value, SIZES)) if isinstance(value, str) else value)
+
+
+def _measure(text: str, units: Mapping[str, float]) -> float:
+    number = text.rstrip(_LETTERS)
+    unit = text[len(number) :]
+    digits = number.strip()
+    if unit not in units or not digits.isascii() or not digits.replace(".", "", 1).isdigit():
+        raise _WrongError
+    return float(digits) * units[unit]
+
+
+def _command(value: Any) -> list[str]:
+    """The words to run; a text is a line for the shell."""
+    if isinstance(value, str):
+        return ["/bin/sh", "-c", _text(value)]
+    if not isinstance(value, list) or not value:
+        raise _WrongError
+    if not all(isinstance(word, str) and "\0" not in word for word in value):
+        raise _WrongError
+    return [_text(value[0]), *value[1:]]
+
+
+_NAMES = Rule(_texts, "a list of group names", default=())
+_FLAG = Rule(_flag, "true or false", default=False)
+_COUNT = Rule(_whole, "a whole number from 1 to 1000000", least=1, most=1_000_000)
+_PRIORITY = Rule(
+    _whole, f"a whole number from {-_HIGHEST} to {_HIGHEST}", 0, least=-_HIGHEST, most=_HIGHEST
+)
+_TIME = Rule(
+    _seconds,
+    'a number of seconds, or a text such as "90s", "10min" or "2h"',
+    least=0,
+    most=_LONGEST,
+)
+_BYTES = Rule(
+    _size,
+    'a number of bytes, a text such as "256MiB" or "1GiB", or "none"',
+    least=0,
+    most=_LARGEST,
+    or_none=True,
+)
+_COMMAND = Rule(
+    _command,
+    'a list of words, such as ["bin/migrate", "--expand"], or a line for /bin/sh',
+)
+
+RULES: dict[str, dict[str, Rule]] = {
+    "app": {
+        "release": Rule(
+            _absolute_path, 'an absolute path, such as "/srv/app/current"', required=True
+        ),
+        "modules": Rule(
+            _modules, 'a list of at least one module name, such as ["app.tasks"]', required=True
+        ),
+        "python": Rule(_text, "the path of a Python, absolute or relative to the release"),
+        "fork": Rule(_fork, '"auto", "always" or "never"', "auto"),
+        "tasks_per_worker": _COUNT._replace(default=100),
+        "max_revisions": _COUNT._replace(default=16),
+        "probe": Rule(_function, 'a function of the app, such as "app.health:check"'),
+        "memory_reserve": _BYTES._replace(default=64 << 20),
+        "open_queues": _FLAG,
+        "max_workers": _COUNT,
+        "keep_connections": _FLAG,
+    },
+    "daemon": {
+        "orphan_grace": _TIME._replace(default=600.0),
+        "stop_timeout": _TIME._replace(default=60.0),
+        "cancel_grace": _TIME._replace(default=30.0),
+        "drain_limit": _TIME._replace(expected=f'{_TIME.expected}, or "none"', or_none=True),
+        "prove_timeout": _TIME._replace(default=60.0),
+    },
+    "access": {
+        "admin_groups": _NAMES,
+        "submit_groups": _NAMES,
+        "tasks_per_user": _COUNT._replace(
+            expected=f'{_COUNT.expected}, or "none"', default=100_000, or_none=True
+        ),
+        "bytes_per_user": _BYTES._replace(default=256 << 20),
+        "max_priority": _PRIORITY,
+        "disk_reserve": _BYTES._replace(default=256 << 20),
+    },
+    "hooks": {
+        "before": _COMMAND,
+        "after_drain": _COMMAND,
+        "timeout": _TIME._replace(default=300.0),
+    },
+    "logs": {
+        "max_size": _BYTES._replace(
+            expected=f"{_BYTES.expected}, of at least 64KiB", default=64 << 20, least=_SMALLEST_LOG
+        ),
+    },
+}
+"""Every section and key but ``[queues.NAME]``, whose names are the user's."""
+
+_QUEUE_RULES = {
+    "concurrency": _COUNT._replace(default=DEFAULT_CONCURRENCY),
+    "memory_max": _BYTES._replace(
+        expected=f"{_BYTES.expected}, of at least 16MiB", least=_LEAST_MEMORY
+    ),
+    "pids_max": _COUNT._replace(
+        expected='a whole number from 8 to 1000000, or "none"', least=_LEAST_PIDS, or_none=True
+    ),
+}
+
+
+def read(table: dict[str, Any], source: str) -> dict[str, dict[str, Any]]:
+    """The values of each section of a parsed file but ``queues``, defaults filled in. ``source``
+    names the file in errors. Raises ConfigError."""
+    _check_names(table, [*RULES, "queues"], source, "section")
+    return {
+        name: _read_section(table.get(name, {}), rules, name, source)
+        for name, rules in RULES.items()
+    }
+
+
+def read_queues(table: dict[str, Any], source: str) -> dict[str, dict[str, Any]]:
+    """The values of each ``[queues.NAME]``; a key that one leaves out is as in [queues.default].
+    The default queue is always there. Raises ConfigError."""
+    sections = table.get("queues", {})
+    _check_section(sections, "queues", source)
+    found: dict[str, dict[str, Any]] = {}
+    for name, section in ({DEFAULT_QUEUE: {}} | sections).items():
+        if not 1 <= len(name) <= LONGEST_NAME:
+            raise ConfigError(
+                f"{source}: queues: a name has 1 to {LONGEST_NAME} characters, not {_shown(name)}"
+            )
+        values = _read_section(section, _QUEUE_RULES, f"queues.{name}", source)
+        found[name] = found.get(DEFAULT_QUEUE, values) | {key: values[key] for key in section}
+    return found
+
+
+def _read_section(section: Any, rules: dict[str, Rule], name: str, source: str) -> dict[str, Any]:
+    _check_section(section, name, source)
+    _check_names(section, list(rules), source, "key", f"{name}.")
+    values = {}
+    for key, rule in rules.items():
+        if key in section:
+            try:
+                values[key] = rule.value(section[key])
+            except _WrongError:
+                _fail(f"{name}.{key}", rule.expected, section[key], source)
+        elif rule.required:
+            raise ConfigError(f"{source}: {name}.{key} is missing: expected {rule.expected}")
+        else:
+            values[key] = list(rule.default) if isinstance(rule.default, tuple) else rule.default
+    return values
+
+
+def _check_section(value: Any, name: str, source: str) -> None:
+    if not isinstance(value, dict):
+        _fail(name, f"a section [{name}]", value, source)
+
+
+def _check_names(
+    table: dict[str, Any], allowed: list[str], source: str, kind: str, prefix: str = ""
+) -> None:
+    for name in table:
+        if name not in allowed:
+            import difflib  # slow, and only on the way to an error
+
+            near = difflib.get_close_matches(name, allowed, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known here are {', '.join(allowed)}"
+            raise ConfigError(f"{source}: unknown {kind} {prefix}{name}: {hint}")
+
+
+def _fail(key: str, expected: str, found: Any, source: str) -> NoReturn:
+    raise ConfigError(f"{source}: {key}: expected {expected}, found {_shown(found)}")
+
+
+def _shown(value: Any) -> str:
+    """The value as the file has it, cut to a length that fits into a line."""
+    words = {True: "true", False: "false"}
+    text = words[value] if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
