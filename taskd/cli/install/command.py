@@ -28,6 +28,9 @@ _ADVICE = (
     "&& /opt/taskd/bin/taskd install`, where PATH is a checkout or a wheel of taskd-supervisor"
 )
 
+_LAUNCHERS = os.path.dirname(os.path.abspath(sys.executable))
+"""The directory of the commands that belong to this Python; the units start what is there."""
+
 _DONE = {"create": "created", "update": "updated", "keep": "kept", "remove": "removed",
          "run": "ran"}  # fmt: skip
 
@@ -68,12 +71,11 @@ def _add_which(parser: ArgumentParser) -> None:
 
 def do_install(args: Namespace) -> int:
     """Raises UsageError, Error."""
-    launchers = _launchers()
-    wanted = _wanted(args, launchers)
-    _check_commands(launchers)
+    wanted = _wanted(args)
+    _check_commands()
     if not args.user:
-        _check_reachable(launchers)
-    _check_outside(launchers, wanted.config)
+        _check_reachable()
+    _check_outside(wanted.config)
     _check_rights(args)
     found = machine.look(wanted)
     changes = plan.install(wanted, found)
@@ -87,7 +89,7 @@ def do_install(args: Namespace) -> int:
 
 def do_uninstall(args: Namespace) -> int:
     """Raises UsageError, Error."""
-    wanted = _wanted(args, _launchers())
+    wanted = _wanted(args)
     _check_rights(args)
     found = machine.look(wanted)
     if foreign.has_unit_of(wanted, found):
@@ -112,17 +114,12 @@ def do_uninstall(args: Namespace) -> int:
     return DONE
 
 
-def _launchers() -> str:
-    """The directory of the commands that belong to this Python; the units start what is there."""
-    return os.path.dirname(os.path.abspath(sys.executable))
-
-
-def _wanted(args: Namespace, launchers: str) -> Installation:
+def _wanted(args: Namespace) -> Installation:
     if not args.user:
-        return installation.of_system(args.name, launchers)
+        return installation.of_system(args.name, _LAUNCHERS)
     if os.getuid() == 0 and "SUDO_USER" in os.environ:
         raise UsageError("--user installs for the user who runs it: leave sudo out")
-    return installation.of_user(os.environ, os.getuid(), launchers)
+    return installation.of_user(os.environ, os.getuid(), _LAUNCHERS)
 
 
 def _check_rights(args: Namespace) -> None:
@@ -130,15 +127,15 @@ def _check_rights(args: Namespace) -> None:
         raise Error("only root may do this (sudo); --user is for a taskd of your own")
 
 
-def _check_commands(launchers: str) -> None:
+def _check_commands() -> None:
     """The commands are there, and belong to this distribution alone.
 
     The distribution `taskd` (ours until 0.1, a stranger's on PyPI) has files of the same names: if
     one of the two is uninstalled or upgraded, files of the other are removed.
     """
     for name in installation.COMMANDS:
-        if not os.path.isfile(f"{launchers}/{name}"):
-            raise Error(f"there is no command {name} in {launchers}: {_ADVICE}")
+        if not os.path.isfile(f"{_LAUNCHERS}/{name}"):
+            raise Error(f"there is no command {name} in {_LAUNCHERS}: {_ADVICE}")
     library = os.path.dirname(os.path.dirname(taskd.__file__))
     for name in sorted(os.listdir(library)):
         if name.startswith("taskd-") and name.endswith((".dist-info", ".egg-info")):
@@ -150,24 +147,24 @@ def _check_commands(launchers: str) -> None:
             )
 
 
-def _check_reachable(launchers: str) -> None:
+def _check_reachable() -> None:
     """The service's user, in its sandbox, must be able to start taskd, today and after a boot."""
-    if f"{launchers}/".startswith(_HIDDEN):
-        raise Error(f"this taskd is in {launchers}, which the service cannot see: {_ADVICE}")
-    above = launchers
+    if f"{_LAUNCHERS}/".startswith(_HIDDEN):
+        raise Error(f"this taskd is in {_LAUNCHERS}, which the service cannot see: {_ADVICE}")
+    above = _LAUNCHERS
     while above != "/":
         if not os.stat(above).st_mode & 0o001:
             raise Error(f"{above} is closed to the service's user (no mode o+x): {_ADVICE}")
         above = os.path.dirname(above)
 
 
-def _check_outside(launchers: str, config_file: str) -> None:
+def _check_outside(config_file: str) -> None:
     """A release comes and goes; what starts the daemon must not go with it."""
     try:
         release = os.path.realpath(config.load(config_file).app.release)
     except ConfigError:
         return  # none yet, or one that the daemon will complain about
-    if os.path.realpath(launchers).startswith(f"{release}/"):
+    if os.path.realpath(_LAUNCHERS).startswith(f"{release}/"):
         raise Error(
             f"this taskd is in the release {release}, which the next deploy leaves behind: run "
             "`taskd install` from a Python outside the releases, such as /opt/taskd"

@@ -31,12 +31,11 @@ _AT_REST = frozenset({"inactive", "failed", ""})
 
 def look(wanted: Installation) -> Found:
     """The machine as it is, as far as it matters for ``wanted``."""
-    directories = [*wanted.kept, *([wanted.shelf] if wanted.shelf else [])]
     paths = (*wanted.ours, *wanted.yours, *wanted.links)
     paths += (*wanted.kept, *wanted.overrides, *wanted.enabled, *wanted.rivals)
     entries = {path: entry for path in paths if (entry := _entry(path)) is not None}
     holds = {}
-    for path in directories:
+    for path in (*wanted.kept, *[wanted.shelf] * bool(wanted.shelf)):
         with suppress(OSError):  # it does not exist, or a dry run's user may not read it
             names = sorted(os.listdir(path))
             holds[path] = tuple(name for name in names if name != "lost+found")  # a file system's

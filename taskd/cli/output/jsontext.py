@@ -20,7 +20,4 @@ def line(value: Mapping[str, Any]) -> str:
 
 def only(fields: Iterable[str], value: Mapping[str, Any]) -> dict[str, Any]:
     """Those fields of ``value``, in that order; a task's id is a text, as everywhere in JSON."""
-    chosen = {name: value[name] for name in fields}
-    if "task" in chosen:
-        chosen["task"] = str(chosen["task"])
-    return chosen
+    return {name: str(value[name]) if name == "task" else value[name] for name in fields}

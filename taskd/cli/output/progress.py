@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from taskd.cli.output import text
 from taskd.cli.output.text import Look
@@ -152,13 +152,6 @@ def plain(bar: Bar) -> str:
     return f"{bar.id} {text.clean(bar.name)} {bar.state}{about}{why}"
 
 
-class Screen(Protocol):
-    """Shows bars; it is given all of them each time, and the one that changed."""
-
-    def event(self, bars: Sequence[Bar], changed: Bar) -> None: ...
-    def progress(self, bars: Sequence[Bar], changed: Bar) -> None: ...
-
-
 class Painter:
     """Draws on a terminal, each time over what it drew before.
 
@@ -219,7 +212,7 @@ class Printer:
             print(*(part for part in parts if part), file=self._stream, flush=True)
 
 
-def screen(stream: TextIO, environ: Mapping[str, str]) -> Screen:
+def screen(stream: TextIO, environ: Mapping[str, str]) -> Painter | Printer:
     """A Painter for a terminal whose cursor moves, else a Printer."""
     if Look.of(stream, environ).redraw:
         return Painter(stream, environ)

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 FIRST = 1
 
@@ -40,12 +41,8 @@ def run(daemon: Callable[[], int]) -> int:
 def _reap(child: int) -> int | None:
     """Reap every process that has died; the child's exit status if it is among them."""
     found = None
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return found
-        if pid == 0:
-            return found
-        if pid == child:
-            found = os.waitstatus_to_exitcode(status)
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0] != 0:
+            if ended[0] == child:
+                found = os.waitstatus_to_exitcode(ended[1])
+    return found

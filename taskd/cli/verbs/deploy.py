@@ -17,7 +17,7 @@ import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from taskd.cli import outcome
@@ -172,15 +172,11 @@ def _follow(client: Client) -> None:
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
     """In the body SIGTERM and SIGHUP raise SystemExit, so that the symlink is switched back."""
-    changed = {}
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            changed[number] = signal.signal(number, _end)
-    try:
+    with ExitStack() as stack:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                stack.callback(signal.signal, number, signal.signal(number, _end))
         yield
-    finally:
-        for number, handler in changed.items():
-            signal.signal(number, handler)
 
 
 def _end(number: int, frame: object) -> None:

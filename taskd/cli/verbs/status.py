@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from taskd.cli.output import jsontext, text
 from taskd.cli.output.text import Column, Look
+from taskd.cli.verbs import deploy_phase
 from taskd.cli.verbs.options import add_json
 
 if TYPE_CHECKING:
@@ -31,13 +33,14 @@ def add_status(parser: ArgumentParser) -> None:
 def do_status(client: Client, args: Namespace) -> None:
     found = client.status()
     if args.json:
-        print(jsontext.line(jsontext.only(jsontext.STATUS, found)))
+        shown = jsontext.only(jsontext.STATUS, found) | {"deploy": found.get("deploy")}
+        print(jsontext.line(shown))
     else:
-        print(*page(found, Look.of(sys.stdout, os.environ)), sep="\n")
+        print(*page(found, time.time(), Look.of(sys.stdout, os.environ)), sep="\n")
 
 
-def page(status: Mapping[str, Any], look: Look) -> list[str]:
-    """The page's lines."""
+def page(status: Mapping[str, Any], now: float, look: Look) -> list[str]:
+    """The page's lines; ``now`` in Unix seconds."""
     lines = [
         f"taskd {text.clean(str(status.get('taskd', '')))}, pid {status['pid']}",
         f"revision {text.clean(str(status['revision']))}: {text.clean(str(status['release']))}",
@@ -46,6 +49,8 @@ def page(status: Mapping[str, Any], look: Look) -> list[str]:
     if target and target != status["release"]:
         link = text.clean(status.get("link") or "the symlink")
         lines.append(f"{link} names another release: {text.clean(target)} (taskctl reload)")
+    if status.get("deploy"):
+        lines.append(deploy_phase.line(status["deploy"], now))
     if status.get("note"):
         lines.append(text.clean(str(status["note"])))
     lines += [text.clean(f"problem: {each}") for each in status.get("problems", ())]

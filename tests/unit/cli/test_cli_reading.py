@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -146,8 +147,50 @@ def test_status_json_has_the_documented_fields(run: Run, daemon: Daemon) -> None
     daemon.answers["status"] = lambda fields: STATUS
     (found,) = objects(run("status", "--json")[1])
     names = ["pid", "revision", "release", "confirmed", "symlink", "states", "queues"]
-    assert list(found) == names
-    assert found == {name: STATUS[name] for name in names}
+    assert list(found) == [*names, "deploy"]
+    assert found == {name: STATUS[name] for name in names} | {"deploy": None}
+
+
+def deploying(*waits_for: str, phase: str = "quiescing") -> dict[str, Any]:
+    since = time.time() - 65.5
+    return {"phase": phase, "since": since, "release": "/srv/r42", "waits_for": list(waits_for)}
+
+
+def test_status_has_a_line_of_80_columns_on_a_deploy_under_way(run: Run, daemon: Daemon) -> None:
+    deploy = deploying("workers being started: 2", "claims: 1", "commands:\n12")
+    daemon.answers["status"] = lambda fields: STATUS | {"symlink": "/srv/r41", "deploy": deploy}
+    assert run("status")[1].splitlines()[2] == (
+        "deploy of r42: quiescing for 1m05s; waits for workers being started: 2, claims.."
+    )
+    assert objects(run("status", "--json")[1])[0]["deploy"] == deploy
+    deploy["waits_for"] = []
+    assert run("status")[1].splitlines()[2] == "deploy of r42: quiescing for 1m05s"
+
+
+def test_doctor_says_of_a_deploy_under_way_what_it_waits_for_and_where_to_look(
+    run: Run, daemon: Daemon
+) -> None:
+    deploy = deploying("workers being started: 2", "claims: 1")
+    checks = [{"name": "sockets", "ok": True, "text": "given"}]
+    daemon.answers["status"] = lambda fields: STATUS | {"checks": checks, "deploy": deploy}
+    assert run("doctor")[1].splitlines() == [
+        "ok  sockets: given",
+        "deploy of r42: quiescing for 1m05s (/srv/r42)",
+        "  waits for workers being started: 2",
+        "  waits for claims: 1",
+        "  in this phase workers and claims that have begun come to their end",
+        "  each phase has a deadline: then the deploy is refused, and `taskctl status` says why",
+    ]
+    assert objects(run("doctor", "--json")[1])[0]["deploy"] == deploy
+    deploy["phase"] = "a phase of a later taskd"
+    assert len(run("doctor")[1].splitlines()) == 5
+
+
+def test_without_a_deploy_neither_says_anything_of_one(run: Run, daemon: Daemon) -> None:
+    for more in ({}, {"deploy": None}):  # a daemon of 0.2 does not send it
+        daemon.answers["status"] = lambda fields, more=more: STATUS | more
+        assert "deploy of" not in run("status")[1] + run("doctor")[1]
+        assert objects(run("doctor", "--json")[1])[0]["deploy"] is None
 
 
 def test_status_shows_what_became_of_the_last_deploy(run: Run, daemon: Daemon) -> None:
