@@ -1,12 +1,13 @@
 """Every error that taskd shows to its users, sorted by whose fault it is.
 
-Used in every process. Imports nothing of taskd. Each class has a stable ``code``: what travels on
-the wire and what a script may rely on; the text is for people and may change.
+Used in every process. Imports nothing of taskd. Each class has a stable ``code``, which is sent to
+clients and which scripts may rely on; the text is for people and may change.
 
-* ``NoDaemon``: nobody answered on the socket. A retry helps once the daemon runs.
-* ``Refused`` and its kinds: the daemon (or the client library, before sending) said no. A retry
-  of the same request does not help, but for ``Busy`` and ``LimitReached``, which pass.
-* ``TaskFailed``, ``TaskHeld``, ``TaskCancelled``: the request was fine, the task's end was not.
+* ``NoDaemon``: no daemon answered on the socket. A retry helps once the daemon runs.
+* ``Refused`` and its subclasses: the daemon (or the client library, before sending) refused the
+  request. Repeating it does not help, except after ``Busy`` and ``LimitReached``, which are
+  transient.
+* ``TaskFailed``, ``TaskHeld``, ``TaskCancelled``: the request succeeded, the task did not.
 * ``ProtocolError``: the peer broke the protocol; it loses its connection and nothing else.
 """
 
@@ -64,16 +65,16 @@ class NotAllowed(Refused):
 
 
 class Busy(Refused):
-    """The peer, its user or all together want more than there is room for; later it may fit."""
+    """The daemon has no room for this request, of its peer, of its user or of all: try later."""
 
     code = "busy"
 
 
 class LimitReached(Refused):
-    """The user has as much in the daemon as [access] allows, or the disk is as full as submitters
-    may make it. It passes: the same submission later may be accepted, once tasks have ended or
-    there is room. Nothing of the request was accepted. (A client older than this class sees it as
-    Refused.)
+    """The user has as many tasks or bytes in the daemon as [access] allows, or the disk has no more
+    space than [access] reserves. Transient: once tasks have ended or there is space, the same
+    submission may be accepted. Nothing of the request was accepted. (A client older than this class
+    sees it as Refused.)
     """
 
     code = "limit-reached"
@@ -92,7 +93,7 @@ class StoreError(Refused):
 
 
 class StoreDamaged(StoreError):
-    """What stands in the store's file is not what was written there: waiting does not help."""
+    """The store's file is damaged: waiting does not help."""
 
 
 class TaskFailed(Error):
@@ -143,5 +144,5 @@ REFUSALS: dict[str, type[Refused]] = {
 
 
 def refusal(code: str, message: str) -> Refused:
-    """The exception for a refusal that came over the wire; an unknown code is a plain Refused."""
+    """The exception for a refusal that a daemon sent; for an unknown code a plain Refused."""
     return REFUSALS.get(code, Refused)(message)

@@ -1,13 +1,13 @@
 """The daemon's own log: one line per transition, with fields.
 
-Runs in the master. ``task= attempt= worker= revision=`` name what a line is about. Where stderr
-leads to systemd's journal ($JOURNAL_STREAM names it), a line is an entry of its own with these as
-fields (``journalctl TASK=7``), by the journal's native protocol; where that is not to be reached,
-a line with its level in front, as systemd reads it. Else it is a line with the time, in colours on
-a terminal.
+Runs in the master. The fields ``task= attempt= worker= revision=`` say what a line is about. If
+stderr is systemd's journal ($JOURNAL_STREAM names it), each line is sent by the journal's native
+protocol, as an entry with these fields (``journalctl TASK=7``); if the journal's socket cannot be
+reached, it is written to stderr with its level in front, which systemd reads. Else it is written
+to stderr with the time, in colours on a terminal.
 
-Nothing is buffered: an exec loses no line. Nothing is waited for: a reader that hangs (journald, a
-pipe, a stopped terminal) loses lines, and is told how many once it reads again.
+Lines are not buffered: an exec loses none. The log never waits: while a reader hangs (journald, a
+pipe, a stopped terminal) lines are dropped, and their number is logged once it reads again.
 
 Source: https://systemd.io/JOURNAL_NATIVE_PROTOCOL/, systemd.exec(5) on $JOURNAL_STREAM.
 """
@@ -47,8 +47,8 @@ def error(text: str, **fields: Any) -> None:
 
 
 def why_it_ends(text: str) -> None:
-    """The last word of a process that failed: an error in the journal; else a line on stderr, for
-    whoever started it there."""
+    """Say why this process fails: an error in the journal, or else a line on stderr without the
+    time, for the operator who started it."""
     if is_journal():
         error(text)
     else:
@@ -56,7 +56,7 @@ def why_it_ends(text: str) -> None:
 
 
 def lines(text: str) -> None:
-    """What belongs to the line before: a traceback, say. One entry in the journal."""
+    """Lines that belong to the line before, such as a traceback. One entry in the journal."""
     found = [_clean(line) for line in text.rstrip().splitlines()]
     if found and not (is_journal() and _send(_INFO, "\n".join(found), {})):
         for line in found:
@@ -71,7 +71,7 @@ def _say(level: int, text: str, fields: dict[str, Any]) -> None:
 
 
 def _clean(text: str) -> str:
-    """What others say stays one line, without control characters."""
+    """One line without control characters, whatever a user or a peer has put into it."""
     return text if text.isprintable() else repr(text)[1:-1]
 
 
@@ -84,7 +84,7 @@ def _value(value: Any) -> str:
 
 
 def is_journal() -> bool:
-    """Whether stderr is the stream that systemd has connected with the journal."""
+    """Whether stderr is the stream by which systemd connects a service with the journal."""
     named = os.environ.get("JOURNAL_STREAM")
     if not named:
         return False
@@ -96,7 +96,8 @@ def is_journal() -> bool:
 
 
 def _send(level: int, message: str, fields: dict[str, Any]) -> bool:
-    """False if it must go another way."""
+    """Send an entry to the journal. False if its socket cannot be reached; True if the entry was
+    sent, or dropped since journald hangs."""
     global _lost
     entry = [_field("MESSAGE", message), _field("PRIORITY", str(level)),
              _field("SYSLOG_IDENTIFIER", "taskd")]  # fmt: skip
@@ -110,7 +111,7 @@ def _send(level: int, message: str, fields: dict[str, Any]) -> bool:
                 journal.sendto(note, socket.MSG_DONTWAIT, JOURNAL)
                 _lost = 0
             journal.sendto(b"".join(entry), socket.MSG_DONTWAIT, JOURNAL)
-    except BlockingIOError:  # it hangs, and its stream would too
+    except BlockingIOError:  # journald hangs, and the stream to it would too
         _lost += 1
     except OSError:
         return False
@@ -118,7 +119,7 @@ def _send(level: int, message: str, fields: dict[str, Any]) -> bool:
 
 
 def _field(name: str, value: str) -> bytes:
-    """With its length where there is more than one line."""
+    """A field in the native protocol: with its length if the value has more than one line."""
     raw = value.encode(errors="replace")[:_LONGEST_ENTRY]
     if b"\n" not in raw:
         return name.encode() + b"=" + raw + b"\n"
@@ -129,8 +130,11 @@ def _field(name: str, value: str) -> bytes:
 
 
 def _write(level: int, message: str) -> None:
+    """Write to stderr, or drop the line while stderr takes nothing."""
     global _lost
-    if not _takes_more():
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
+    if not any(event & select.POLLOUT for _, event in poll.poll(0)):
         _lost += 1
         return
     if _lost:
@@ -139,14 +143,15 @@ def _write(level: int, message: str) -> None:
     _put(level, message)
 
 
-def _takes_more() -> bool:
-    poll = select.poll()
-    poll.register(2, select.POLLOUT)
-    return any(event & select.POLLOUT for _, event in poll.poll(0))
-
-
 def _put(level: int, message: str) -> None:
-    _put_line(f"{_before(level)}{message}")
+    if is_journal():
+        before = f"<{level}>"
+    else:
+        word = _LEVELS[level]
+        if word and os.isatty(2) and not os.environ.get("NO_COLOR"):
+            word = f"{_COLOURS[level]}{word}{_PLAIN}"
+        before = f"{time.strftime('%H:%M:%S ')}{word}"
+    _put_line(f"{before}{message}")
 
 
 def _put_line(line: str) -> None:
@@ -156,16 +161,7 @@ def _put_line(line: str) -> None:
     try:
         os.write(2, raw + b"\n")
     except OSError:
-        return  # nowhere to write to: the daemon goes on
-
-
-def _before(level: int) -> str:
-    if is_journal():
-        return f"<{level}>"
-    stamp, word = time.strftime("%H:%M:%S "), _LEVELS[level]
-    if word and os.isatty(2) and not os.environ.get("NO_COLOR"):
-        return f"{stamp}{_COLOURS[level]}{word}{_PLAIN}"
-    return f"{stamp}{word}"
+        return  # a log that cannot be written does not stop the daemon
 
 
 def _lost_in_words() -> str:

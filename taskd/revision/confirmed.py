@@ -1,13 +1,13 @@
-"""The file ``confirmed``: the one thing that decides which release a start uses.
+"""The file ``confirmed``: it alone decides which release a start uses.
 
-Written in the last step of a deploy alone (and by a first start, once the release has proved
-itself, and by an operator's ``taskd confirm``), never at any other time: a refused or half-done
-deploy cannot come alive at a restart.
+Written only in the last step of a deploy, by a first start once the release is proven, and by an
+operator's ``taskd confirm``: so a refused or half-done deploy never takes effect at a restart.
+
 One JSON object, so that an operator can read it: {"release": path, "previous": path or null,
-"fingerprint": hex, "at": Unix seconds, "accepted": [task…]}; ``accepted``: tasks that ran then
-on older releases, or waited with something saved (one for all that are alike), and that this one
-cannot go on with, for which it was deployed all the same (what was accepted refuses no later
-deploy). Unknown fields are ignored.
+"fingerprint": hex, "at": Unix seconds, "accepted": [task…]}. ``accepted``: ids of tasks that the
+release cannot go on with, and in spite of which it was deployed: they ran on older releases, or
+waited with a saved state (one id for all that are alike). They refuse no later deploy either.
+Unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from taskd.record import Record
 
 
 class Confirmed(Record):
+    """The file's content; see the module."""
+
     release: str
     previous: str | None
     fingerprint: str
@@ -28,10 +30,10 @@ class Confirmed(Record):
 
 
 def read(path: str) -> Confirmed | None:
-    """What is confirmed, or None before the first start. Raises ConfigError if it is unreadable,
-    also for want of a descriptor."""
+    """The confirmed release, or None before the first start. Raises ConfigError if the file cannot
+    be read, also when descriptors have run out."""
     try:
-        import json  # in here: without a descriptor, this fails too
+        import json  # in here: this fails too when descriptors have run out
 
         found = json.loads(files.read_own(path).decode("utf-8", "surrogateescape"))
         return Confirmed(
@@ -56,7 +58,7 @@ def how_to_name(path: str, release: str = "PATH") -> str:
 
 
 def _word(text: str) -> str:
-    """A word for a shell, without importing shlex: this is told without a descriptor as well."""
+    """A word for a shell. Not shlex: an import fails when descriptors have run out."""
     if text and all(c.isalnum() or c in "@%+=:,./-_" for c in text) and text.isascii():
         return text
     return "'" + text.replace("'", "'\"'\"'") + "'"

@@ -1,10 +1,10 @@
-"""What in a release can be imported, as it was at one moment, and what is another since.
+"""The importable files of a release at one moment, and which of them have changed since.
 
 Runs in the zygote alone: it walks the whole directory. An app may write into its release (logs,
-caches, a database), which makes it no other release; so only these count: modules in source,
-compiled to machine code, or compiled without their source beside them; archives; what the path is
-made of (.pth, pyvenv.cfg); and links, but for those to other files. Left out is what Python
-compiles by itself, and what version control keeps.
+caches, a database), which does not make it another release; so only these count: modules in source,
+compiled to machine code, or compiled without their source beside them; archives; files that make
+the import path (.pth, pyvenv.cfg); and links, except links to data files. Python's own caches of
+compiled modules and version control's files do not count.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 
 NAMED = 10
-"""Files named of those that have changed."""
+"""How many changed files are named."""
 
 _CODE = (".py", ".so", ".pth", ".zip", ".egg", ".whl")
 _NOT_CONTENT = {"__pycache__", ".git"}
@@ -27,7 +27,7 @@ class Content:
     __slots__ = ("_lines", "fingerprint")
 
     def __init__(self, release: str) -> None:
-        """As it is now. Raises OSError."""
+        """The release's content now. Raises OSError."""
         import hashlib  # 3 ms, and never needed in the master
 
         raw = b"".join(line + b"\n" for line in sorted(_entries(os.fsencode(release))))
@@ -35,7 +35,7 @@ class Content:
         self._lines = zlib.compress(raw, 1)  # an environment has thousands, kept for long
 
     def changed(self, now: Content) -> list[str]:
-        """The first files that are new, gone or another; none if all is the same."""
+        """The first NAMED files that are new, gone or changed."""
         before, after = ({*zlib.decompress(each._lines).splitlines()} for each in (self, now))
         names = {line.partition(b"\0")[0] for line in before ^ after}
         return [os.fsdecode(name).encode(errors="backslashreplace").decode()
@@ -43,8 +43,9 @@ class Content:
 
 
 def _entries(release: bytes) -> Iterator[bytes]:
-    """What goes while it is looked at (an app's temporary files, say) was not there; however deep
-    an app has nested its directories."""
+    """A line for each file that counts: its name and what ``_line`` says of it. A file that
+    disappears meanwhile (an app's temporary file) does not count. Walks without recursion, since an
+    app may nest directories to any depth."""
     waiting = [b""]
     while waiting:
         prefix = waiting.pop()
@@ -60,16 +61,18 @@ def _entries(release: bytes) -> Iterator[bytes]:
                 if os.fsdecode(name) not in _NOT_CONTENT:
                     waiting.append(prefix + name + b"/")
                 continue
-            is_code = _is_code(name) or (_is_compiled(name) and name[:-1] not in entries)
+            is_code = os.fsdecode(name).endswith(_CODE) or name == b"pyvenv.cfg"
+            if name.endswith(b".pyc") and name.count(b".") == 1 and name[:-1] not in entries:
+                is_code = True  # no source beside it; with a tag (tasks.cpython-313.pyc), a cache
             with contextlib.suppress(FileNotFoundError):
                 if (line := _line(entry, is_code)) is not None:
                     yield _quoted(prefix + name) + line
 
 
 def _line(entry: os.DirEntry[bytes], is_code: bool) -> bytes | None:
-    """What it is, behind its name; None: it does not count. Raises OSError."""
+    """A link's target, or a file's size and time; None: it does not count. Raises OSError."""
     if entry.is_symlink():
-        counts = is_code or not os.path.isfile(entry.path) or _runs(entry.path)
+        counts = is_code or not os.path.isfile(entry.path) or os.access(entry.path, os.X_OK)
         return b"\0->%s" % _quoted(os.readlink(entry.path)) if counts else None
     if not is_code:
         return None
@@ -77,20 +80,6 @@ def _line(entry: os.DirEntry[bytes], is_code: bool) -> bytes | None:
     return b"\0%d\0%d" % (status.st_size, status.st_mtime_ns)
 
 
-def _is_code(name: bytes) -> bool:
-    return os.fsdecode(name).endswith(_CODE) or name == b"pyvenv.cfg"
-
-
-def _is_compiled(name: bytes) -> bool:
-    """Python imports it where the source is not beside it. One with a tag (tasks.cpython-313.pyc)
-    is of a cache that was put into the release, and is not imported by its name."""
-    return name.endswith(b".pyc") and name.count(b".") == 1
-
-
-def _runs(path: bytes) -> bool:
-    return os.access(path, os.X_OK)
-
-
 def _quoted(name: bytes) -> bytes:
-    """On one line."""
+    """The name on one line."""
     return name.replace(b"\n", b"\\n").replace(b"\r", b"\\r")

@@ -1,9 +1,10 @@
 """The file ``handoff`` in the state directory: a deploy is between its exec and its decision.
 
-Written just before the exec, removed as soon as the new image has confirmed or given back. A
-start that finds it knows that the daemon died in that window, of which release, and says so; what
-it starts is decided by ``confirmed`` alone. Written and removed for good, also over a power cut:
-that of a deploy long over would tell of a crash that never was, and have ``after_drain`` run again.
+Written just before the exec, removed as soon as the new image has confirmed or given back. A start
+that finds it knows that the daemon died in between, and in the deploy of which release, and logs
+that; only ``confirmed`` decides which release it starts. Both the write and the removal are synced:
+after a power cut, the file of a deploy long over would tell of a crash that never was, and have
+``after_drain`` run again.
 """
 
 from __future__ import annotations

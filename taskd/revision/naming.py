@@ -1,7 +1,8 @@
-"""What a release is called: the end of its path, as much as tells it from the others. Pure.
+"""The name of a release: the shortest end of its path that tells it from the others. Pure.
 
-Its directory's base name, mostly. Where another release's directory is called the same (as with
-``releases/41/app`` and ``releases/42/app``), the directories above it come in: ``42/app``.
+Usually its directory's base name. If another release's directory has the same (as with
+``releases/41/app`` and ``releases/42/app``), the directories above it are part of the name:
+``42/app``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 
 
 def name(path: str, others: Iterable[str]) -> str:
-    """What the release at ``path`` is called beside those at ``others``; all are real paths."""
+    """The name of the release at ``path`` beside the releases at ``others``; all are real paths."""
     parts = _parts(path)
     found = [_parts(other) for other in others if other != path]
     size = 1
@@ -20,8 +21,8 @@ def name(path: str, others: Iterable[str]) -> str:
 
 
 def is_meant(path: str, word: str) -> bool:
-    """Whether somebody who says ``word`` may mean the release at ``path``: its path or the end of
-    it, by whole names."""
+    """Whether ``word``, which an operator gave, fits the release at ``path``: the path or an end
+    of it, in whole names."""
     wanted = _parts(word)
     return bool(wanted) and _parts(path)[-len(wanted) :] == wanted
 

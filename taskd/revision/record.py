@@ -1,9 +1,9 @@
-"""What a zygote leaves on disk about itself, so that a master that never met it can adopt it.
+"""A zygote's record: a file by which a later master, which did not start the zygote, can adopt it.
 
-One file ``ID.zygote`` in a directory of its own: one CBOR map, written by the zygote once its
-revision serves, under a temporary name, locked (as a slot is, for the zygote's whole life), synced
-and renamed into place. The master reads it, and removes it once the revision needs it no more.
-Unknown fields are ignored. A zygote is gone when its lock is free *and* its process is.
+One file ``ID.zygote`` for each zygote: one CBOR map. Once its revision is proven, the zygote writes
+it under a temporary name, locks it (for its whole life, as a worker locks its slot), syncs it and
+renames it into place. The master reads it, and removes it when the revision is gone. Unknown fields
+are ignored. A zygote is gone when its lock is free *and* its process is gone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FORMAT = 1
 SUFFIX = ".zygote"
 
 _MOST = 32 * 1024 * 1024
-"""Bytes that a record is believed to have; a manifest of ten thousand tasks has a tenth of it."""
+"""Bytes that a record has at most; with ten thousand tasks it has a tenth of that."""
 
 
 class RecordError(Error):
@@ -37,7 +37,7 @@ class ZygoteRecord(Record):
     """``id``: the zygote's random id. ``release``: its real path; ``number``: the revision's, as
     the master that started it counted. ``app``: the configuration it was started with, as a map.
     ``version``: of the worker protocol. ``python``: its interpreter's path. ``forks``, ``tasks``,
-    ``taskd``: as in the manifest. ``name``: what the release is called; an older taskd says none.
+    ``taskd``: as in the manifest. ``name``: the release's name; an older taskd writes none.
     """
 
     id: bytes
@@ -65,8 +65,8 @@ def file_name(zygote: bytes) -> str:
 
 
 def write(directory: str, record: ZygoteRecord) -> int:
-    """Put the record in place. Returns its descriptor, to be kept open for as long as the process
-    lives: it carries the lock. Raises OSError."""
+    """Write the record. Returns its descriptor, which has the lock: it must stay open as long as
+    the process lives. Raises OSError."""
     path = os.path.join(directory, file_name(record.id))
     temporary = path + ".new"
     os.makedirs(directory, 0o700, exist_ok=True)
@@ -106,6 +106,6 @@ def _decode(raw: bytes, path: str) -> ZygoteRecord:
 
 
 def remove(directory: str, zygote: bytes) -> None:
-    """Nobody needs it any more."""
+    """Remove a zygote's record, if it is there."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(directory, file_name(zygote)))

@@ -15,7 +15,7 @@ from taskd.posix import files
 from taskd.record import Record
 
 REMEMBERED = 10
-"""Rejected releases that are remembered."""
+"""How many rejected releases are kept."""
 
 LONGEST_REASON = 2000
 """Characters of a reason."""
@@ -31,16 +31,16 @@ class Rejected(Record):
 
 
 def add(known: Iterable[Rejected], path: str, name: str, reason: str, at: float) -> list[Rejected]:
-    """``known`` and one more, as many as are remembered."""
+    """``known`` and one more; only the last REMEMBERED."""
     short = reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 1]}…"
     return [*known, Rejected(name, path, short, at)][-REMEMBERED:]
 
 
 def write(state: str, rejected: Iterable[Rejected]) -> None:
-    """What cannot be written is forgotten at the next start; that is logged."""
+    """Write the file. A failure is logged: the list is lost at the next start then."""
     path = _path(state)
     try:
-        import json  # in here: out of descriptors, this fails too
+        import json  # in here: this fails too when descriptors have run out
 
         text = json.dumps([each._asdict() for each in rejected], indent=1)
         files.write_atomically(path, f"{text}\n".encode())
@@ -49,7 +49,7 @@ def write(state: str, rejected: Iterable[Rejected]) -> None:
 
 
 def read(state: str) -> list[Rejected]:
-    """Those of the daemon before this one; none if the file is not there or not readable."""
+    """The list that an earlier daemon wrote; empty if there is no file or it cannot be read."""
     import json
 
     try:

@@ -1,4 +1,4 @@
-"""A release: an immutable directory with its own Python environment, named by its real path."""
+"""A release's real path and its Python. A release is an immutable directory."""
 
 from __future__ import annotations
 
@@ -15,18 +15,13 @@ def resolve(path: str) -> str:
     if not os.path.isdir(real):
         shown = path if real == path else f"{path} (which points to {real})"
         raise DeployRefused(f"there is no release directory at {shown}")
-    if not _is_text(real):
-        raise DeployRefused(f"the release's path {real!r} is not valid UTF-8: rename the directory")
-    return real
-
-
-def _is_text(path: str) -> bool:
-    """Whether it can be told to other processes and written down."""
     try:
-        path.encode()
+        real.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        raise DeployRefused(
+            f"the release's path {real!r} is not valid UTF-8: rename the directory"
+        ) from None
+    return real
 
 
 def interpreter(release: str, configured: str | None) -> str:
@@ -47,14 +42,14 @@ def interpreter(release: str, configured: str | None) -> str:
 
 
 def settled(program: str) -> str:
-    """The same program by its directory's real path: a symlink on the way to it may be switched to
-    another release. The name itself stays, since a virtual environment's Python is a symlink."""
+    """``program`` by its directory's real path: a symlink in the path may be switched to another
+    release. The last name stays as it is: a virtual environment's Python is a symlink."""
     directory, name = os.path.split(program)
     return os.path.join(os.path.realpath(directory), name)
 
 
 def launcher() -> str:
-    """The Python that `taskd run` was started with, whichever release's runs the daemon by now.
+    """The Python that `taskd run` was started with; the daemon may run another by now.
 
     So a release without a Python of its own has the same one after a deploy, a rollback and a
     restart.

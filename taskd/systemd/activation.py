@@ -1,9 +1,9 @@
 """Sockets that systemd holds for the daemon and hands to it at its start (socket activation).
 
-In the master, once, at a start. systemd listens before the daemon runs and while it restarts, so
-that connections made meanwhile wait in the socket instead of being refused. The variables are true
-for any image of the same pid, so that they are read once and removed: a later image is told by the
-snapshot.
+Runs in the master, once, at a start. systemd listens before the daemon runs and while it restarts,
+so that connections made meanwhile wait in the socket instead of being refused. The environment
+variables would hold for every later image with the same pid, so they are read once and removed: a
+later image gets the sockets by the snapshot.
 
 Source: sd_listen_fds(3), systemd.socket(5).
 """
@@ -21,8 +21,7 @@ _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 def announced(environ: MutableMapping[str, str], pid: int) -> dict[int, str]:
-    """The descriptors that are meant for process ``pid``, and what the units call them. Nothing is
-    changed."""
+    """The descriptors that systemd hands to process ``pid``, and their names in the units."""
     if environ.get("LISTEN_PID") != str(pid):
         return {}
     try:
@@ -35,16 +34,18 @@ def announced(environ: MutableMapping[str, str], pid: int) -> dict[int, str]:
 
 
 class Taken(Record):
-    """``listeners`` by our names; ``refused``: what else was given, in words, and is closed."""
+    """``listeners``: by the names that the caller wanted; ``refused``: other descriptors, in words,
+    which are closed."""
 
     listeners: dict[str, socket.socket]
     refused: list[str]
 
 
 def take(environ: MutableMapping[str, str], pid: int, wanted: dict[str, str]) -> Taken:
-    """Those listeners among them that are ``wanted`` (path: name), for us to own.
+    """Take the listening sockets that are ``wanted`` (path: name), close all other descriptors that
+    systemd has handed over, and remove its variables.
 
-    A socket is known by the path that it is bound to.
+    A socket is recognized by the path that it is bound to.
     """
     taken = Taken({}, [])
     wanted = {os.path.realpath(path): name for path, name in wanted.items()}
@@ -64,7 +65,8 @@ def take(environ: MutableMapping[str, str], pid: int, wanted: dict[str, str]) ->
 
 
 def _listener(fd: int) -> tuple[str, socket.socket | None]:
-    """Where it listens, and the socket; none if it is no listening Unix stream socket."""
+    """The path at which ``fd`` listens, and the socket; "" and None if it is not a Unix stream
+    socket that listens."""
     try:
         sock = socket.socket(fileno=fd)
     except OSError:

@@ -1,4 +1,5 @@
-"""Telling systemd how the daemon is (sd_notify). Runs in the master; silent without systemd."""
+"""Reports the daemon's state to systemd (sd_notify). Runs in the master; without systemd it does
+nothing."""
 
 from __future__ import annotations
 
@@ -6,46 +7,43 @@ import os
 
 
 def is_heard() -> bool:
-    """Whether a service manager listens."""
+    """Whether a service manager wants to be notified."""
     return "NOTIFY_SOCKET" in os.environ
 
 
 def forget() -> None:
-    """Nobody listens any more, to us or to the image after this one."""
+    """Notify no more, in this image and in later ones."""
     os.environ.pop("NOTIFY_SOCKET", None)
 
 
 def tell(*lines: str) -> bool:
-    """Send these lines ("READY=1", "STATUS=…") in one message; nothing if nobody listens.
+    """Send these lines ("READY=1", "STATUS=…") in one message, if a service manager listens.
 
-    False if it could not be sent. It is not waited for a service manager that does not read: what
-    must not be missed is told again. Never raises: that the service manager cannot be told (no
-    descriptor is free, say) must not stop the service, least of all in the middle of a handoff.
+    False if it was not sent. Does not wait for a service manager that does not read: the caller
+    must repeat what must not be missed. Never raises: a failed notification (out of descriptors,
+    for example) must not stop the service, least of all in the middle of a handoff.
     """
     if not is_heard():
         return False
+    # One line each: a newline in a quoted text would begin another field.
+    text = "\n".join(" ".join(line.split()) for line in lines)
     try:
         from sdnotify import SystemdNotifier
 
-        notifier = SystemdNotifier(debug=True)  # raises, instead of saying nothing
+        notifier = SystemdNotifier(debug=True)  # else it would swallow errors
         with notifier.socket:
             notifier.socket.setblocking(False)
-            notifier.notify("\n".join(map(_one_line, lines)))
+            # As UTF-8, which systemd reads, in characters that the library can send (Latin-1).
+            notifier.notify(text.encode(errors="replace").decode("latin-1"))
     except (OSError, ImportError):
         return False
     return True
 
 
-def _one_line(line: str) -> str:
-    """What a status quotes must not be taken for a field of its own. As UTF-8, which systemd reads,
-    in letters that the library can send (Latin-1)."""
-    return " ".join(line.split()).encode(errors="replace").decode("latin-1")
-
-
 def watchdog() -> float | None:
-    """Seconds within which WATCHDOG=1 must come again and again; None: nobody waits for it.
+    """The longest time in seconds between two WATCHDOG=1; None: systemd has no watchdog for us.
 
-    $WATCHDOG_PID names the process that is meant, which is the same after an exec.
+    $WATCHDOG_PID names the process that systemd watches; the pid is the same after an exec.
     Source: sd_watchdog_enabled(3).
     """
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
