@@ -6,7 +6,7 @@ the many processes that need only one of them.
 
 from __future__ import annotations
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 
 _HOME = {
     "AsyncClient": "taskd.client.aio",

@@ -283,8 +283,8 @@ def _saved_records() -> list[bytes]:
     return [bytes([kind]) + cbor2.dumps(each) for kind, each in fields.items()]
 
 
-_CLIENTS = [_sides(f"client-{version}.hex") for version in (1, 2, 3)]
-_SNAPSHOTS = [(GOLDEN / f"snapshot-{name}.bin").read_bytes() for name in ("1", "0.1.0", "0.2.0")]
+_CLIENTS = [_sides("client-3.hex")]
+_SNAPSHOTS = [(GOLDEN / f"snapshot-{name}.bin").read_bytes() for name in ("1", "0.2.0")]
 _SAVED = [(GOLDEN / "saved-state-1.cbor").read_bytes()]
 _CONFIRMED = b'{"release": "/srv/app/r1", "previous": null, "fingerprint": "0f", "at": 1.5}\n'
 _REJECTED = b'[{"revision": "r1", "path": "/srv/r1", "reason": "does not import", "at": 1.5}]\n'
@@ -307,7 +307,7 @@ TARGETS: dict[str, Target] = {
     "frames": Target(fuzz_frames, [side for sides in _CLIENTS for side in sides]),
     "server": Target(fuzz_server, [client for client, _ in _CLIENTS]),
     "client": Target(fuzz_client, [daemon for _, daemon in _CLIENTS]),
-    "worker": Target(fuzz_worker, [*_hex_lines("worker-1.hex"), *_hex_lines("worker-2.hex")]),
+    "worker": Target(fuzz_worker, _hex_lines("worker-3.hex")),
     "data": Target(fuzz_data, [*_hex_lines("data-1.hex"), *_hex_lines("data-2.hex")]),
     "slot": Target(fuzz_slot, [(GOLDEN / "slot-1.slot").read_bytes(), _HEADER]),
     "slot_records": Target(

@@ -19,7 +19,7 @@ from taskd.client.records import TaskInfo, task_info
 from taskd.client.session import Asked, still_running
 from taskd.errors import BadArguments, ProtocolError, Refused
 from taskd.model.task import SETTLED
-from taskd.protocol import data, secret
+from taskd.protocol import data
 from taskd.protocol.operations import MAX_LISTED, MAX_WATCHED, check
 
 P = ParamSpec("P")
@@ -104,19 +104,17 @@ class Operations(Generic[H]):
         it may start. ``options``: for the built-in ``command`` task, {"on_deploy": "checkpoint"}.
         Raises UnknownTask, BadArguments, NotPlainData, KeyConflict.
         """
-        args = {} if args is None else args
         task: dict[str, Any] = {
             "submission": os.urandom(16),  # sent twice, it is still one task
             "name": name,
-            "args": _encoded(args),
+            "args": _encoded({} if args is None else args),
             "key": key,
             "priority": priority,
             "queue": queue,
             "delay": delay,
             "options": options,
         }
-        secrets = secret.MARK in task["args"] and bool(secret.found_in(args))
-        ok = yield request("submit", tasks=[task], secrets=secrets or None)
+        ok = yield request("submit", tasks=[task])
         made = _field(ok, "tasks", list)
         if len(made) != 1 or not isinstance(made[0], dict):
             raise ProtocolError("an answer to submit that is not about one task")
@@ -181,9 +179,7 @@ class Operations(Generic[H]):
     @Operation
     def rejected(self) -> Steps[list[dict[str, Any]]]:
         """The releases that were refused of late, the latest last: revision, path, reason, at."""
-        ok = yield request("revisions")
-        # A daemon of an older version does not send it.
-        return _field(ok, "rejected", list) if ok.get("rejected") is not None else []
+        return _field((yield request("revisions")), "rejected", list)
 
     @Operation
     def reload(
@@ -258,10 +254,7 @@ class Operations(Generic[H]):
         Continue there: where a log that grew too long has lost its middle, the data comes from
         behind it.
         """
-        ok = yield request("log", task=task, offset=offset, limit=limit, skips=True)
-        # A daemon of 0.2 or before says where the data begins, not where it ends.
-        end = offset + len(_field(ok, "data", bytes))
-        return ok | {"offset": max(_field(ok, "offset", int), end)}
+        return (yield request("log", task=task, offset=offset, limit=limit, skips=True))
 
 
 def request(op: str, **fields: Any) -> Asked:

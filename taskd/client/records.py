@@ -19,7 +19,7 @@ class TaskInfo(Record):
     ``state`` is the stored one (``model.task.State`` lists them), ``shown`` tells ``retrying``
     and ``resuming`` apart. ``reason`` is a sentence where there is one to say. ``progress`` is
     {done, total, note} and ``error`` {type, message, traceback}. ``ran``: the seconds that its
-    attempts ran, None also if the daemon is too old to say it. Lists come without results.
+    attempts ran, None before the first. Lists come without results.
     """
 
     id: int
@@ -40,7 +40,7 @@ class TaskInfo(Record):
     priority: int
     key: str | None
     run_at: float | None
-    ran: float | None = None
+    ran: float | None
 
     @property
     def result(self) -> Any:

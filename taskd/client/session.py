@@ -22,7 +22,7 @@ from taskd.protocol.client_side import (
     Reply,
     Welcome,
 )
-from taskd.protocol.control import LOWEST
+from taskd.protocol.control import OLDEST
 from taskd.protocol.operations import STREAMS, needs
 
 NOT_REPEATED = frozenset(("reload", "rollback", "shutdown"))
@@ -89,9 +89,9 @@ class Asked:
 class Session:
     """All requests of one client, over one connection after the other.
 
-    After each call, send what ``to_send`` gives. A request that takes a newer version of the
-    protocol than the first is held back until the daemon has told its own, and those asked after
-    it as well; a daemon that is too old is not asked. Invariants: ``waiting`` has the requests
+    After each call, send what ``to_send`` gives. A request that needs a newer version of the
+    protocol than OLDEST is held back until the daemon has told its own, and those asked after it
+    as well; a daemon that is too old is not asked. Invariants: ``waiting`` has the requests
     that are not over and wanted, in the order of asking; ``_sent`` those of the current connection
     that are not over, wanted or not, by their ids there; ``_held_back`` those that wait for its
     welcome.
@@ -206,7 +206,7 @@ class Session:
 
     def _hold_or_send(self, side: ClientSide, asked: Asked) -> None:
         version, what = needs(asked.op, asked.fields)
-        if self.welcome is None and (self._held_back or version > LOWEST):
+        if self.welcome is None and (self._held_back or version > OLDEST):
             self._held_back.append(asked)
         elif self.welcome is not None and version > self.welcome.version:
             too_old = (

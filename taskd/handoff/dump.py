@@ -97,7 +97,6 @@ def _worker(worker: Worker, carried: Carried) -> dict[str, Any]:
         "pid": worker.pid,
         "start": worker.start,
         "served": worker.served,
-        "version": worker.version,
         "is_ours": worker.is_ours,
         "is_orphan": worker.is_orphan,
         "limits": None if worker.limits is None else list(worker.limits),

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
-import time
 from typing import Any
 
 from taskd.config import App, Config, Limits
@@ -48,7 +46,7 @@ class Loader:
         fields = taken.fields
         self._taken = taken
         self._unclaimed = {entry.name: entry for entry in entries(taken)}
-        table = fields.get("config_before", fields["config"]) if gave_back else fields["config"]
+        table = fields["config_before"] if gave_back else fields["config"]
         config = Config.from_table(table, fields["config_source"])
         self.master = Master(config, Places(*fields["places"]))
 
@@ -69,10 +67,10 @@ class Loader:
             self._load_client(each)
         self._load_deploy(fields["deploy"])
         self.master.note = fields["note"]
-        self.master.after_drain.previous = fields.get("after_drain")
-        self.master.revisions.rejected = [Rejected(*each) for each in fields.get("rejected", [])]
-        self.master.not_ours = frozenset(fields.get("not_ours", ()))
-        self.master.given = frozenset(fields.get("given", ()))
+        self.master.after_drain.previous = fields["after_drain"]
+        self.master.revisions.rejected = [Rejected(*each) for each in fields["rejected"]]
+        self.master.not_ours = frozenset(fields["not_ours"])
+        self.master.given = frozenset(fields["given"])
         if self._unclaimed:
             raise ProtocolError(f"descriptors that nobody claims: {', '.join(self._unclaimed)}")
         return self.master
@@ -98,19 +96,12 @@ class Loader:
 
     def _load_revision(self, fields: dict[str, Any]) -> None:
         app = {name: fields["app"][name] for name in App._fields if name in fields["app"]}
-        name = fields.get("name", "")
-        revision = Revision(fields["path"], fields["number"], App(**app), name)
+        revision = Revision(fields["path"], fields["number"], App(**app), fields["name"])
         revision.state = RevisionState(fields["state"])
         for name in ("fingerprint", "tasks", "forks", "zygote_id", "zygote_retired", "pid",
-                     "start"):  # fmt: skip
+                     "start", "version", "is_foreign", "python", "taskd", "since",
+                     "draining_since"):  # fmt: skip
             setattr(revision, name, fields[name])
-        revision.version = fields.get("version", 1)
-        revision.is_foreign = fields.get("is_foreign", False)
-        revision.python = fields.get("python", sys.executable)
-        revision.taskd = fields.get("taskd", "")
-        revision.since = fields.get("since", 0.0)
-        began = time.time() if revision.state is RevisionState.DRAINING else 0.0
-        revision.draining_since = fields.get("draining_since", began)
         self.master.revisions.restore(revision)
         if fields["channel"] is not None:
             revision.channel = self._messages(revision.ledger_name, fields["channel"])
@@ -122,12 +113,10 @@ class Loader:
         master = self.master
         worker = Worker(fields["id"], master.revisions.by_number(fields["revision"]))
         worker.state = WorkerState(fields["state"])
-        for name in ("pid", "start", "served", "is_ours", "asked_to_leave"):
+        for name in ("pid", "start", "served", "is_ours", "is_orphan", "is_grouped",
+                     "asked_to_leave"):  # fmt: skip
             setattr(worker, name, fields[name])
-        worker.version = fields.get("version", 1)
-        worker.is_orphan = fields.get("is_orphan", False)
-        worker.limits = _load_limits(fields)
-        worker.is_grouped = fields.get("is_grouped", False)  # one of before there were any
+        worker.limits = None if fields["limits"] is None else Limits(*fields["limits"])
         master.workers.restore(worker)
         if fields["has_slot"]:
             worker.slot_fd = self._claim(worker.slot_name)
@@ -169,21 +158,8 @@ class Loader:
         deploy.target = self.master.revisions.by_number(fields["target"])
         deploy.paused_at = fields["paused_at"]
         deploy.callers = [Caller(client, request) for client, request in fields["callers"]]
-        deploy.plan = fields.get("plan")
-        deploy.unfit = fields["unfit"] if "unfit" in fields else _unfit(deploy.plan)
-        if (hook := fields.get("hook")) is not None:
-            deploy.hook = self._taken.get(hook).decode()
-
-
-def _unfit(plan: dict[str, Any] | None) -> list[int]:
-    """Of a master that did not write them down: its plan had every row."""
-    return [row["task"] for row in (plan or {}).get("running", []) if row["verdict"] == "held"]
-
-
-def _load_limits(fields: dict[str, Any]) -> Limits | None:
-    if "limits" not in fields:
-        return Limits()  # the worker of a master that knew none
-    return None if fields["limits"] is None else Limits(*fields["limits"])
+        deploy.plan, deploy.unfit = fields["plan"], fields["unfit"]
+        deploy.hook = self._taken.get(fields["hook"]).decode()
 
 
 def _load_running(fields: dict[str, Any]) -> Running:

@@ -28,7 +28,7 @@ from taskd.posix import pidfile, process, sockets, spawn, tree
 from taskd.revision import confirmed, marker, rejected, release
 from taskd.store import health
 from taskd.systemd import activation
-from taskd.upgrade import image, steps
+from taskd.upgrade import image
 
 MEET_WITHIN = 5.0
 """Seconds that a zygote which served before the start has to come back."""
@@ -37,13 +37,8 @@ CONFIRMED_TIMES = 10.0
 """Times ``prove_timeout`` that a confirmed release has at a start. It has proven itself before, and
 there is nothing to go back to: to wait is better than to serve nothing."""
 
-_TOO_OLD = 75
-_PROBE = f"""
-import taskd.master.start
-from importlib.util import find_spec
-raise SystemExit(0 if find_spec({steps.TAKEOVER!r}.rpartition('.')[0]) else {_TOO_OLD})
-"""
-"""Asks a release's Python whether its taskd can be the daemon, as after a deploy."""
+_PROBE = "import taskd.master.start"
+"""Asks a release's Python whether it has a taskd that can be the daemon."""
 
 
 def main(
@@ -134,8 +129,8 @@ def _hand_over_to(python: str, config_path: str, release_path: str | None) -> No
     """Go on with the taskd of the release, if the release has a Python of its own.
 
     So a start runs the very daemon that the last deploy left, and ``taskd run`` in the unit is
-    a launcher that never needs to change. Returns if we are that one already, or if that one could
-    not have taken over in a deploy. Raises DeployRefused if that Python has no taskd.
+    a launcher that never needs to change. Returns if we are that one already. Raises DeployRefused
+    if that Python has no taskd.
     """
     os.environ.setdefault(spawn.LAUNCHER, sys.executable)
     handed_over = os.environ.pop(spawn.HANDED_OVER, None)
@@ -143,9 +138,6 @@ def _hand_over_to(python: str, config_path: str, release_path: str | None) -> No
         return
     probe = [python, "-P", "-c", _PROBE]
     status = os.waitpid(spawn.spawn(probe, b"", spawn.environment()), 0)[1]
-    if os.waitstatus_to_exitcode(status) == _TOO_OLD:
-        log.warning("the release's taskd is too old to take over from this one", python=python)
-        return
     if status != 0:
         raise DeployRefused(
             f"{python}, the Python of the release, cannot import taskd (see above): install "

@@ -9,7 +9,7 @@ from typing import Any
 
 from taskd.errors import Error, ProtocolError, Refused, refusal
 from taskd.protocol import frames
-from taskd.protocol.control import LOWEST, VERSION, Call, Calls, Turn
+from taskd.protocol.control import NEWEST, OLDEST, Call, Calls, Turn
 from taskd.protocol.operations import check
 from taskd.record import Record
 
@@ -77,7 +77,7 @@ class ClientSide:
         self._welcomed = False
 
     def hello(self) -> bytes:
-        return frames.encode({"hello": {"low": LOWEST, "high": VERSION}})
+        return frames.encode({"hello": {"low": OLDEST, "high": NEWEST}})
 
     def request(self, op: str, fields: dict[str, Any]) -> tuple[int, bytes]:
         """Its id and the bytes to send. Raises ProtocolError for fields that are not allowed."""
@@ -107,7 +107,7 @@ class ClientSide:
 
     def _take_hello(self, hello: dict[str, Any]) -> Welcome:
         version, taskd, uid = hello.get("version"), hello.get("taskd"), hello.get("uid")
-        if type(version) is not int or not LOWEST <= version <= VERSION:
+        if type(version) is not int or not OLDEST <= version <= NEWEST:
             raise ProtocolError(f"the daemon chose version {str(version)[:30]} of the protocol")
         if type(taskd) is not str or type(uid) is not int:
             raise ProtocolError("the daemon's hello lacks its version or the user")

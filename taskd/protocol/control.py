@@ -1,10 +1,10 @@
-"""The protocol of ``control.sock`` and ``submit.sock``: version 3, its specification and tables.
+"""The protocol of ``control.sock`` and ``submit.sock``: version 4, its specification and tables.
 
-Version 2 added ``rollback``, ``drain``, and ``plan`` and ``allow_held`` in ``reload``. A client
-sends them only once the daemon's hello says 2 or more: an older daemon would do a deploy where it
-is asked for its plan. Version 3 added ``Secret`` to plain data, and ``secrets`` in ``submit``, by
-which a client says that there is one: an older daemon could not read it. Replies only ever get more
-fields, in every version.
+Version 3 is what taskd 0.2 speaks, and the oldest that is spoken. Version 4 is that of 0.3, and
+open until 0.3.0 is released: it has no request yet that version 3 lacks. An operation or a field of
+a request that a version adds is sent only once the daemon's hello says that version or more (see
+``operations.needs``): a daemon that does not know a field does the rest of the request. Replies
+only ever get more fields, in every version.
 
 Pure. ``server_side.ServerSide`` is the daemon's end, ``client_side.ClientSide`` the client's.
 
@@ -16,11 +16,11 @@ Unknown fields are ignored; an optional field that is null counts as absent.
 Who the peer is, its socket says (SO_PEERCRED), never a message.
 
 Hello
-    The client sends ``{"hello": {"low": 1, "high": 3}}``: the versions it speaks. The daemon
-    answers ``{"hello": {"version": 3, "taskd": "0.2.0", "uid": 1000, "control": false}}`` with
+    The client sends ``{"hello": {"low": 3, "high": 4}}``: the versions it speaks. The daemon
+    answers ``{"hello": {"version": 4, "taskd": "0.3.0", "uid": 1000, "control": false}}`` with
     the highest that both speak, or ``{"error": …}`` and closes. A first frame that is not a hello
     closes the connection. The client may send requests without waiting for the answer, but for
-    those that take more than the first version.
+    those that take more than its lowest version.
 
 Requests and replies
     The client sends ``{"id": n, "op": "show", …}`` with n growing by one from 1; it may send
@@ -52,7 +52,7 @@ Streams
 
 Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     submit    tasks: [{submission: bytes16, name, args: bytes, key?, queue?, priority?, delay?,
-              options?}] (1 to MAX_BATCH), secrets? (whether an ``args`` holds a Secret)
+              options?}] (1 to MAX_BATCH)
               → {tasks: [{id: 17, created: true}]}; all or none.
               ``submission`` is random, made by the client; sending one again returns the same
               task. ``delay`` is in seconds. ``options`` is for the built-in ``command`` task:
@@ -133,10 +133,10 @@ from enum import Enum
 from taskd.protocol.operations import MAX_BATCH as MAX_BATCH
 from taskd.protocol.operations import STREAMS
 
-VERSION = 3
-"""The newest version this code speaks; it also speaks every one from LOWEST on."""
+NEWEST = 4
+"""The newest version this code speaks; it also speaks every one from OLDEST on."""
 
-LOWEST = 1
+OLDEST = 3
 
 MAX_PENDING = 1024
 """Requests of one connection that may wait for their replies."""

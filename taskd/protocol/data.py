@@ -17,8 +17,7 @@ Format (CBOR, RFC 8949, definite lengths only; the tags are defined in ``tags``)
     tag 54101     tuple: array; within a key or a set member the tag may be missing
     tag 54102     datetime without a zone: ISO 8601 text; "~" behind it stands for fold=1
     tag 54103     Decimal: its text, exact, with exponent, NaN and infinities
-    tag 54104     Secret: text or bytes. Since version 3 of the client and worker protocols; who
-                  speaks an older one is given none (see ``secret``)
+    tag 54104     Secret: text or bytes (see ``secret``)
 Every other tag is refused before anything is built from it; so are simple values other than
 true, false and null, a repeated key and bytes behind the value. Nothing here runs user code but
 a zone's ``utcoffset`` when a datetime is encoded.

@@ -27,7 +27,8 @@ class Field(Record):
     value and anything else's length; ``size``: bytes that a text may take in UTF-8. ``required``:
     it must be there; if it is not, null counts as absent. ``null``: null is a value of its own.
     ``each``: what the items of a list are, or the table of a map. ``among``: the texts that are
-    allowed. ``since``: the version of the protocol that brought it.
+    allowed. ``since``: the version of the protocol that brought it; 0: every one that is spoken has
+    it.
     """
 
     kind: type
@@ -36,7 +37,7 @@ class Field(Record):
     required: bool = False
     each: Field | Mapping[str, Field] | None = None
     among: frozenset[str] | None = None
-    since: int = 1
+    since: int = 0
     size: float = inf
     null: bool = False
 

@@ -45,12 +45,11 @@ _NEW_TASK: Fields = {
     ),
 }
 
-_DEPLOY: Fields = {"plan": Field(bool, since=2), "allow_held": Field(bool, since=2)}
+_DEPLOY: Fields = {"plan": Field(bool), "allow_held": Field(bool)}
 
 OPERATIONS: dict[str, Fields] = {
     "submit": {
         "tasks": Field(list, 1, MAX_BATCH, required=True, each=Field(dict, each=_NEW_TASK)),
-        "secrets": Field(bool, since=3),
     },
     "show": {"task": _TASK_ID},
     "list": {
@@ -86,8 +85,9 @@ OPERATIONS: dict[str, Fields] = {
 STREAMS = frozenset(("follow", "wait"))
 """Operations that answer with a stream."""
 
-SINCE = {"rollback": 2, "drain": 2, "shutdown": 3}
-"""The version of the protocol that brought an operation, where it is not the first."""
+SINCE: dict[str, int] = {}
+"""The version of the protocol that brought an operation, where not every one that is spoken has it.
+"""
 
 
 def needs(op: str, message: dict[str, Any]) -> tuple[int, str]:
@@ -96,7 +96,7 @@ def needs(op: str, message: dict[str, Any]) -> tuple[int, str]:
     A daemon that does not know a field does the rest of the request: where the field asks for less
     than that, it must not be sent.
     """
-    found = [(SINCE.get(op, 1), op)]
+    found = [(SINCE.get(op, 0), op)]
     found += [(OPERATIONS[op][name].since, f"{op} with {name}") for name in message]
     return max(found, key=lambda each: each[0])
 

@@ -12,9 +12,6 @@ T = TypeVar("T", str, bytes)
 
 SHOWN = "••••"
 
-SINCE = 3
-"""The first version of ``protocol.worker`` and of ``protocol.control`` whose taskd reads one."""
-
 MARK = b"\xd9\xd3\x58"
 """How each begins in plain-data encoding; other bytes may look like it, then a look tells."""
 

@@ -13,10 +13,10 @@ from taskd.protocol import frames
 from taskd.protocol.control import (
     CONNECTION,
     HELD_BOUND,
-    LOWEST,
     MAX_PENDING,
     MAX_STREAMS,
-    VERSION,
+    NEWEST,
+    OLDEST,
     Call,
     Calls,
     Phase,
@@ -93,7 +93,7 @@ class ServerSide:
     def __init__(self) -> None:
         self._decoder = frames.Decoder()
         self._phase = Phase.NEW
-        self._version = VERSION
+        self._version = NEWEST
         self._next = 1
         self._turn = 1
         self._held: dict[int, bytes] = {}
@@ -226,10 +226,10 @@ class ServerSide:
         low, high = hello.get("low"), hello.get("high")
         if type(low) is not int or type(high) is not int or low > high:
             raise ProtocolError("hello: low and high must be the versions that the client speaks")
-        if high < LOWEST or low > VERSION:
+        if high < OLDEST or low > NEWEST:
             return Farewell(farewell(_no_common_version(low, high)))
         self._move(Step.HELLO)
-        self._version = min(high, VERSION)
+        self._version = min(high, NEWEST)
         return Hello(self._version)
 
     def _ask(self, message: dict[str, Any]) -> Request | Answer:
@@ -284,6 +284,6 @@ def _stop_by_peer(calls: Calls, stream: int) -> None:
 
 def _no_common_version(low: int, high: int) -> ProtocolError:
     return ProtocolError(
-        f"the client speaks versions {low} to {high} of the protocol, this daemon {LOWEST} to "
-        f"{VERSION}: use a client of the daemon's own version of taskd"
+        f"the client speaks versions {low} to {high} of the protocol, this daemon {OLDEST} to "
+        f"{NEWEST}: use a client of the daemon's own version of taskd"
     )

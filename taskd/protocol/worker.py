@@ -1,9 +1,7 @@
 """The protocol of ``worker.sock``: version 3, between the master and its zygotes and workers.
 
-Version 2 added ``plan``, ``planned``, ``identify`` and, in ``run``, ``version``. A master sends
-``plan`` only to a worker whose hello says ``reads_slots``, and ``identify`` only to a zygote whose
-hello says 2 or more. Version 3 added ``cut``, sent only to a zygote whose hello says 3, and
-``Secret`` in plain data: ``run`` and ``plan`` hold none for one whose hello says less.
+Version 3 is the oldest that is spoken: taskd 0.2 speaks it. What a later version adds to what the
+master sends is sent only to a zygote or worker whose hello says that version or more.
 
 Frames as in ``frames``, each body one CBOR map without tags whose ``type`` says which message it
 is; unknown fields are ignored, so that old workers and new masters live together. User values
@@ -17,7 +15,7 @@ Boot
 
 Messages
     Each is written ``type(fields)`` below; a field with ``?`` is optional. The others are always
-    sent, but for those that say what "missing" means: older versions do not send these.
+    sent.
 
 Zygote → master
     hello(role, version, id, pid, start, workers)
@@ -41,26 +39,25 @@ Zygote → master
 
 Master → zygote
     fork(worker, group)
-        worker: bytes16; group: path of the control group that the worker is to join; empty or
-        missing: none
+        worker: bytes16; group: path of the control group that the worker is to join; empty: none
     noted(worker)
         the exit is recorded, forget it
     ping()
     keep()
         the revision serves: leave a record for a master to come (``revision.record``)
     identify()
-        say ``identity`` again, as the files are now; version 2
+        say ``identity`` again, as the files are now
     cut(log, size)
-        log: path; size: bytes: cut the middle out of that log if it takes more; version 3
+        log: path; size: bytes: cut the middle out of that log if it takes more
     retire()
         exit once the last worker is gone
 
 Worker → master
     hello(role, version, id, pid, start, slot, busy, reads_slots, ungrouped?)
         role "worker"; id: bytes16; slot: file name; busy: null or, from one whose master was lost,
-        [task, attempt]: then ``waiting`` and ``ended`` again, if they hold; reads_slots: bool
-        (missing: false): for a ``plan`` that names slots; one that does not is answered for by its
-        revision's manifest; ungrouped: why it could not join the control group that it was to
+        [task, attempt]: then ``waiting`` and ``ended`` again, if they hold; reads_slots: true: a
+        master of 0.2 sends ``plan`` to no other worker; ungrouped: why it could not join the
+        control group that it was to
     unready(worker, pid, message)
         in place of ``hello``: it cannot begin (no room for its slot, say), and exits; worker:
         bytes16
@@ -76,20 +73,13 @@ Worker → master
         checked: int; migrated: int; refused: [[ref, why]…]; probe: null or why the app's own probe
         failed: the answer to one ``plan``; then ``idle``
 
-Read by the master, and sent by no version
-    denied(task, attempt)
-        this worker never began it. Believed only on another connection than the one that ``run``
-        was sent on, and only if its slot has no ``begin`` of it; the worker is ended then, and the
-        attempt with it
-
 Master → worker
     run(task, attempt, at, name, version, args, saved, load?, log, log_limit, scratch)
         at: when it was sent, in Unix seconds; version: of the task function that saved ``saved``,
         or, where nothing is saved, the one at submission (a migration may rewrite the arguments);
         args: bytes; saved: bytes or null; load: path of a file that args and saved stand in
         instead, being large: a CBOR map {args, saved}, the worker's to remove; log: path;
-        log_limit: bytes of room that the log may take; null or missing: without a limit; scratch:
-        path
+        log_limit: bytes of room that the log may take; null: without a limit; scratch: path
     plan(path)
         answer for each item in that file whether this revision can take it. The file is a CBOR map
         {probe: null or "module:function", items: [question…]} (see below); it is the worker's to
@@ -127,9 +117,7 @@ from taskd.protocol.fields import Field, Fields
 from taskd.protocol.records import TEXT_LIMIT
 
 VERSION = 3
-"""What this code speaks as a worker; as a master it speaks every one from LOWEST on."""
-
-LOWEST = 1
+"""What this code speaks, as a worker and as a master."""
 
 _INT, _TEXT, _BYTES, _FLAG, _LIST, _MAP = (
     Field(kind, required=True) for kind in (int, str, bytes, bool, list, dict)
@@ -141,7 +129,7 @@ _SHOWN = Field(str, required=True, size=TEXT_LIMIT)
 TO_MASTER: dict[str, Fields] = {
     "hello": {"role": _TEXT, "version": _INT, "id": _BYTES, "pid": _INT, "start": _INT},
     "identity": {"hash": _TEXT},
-    "manifest": {"forks": _FLAG, "warnings": _LIST, "tasks": _MAP},
+    "manifest": {"taskd": _TEXT, "forks": _FLAG, "warnings": _LIST, "tasks": _MAP},
     "broken": {"message": _TEXT},
     "forked": {"worker": _BYTES, "pid": _INT, "start": _INT},
     "unforked": {"worker": _BYTES, "message": _TEXT},
@@ -152,7 +140,6 @@ TO_MASTER: dict[str, Fields] = {
     "progress": {"task": _INT, "attempt": _INT, "done": _COUNT, "total": _COUNT, "note": _SHOWN},
     "waiting": {"task": _INT, "attempt": _INT, "message": _SHOWN},
     "ended": {"task": _INT, "attempt": _INT, "offset": _INT},
-    "denied": {"task": _INT, "attempt": _INT},
     "planned": {
         "refused": Field(list, required=True, each=Field(list, 2, 2)),
         "probe": Field(str, required=True, null=True),

@@ -37,7 +37,7 @@ class ZygoteRecord(Record):
     """``id``: the zygote's random id. ``release``: its real path; ``number``: the revision's, as
     the master that started it counted. ``app``: the configuration it was started with, as a map.
     ``version``: of the worker protocol. ``python``: its interpreter's path. ``forks``, ``tasks``,
-    ``taskd``: as in the manifest. ``name``: the release's name; an older taskd writes none.
+    ``taskd``: as in the manifest. ``name``: the release's name.
     """
 
     id: bytes
@@ -53,7 +53,7 @@ class ZygoteRecord(Record):
     python: str
     forks: bool
     tasks: dict[str, Any]
-    name: str = ""
+    name: str
 
     @property
     def owner(self) -> Identity:

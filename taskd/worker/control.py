@@ -372,7 +372,7 @@ class Control:
 
 
 def _order(message: dict[str, Any]) -> Order:
-    args, kept = message["args"], message.get("saved")
+    args, kept = message["args"], message["saved"]
     if message.get("load"):
         args, kept = _load(message["load"])
     return Order(
@@ -384,8 +384,8 @@ def _order(message: dict[str, Any]) -> Order:
         log=message["log"],
         scratch=message["scratch"],
         at=message["at"],
-        version=message.get("version"),
-        log_limit=message.get("log_limit"),
+        version=message["version"],
+        log_limit=message["log_limit"],
     )
 
 

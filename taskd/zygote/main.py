@@ -280,7 +280,7 @@ class Zygote:
             match message.get("type"):
                 case "fork":
                     self._keep_record()
-                    self._fork(message["worker"], message.get("group", ""))
+                    self._fork(message["worker"], message["group"])
                 case "keep":
                     self._is_kept = True
                     self._keep_record()

@@ -1,7 +1,8 @@
 """Whole taskds of several versions, each with a Python of its own that has it.
 
-OLD is 0.1.0 as it was built (tests/golden); NEW is the code under test; NEXT is the code under
-test as a later version may be: it says one thing more wherever a format may grow.
+OLD is 0.2.0 as it was built (tests/golden); NEW is the code under test; NEXT is the code under
+test as a later version may be: it says one thing more wherever a format may grow, and takes
+``rollback`` and ``plan`` in ``reload`` for requests of its own version.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import taskd
 
-OLD, NEW, NEXT = "0.1.0", taskd.__version__, "0.99.0"
+OLD, NEW, NEXT = "0.2.0", taskd.__version__, "0.99.0"
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -44,8 +45,9 @@ class Python:
         shutil.rmtree(self.library, ignore_errors=True)
         self.library.mkdir()
         if version == OLD:
-            with zipfile.ZipFile(GOLDEN / f"taskd-{OLD}-py3-none-any.whl") as wheel:
+            with zipfile.ZipFile(GOLDEN / f"taskd_supervisor-{OLD}-py3-none-any.whl") as wheel:
                 wheel.extractall(self.library)
+            self._stand_beside_the_tests()
             return self
         unwanted = shutil.ignore_patterns("__pycache__")
         shutil.copytree(Path(taskd.__file__).parent, self.library / "taskd", ignore=unwanted)
@@ -67,14 +69,18 @@ class Python:
 
 CHANGES: dict[str, list[tuple[str, str]]] = {
     "__init__.py": [(f'__version__ = "{NEW}"', f'__version__ = "{NEXT}"')],
-    "protocol/control.py": [("\nVERSION = 3\n", "\nVERSION = 4\n")],
+    "protocol/control.py": [("\nNEWEST = 4\n", "\nNEWEST = 5\n")],
     "protocol/server_side.py": [
         ('"version": self._version,', '"tomorrow": [1], "version": self._version,'),
         ('{"id": id, "ok": ok}', '{"id": id, "ok": ok | {"tomorrow": {"a": 1}}, "tomorrow": 1}'),
     ],
     "protocol/client_side.py": [
-        ('{"hello": {"low": LOWEST', '{"tomorrow": 1, "hello": {"tomorrow": 1, "low": LOWEST'),
+        ('{"hello": {"low": OLDEST', '{"tomorrow": 1, "hello": {"tomorrow": 1, "low": OLDEST'),
         ('{"id": number, "op": op,', '{"id": number, "op": op, "tomorrow": 1,'),
+    ],
+    "protocol/operations.py": [
+        ("SINCE: dict[str, int] = {}", 'SINCE: dict[str, int] = {"rollback": 5}'),
+        ('"plan": Field(bool), "allow', '"plan": Field(bool, since=5), "allow'),
     ],
     "protocol/worker.py": [("\nVERSION = 3\n", "\nVERSION = 4\n")],
     "protocol/boot.py": [("dumps(boot._asdict())", 'dumps({"tomorrow": 1} | boot._asdict())')],

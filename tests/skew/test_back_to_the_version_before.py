@@ -1,13 +1,17 @@
-"""A deploy that would bring another version of taskd fails: the image before goes on unharmed."""
+"""Back to the version before: by a deploy that fails, by a rollback, by a start."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 
 import pytest
-from pythons import NEW, NEXT, Python
+from pythons import NEW, NEXT, OLD, Python
 from skewed import Skewed
+from support import processes
 from support.daemon import repeated
+from support.waiting import eventually
 
 from taskd.errors import DeployRefused
 
@@ -15,9 +19,10 @@ STEPS = ("first stage", "read the snapshot", "load", "open the store", "confirm"
 
 
 @pytest.fixture
-def daemon(skewed: Callable[..., Skewed], new: Python, following: Python) -> Skewed:
-    """r1 brings this version, r2 the next one."""
+def daemon(skewed: Callable[..., Skewed], old: Python, new: Python, following: Python) -> Skewed:
+    """r0 brings the version before, r1 this one, r2 the next one."""
     made = skewed(new)
+    made.with_app("r0", old)
     made.with_app("r1", new)
     made.with_app("r2", following)
     return made
@@ -34,7 +39,10 @@ def test_a_newer_taskd_whose_trial_fails_refuses_the_deploy(daemon: Skewed) -> N
     assert daemon.serving() == ("r2", NEXT)
 
 
-@pytest.mark.parametrize(("serves", "wanted"), [(("r1", NEW), "r2"), (("r2", NEXT), "r1")])
+@pytest.mark.parametrize(
+    ("serves", "wanted"),
+    [(("r1", NEW), "r2"), (("r2", NEXT), "r1"), (("r1", NEW), "r0"), (("r0", OLD), "r1")],
+)
 def test_an_image_of_another_version_that_fails_gives_back_what_it_was_given(
     daemon: Skewed, serves: tuple[str, str], wanted: str
 ) -> None:
@@ -64,3 +72,120 @@ def test_an_image_of_another_version_that_fails_gives_back_what_it_was_given(
         carried.reply_to(stream)
         assert [item["state"] for item in carried.items(stream)][-1] == "succeeded"
     assert not repeated(daemon.effects())
+
+
+# ── by a rollback ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def upgraded(daemon: Skewed) -> Skewed:
+    """A daemon of the version before that a deploy has upgraded; r1 serves."""
+    daemon.point("r0")
+    daemon.start()
+    assert daemon.serving() == ("r0", OLD)
+    daemon.reload("r1")
+    assert daemon.serving() == ("r1", NEW)
+    return daemon
+
+
+def test_a_rollback_brings_the_version_before_with_all_that_goes_on(upgraded: Skewed) -> None:
+    pid = upgraded.pid
+    with upgraded.raw() as carried, upgraded.client() as client:
+        stays, moves = client.submit("stays", {"n": 4}), client.submit("moves", {"n": 4})
+        waiting = client.submit("which", delay=3600.0, key="later", priority=3)
+        stream = carried.start("follow", tasks=[stays.id, moves.id])
+        for task in (stays, moves):
+            upgraded.reached(task.id, "0")
+        assert client.rollback()["revision"] == "r0"
+        assert upgraded.serving() == ("r0", OLD)
+        assert moves.result(30) == [4, "r0", OLD]
+        assert client.submit("which", delay=3600.0, key="later", priority=3).id == waiting.id
+        upgraded.open_gate("go")
+        assert stays.result(30) == [4, "r1", NEW]
+        carried.reply_to(stream)
+        ends = [item for item in carried.items(stream) if item["state"] == "succeeded"]
+        assert len(ends) == 2, "the connection and its stream went over"
+        assert client.revisions()[0]["revision"] == "r0"
+        waiting.cancel()
+    assert not repeated(upgraded.effects())
+    assert upgraded.pid_is_still(pid)
+    eventually(lambda: set(upgraded.zygotes()) == {"r0"}, "the zygote of this version has gone")
+
+
+def test_workers_of_this_version_do_all_under_a_master_of_the_one_before(
+    upgraded: Skewed,
+) -> None:
+    with upgraded.client() as client:
+        dies, stays = client.submit("stays", {"n": 3}), client.submit("stays", {"n": 3})
+        cancelled = client.submit("stays", {"n": 3})
+        pids = [upgraded.reached(task.id, "0").pid for task in (dies, stays, cancelled)]
+        client.rollback()
+        assert upgraded.serving() == ("r0", OLD)
+        os.kill(pids[0], signal.SIGKILL)
+        cancelled.cancel()
+        upgraded.reached(dies.id, "0", attempt=2)
+        upgraded.open_gate("go")
+        assert dies.result(30) == [3, "r0", OLD]
+        assert stays.result(30) == [3, "r1", NEW]
+        assert stays.status().progress == {"done": 3, "total": 3, "note": "going on"}
+        assert cancelled.wait(30).state == "cancelled"
+    assert upgraded.items(dies.id) == ["first", "0", "0", "1", "2"]
+    assert upgraded.items(stays.id) == ["first", "0", "1", "2"]
+
+
+# ── by a start ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def restarted(skewed: Callable[..., Skewed], replaceable: Python) -> Skewed:
+    """A daemon of this version, whose taskd may be replaced; r1 serves."""
+    made = skewed(replaceable.install(NEW))
+    made.with_app("r1")
+    made.point("r1")
+    made.start()
+    assert made.serving() == ("r1", NEW)
+    return made
+
+
+def test_a_restart_with_the_version_before_goes_on_with_all_that_was_saved(
+    restarted: Skewed, replaceable: Python
+) -> None:
+    with restarted.client() as client:
+        moves = client.submit("moves", {"n": 4})
+        waiting = client.submit("which", delay=3600.0, key="later")
+        done, failed = client.submit("which"), client.submit("fails")
+        assert done.result(30) == ["r1", NEW]
+        assert failed.wait(30).state == "failed"
+        restarted.reached(moves.id, "0")
+    for version in (OLD, NEW):
+        replaceable.install(version)
+        restarted.restart()
+        assert restarted.serving() == ("r1", version)
+        with restarted.client() as client:
+            assert client.handle(moves.id).result(30) == [4, "r1", OLD]
+            assert client.task(done.id).result == ["r1", NEW]
+            assert "as it should" in str(client.task(failed.id).error)
+            assert client.submit("which", delay=3600.0, key="later").id == waiting.id
+            assert restarted.which() == ["r1", version]
+    assert restarted.items(moves.id) == ["first", "0", "1", "2", "3"]
+
+
+def test_a_task_that_outlives_a_killed_daemon_is_taken_in_by_the_version_before(
+    restarted: Skewed, replaceable: Python
+) -> None:
+    with restarted.client() as client:
+        stays, dies = client.submit("stays", {"n": 3}), client.submit("stays", {"n": 2})
+    worker, other = (restarted.reached(task.id, "0").pid for task in (stays, dies))
+    restarted.kill(signal.SIGKILL)
+    replaceable.install(OLD)
+    restarted.start()
+    assert restarted.serving() == ("r1", OLD)
+    os.kill(other, signal.SIGKILL)
+    restarted.reached(dies.id, "0", attempt=2)
+    restarted.open_gate("go")
+    with restarted.client() as client:
+        assert client.handle(stays.id).result(30) == [3, "r1", NEW]
+        assert client.handle(dies.id).result(30) == [2, "r1", OLD]
+    eventually(lambda: not processes.is_alive(worker), "the worker of this version is done")
+    assert restarted.items(stays.id) == ["first", "0", "1", "2"]
+    assert restarted.items(dies.id) == ["first", "0", "0", "1"]

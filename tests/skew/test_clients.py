@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from pythons import NEW, NEXT, OLD, Python
-from skewed import Skewed
-
-from taskd import AsyncClient
-from taskd.errors import Refused
+from skewed import APP, Skewed
 
 PAIRS = [(NEW, OLD), (OLD, NEW), (NEW, NEXT), (NEXT, NEW)]
 """Of the daemon and the client."""
@@ -47,7 +42,7 @@ async def later(path):
 
 print(json.dumps([blocking(sys.argv[1]), asyncio.run(later(sys.argv[1]))]))
 """
-"""What 0.1 can ask; run by the Python of the client."""
+"""Run by the Python of the client."""
 
 
 @pytest.fixture
@@ -112,47 +107,103 @@ def test_taskctl_of_another_version_shows_and_deploys(pair: tuple[Skewed, Python
     assert daemon.serving()[0] == "r2"
 
 
-ASKED: list[tuple[str, Callable[[Any], Any], list[str]]] = [
-    ("reload with plan", lambda c: c.reload(plan=True), ["reload", "--plan"]),
-    ("reload with allow_held", lambda c: c.reload(allow_held=True), ["reload", "--allow-held"]),
-    ("rollback", lambda c: c.rollback(), ["rollback"]),
-    ("drain", lambda c: c.drain("r1"), ["drain", "--revision", "r1"]),
+ASKED: list[tuple[str, str, list[str]]] = [
+    ("reload with plan", "client.reload(plan=True)", ["reload", "--plan"]),
+    ("rollback", "client.rollback()", ["rollback"]),
 ]
 
+ASK = """
+import asyncio, sys
+from taskd import AsyncClient, Client
+from taskd.errors import Refused
 
-@pytest.mark.parametrize("pair", [(OLD, NEW)], indirect=True)
+def blocking(path):
+    with Client(path) as client:
+        try:
+            {ask}
+        except Refused as error:
+            print(error)
+
+async def later(path):
+    async with AsyncClient(path) as client:
+        await client.status()
+        try:
+            await {ask}
+        except Refused as error:
+            print(error)
+
+blocking(sys.argv[1])
+asyncio.run(later(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("pair", [(NEW, NEXT)], indirect=True)
 @pytest.mark.parametrize(("what", "ask", "words"), ASKED)
 def test_an_old_daemon_is_not_asked_what_it_would_misunderstand(
-    pair: tuple[Skewed, Python],
-    what: str,
-    ask: Callable[[Any], Any],
-    words: list[str],
+    pair: tuple[Skewed, Python], what: str, ask: str, words: list[str]
 ) -> None:
+    """To the next version, these requests are new."""
     daemon, python = pair
     daemon.point("r2")
-    said = f"taskd {OLD}, which has no {what}"
-    with daemon.client() as client, pytest.raises(Refused, match=said):
-        ask(client)
-    with pytest.raises(Refused, match=said):
-        asyncio.run(_later(daemon.control, ask))
+    said = f"taskd {NEW}, which has no {what}"
+    asked = daemon.run_python(ASK.format(ask=ask), daemon.control, python=python)
+    assert [said in line for line in asked.stdout.splitlines()] == [True, True], asked
     done = daemon.taskctl(*words, python=python)
     assert done.returncode == 1
     assert said in done.stderr
-    assert daemon.serving() == ("r1", OLD)
+    assert daemon.serving() == ("r1", NEW)
 
 
-async def _later(path: str, ask: Callable[[Any], Any]) -> Any:
-    async with AsyncClient(path) as client:
-        await client.status()
-        return await ask(client)
+SECRETS = """
+import sys
+from taskd import Client, Secret
+with Client(sys.argv[1]) as client:
+    print(client.submit("takes", {"token": Secret("hunter2")}).result(30))
+"""
+
+TAKES = """
+@task
+def takes(token):
+    return [type(token).__name__, token.reveal(), token]
+"""
 
 
-@pytest.mark.parametrize("pair", [(OLD, NEW)], indirect=True)
-def test_deploy_that_switches_the_symlink_says_that_an_old_daemon_cannot_tell_which(
+@pytest.mark.parametrize("pair", PAIRS, indirect=True, ids=lambda pair: f"daemon-{pair[0]}")
+def test_a_secret_goes_there_and_back(pair: tuple[Skewed, Python]) -> None:
+    daemon, python = pair
+    daemon.with_app("r3", app=APP + TAKES)
+    daemon.reload("r3")
+    done = daemon.run_python(SECRETS, daemon.control, python=python)
+    assert done.stdout == "['Secret', 'hunter2', Secret('••••')]\n", done.stderr
+
+
+VERBS = [
+    ["reload", "--plan"],
+    ["reload", "--allow-held"],
+    ["drain"],
+    ["drain", "--revision", "r1"],
+    ["doctor"],
+    ["doctor", "--json"],
+    ["list", "--json"],
+    ["logs", "1"],
+    ["rollback"],
+    ["deploy", "r2"],
+]
+
+
+@pytest.mark.parametrize("pair", [(OLD, NEW), (NEW, OLD)], indirect=True, ids=["old", "new"])
+def test_taskctl_and_a_daemon_of_the_version_before_do_all_that_there_is(
     pair: tuple[Skewed, Python],
 ) -> None:
+    """Plans, deploys by the symlink, a rollback, a drain: nothing is refused for a version."""
     daemon, python = pair
-    done = daemon.taskctl("deploy", daemon.path("releases", "r2"), python=python)
-    assert done.returncode == 1
-    assert "use `taskctl reload`" in done.stderr
-    assert daemon.serving() == ("r1", OLD)
+    with daemon.client() as client:
+        client.submit("which").result(30)
+        client.submit("stays", {"n": 1})
+        daemon.point("r2")
+        daemon.reload("r2")
+    for words in VERBS:
+        done = daemon.taskctl(*words, python=python)
+        assert "has no" not in done.stderr, (words, done)
+        assert done.returncode == 0 or words[0] == "drain", (words, done)
+    assert daemon.serving()[0] == "r2"

@@ -1,6 +1,7 @@
-"""A running daemon of the version before comes to this version: in place, or by a restart.
+"""A running daemon of the version before comes to this version: by a release, in place, by a start.
 
-A daemon of 0.1 execs its own Python in a deploy: this version is there if it was put in its place.
+A release without a Python of its own has the daemon's: this version is there if it was put in the
+place of the one before.
 """
 
 from __future__ import annotations
@@ -32,16 +33,20 @@ def daemon(skewed: Callable[..., Skewed], replaceable: Python) -> Skewed:
     return made
 
 
-def test_the_first_deploy_after_an_upgrade_in_place_brings_this_version(
-    daemon: Skewed, replaceable: Python
+@pytest.mark.parametrize("how", ["in place", "by a release"])
+def test_the_first_deploy_after_an_upgrade_brings_this_version(
+    daemon: Skewed, replaceable: Python, new: Python, how: str
 ) -> None:
+    if how == "by a release":
+        new.be_of(daemon.path("releases", "r2"))
     pid = daemon.pid
     with daemon.raw() as carried, daemon.client() as client:
         stays, moves = client.submit("stays", {"n": 4}), client.submit("moves", {"n": 4})
         stream = carried.start("follow", tasks=[stays.id, moves.id])
         for task in (stays, moves):
             daemon.reached(task.id, "0")
-        replaceable.install(NEW)
+        if how == "in place":
+            replaceable.install(NEW)
         daemon.reload("r2")
         assert daemon.serving() == ("r2", NEW)
         assert moves.result(30) == [4, "r2", NEW]
@@ -109,7 +114,7 @@ def test_a_task_that_outlives_a_killed_daemon_of_the_version_before_is_taken_in(
 def test_tasks_travel_over_two_versions_and_back(
     daemon: Skewed, replaceable: Python, following: Python
 ) -> None:
-    """0.1, then this version in its place, then a release that brings the next one, and back."""
+    """This version in the place of the one before, then a release with the next one, and back."""
     pid = daemon.pid
     daemon.with_app("r3", following)
     with daemon.client() as client:

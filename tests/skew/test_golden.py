@@ -1,8 +1,7 @@
-"""What other versions left behind is still read: a state directory, snapshots, worker messages.
+"""What the version before left behind is still read: a state directory, a snapshot.
 
-The samples of single formats (slot, saved state, plain data, client frames) are tested where the
-format is, in tests/unit: test_slot_reader, test_saved, test_data, test_client_protocol,
-test_snapshot.
+The samples of single formats (slot, saved state, plain data, frames of clients and workers) are
+tested where the format is, in tests/unit.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from typing import Any
 
 import pytest
 from pythons import GOLDEN, NEW, OLD, Python
-from skewed import Skewed
+from record import MORE
+from skewed import APP, Skewed
 
-from taskd.protocol import frames
-from taskd.protocol.worker import check
+from taskd import Secret
 from taskd.store.api import SCHEMA
 from taskd.upgrade import snapshot
 from taskd.upgrade.snapshot import Carried
@@ -30,10 +29,10 @@ from taskd.upgrade.snapshot import Carried
 
 @pytest.fixture
 def daemon(skewed: Callable[..., Skewed], new: Python) -> Skewed:
-    """On the state that a daemon of 0.1.0, killed in the midst of its work, left (``record``)."""
+    """On the state that a daemon of 0.2.0, killed in the midst of its work, left (``record``)."""
     made = skewed(new, queues={"narrow": {"concurrency": 1}})
     shutil.unpack_archive(GOLDEN / f"state-{OLD}.tar.gz", made.root)
-    made.with_app("r3")
+    made.with_app("r3", app=APP + MORE)
     made.point("r3")
     return made
 
@@ -47,31 +46,51 @@ def test_a_daemon_goes_on_from_the_state_that_a_killed_one_of_the_version_before
     with daemon.client() as client:
         assert client.handle(1).result(30) == [4, "r3", NEW]
         assert client.handle(6).result(30) == ["r1", "r3"]
-        daemon.reached(7, "0")
-        client.cancel(7)
-        client.handle(7).wait(30)
-        states = {task.id: task.state for task in client.tasks()}
-        assert states == {
-            1: "succeeded",
-            2: "succeeded",
-            3: "failed",
-            4: "cancelled",
-            5: "scheduled",
-            6: "succeeded",
-            7: "cancelled",
-            8: "held",
-        }
+        assert client.handle(10).result(30) == ["r3", "Secret", True]
+        for number in (7, 14, 20, 17, 23):  # by priority, and in turns between their users
+            daemon.reached(number, "0")
+            client.cancel(number)
+            client.handle(number).wait(30)
+        states = {task.id: (task.state, task.owner) for task in client.tasks()}
+        assert states == STATES
         assert client.task(2).result == ["r1", OLD]
         assert client.task(3).error is not None
         assert "died 3 times" in str(client.task(8).reason)
+        assert client.task(9).result == Secret("hunter2")
+        assert client.task(11).attempt == 1
         assert client.submit("which", delay=1e9, key="later", priority=5).id == 5
-        assert client.submit("which").id == 9
+        assert [event["state"] for event in client.handle(12).follow()] == [
+            "queued",
+            "running",
+            "succeeded",
+        ]
+        assert client.submit("which").id == 24
         client.cancel(5)
     assert daemon.items(1) == ["0", "1", "2", "3"], "the step of the first attempt is kept"
     assert daemon.items(6) == ["1"]
+    assert daemon.items(10) == ["saved"]
+
+
+STATES = {
+    **dict.fromkeys((1, 2, 6, 9, 10), ("succeeded", 0)),
+    3: ("failed", 0),
+    4: ("cancelled", 0),
+    7: ("cancelled", 0),
+    8: ("held", 0),
+    5: ("scheduled", 0),
+    11: ("scheduled", 0),
+    **{
+        first + nth: (state, user)
+        for first, user in ((12, 54321), (15, 54322), (18, 54323), (21, 54321))
+        for nth, state in enumerate(("succeeded", "scheduled", "cancelled"))
+    },
+}
+"""What has become of each task, and whose it is."""
 
 
 # ── snapshots ────────────────────────────────────────────────────────────────────────────────
+
+SNAPSHOT = GOLDEN / f"snapshot-{OLD}.bin"
 
 LOAD = """
 import json, sys
@@ -91,7 +110,7 @@ sys.stdout.write(json.dumps({
     "revisions": [[r.name, r.state.value, r.number, sorted(r.tasks), bool(r.channel), r.app.probe]
                   for r in master.revisions],
     "workers": [[w.revision.name, w.state.value, w.running and [w.running.task, w.running.name],
-                 w.version, w.slot_fd >= 0] for w in master.workers],
+                 w.slot_fd >= 0] for w in master.workers],
     "clients": [[c.number, c.uid, c.is_control, c.side.rest.hex(),
                  [[s.tasks, s.after] for s in master.streams.of(c)]] for c in master.clients],
     "deploy": [master.deploy.phase.value, master.deploy.target.name,
@@ -102,8 +121,8 @@ sys.stdout.write(json.dumps({
 }))
 """
 
-TASKS = ["alongside", "always_dies", "command", "dies", "fails", "moves", "returns_an_object"]
-TASKS += ["stays", "travels", "which"]
+TASKS = ["alongside", "always_dies", "command", "dies", "fails", "gives_back", "keeps", "moves"]
+TASKS += ["returns_an_object", "sleeps", "stays", "travels", "which"]
 
 
 def loaded(path: Path) -> dict[str, Any]:
@@ -116,45 +135,42 @@ def loaded(path: Path) -> dict[str, Any]:
     return found
 
 
-def expected(version: str) -> dict[str, Any]:
-    protocol = 1 if version == OLD else 2
-    probe = [["r2", "idle", None, 2, True]] if version != OLD else []
-    return {
-        "release": "/srv/shop/current",
-        "state": "/srv/shop/state",
-        "revisions": [
-            ["r1", "current", 1, TASKS, True, None],
-            ["r2", "proven", 2, TASKS, True, None],
-        ],
-        "workers": [
-            ["r1", "running", [1, "stays"], protocol, True],
-            ["r1", "running", [6, "travels"], protocol, True],
-            *probe,
-        ],
-        "clients": [
-            [2, 0, True, "000001", [[[1, 5], 11]]],
-            [3, 0, True, "", []],
-            [7, 0, True, "", []],
-        ],
-        "deploy": ["adopting", "r2", [[7, 1]]],
-        "rejected": [],
-        "after_drain": None,
-        "note": "",
-    }
+EXPECTED = {
+    "release": "/srv/shop/current",
+    "state": "/srv/shop/state",
+    "revisions": [
+        ["r1", "current", 1, TASKS, True, None],
+        ["r2", "proven", 2, TASKS, True, None],
+    ],
+    "workers": [
+        ["r1", "running", [1, "stays"], True],
+        ["r1", "running", [6, "travels"], True],
+        ["r1", "running", [10, "keeps"], True],
+        ["r1", "idle", None, True],
+        ["r2", "idle", None, True],
+    ],
+    "clients": [
+        [2, 0, True, "000001", [[[1, 5], 11]]],
+        [3, 0, True, "", []],
+        [16, 0, True, "", []],
+    ],
+    "deploy": ["adopting", "r2", [[16, 1]]],
+    "rejected": [],
+    "after_drain": None,
+    "note": "",
+}
 
 
-@pytest.mark.parametrize("version", [OLD, NEW])
-def test_a_live_snapshot_of_that_version_is_adopted_whole(version: str) -> None:
-    assert loaded(GOLDEN / f"snapshot-{version}.bin") == expected(version)
+def test_a_live_snapshot_of_the_version_before_is_adopted_whole() -> None:
+    assert loaded(SNAPSHOT) == EXPECTED
 
 
-@pytest.mark.parametrize("version", [OLD, NEW])
-def test_fields_of_a_later_version_change_nothing(version: str, tmp_path: Path) -> None:
-    taken = snapshot.decode((GOLDEN / f"snapshot-{version}.bin").read_bytes())
+def test_fields_of_a_later_version_change_nothing(tmp_path: Path) -> None:
+    taken = snapshot.decode(SNAPSHOT.read_bytes())
     carried = Carried()
     carried.put(b"\0\0\1")
     (tmp_path / "snapshot").write_bytes(snapshot.encode(with_more(taken.fields), carried))
-    assert loaded(tmp_path / "snapshot") == expected(version)
+    assert loaded(tmp_path / "snapshot") == EXPECTED
 
 
 def with_more(value: Any, name: str = "") -> Any:
@@ -169,35 +185,5 @@ def with_more(value: Any, name: str = "") -> Any:
 
 def test_snapshot_and_schema_are_stamped_with_the_lowest_version_that_can_say_it() -> None:
     """What was added since can be left out: the version before could read them all."""
-    for version in (OLD, NEW):
-        raw = (GOLDEN / f"snapshot-{version}.bin").read_bytes()
-        assert snapshot.decode(raw).fields["version"] == 1
+    assert snapshot.decode(SNAPSHOT.read_bytes()).fields["version"] == 1
     assert (snapshot.VERSION, SCHEMA) == (1, 1)
-
-
-# ── messages of workers and zygotes ──────────────────────────────────────────────────────────
-
-ID = bytes(range(16))
-
-SINCE_2: list[dict[str, Any]] = [
-    {"type": "hello", "role": "worker", "version": 2, "id": ID, "pid": 42, "start": 8,
-     "slot": ID.hex() + ".slot", "busy": None},
-    {"type": "manifest", "taskd": "0.2.0", "python": "3.11.2", "forks": True, "warnings": [],
-     "tasks": {"work": {"version": 2, "queue": "default", "retries": 3, "on_deploy": "checkpoint",
-                        "params": [["path", True]], "any": False, "reads": [1, 2],
-                        "names": ["rows", "total"]}}},
-    {"type": "planned", "checked": 2, "migrated": 1, "refused": [[1, "no such task"]],
-     "probe": None},
-]  # fmt: skip
-"""What version 2 says and version 1 did not."""
-
-
-def test_messages_of_the_second_version_of_the_worker_protocol_are_read() -> None:
-    lines = (GOLDEN / "worker-2.hex").read_text().split()
-    decoder = frames.Decoder()
-    decoder.feed(b"".join(map(bytes.fromhex, lines)))
-    found = [decoder.next() for _ in SINCE_2]
-    assert found == SINCE_2
-    for message in SINCE_2:
-        check(message)
-        check(message | {"of_tomorrow": 1})

@@ -1,6 +1,6 @@
-"""Releases whose own Python has the taskd before: their workers under this version's master.
+"""A release with the taskd of the version before: a daemon of this one runs its zygote and workers.
 
-Such a release is deployed like any other, but its taskd cannot be the daemon's: that one stays.
+So it is where the release's own taskd cannot take over: its trial fails here, once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from skewed import APP, Skewed
 from support.daemon import repeated
 from support.waiting import eventually
 
+from taskd import Secret
 from taskd.errors import DeployRefused, TaskCancelled, TaskFailed
 
 DRAINED = """
@@ -30,17 +31,23 @@ def daemon(skewed: Callable[..., Skewed], new: Python, old: Python) -> Skewed:
     made = skewed(new)
     made.with_app("r1", old, APP + DRAINED)
     made.with_app("r2", new, APP + DRAINED)
-    made.point("r1")
+    made.point("r2")
     made.start()
+    made.point("r1")
+    made.let_fail("trial: load")
+    said = made.taskctl("reload")
+    assert said.returncode == 0, said.stderr
+    assert f"r1 brings taskd {OLD}, which is too old to take over" in said.stderr
     return made
 
 
-def test_the_daemon_of_a_start_stays_with_its_own_taskd(daemon: Skewed) -> None:
+def test_the_daemon_stays_as_it_is_until_a_start(daemon: Skewed) -> None:
+    pid = daemon.pid
     assert daemon.serving() == ("r1", NEW)
     assert daemon.which() == ["r1", OLD]
-    assert "too old to take over" in daemon.log()
+    assert daemon.pid_is_still(pid)
     daemon.restart()
-    assert daemon.serving() == ("r1", NEW)
+    assert daemon.serving() == ("r1", OLD)
 
 
 def test_old_workers_run_report_and_end_tasks(daemon: Skewed) -> None:
@@ -120,23 +127,7 @@ def test_tasks_go_back_to_an_older_taskd_with_what_they_have_saved(daemon: Skewe
     assert not repeated(daemon.effects())
 
 
-def test_a_deploy_of_an_older_taskd_leaves_the_daemon_as_it_is_and_says_so(
-    daemon: Skewed,
-) -> None:
-    pid = daemon.pid
-    daemon.reload("r2")
-    daemon.point("r1")
-    said = daemon.taskctl("reload")
-    assert said.returncode == 0, said.stderr
-    assert f"r1 brings taskd {OLD}, which is too old to take over" in said.stderr
-    assert daemon.serving() == ("r1", NEW)
-    assert daemon.which() == ["r1", OLD]
-    assert daemon.pid_is_still(pid)
-    daemon.restart()
-    assert daemon.serving() == ("r1", NEW)
-
-
-def test_an_old_release_is_planned_by_what_its_manifest_says(daemon: Skewed) -> None:
+def test_an_old_release_is_planned_by_its_own_worker(daemon: Skewed) -> None:
     daemon.reload("r2")
     with daemon.client() as client:
         waiting = client.submit("which", delay=3600.0)
@@ -160,6 +151,37 @@ def test_an_old_release_that_lacks_a_waiting_task_is_refused(daemon: Skewed, old
             client.reload(daemon.path("releases", "r0"))
         assert daemon.serving() == ("r1", NEW)
         waiting.cancel()
+
+
+SECRET = """
+@task(on_deploy="checkpoint")
+def takes(ctx, token):
+    ctx.state["token"] = token
+    ctx.checkpoint()
+    mark("saved")
+    until_asked(ctx) if ctx.attempt == 1 else None
+    ctx.checkpoint()
+    return ["REVISION", type(token).__name__, ctx.state["token"] == token, token]
+"""
+
+
+def test_a_task_with_a_secret_goes_there_and_back(daemon: Skewed, old: Python, new: Python) -> None:
+    daemon.with_app("r3", new, APP + SECRET)
+    daemon.with_app("r4", old, APP + SECRET)
+    daemon.reload("r3")
+    token = Secret("hunter2")
+    with daemon.client() as client:
+        task = client.submit("takes", {"token": token})
+        daemon.reached(task.id, "saved")
+        daemon.let_fail("trial: load")
+        daemon.reload("r4")
+        assert daemon.serving() == ("r4", NEW)
+        assert task.result(30) == ["r4", "Secret", True, token]
+        back = client.submit("takes", {"token": token})
+        daemon.reached(back.id, "saved")
+        daemon.point("r3")
+        daemon.reload()
+        assert back.result(30) == ["r3", "Secret", True, token]
 
 
 def test_a_release_without_a_python_has_the_one_of_the_start_whatever_runs_the_daemon(

@@ -216,7 +216,7 @@ class Daemon:
 
     def _handle(self, connection: Connection, happened: Any) -> None:
         if isinstance(happened, Hello):
-            self._send(connection, connection.side.welcome(os.getuid(), True, "0.1.0"))
+            self._send(connection, connection.side.welcome(os.getuid(), True, "0.3.0"))
         elif isinstance(happened, Answer | Farewell):
             self._send(connection, happened.data)
         elif isinstance(happened, Request):

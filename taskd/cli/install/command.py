@@ -130,7 +130,7 @@ def _check_rights(args: Namespace) -> None:
 def _check_commands() -> None:
     """The commands are there, and belong to this distribution alone.
 
-    The distribution `taskd` (ours until 0.1, a stranger's on PyPI) has files of the same names: if
+    The distribution `taskd` (a stranger's, on PyPI) has files of the same names: if
     one of the two is uninstalled or upgraded, files of the other are removed.
     """
     for name in installation.COMMANDS:

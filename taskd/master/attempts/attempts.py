@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from taskd import log
 from taskd.errors import Error, ProtocolError, StoreError
-from taskd.master.fleet import verify
 from taskd.master.fleet.running import Running
 from taskd.master.loop.trouble import PASSING, in_words
 from taskd.model.endings import Facts, if_cancelled, judge
@@ -90,7 +89,6 @@ class Attempts:
         if worker is not None:
             self._workers[running.task] = worker
             worker.running = running
-            worker.is_back = False
         self._master.standing.changed()
 
     def release(self, running: Running) -> None:
@@ -236,17 +234,6 @@ class Attempts:
         assert row is not None
         live = [(r, r.name, r.tasks) for r in self.takers(running.task)]
         return not isinstance(route(live, running.name, row.saved_version), Held)
-
-    def on_denied(self, worker: Worker, message: dict[str, Any]) -> None:
-        """It says that it never began this attempt, which anything in its process may say: it is
-        ended, and the attempt is over with its death, by what its slot says then.
-
-        Raises ProtocolError if that cannot be true.
-        """
-        running = worker.running
-        if running is not None and (message["task"], message["attempt"]) == _attempt(running):
-            verify.denial(worker, running)
-            self._master.workers.kill(worker, "its worker never began it")
 
     # ── the one write ────────────────────────────────────────────────────────────────────────
 

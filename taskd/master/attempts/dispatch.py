@@ -21,7 +21,6 @@ import cbor2
 
 from taskd import log
 from taskd.errors import StoreError
-from taskd.master.attempts.secrecy import reader_of
 from taskd.master.fleet.revision import Revision
 from taskd.master.fleet.running import Running
 from taskd.master.fleet.worker import Worker
@@ -143,8 +142,7 @@ class Dispatch:
 
     def _route(self, row: Row) -> Revision | Held:
         live = [(r, r.name, r.tasks) for r in self._master.attempts.takers(row.id)]
-        found = route(live, row.name, row.saved_version)
-        return found if isinstance(found, Held) else reader_of(self._master, row, found)
+        return route(live, row.name, row.saved_version)
 
     def _hold(self, row: Row, reason: str) -> None:
         log.warning("held", task=row.id, reason=reason)

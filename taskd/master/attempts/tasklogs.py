@@ -23,9 +23,6 @@ AGAIN = 0.5
 FACTOR = 2
 """So many times its limit a log must be before it is anyone's business but its worker's."""
 
-CUTS = 3
-"""Worker protocol version from which a zygote cuts."""
-
 
 class TaskLogs:
     """Looks at the logs of all running tasks in each round, and at each log when its attempt is
@@ -63,7 +60,7 @@ class TaskLogs:
 
     def _ask(self, path: str, limit: int) -> bool:
         for revision in self._master.revisions.live():
-            if revision.channel is not None and revision.version >= CUTS:
+            if revision.channel is not None:
                 revision.channel.send({"type": "cut", "log": path, "size": limit})
                 return True
         return False

@@ -133,7 +133,7 @@ class Streams:
         stream = Stream(client, fields["id"], fields["tasks"], fields["is_follow"])
         stream.after, stream.progress = fields["after"], fields["progress"]
         stream.open = set(fields["open"])
-        stream.within = fields.get("within")
+        stream.within = fields["within"]
         self._enter(stream)
 
     # ── what happened ────────────────────────────────────────────────────────────────────────

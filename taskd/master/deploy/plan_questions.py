@@ -18,16 +18,13 @@ from typing import TYPE_CHECKING, Any
 import cbor2
 
 from taskd.errors import DeployRefused
-from taskd.master.attempts import secrecy
 from taskd.master.deploy import accepted
 from taskd.master.fleet.worker import Probe, Worker
 from taskd.master.loop.deadline import Deadline
-from taskd.model.binding import bind, names_in
 from taskd.model.plan import Item, Plan, judge
 from taskd.model.task import SETTLED, State
 from taskd.model.worker import WorkerEvent
 from taskd.posix import files, memory
-from taskd.protocol import secret
 from taskd.record import Record
 from taskd.slot import layout as slot_layout
 from taskd.store.api import Filter
@@ -81,7 +78,6 @@ class Planning:
         self._worker: Worker | None = None
         self._deadline = self._within(PLAN_WITHIN)
         bounded = master.deploy.bounded
-        self._next_by_manifest = bounded(self._ask_by_manifest)
         probe = Probe(bounded(self._on_idle), bounded(self._on_answer), bounded(self._died))
         master.workers.probe(target, probe)
 
@@ -180,10 +176,7 @@ class Planning:
             self._worker = worker
             memory.return_large()
             self._collect()
-        if worker.reads_slots:
-            self._ask(worker)
-        else:
-            self._ask_by_manifest()
+        self._ask(worker)
 
     def _ask(self, worker: Worker) -> None:
         piece = self._piece()
@@ -222,38 +215,6 @@ class Planning:
     @property
     def _is_all_asked(self) -> bool:
         return self._asked == len(self._items)
-
-    def _ask_by_manifest(self) -> None:
-        """Its taskd is too old to be asked: names, versions and arguments must do. So is one that
-        reads no slots: nothing is read here for others to look at."""
-        if self._done is None:
-            return
-        for question in self._piece():
-            why = self._refused_by_manifest(question)
-            if why is not None:
-                self._refused[question.ref] = why
-        if self._is_all_asked:
-            self._conclude()
-        else:
-            self._master.loop.soon(self._next_by_manifest)
-
-    def _refused_by_manifest(self, question: _Question) -> str | None:
-        item, saved = self._items[question.ref], question.saved
-        version = item.version
-        if question.slot is not None and (running := self._master.attempts.get(item.task or 0)):
-            sum_of_all = self._master.salvage.saved_so_far(running)
-            if sum_of_all is not None:
-                saved, version = sum_of_all.encode(), sum_of_all.version
-        if self._target.version < secret.SINCE and secrecy.holds(question.args, saved):
-            return secrecy.cannot_read(self._target)
-        entry = self._target.tasks.get(item.name)
-        if entry is None:
-            return f"there is no task {item.name!r}"
-        if saved is not None and version not in entry["reads"]:
-            return f"cannot read state saved by version {version}"
-        if item.shape is not None and saved is None:
-            return bind(entry, names_in(item.shape))
-        return None
 
     # ── the answer ───────────────────────────────────────────────────────────────────────────
 

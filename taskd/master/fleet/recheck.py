@@ -8,9 +8,6 @@ from typing import Any
 from taskd.master.fleet.revision import Revision
 from taskd.master.loop.loop import Loop
 
-RECHECKS = 2
-"""Worker protocol version from which a zygote tells the release's identity when asked."""
-
 SHOWN = 3
 """Changed files that are named."""
 
@@ -34,7 +31,7 @@ class Recheck:
         (a deadline sees to that).
         """
         self._open = None
-        if revision.version < RECHECKS or revision.channel is None:
+        if revision.channel is None:
             done(None)
             return
         self._open = revision, may_change, done
@@ -81,7 +78,6 @@ class Expected:
 
 
 def _named(changed: object) -> str:
-    """An older zygote names none."""
     names = [str(each) for each in changed] if isinstance(changed, list) else []
     if not names:
         return ""

@@ -67,7 +67,7 @@ class Revision:
         self.zygote_id = b""
         self.pid: int | None = None
         self.start = 0
-        self.version = 1  # of the worker protocol that its zygote speaks
+        self.version = 0  # of the worker protocol, as its zygote says; 0.2 goes by it
         self.python = ""
         self.taskd = ""
         self.since = time.time()

@@ -17,7 +17,7 @@ from taskd import log
 from taskd.config import App
 from taskd.errors import DeployRefused, Error
 from taskd.master.fleet import retirement
-from taskd.master.fleet.recheck import RECHECKS, Expected, Recheck
+from taskd.master.fleet.recheck import Expected, Recheck
 from taskd.master.fleet.respawn import Respawn
 from taskd.master.fleet.revision import Proof, Revision, early_end
 from taskd.master.loop.deadline import Deadline
@@ -224,8 +224,7 @@ class Revisions:
         revision.version = message["version"]
         self._master.ledger.add(channel.wire.fd, Kind.ZYGOTE, revision.ledger_name)
         self.listen(revision)
-        if "workers" in message:
-            self._master.workers.reconcile(revision, message["workers"])
+        self._master.workers.reconcile(revision, message.get("workers"))
         if self.expected.is_for(revision):
             self.recheck.ask(
                 revision, False, lambda what: self.expected.met(revision, what is None)
@@ -277,7 +276,7 @@ class Revisions:
         mine[0].revision = twin
         if twin.fingerprint == fingerprint:
             self._ping(twin)
-        elif twin.channel is None or twin.version < RECHECKS:
+        elif twin.channel is None:
             self._compared(twin, "changed")
         else:
             self.recheck.ask(twin, False, lambda what: self._compared(twin, what))
@@ -304,7 +303,7 @@ class Revisions:
 
     def _manifested(self, revision: Revision, message: dict[str, Any]) -> None:
         revision.tasks = message["tasks"]
-        revision.taskd = str(message.get("taskd", ""))
+        revision.taskd = message["taskd"]
         revision.forks = message["forks"]
         revision.warnings = [str(warning)[:LONGEST_WARNING] for warning in message["warnings"]]
         for warning in revision.warnings:

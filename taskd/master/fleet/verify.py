@@ -11,14 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskd import log
-from taskd.errors import Error, ProtocolError
+from taskd.errors import ProtocolError
 from taskd.model.worker import WorkerState
 from taskd.posix import locks, process
-from taskd.slot import reader
 
 if TYPE_CHECKING:
     from taskd.master.fleet.revision import Revision
-    from taskd.master.fleet.running import Running
     from taskd.master.fleet.worker import Worker
 
 ABOUT_WORKERS = frozenset({"forked", "unforked", "exited"})
@@ -59,22 +57,6 @@ def death(worker: Worker) -> None:
 def _is_locked(worker: Worker) -> bool:
     """A process shows as ended while threads of it go on."""
     return worker.slot_fd >= 0 and locks.holder(worker.slot_fd) == worker.pid
-
-
-def denial(worker: Worker, running: Running) -> None:
-    """The worker says that it never began the attempt: it was lost on the way, with the connection
-    that it was sent on, and its slot has no BEGIN of it."""
-    if not worker.is_back:
-        raise _untrue(worker, "it denies what it was sent on this connection")
-    try:
-        begin = reader.read(worker.slot_fd).begin
-    except Error as error:
-        raise _untrue(worker, f"it denies a task, and its slot cannot be read: {error}") from error
-    if begin is not None and [begin.get(of) for of in ("task", "attempt")] == [
-        running.task,
-        running.attempt,
-    ]:
-        raise _untrue(worker, "it denies what its slot says that it has begun")
 
 
 def _untrue(worker: Worker, what: str) -> ProtocolError:

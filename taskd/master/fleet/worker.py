@@ -34,14 +34,12 @@ class Worker:
         "asked_to_leave",
         "channel",
         "id",
-        "is_back",
         "is_grouped",
         "is_orphan",
         "is_ours",
         "limits",
         "patience",
         "pid",
-        "reads_slots",
         "revision",
         "running",
         "served",
@@ -49,7 +47,6 @@ class Worker:
         "start",
         "state",
         "unready",
-        "version",
     )
 
     def __init__(self, worker_id: bytes, revision: Revision) -> None:
@@ -61,10 +58,7 @@ class Worker:
         self.channel: Messages | None = None
         self.slot_fd = -1
         self.running: Running | None = None
-        self.is_back = False  # on another connection than the one its task was sent on
         self.served = 0
-        self.version = 1  # of the worker protocol that it speaks
-        self.reads_slots = False  # for a plan that names them
         self.is_ours = False  # its zygote died: we are its parent
         self.is_orphan = False  # its zygote died, and so had the master that was above: nobody is
         self.asked_to_leave: str | None = None  # why we end its task, if we do

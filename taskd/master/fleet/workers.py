@@ -187,7 +187,6 @@ class Workers:
     def greet(self, worker: Worker, channel: Messages, message: dict[str, Any]) -> None:
         """It may connect before its zygote's ``forked`` is read: both say the same."""
         worker.pid, worker.start = message["pid"], message["start"]
-        worker.version, worker.reads_slots = message["version"], bool(message.get("reads_slots"))
         if message.get("ungrouped"):
             self._master.groups.on_ungrouped(worker, message["ungrouped"])
         if worker.state is WorkerState.ASKED:
@@ -196,7 +195,6 @@ class Workers:
             worker.channel.wire.close()
             self._on_lost(worker)
         worker.channel = channel
-        worker.is_back = worker.running is not None
         self._master.ledger.add(channel.wire.fd, Kind.WORKER, worker.channel_name)
         self.listen(worker)
         if (running := worker.running) is not None:
@@ -218,7 +216,7 @@ class Workers:
         self._master.ledger.drop(worker.channel_name)
         worker.channel = None
 
-    def reconcile(self, revision: Revision, known: list[list[Any]]) -> None:
+    def reconcile(self, revision: Revision, known: Any) -> None:
         """Its zygote is (back) on a connection and says whom it has, the unnoted dead included.
 
         Whoever is missing is dead, and some master had noted that; what was asked for on the
@@ -258,8 +256,6 @@ class Workers:
                 self._master.attempts.on_report(worker, message)
             case "ended":
                 self._master.attempts.on_ended(worker, message)
-            case "denied":
-                self._master.attempts.on_denied(worker, message)
             case "planned" if worker.state is WorkerState.PLANNING:
                 if (probe := self._probes.get(worker.id)) is not None:
                     probe.on_message(message)

@@ -196,18 +196,6 @@ class Salvage:
         """What the store had, and every record that the attempt has added."""
         return kept.add_up(content, None if content.snapshot else self._master.reader.saved(task))
 
-    def saved_so_far(self, running: Running) -> RawSaved | None:
-        """What a running attempt has saved up to now, added up; None: nothing yet. All of it is
-        read here: for the plan of a release whose taskd cannot read slots itself."""
-        worker = self._master.attempts.worker_of(running.task)
-        if worker is not None and worker.slot_fd >= 0:
-            with contextlib.suppress(Error, OSError):
-                content = kept.read(worker.slot_fd)
-                if _is_of(running, content) and content.saves:
-                    return self._add_up(running.task, content)
-        stored = self._master.reader.saved(running.task)
-        return None if stored is None else RawSaved.decode(stored)
-
     def saved_at(self, running: Running) -> float | None:
         """When a running task has saved something last (Unix seconds); None: never yet."""
         worker = self._master.attempts.worker_of(running.task)

@@ -1,11 +1,10 @@
 """Tasks that are 'running' in the store without a live owner that we know: found and settled.
 
 At a start, after ``survivors``, and every now and then: what is left are attempts whose worker and
-zygote are both dead, and workers that nobody can vouch for (of an older taskd, or without their
-zygote's record). One that lives finishes its task and leaves END in its slot; no second copy is
-started before it is proven dead (its lock is free and its process gone) and over (its tree is
-gone). Then its slot says what became of the attempt. Deaths are told by pidfds; nothing is guessed
-from a clock.
+zygote are both dead, and workers whose zygote has left no record. One that lives finishes its task
+and leaves END in its slot; no second copy is started before it is proven dead (its lock is free and
+its process gone) and over (its tree is gone). Then its slot says what became of the attempt. Deaths
+are told by pidfds; nothing is guessed from a clock.
 """
 
 from __future__ import annotations

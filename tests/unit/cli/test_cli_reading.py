@@ -122,7 +122,7 @@ STATUS = {
     "link": "/srv/current",
     "states": {"queued": 3, "running": 2, "succeeded": 0},
     "queues": {"default": {"running": 2, "queued": 3, "concurrency": 8}},
-    "taskd": "0.1.0",
+    "taskd": "0.3.0",
     "note": "",
 }
 
@@ -131,7 +131,7 @@ def test_status_is_a_short_page(run: Run, daemon: Daemon) -> None:
     daemon.answers["status"] = lambda fields: STATUS
     assert run("status") == (
         0,
-        "taskd 0.1.0, pid 7\n"
+        "taskd 0.3.0, pid 7\n"
         "revision r41: /srv/r41\n"
         "/srv/current names another release: /srv/r42 (taskctl reload)\n"
         "\n"
@@ -197,7 +197,7 @@ def test_status_shows_what_became_of_the_last_deploy(run: Run, daemon: Daemon) -
     note = "last deploy refused: r42 does not import:\nKeyError"
     daemon.answers["status"] = lambda fields: STATUS | {"symlink": "/srv/r41", "note": note}
     assert run("status")[1].splitlines()[:3] == [
-        "taskd 0.1.0, pid 7",
+        "taskd 0.3.0, pid 7",
         "revision r41: /srv/r41",
         "last deploy refused: r42 does not import: KeyError",
     ]

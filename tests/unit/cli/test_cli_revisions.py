@@ -85,7 +85,7 @@ def test_revisions_json_has_the_live_ones_alone_one_a_line(run: Run, daemon: Dae
 
 def test_a_daemon_that_tells_less_is_shown_as_far_as_it_goes(run: Run, daemon: Daemon) -> None:
     less = {name: OLD[name] for name in list(OLD)[:7]}
-    daemon.answers["revisions"] = lambda fields: {"revisions": [less]}
+    daemon.answers["revisions"] = lambda fields: {"revisions": [less], "rejected": []}
     assert run("revisions")[1].splitlines()[1].split() == [
         "r41", "draining", "-", "12", "-", "10", "0", "-",
     ]  # fmt: skip

@@ -82,8 +82,6 @@ def test_revisions_and_what_was_rejected_are_two_questions(ask: Asked, daemon: D
     daemon.answers["revisions"] = lambda _: {"revisions": live, "rejected": [REJECTED]}
     assert ask(lambda c: c.revisions()) == live
     assert ask(lambda c: c.rejected()) == [REJECTED]
-    daemon.answers["revisions"] = lambda _: {"revisions": live}
-    assert ask(lambda c: c.rejected()) == []
 
 
 def test_a_refused_deploy_raises_with_the_reason(ask: Asked, daemon: Daemon) -> None:

@@ -14,7 +14,7 @@ from taskd.revision import release
 @pytest.mark.parametrize(
     ("older", "newer"),
     [
-        ("0.1.0", "0.2.0"),
+        ("0.2.0", "0.3.0"),
         ("0.2.0", "0.10.0"),
         ("0.2", "0.2.1"),
         ("0.2.9", "1.0"),

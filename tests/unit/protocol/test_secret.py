@@ -17,11 +17,9 @@ from hypothesis import strategies as st
 
 from taskd import Secret, task, testing
 from taskd.api.context import Context
-from taskd.client import asks
 from taskd.client.jsonform import to_json
 from taskd.errors import NotPlainData, ProtocolError
 from taskd.protocol import data, secret
-from taskd.protocol.operations import needs
 from taskd.protocol.saved import Mark, Saved
 from taskd.worker import failure
 
@@ -184,13 +182,6 @@ def test_what_is_hidden_is_gone(value: str, before: str, behind: str) -> None:
 
 
 # ── what a client says of it ─────────────────────────────────────────────────────────────────
-
-
-def test_a_submission_with_one_takes_the_version_that_knows_them() -> None:
-    asked = asks.submit("t", {"a": 1, "b": {"c": [Secret("x")]}})
-    assert needs("submit", asked.fields) == (3, "submit with secrets")
-    for args in ({"a": "x"}, {"a": secret.MARK}):
-        assert needs("submit", asks.submit("t", args).fields)[0] == 1
 
 
 def test_a_value_that_holds_itself_is_looked_through_once() -> None:

@@ -22,7 +22,6 @@ from support import wheels
 import taskd
 
 ROOT = Path(taskd.__file__).parents[1]
-GOLDEN = ROOT / "tests" / "golden" / "taskd-0.1.0-py3-none-any.whl"
 NAMED = f"{wheels.NAME}-{taskd.__version__}"
 
 STRANGER = re.compile(r"\binstall\s+(?:-\S+\s+)*[\"']?taskd(?![-\w/.])")
@@ -145,19 +144,22 @@ class Environment:
         )
 
 
-def test_the_distribution_of_the_old_name_gives_way_to_this_one(
+def test_a_distribution_of_the_name_taskd_gives_way_to_this_one(
     wheel: Path, tmp_path: Path
 ) -> None:
     """Both have the same files: pip, which goes by distributions, does not see it."""
+    tree = wheels.copy(tmp_path / "tree")
+    project = tree / "pyproject.toml"
+    project.write_text(project.read_text().replace('name = "taskd-supervisor"', 'name = "taskd"'))
     environment = Environment(tmp_path / "venv")
-    environment.install(GOLDEN)
-    assert environment.taskd("--version").stdout == "taskd 0.1.0\n"
+    environment.install(built("wheel", tree))
     environment.install(wheel)
     assert environment.taskd("--version").stdout == f"taskd {taskd.__version__}\n"
 
     refused = environment.taskd("install", "--user", "--dry-run")
     assert refused.returncode == 1
-    assert "the distribution `taskd` (taskd-0.1.0.dist-info) is installed" in refused.stderr
+    other = f"taskd-{taskd.__version__}.dist-info"
+    assert f"the distribution `taskd` ({other}) is installed" in refused.stderr
     assert "pip uninstall taskd" in refused.stderr and "--force-reinstall" in refused.stderr
 
     environment.pip("uninstall", "-y", "taskd")

@@ -23,7 +23,6 @@ NO_SNAPSHOT = "the snapshot of the master before this one is damaged"
 
 RUN_AS_MODULE = {
     "taskd": (["run", "--config", "/no/such/file"], "/no/such/file"),
-    "taskd.master": (["0"], NO_SNAPSHOT),
     "taskd.takeover.trial": ([], f"at the step 'read the snapshot': ProtocolError: {NO_SNAPSHOT}"),
     "taskd.zygote": ([" " * 120], "what a zygote is told at its start"),
 }

@@ -20,7 +20,7 @@ TREES = {str(f.relative_to(ROOT)): ast.parse(f.read_text("utf-8")) for f in ROOT
 # What stands before ``.send`` and ``.tell``: a channel; or the master's ``Workers``, whose ``tell``
 # sends to a worker; or what sends no message of this protocol.
 CHANNELS, WORKERS = {"channel", "_channel", "zygote"}, {"workers", "self"}
-OTHERS = {"wire", "_sock", "sock", "troubles", "notify", "verdict"}
+OTHERS = {"wire", "steps", "_sock", "sock", "troubles", "notify", "verdict"}
 TELL = "master/fleet/workers.py", "tell"
 MADE_IN = {
     ("worker/control.py", "report"): ("worker/slot_recorder.py", "progress"),

@@ -132,7 +132,7 @@ def golden(path: Path) -> SlotWriter:
 def test_the_format_is_still_written_as_recorded(tmp_path: Path) -> None:
     slot = golden(tmp_path)
     try:
-        assert os.pread(slot.fd, 10**6, 0) == (GOLDEN / "slot-1-marks.slot").read_bytes()
+        assert os.pread(slot.fd, 10**6, 0) == (GOLDEN / "slot-1.slot").read_bytes()
     finally:
         os.close(slot.fd)
 
@@ -146,9 +146,10 @@ print([taskd.__version__, found.snapshot, len(found.records), found.saves, found
 """
 
 
-def test_a_slot_with_marks_reads_the_same_in_the_version_before(tmp_path: Path) -> None:
-    wheel = GOLDEN / "taskd-0.1.0-py3-none-any.whl"
-    slot = str(GOLDEN / "slot-1-marks.slot")
+def test_a_slot_reads_the_same_in_the_version_before(tmp_path: Path) -> None:
+    wheel = GOLDEN / "taskd_supervisor-0.2.0-py3-none-any.whl"
+    os.close(golden(tmp_path).fd)
+    (slot,) = (str(path) for path in tmp_path.iterdir())
     told = subprocess.run(
         [sys.executable, "-P", "-c", _READ, slot],
         env={**os.environ, "PYTHONPATH": str(wheel)},
@@ -157,4 +158,4 @@ def test_a_slot_with_marks_reads_the_same_in_the_version_before(tmp_path: Path) 
         text=True,
         check=True,
     ).stdout
-    assert told == f"{['0.1.0', b'the saved state', 1, 3, END, None]}\n"
+    assert told == f"{['0.2.0', b'the saved state', 1, 3, END, None]}\n"

