@@ -37,10 +37,10 @@ def guarded(program: str, command: Callable[[], int | None]) -> int:
         streams.prepare()
         return _run(program, command)
     except BrokenPipeError:
-        streams.forget(sys.stdout)
+        streams.discard(sys.stdout.fileno())
         return READER_GONE
     except streams.CannotWrite as error:
-        streams.forget(sys.stdout)
+        streams.discard(sys.stdout.fileno())
         return _said(program, f"cannot write: {error.strerror}", FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -73,11 +73,11 @@ def say(message: str, program: str = "taskctl") -> None:
 
 
 def _said(program: str, message: str, status: int) -> int:
-    if not log.is_journal():
+    if log.is_journal():  # systemd runs the command for the unit
+        for line in message.splitlines() or [""]:
+            log.error(f"{program}: {text.clean(line)}")
+    else:
         say(message, program)
-        return status
-    for line in message.splitlines() or [""]:  # systemd runs it for the unit
-        log.error(f"{program}: {text.clean(line)}")
     return status
 
 

@@ -105,8 +105,10 @@ def do_uninstall(args: Namespace) -> int:
     _carry_out(changes, args.dry_run)
     left = plan.left(wanted, machine.look(wanted), args.purge and not args.dry_run)
     if left and args.purge:
-        why = f"since not all in it may be taskd's (what is bears the mark {foreign.MARK})"
-        print(f"left, {why}: {', '.join(left)}")
+        print(
+            "left, since not all in it may be taskd's (what is bears the mark "
+            f"{foreign.MARK}): {', '.join(left)}"
+        )
     elif left:
         print(f"left, for another installation (--purge removes it): {', '.join(left)}")
     elif not changes:

@@ -34,11 +34,6 @@ def look(wanted: Installation) -> Found:
     paths = (*wanted.ours, *wanted.yours, *wanted.links)
     paths += (*wanted.kept, *wanted.overrides, *wanted.enabled, *wanted.rivals)
     entries = {path: entry for path in paths if (entry := _entry(path)) is not None}
-    holds = {}
-    for path in (*wanted.kept, *[wanted.shelf] * bool(wanted.shelf)):
-        with suppress(OSError):  # it does not exist, or a dry run's user may not read it
-            names = sorted(os.listdir(path))
-            holds[path] = tuple(name for name in names if name != "lost+found")  # a file system's
     user = None
     with suppress(KeyError):
         user = pwd.getpwnam(wanted.account or "")
@@ -52,7 +47,7 @@ def look(wanted: Installation) -> Found:
     is_booted = _is_booted(wanted)
     return Found(
         entries=entries,
-        holds=holds,
+        holds=_holds(wanted),
         owned=_owned(wanted, user),
         accounts=frozenset(accounts),
         home=user.pw_dir if user else None,
@@ -112,6 +107,17 @@ def _entry(path: str) -> Entry | None:
             return Entry(FILE, file.read())
     except PermissionError:
         return Entry(FILE)
+
+
+def _holds(wanted: Installation) -> dict[str, tuple[str, ...]]:
+    """The names in each directory, but for those that are not there or that a dry run's user may
+    not read; without ``lost+found``, which is the file system's."""
+    holds = {}
+    for path in (*wanted.kept, *[wanted.shelf] * bool(wanted.shelf)):
+        with suppress(OSError):
+            names = sorted(os.listdir(path))
+            holds[path] = tuple(name for name in names if name != "lost+found")
+    return holds
 
 
 def _owned(wanted: Installation, user: pwd.struct_passwd | None) -> frozenset[str]:

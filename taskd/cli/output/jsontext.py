@@ -8,7 +8,6 @@ from typing import Any
 
 STATUS = ("pid", "revision", "release", "confirmed", "symlink", "states", "queues")
 REVISION = ("revision", "path", "hash", "state", "workers", "running", "waiting")
-REVISION_MORE = ("age", "memory", "holds")
 REJECTED = ("revision", "path", "reason", "at")
 EVENT = ("event", "task", "at", "state", "attempt", "revision", "reason")
 

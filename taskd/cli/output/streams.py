@@ -67,15 +67,14 @@ def give_to_a_daemon() -> None:
     """Discard from now on what is written to a stream that the caller closed: the daemon's children
     inherit it, and must not fail."""
     for fd in _stood_in:
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        os.dup2(nowhere, fd)
-        os.close(nowhere)
+        discard(fd)
 
 
-def forget(stream: TextIO) -> None:
-    """Discard what is still buffered, so that the interpreter does not complain when it exits."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
+def discard(fd: int) -> None:
+    """Discard what is written to ``fd`` from now on, also what a stream has buffered for it: the
+    interpreter writes that when it exits, and would complain."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, fd)
     os.close(nowhere)
 
 

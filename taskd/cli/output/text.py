@@ -7,6 +7,7 @@ reaches a terminal only through ``clean``: a control character in it could do an
 from __future__ import annotations
 
 import os
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TextIO
@@ -40,8 +41,10 @@ class Look(Record):
     height: int = 24
 
     @classmethod
-    def of(cls, stream: TextIO, environ: Mapping[str, str]) -> Look:
-        """Ask a stream what it can show now; a terminal may have another size at the next call."""
+    def of(cls, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ) -> Look:
+        """What a stream, standard output if none is given, can show now: a terminal may have
+        another size at the next call."""
+        stream = stream or sys.stdout
         unicode = (stream.encoding or "").lower().replace("-", "") == "utf8"
         if not stream.isatty():
             return cls(unicode=unicode)

@@ -190,7 +190,7 @@ def _told(answer: Answer, args: Namespace) -> int:
         as_json = known and deploy_plan.to_json(known)
         print(jsontext.line({**answer, "plan": as_json}), flush=True)
     elif args.plan:
-        width = Look.of(sys.stdout, os.environ).width
+        width = Look.of().width
         print(*deploy_plan.page(answer["plan"], width), sep="\n")
     else:
         print(deployed(answer), flush=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
@@ -26,10 +24,13 @@ def add_doctor(parser: ArgumentParser) -> None:
 def do_doctor(client: Client, args: Namespace) -> None:
     """Exit status 0 also where something is not in force: that is no failure."""
     found = client.status()
-    shown = {"problems": found.get("problems", []), "checks": found.get("checks", [])}
-    shown["deploy"] = found.get("deploy")
-    look = Look.of(sys.stdout, os.environ)
-    print(*[jsontext.line(shown)] if args.json else page(shown, time.time(), look), sep="\n")
+    shown = {
+        "problems": found.get("problems", []),
+        "checks": found.get("checks", []),
+        "deploy": found.get("deploy"),
+    }
+    lines = [jsontext.line(shown)] if args.json else page(shown, time.time(), Look.of())
+    print(*lines, sep="\n")
 
 
 def page(found: Mapping[str, Any], now: float, look: Look) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
@@ -127,7 +126,7 @@ def _show(client: Client, args: Namespace) -> None:
         tasks = [jsontext.only(fields, task) for task in found["tasks"]]
         print(jsontext.line({"tasks": tasks, "stop_timeout": found["limit"]}))
     else:
-        print(*page(found, time.time(), Look.of(sys.stdout, os.environ).width), sep="\n")
+        print(*page(found, time.time(), Look.of().width), sep="\n")
 
 
 def page(found: Mapping[str, Any], now: float, width: int) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
@@ -49,8 +47,8 @@ def do_list(client: Client, args: Namespace) -> None:
     found = client.tasks(**narrow, results=args.json)
     if not args.json:
         rows = [_row(task, time.time()) for task in found]
-        lines = text.table(_TASK, rows, Look.of(sys.stdout, os.environ).width)
-        sys.stdout.writelines(f"{line}\n" for line in lines)
+        lines = text.table(_TASK, rows, Look.of().width)
+        print("".join(f"{line}\n" for line in lines), end="")
         return
     for task in found:
         if task.state == State.SUCCEEDED and task.encoded_result is None:
@@ -98,7 +96,7 @@ def add_show(parser: ArgumentParser) -> None:
 
 
 def do_show(client: Client, args: Namespace) -> None:
-    look = Look.of(sys.stdout, os.environ)
+    look = Look.of()
     for number, task in enumerate(map(client.task, dict.fromkeys(args.ids))):
         if args.json:
             print(wait_follow.task_line(task))

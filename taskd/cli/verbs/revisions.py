@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
@@ -49,19 +47,21 @@ def add_revisions(parser: ArgumentParser) -> None:
 def do_revisions(client: Client, args: Namespace) -> None:
     live = [] if args.rejected else client.revisions()
     if not args.json:
-        width = Look.of(sys.stdout, os.environ).width
+        width = Look.of().width
         lines = page(live, client.rejected(), time.time(), width)
     elif args.rejected:
         lines = [jsontext.line(jsontext.only(jsontext.REJECTED, r)) for r in client.rejected()]
     else:
         lines = [jsontext.line(_json(revision)) for revision in live]
-    sys.stdout.writelines(f"{line}\n" for line in lines)
+    print("".join(f"{line}\n" for line in lines), end="")
 
 
 def _json(revision: Mapping[str, Any]) -> dict[str, Any]:
-    more = {name: revision.get(name) for name in jsontext.REVISION_MORE}
-    holds = [{**task, "task": str(task["task"])} for task in revision.get("holds") or ()]
-    return jsontext.only(jsontext.REVISION, revision) | more | {"holds": holds}
+    return jsontext.only(jsontext.REVISION, revision) | {
+        "age": revision.get("age"),
+        "memory": revision.get("memory"),
+        "holds": [{**task, "task": str(task["task"])} for task in revision.get("holds") or ()],
+    }
 
 
 def page(

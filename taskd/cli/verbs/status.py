@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
@@ -36,7 +34,7 @@ def do_status(client: Client, args: Namespace) -> None:
         shown = jsontext.only(jsontext.STATUS, found) | {"deploy": found.get("deploy")}
         print(jsontext.line(shown))
     else:
-        print(*page(found, time.time(), Look.of(sys.stdout, os.environ)), sep="\n")
+        print(*page(found, time.time(), Look.of()), sep="\n")
 
 
 def page(status: Mapping[str, Any], now: float, look: Look) -> list[str]:

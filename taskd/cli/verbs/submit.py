@@ -83,8 +83,9 @@ def do_run(client: Client, args: Namespace) -> int:
     if not argv:
         raise outcome.UsageError("run: which program? taskctl run [options] -- CMD ARGS…")
     given = {"argv": argv, "cwd": _directory(args.cwd), "env": secrets(args.secret) or None}
-    chosen = {"on_deploy": args.on_deploy} if args.on_deploy else None
-    return _queue(client, args, COMMAND, given, chosen)
+    return _queue(
+        client, args, COMMAND, given, {"on_deploy": args.on_deploy} if args.on_deploy else None
+    )
 
 
 def _directory(named: str | None) -> str:
