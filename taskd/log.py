@@ -165,4 +165,4 @@ def _put_line(line: str) -> None:
 
 
 def _lost_in_words() -> str:
-    return f"{_lost} lines of this log were lost, since nobody read it"
+    return f"{_lost} lines of this log were lost, since its reader hung"

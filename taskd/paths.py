@@ -281,8 +281,8 @@ _NOBODY = 65534
 
 
 def _check_closed(path: str, uid: int) -> None:
-    """Raises ConfigError if another user than ``uid`` and root can change what is in ``path``, or
-    put another directory in its place."""
+    """Raises ConfigError if a user other than ``uid`` and root can change the entries of ``path``,
+    or put another directory in its place."""
     try:
         links = [at for at in _on_the_way(path) if os.path.islink(at)]
         for link in links:

@@ -24,7 +24,7 @@ from taskd.posix.limits import SHORT
 from taskd.record import Record
 
 LEAF = "taskd-master"
-"""The group of the master and zygotes. A group with limits below it may hold no process itself."""
+"""The group of all processes but workers. A group with limits below it may hold none itself."""
 
 _DELEGATED = ("user.delegate", "trusted.delegate")
 _BUSY_TRIES = 20

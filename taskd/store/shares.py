@@ -47,7 +47,7 @@ class Shares:
         self._gathered: dict[int, tuple[int, int]] = {}
 
     def begin(self) -> None:
-        """The transaction has begun; nothing is written in it yet."""
+        """To be called when the transaction has begun, before its first write."""
         if not self._is_true:
             self._is_true = self._number(_AS_OF) == self._number(_LAST)
 

@@ -1,17 +1,18 @@
 """The writer thread: many operations, one transaction, one sync (group commit).
 
-Runs in the master: the loop's thread submits and takes what is done, one thread of this class
-owns the store. What gathers while a commit is under way goes into the next one, so that the rate
-of syncs falls as the load grows, and a lone operation waits for nothing.
+Runs in the master: the loop's thread submits operations and runs their callbacks; one thread of
+this class owns the store. Operations that gather while a commit is under way go into the next one,
+so that there are fewer syncs for each operation as the load grows, and a lone operation never
+waits.
 
 Invariants:
 * Operations are applied, and their callbacks run, in the order in which they were submitted.
-* A callback runs in the loop's thread, after the commit, exactly once: with what became of its
+* A callback runs in the loop's thread, after the commit, exactly once: with the Applied of its
   operation, or with the StoreError of its whole batch.
-* All signals are blocked in the thread, so that they reach the loop, and so that an exec finds
-  none caught here. The thread waits on a condition; it never polls.
-* Whatever the store raises besides StoreError is a bug: the thread ends, and ``completions``
-  raises WriterEnded in the loop. Nothing after it is applied or acknowledged.
+* All signals are blocked in the thread: the loop's thread gets them, also across an exec. The
+  thread waits on a condition; it never polls.
+* Another exception than StoreError from the store is a bug: the thread ends, and ``completions``
+  raises WriterEnded in the loop. No later operation is applied or acknowledged.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ class WriterEnded(Exception):
 
 
 class Writer:
-    """``store_factory`` opens the store, in the thread; ``notify_fd`` is an eventfd.
+    """``store_factory`` opens the store, in the writer thread; ``notify_fd`` is an eventfd.
 
-    The caller waits for ``notify_fd`` to be readable and calls ``completions``. The descriptor
-    stays the caller's; it is made non-blocking here. After ``stop``, ``start`` begins anew.
-    All methods are for the loop's thread.
+    The caller waits for ``notify_fd`` to be readable and calls ``completions``. The caller keeps
+    and closes that descriptor; it is made non-blocking here. ``start`` works again after
+    ``stop``. All methods are for the loop's thread.
     """
 
     def __init__(self, store_factory: Callable[[], Store], notify_fd: int) -> None:
@@ -58,7 +59,7 @@ class Writer:
         self.finished = 0
         """Batches and checkpoints carried out or failed, as the thread counts: its progress."""
         self._done: deque[tuple[Callback, Applied | errors.StoreError]] = deque()
-        # Below: shared with the thread, under this condition, which tells of every change.
+        # Below: shared with the thread. A change is made with this condition held, and notified.
         self._changed = threading.Condition()
         self._queue: deque[_Work | None] = deque()  # None asks for a checkpoint
         self._in_hand = False
@@ -69,9 +70,9 @@ class Writer:
         os.set_blocking(notify_fd, False)
 
     def start(self) -> None:
-        """Open the store and begin with what waits already. Raises StoreError if it cannot open.
+        """Open the store and apply the operations that wait. Raises StoreError if it cannot open.
 
-        Takes back a ``stop`` that ran out of time; does nothing if the thread runs.
+        Undoes a ``stop`` that timed out; does nothing if the thread runs.
         """
         with self._changed:
             if not self._over:
@@ -88,12 +89,12 @@ class Writer:
                 raise failure
 
     def submit(self, operation: Operation, callback: Callback) -> None:
-        """Apply ``operation`` in its turn; never waits for the disk."""
+        """Have ``operation`` applied after those submitted before. Never waits for the disk."""
         self.pending += 1
         self._enqueue((operation, callback))
 
     def checkpoint(self) -> None:
-        """Ask for a checkpoint after what was submitted so far; ``flush`` waits for it too."""
+        """Have a checkpoint made after the operations so far; ``flush`` waits for it too."""
         self._enqueue(None)
 
     def completions(self) -> int:
@@ -126,19 +127,19 @@ class Writer:
         return not self._queue and not self._in_hand
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that was submitted is applied (the callbacks are for ``completions``).
+        """Wait until all submitted operations are applied (``completions`` runs their callbacks).
 
-        False if ``timeout`` seconds did not suffice, or if no thread runs that could do it.
+        False after ``timeout`` seconds, or if no thread runs.
         """
         with self._changed:
             self._changed.wait_for(lambda: self.is_idle or self._over, timeout)
             return self.is_idle
 
     def stop(self, timeout: float) -> bool:
-        """Flush, close the store and end the thread; True once that is so.
+        """Flush, close the store and end the thread; True if that was done.
 
-        False after ``timeout`` seconds: the thread goes on and will still stop, unless ``start``
-        is called. What is submitted from here on may have to wait for ``start``.
+        False after ``timeout`` seconds: the thread goes on and still stops later, unless ``start``
+        is called. An operation submitted from now on may have to wait for ``start``.
         """
         with self._changed:
             self._stopping = True
@@ -219,10 +220,10 @@ class Writer:
 
 
 def launch(run: Callable[[], None], name: str) -> threading.Thread:
-    """A thread with all signals blocked from its first instruction: it inherits the mask.
+    """Start a thread that has all signals blocked from its first instruction: it inherits the mask.
 
-    It is a daemon thread: if the master ends without ``stop``, the store survives that as it
-    survives a kill, and the end must not wait for the disk.
+    It is a daemon thread: if the master ends without ``stop``, the store survives as after a kill,
+    and the master's end must not wait for the disk.
     """
     thread = threading.Thread(target=run, name=name, daemon=True)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

@@ -80,7 +80,7 @@ def test_a_journal_that_hangs_holds_up_nobody_and_is_told_what_it_missed(
         assert machine.says("/opt/taskd/bin/python", "-c", MANY) == "400"
     finally:
         machine.kill(journald, "CONT")
-    lost = "lines of this log were lost, since nobody read it"
+    lost = "lines of this log were lost, since its reader hung"
 
     def is_told() -> bool:
         """With the next line that the journal takes."""

@@ -112,7 +112,7 @@ def test_a_pipe_that_nobody_reads_costs_lines_and_no_time_and_is_told_how_many()
     os.close(reader)
     os.close(writer)
     note, line = text.splitlines()
-    found = re.search(r" warning: (\d+) lines of this log were lost, since nobody read it$", note)
+    found = re.search(r" warning: (\d+) lines of this log were lost, since its reader hung$", note)
     assert found and 100 < int(found[1]) < 200
     assert line.endswith(" after")
 
@@ -253,7 +253,7 @@ def test_a_journal_that_hangs_holds_nobody_up_and_is_told_what_it_missed(journal
         log.info("after")
     note, last = journal.entries()
     assert note["MESSAGE"] == (
-        f"{2000 - len(taken)} lines of this log were lost, since nobody read it"
+        f"{2000 - len(taken)} lines of this log were lost, since its reader hung"
     )
     assert last["MESSAGE"] == "after"
 
