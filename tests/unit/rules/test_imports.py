@@ -8,6 +8,7 @@ which is the pause that every client sees in a deploy, free of slow modules.
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -165,6 +166,7 @@ def part_of_file(file: Path) -> str:
     return file.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+@functools.cache
 def sources() -> list[Path]:
     return sorted(ROOT.rglob("*.py"))
 
@@ -204,12 +206,17 @@ def walk(nodes: list[ast.stmt], late: bool) -> Iterator[tuple[ast.stmt, bool]]:
             yield from walk(handler.body, late)
 
 
+@functools.cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"), str(file))
+
+
+@functools.cache
 def imports_in(file: Path) -> list[Import]:
-    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
     name = str(file.relative_to(ROOT.parent))
     return [
         Import(name, node.lineno, target, late)
-        for node, late in walk(tree.body, late=False)
+        for node, late in walk(parsed(file).body, late=False)
         for target in targets(node)
     ]
 
@@ -335,7 +342,7 @@ def test_the_master_never_forks() -> None:
         f"{file.relative_to(ROOT.parent)}:{node.lineno}"
         for file in sources()
         if part_of_file(file) in MASTER_START_UP - {"posix"}
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(file))
         if isinstance(node, ast.Attribute)
         and node.attr in ("fork", "forkpty")
         and isinstance(node.value, ast.Name)
