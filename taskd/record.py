@@ -1,8 +1,8 @@
 """Record: typing.NamedTuple without its cost at import, which is part of a deploy's pause.
 
-typing.NamedTuple compiles the annotations of each class (130 µs) and its ``__new__`` (60 µs). A
-Record takes its fields from the names of the annotations (10 µs), and compiles its ``__new__`` at
-its first instance. All else is as with NamedTuple, which is what type checkers are shown: fields
+typing.NamedTuple compiles each annotation of a class, and a ``__new__``: 230 µs a class. A Record
+takes its fields from the names of the annotations and compiles ``__new__`` at its first instance:
+15 µs, and 50 µs then. All else is as with NamedTuple, which is what type checkers are shown: fields
 by name and position, defaults, methods, equality, pickles, patterns. A class that derives from a
 record may add methods, not fields.
 """
@@ -73,6 +73,9 @@ else:
             return dict(zip(self._fields, self, strict=True))
 
         def _replace(self, /, **changes):
-            return type(self)(**self._asdict() | changes)
+            made = self._make(map(changes.pop, self._fields, self))
+            if changes:
+                raise TypeError(f"{type(self).__name__} has no {', '.join(changes)}")
+            return made
 
         __replace__ = _replace

@@ -87,6 +87,8 @@ def test_a_class_that_derives_from_a_record_has_its_fields() -> None:
     assert Far(1).doubled() == 6
     assert Far(3, 4)._replace(x=1) == Far(1, 4)
     assert type(Far(1)._replace(x=2)) is Far
+    with pytest.raises(TypeError, match="Far has no z"):
+        Far(1)._replace(z=2)  # type: ignore[call-arg]
     assert Box[int](4).content == 4
 
 
