@@ -100,7 +100,9 @@ class ClientSide:
         if message is None:
             return None
         if "id" not in message and "error" in message:
-            return Goodbye(_error(_map(message, "error")))
+            code, text = _code_and_message(_map(message, "error"))
+            is_breach = code == ProtocolError.code
+            return Goodbye(ProtocolError(text) if is_breach else refusal(code, text))
         if not self._welcomed:
             return self._take_hello(_map(message, "hello"))
         return self._take(message)
@@ -118,34 +120,22 @@ class ClientSide:
         number = message.get("id")
         if type(number) is not int:
             raise ProtocolError("a message without the id of a request")
+        what = next((each for each in ("ok", "item", "end") if each in message), "error")
+        fields = _map(message, what)
+        if what == "ok" or (what == "error" and number >= self._turn):
+            if number != self._turn:
+                raise ProtocolError(f"a reply to request {number}; the next one is to {self._turn}")
+            self._turn += 1
         try:
-            if "ok" in message:
-                return self._take_ok(number, _map(message, "ok"))
-            if "item" in message:
-                self._calls.advance(number, Turn.ITEM)
-                return Item(number, _map(message, "item"))
-            if "end" in message:
-                self._calls.advance(number, Turn.END)
-                return End(number, _map(message, "end"))
-            return self._take_error(number, _map(message, "error"))
+            if what == "ok":
+                self._calls.answer(number)
+                return Reply(number, fields)
+            self._calls.advance(number, Turn(what))
         except LookupError as error:
             raise ProtocolError(str(error)) from None
-
-    def _take_ok(self, id: int, ok: dict[str, Any]) -> Reply:
-        self._expect(id)
-        self._calls.answer(id)
-        return Reply(id, ok)
-
-    def _take_error(self, id: int, error: dict[str, Any]) -> Refusal:
-        if id >= self._turn:
-            self._expect(id)
-        self._calls.advance(id, Turn.ERROR)
-        return Refusal(id, refusal(*_code_and_message(error)))
-
-    def _expect(self, id: int) -> None:
-        if id != self._turn:
-            raise ProtocolError(f"a reply to request {id}; the next one is to {self._turn}")
-        self._turn += 1
+        if what == "error":
+            return Refusal(number, refusal(*_code_and_message(fields)))
+        return Item(number, fields) if what == "item" else End(number, fields)
 
 
 def _map(message: dict[str, Any], name: str) -> dict[str, Any]:
@@ -160,8 +150,3 @@ def _code_and_message(error: dict[str, Any]) -> tuple[str, str]:
     if type(code) is not str or type(message) is not str:
         raise ProtocolError("an error without a code and a message")
     return code, message
-
-
-def _error(error: dict[str, Any]) -> Error:
-    code, message = _code_and_message(error)
-    return ProtocolError(message) if code == ProtocolError.code else refusal(code, message)

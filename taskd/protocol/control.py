@@ -246,7 +246,3 @@ class Calls(dict[int, Call]):
     def stop(self, stream: int) -> None:
         if stream in self:
             self.advance(stream, Turn.STOP)
-
-    @property
-    def streams(self) -> int:
-        return sum(call.op in STREAMS for call in self.values())

@@ -19,16 +19,16 @@ Format (CBOR, RFC 8949, definite lengths only; the tags are defined in ``tags``)
     tag 54103     Decimal: its text, exact, with exponent, NaN and infinities
     tag 54104     Secret: text or bytes (see ``secret``)
 Every other tag is refused before anything is built from it; so are simple values other than
-true, false and null, a repeated key and bytes behind the value. Nothing here runs user code but
-a zone's ``utcoffset`` when a datetime is encoded.
+true, false and null, a repeated key and bytes behind the value. The only user code that runs here
+is a zone's ``utcoffset``, when a datetime is encoded.
 
 Why ``encode`` proves the round trip without decoding: it passes a value only if every part of it
 is *exactly* of a type listed above, never of a subclass. For each such type the encoding above
 carries all that equality looks at, so decode(encode(x)) equals x, type for type; the property
-tests hold the two functions to that. What a type does not show is checked apart: that text is
-valid Unicode, that an int is not too large, that a datetime's zone has an offset that ISO 8601
-can tell and that is always the same (of a zone such as Europe/Berlin more than that would be lost).
-A value must not be changed by another thread meanwhile.
+tests hold the two functions to that. What a type does not show is checked apart: text is valid
+Unicode, an int is not too large, a datetime's zone has one UTC offset that ISO 8601 can write (a
+zone such as Europe/Berlin would lose more than that). No other thread may change the value
+meanwhile.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ MOST_ITEMS = SAVED_LIMIT
 """Items in one value, however they are shared: bounds the walk over lists that hold each other."""
 
 _NATIVE = frozenset((NoneType, bool, int, float, str, bytes))
-"""Types without parts that CBOR has itself; all they need is told by their type."""
+"""Types without parts that CBOR has itself: nothing but the type has to be checked."""
 
 INT_BYTES = 1024
 """The largest int's size. JSON and print stay quick and within Python's limit on digits."""
 
 _LARGE_INT_MARKS = (b"\xc2\x59", b"\xc2\x5a", b"\xc2\x5b", b"\xc3\x59", b"\xc3\x5a", b"\xc3\x5b")
-"""How an int of 256 bytes or more begins; other bytes may look like it, then a slow look tells."""
+"""How an int of 256 bytes or more begins. Other bytes may look like it: ``notplain`` looks."""
 
 _holds_native: Callable[[Iterable[type]], bool] = _NATIVE.issuperset
 
@@ -70,13 +70,28 @@ def encode(value: Any, what: str = "value", limit: int | None = None) -> bytes:
     errors.NotPlainData saying which part of it is wrong, why, and what to use instead.
     """
     room = MOST_ITEMS if limit is None else limit  # an item takes a byte or more
+    raw = None
     try:
-        raw = dumps(value) if _is_simple(value) else _dump_walked(value, room)
-        if INT_BYTES < len(raw) <= room and any(mark in raw for mark in _LARGE_INT_MARKS):
-            _check_slowly(value, what, room)
-    except (CBOREncodeError, ValueError, _NotFittingError):
-        _check_slowly(value, what, room)
-        raise NotPlainData(f"{what} was changed while it was being saved") from None
+        if _is_simple(value):
+            raw = dumps(value)
+        elif _fits(value, DEPTH, walk := _Walk(room)):
+            if walk.is_tagged:
+                from taskd.protocol.tags import ENCODERS
+
+                raw = dumps(value, encoders=ENCODERS)
+            else:
+                raw = dumps(value)
+    except (CBOREncodeError, ValueError):
+        pass  # the slow look says where and why
+    if raw is None or (
+        INT_BYTES < len(raw) <= room and any(mark in raw for mark in _LARGE_INT_MARKS)
+    ):
+        from taskd.protocol.notplain import complaint
+
+        if (text := complaint(value, what, room)) is not None:
+            raise NotPlainData(text) from None
+    if raw is None:
+        raise NotPlainData(f"{what} was changed while it was being saved")
     if limit is not None and len(raw) > limit:
         raise NotPlainData(
             f"{what} takes {len(raw):,} bytes when saved; the limit is {limit:,}. Put large data "
@@ -94,10 +109,6 @@ def decode(raw: bytes) -> Any:
     if type(value) not in _NATIVE and not _fits(value, DEPTH, _Walk(MOST_ITEMS)):
         raise ProtocolError("not plain data: a value of a kind or a depth that is not allowed")
     return value
-
-
-class _NotFittingError(Exception):
-    """The fast walk said no; ``notplain`` finds out where and why."""
 
 
 class _Tags(cbor.NoTags):
@@ -124,19 +135,11 @@ def _is_simple(value: Any) -> bool:
     return kind in _NATIVE or (kind is list and _holds_native(map(type, value)))
 
 
-def _dump_walked(value: Any, room: int) -> bytes:
-    from taskd.protocol.tags import ENCODERS
-
-    walk = _Walk(room)
-    if not _fits(value, DEPTH, walk):
-        raise _NotFittingError
-    return dumps(value, encoders=ENCODERS) if walk.is_tagged else dumps(value)
-
-
 class _Walk:
-    """What one look at a value keeps: how many items may still come, and whether a tag is needed.
+    """What one walk over a value counts.
 
-    Encoding without tags takes half the time.
+    ``room``: items that may still come. ``is_tagged``: a tag is needed; encoding without tags takes
+    half the time.
     """
 
     __slots__ = ("is_tagged", "room")
@@ -155,7 +158,7 @@ def _fits(value: Any, depth: int, walk: _Walk) -> bool:
     kind = type(value)
     items: Iterable[Any] = value
     if kind is dict:
-        if not _holds_native(map(type, value)) and not _keys_fit(value, depth - 1, walk):
+        if not _keys_fit(value, depth - 1, walk):
             return False
         items = value.values()
     elif kind is set:
@@ -172,16 +175,19 @@ def _fits(value: Any, depth: int, walk: _Walk) -> bool:
 
 def _keys_fit(keys: Iterable[Any], depth: int, walk: _Walk) -> bool:
     """Whether all ``keys`` (or set members) are plain data that can be told apart when decoded."""
-    return all(type(key) in _NATIVE or _key_fits(key, depth, walk) for key in keys)
-
-
-def _key_fits(key: Any, depth: int, walk: _Walk) -> bool:
+    if _holds_native(map(type, keys)):
+        return True
     from taskd.protocol.tags import has_fixed_offset
 
-    if type(key) is tuple:
-        walk.is_tagged = True
-        return depth > 0 and walk.takes(key) and _keys_fit(key, depth - 1, walk)
-    return _is_leaf(type(key), walk) and has_fixed_offset(key)
+    for key in keys:
+        kind = type(key)
+        if kind is tuple:
+            walk.is_tagged = True
+            if depth <= 0 or not walk.takes(key) or not _keys_fit(key, depth - 1, walk):
+                return False
+        elif kind not in _NATIVE and not (_is_leaf(kind, walk) and has_fixed_offset(key)):
+            return False
+    return True
 
 
 def _is_leaf(kind: type, walk: _Walk) -> bool:
@@ -189,12 +195,3 @@ def _is_leaf(kind: type, walk: _Walk) -> bool:
 
     walk.is_tagged = True
     return kind in LEAVES
-
-
-def _check_slowly(value: Any, what: str, room: int) -> None:
-    """Raise NotPlainData for the first thing that is wrong with ``value``, if anything is."""
-    from taskd.protocol.notplain import complaint
-
-    text = complaint(value, what, room)
-    if text is not None:
-        raise NotPlainData(text) from None

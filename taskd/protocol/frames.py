@@ -1,9 +1,9 @@
 """Length-prefixed messages: four bytes of length (big-endian), then one CBOR map without tags.
 
 Used by every process that speaks over a socket. The map's keys, at every level, are text; its
-nesting is at most cbor.DEPTH, lengths are definite, no key stands twice. What breaks that is a
-ProtocolError, and the connection is of no further use: a Decoder that raised once raises for
-ever. A length of 0 or above the limit is refused as soon as it is known, before its body comes.
+nesting is at most cbor.DEPTH, lengths are definite, no key stands twice. Other bytes are a
+ProtocolError and end the use of the connection: a Decoder that has raised once always raises. A
+length of 0 or above the limit is refused as soon as it is known, before its body comes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ LIMIT = 2 * 1024 * 1024
 
 _HEAD = 4
 
-dumps([])  # cbor2 imports for its first list: at the interpreter's exit, when clients' destructors
-# and exit handlers may still submit, it could not any more
+dumps([])  # cbor2 imports a module for its first list; it could not at the interpreter's exit, when
+# clients' destructors and exit handlers may still submit
 
 _TEXT = frozenset((str,))
 
@@ -39,8 +39,8 @@ class Decoder:
     """Bytes in, messages out; keeps a partial frame until the rest of it comes.
 
     ``rest`` is what was fed and not yet returned: it is carried over an exec and fed again.
-    Invariant: ``_start`` is where the next frame's length begins in ``_buffer``; what stands
-    before it is done with and is given back when ``feed`` needs room.
+    Invariant: ``_start`` is where the next frame's length begins in ``_buffer``; the bytes before
+    it have been returned, and ``feed`` deletes them.
     """
 
     __slots__ = ("_broken", "_buffer", "_limit", "_start")
@@ -62,23 +62,21 @@ class Decoder:
         """The next whole message, or None. Raises errors.ProtocolError for a broken one."""
         if self._broken is not None:
             raise ProtocolError(self._broken)
-        try:
-            return self._next()
-        except ProtocolError as error:
-            self._broken = str(error)
-            raise
-
-    def _next(self) -> dict[str, Any] | None:
         begin = self._start + _HEAD
         if len(self._buffer) < begin:
             return None
         length = int.from_bytes(self._buffer[self._start : begin], "big")
-        if not 0 < length <= self._limit:
-            raise ProtocolError(f"a frame of {length:,} bytes; allowed are 1 to {self._limit:,}")
-        if len(self._buffer) < begin + length:
-            return None
-        self._start = begin + length
-        return _decode(bytes(self._buffer[begin : self._start]))
+        try:
+            if not 0 < length <= self._limit:
+                allowed = f"1 to {self._limit:,}"
+                raise ProtocolError(f"a frame of {length:,} bytes; allowed are {allowed}")
+            if len(self._buffer) < begin + length:
+                return None
+            self._start = begin + length
+            return _decode(bytes(self._buffer[begin : self._start]))
+        except ProtocolError as error:
+            self._broken = str(error)
+            raise
 
     @property
     def size(self) -> int:

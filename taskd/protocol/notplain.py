@@ -1,7 +1,7 @@
 """Why a value is not plain data, and what to use instead: one sentence for the user.
 
-Used by ``data`` once its fast walk has said no (or where only a look at every int will do), so
-that this one may be slow and exact. Runs in clients and workers.
+``data`` asks here once its fast walk has refused a value, or where every int has to be looked at:
+slow and exact. Runs in clients and workers.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from taskd.errors import NotPlainData
 from taskd.protocol import data, tags
 
 _ALLOWED = (
@@ -47,25 +48,21 @@ _BASES: tuple[tuple[str, str], ...] = (
 )
 
 
-class _BadError(Exception):
-    """Ends the walk with the sentence."""
-
-
 def complaint(value: Any, what: str, room: int) -> str | None:
-    """The first thing wrong with ``value``, which the user knows as ``what``; None if nothing is.
+    """The first thing that keeps ``value`` from being plain data, or None.
 
-    ``room`` is how many items it may hold. Looks at every part: types, depth,
-    cycles, count of items, text, size of ints, zones.
+    ``what`` is the user's name for the value, ``room`` how many items it may hold. Looks at every
+    part: types, depth, cycles, count of items, text, size of ints, zones.
     """
     try:
         _Walk(room).visit(value, what, ())
-    except _BadError as bad:
+    except NotPlainData as bad:
         return str(bad)
     return None
 
 
 class _Walk:
-    """One look at a whole value; ``room`` is how many items may still come."""
+    """One walk over a whole value; ``room`` is how many items may still come."""
 
     def __init__(self, room: int) -> None:
         self.limit = self.room = room
@@ -77,25 +74,34 @@ class _Walk:
             for part, where in _parts(value, path):
                 self.visit(part, where, (*above, id(value)))
         elif kind is int:
-            _check_int(value, path)
+            bits = (value if value >= 0 else -1 - value).bit_length()
+            if bits > 8 * data.INT_BYTES:
+                raise NotPlainData(
+                    f"{_short(path)} is an int of {value.bit_length():,} bits; at most "
+                    f"{8 * data.INT_BYTES:,} are allowed. Use its bytes: value.to_bytes(...)"
+                )
         elif kind is str:
             _check_text(value, path)
         elif kind is datetime:
             _check_zone(value, path)
         elif kind not in data._NATIVE and kind not in tags.LEAVES:
-            raise _BadError(_wrong_type(value, path))
+            module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+            raise NotPlainData(
+                f"{_short(path)} is of type {module}{kind.__name__}, which cannot be saved. Use "
+                f"{_instead(kind)}; allowed are exactly {_ALLOWED}, not subclasses of them"
+            )
 
     def _enter(self, value: Any, path: str, above: tuple[int, ...]) -> None:
         if id(value) in above:
-            raise _BadError(f"{_short(path)} contains itself; plain data cannot")
+            raise NotPlainData(f"{_short(path)} contains itself; plain data cannot")
         if len(above) >= data.DEPTH:
-            raise _BadError(
+            raise NotPlainData(
                 f"{_short(path)} is nested more than {data.DEPTH} levels deep; "
                 "keep a flatter form, such as a list of rows"
             )
         self.room -= len(value)
         if self.room < 0:
-            raise _BadError(f"{_short(path)}: more than {self.limit:,} items in one value")
+            raise NotPlainData(f"{_short(path)}: more than {self.limit:,} items in one value")
 
 
 def _parts(value: Any, path: str) -> Iterator[tuple[Any, str]]:
@@ -126,20 +132,11 @@ def _short(path: str) -> str:
     return path if len(path) <= 200 else f"{path[:90]} … {path[-90:]}"
 
 
-def _check_int(value: int, path: str) -> None:
-    magnitude = value if value >= 0 else -1 - value
-    if magnitude.bit_length() > 8 * data.INT_BYTES:
-        raise _BadError(
-            f"{_short(path)} is an int of {value.bit_length():,} bits; at most "
-            f"{8 * data.INT_BYTES:,} are allowed. Use its bytes: value.to_bytes(...)"
-        )
-
-
 def _check_text(value: str, path: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise _BadError(
+        raise NotPlainData(
             f"{_short(path)} is text that is not valid Unicode (a lone surrogate at position "
             f"{error.start}). Use bytes; for a file's name os.fsencode(name)"
         ) from None
@@ -149,37 +146,24 @@ def _check_zone(value: datetime, path: str) -> None:
     if value.tzinfo is None:
         return
     if value.utcoffset() is None:
-        raise _BadError(
+        raise NotPlainData(
             f"{_short(path)} is a datetime whose zone gives no UTC offset. "
             "Use value.replace(tzinfo=None), or a zone with an offset"
         )
     if not tags.has_whole_offset(value):
-        raise _BadError(
+        raise NotPlainData(
             f"{_short(path)} is a datetime whose UTC offset is not in whole seconds. "
             "Use value.astimezone(timezone.utc)"
         )
     if not tags.has_fixed_offset(value):
-        raise _BadError(
+        raise NotPlainData(
             f"{_short(path)} is a datetime in a zone whose offset changes, and a zone is not kept. "
             "Use value.astimezone(timezone.utc), and the zone's name as a text beside it where "
             "local time matters"
         )
 
 
-def _wrong_type(value: Any, path: str) -> str:
-    kind = type(value)
-    return (
-        f"{_short(path)} is of type {_type_name(kind)}, which cannot be saved. Use "
-        f"{_instead(value)}; allowed are exactly {_ALLOWED}, not subclasses of them"
-    )
-
-
-def _type_name(kind: type) -> str:
-    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-
-
-def _instead(value: Any) -> str:
-    kind = type(value)
+def _instead(kind: type) -> str:
     if hasattr(kind, "__dataclass_fields__"):
         return "dataclasses.asdict(value)"
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):

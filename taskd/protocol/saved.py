@@ -72,6 +72,9 @@ class Kind(IntEnum):
     PAD = 8
 
 
+_KINDS = frozenset(Kind)
+
+
 class Outcome(str, Enum):
     """How an attempt ended, as its END record says."""
 
@@ -214,7 +217,14 @@ class Saved:
     def decode(cls, raw: bytes) -> Self:
         """What ``encode`` wrote. Raises SavedFromFuture, or errors.ProtocolError if damaged."""
         fields = data.decode(raw)
-        _check_format(fields)
+        version = fields.get("format") if isinstance(fields, dict) else None
+        if type(version) is not int or version < LOWEST:
+            raise ProtocolError("not a saved state")
+        if version > FORMAT:
+            raise SavedFromFuture(
+                f"saved by a newer taskd (format {version}); this one reads formats {LOWEST} to "
+                f"{FORMAT}: continue the task on a revision with the newer taskd"
+            )
         try:
             return cls._read(fields)
         except (KeyError, TypeError, AttributeError) as error:
@@ -240,30 +250,42 @@ class Saved:
     def apply(self, kind: int, fields: dict[str, Any]) -> None:
         """Add up one more record. Raises errors.ProtocolError for a kind that does not exist, and
         for fields that are not what that kind has."""
+        if kind not in _KINDS:
+            raise ProtocolError(f"no kind of record has the number {kind}")
         try:
-            self._apply(kind, fields)
+            match kind:
+                case Kind.STEP | Kind.LOOP | Kind.CHECKPOINT:
+                    self._add(kind, fields)
+                case Kind.SNAPSHOT:
+                    other = self.decode(fields["saved"])
+                    for name in ("version", "args", "steps", "cursors", "state"):
+                        setattr(self, name, getattr(other, name))
+                    self._account = None
+                case Kind.BEGIN if self.empty:
+                    self.version = fields["version"]  # else the state's own version stands
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ProtocolError(
                 f"a saved record of kind {kind} is not what it should be: "
                 f"{type(error).__name__}: {error}"
             ) from error
 
-    def _apply(self, kind: int, fields: dict[str, Any]) -> None:
-        match _kind(kind):
-            case Kind.STEP:
-                self._add_step(fields["path"], fields["value"])
-                self._apply_state(fields)
-            case Kind.LOOP:
-                self._move(fields["path"], fields["mark"])
-                self._apply_state(fields)
-            case Kind.CHECKPOINT:
-                self._apply_state(fields)
-            case Kind.SNAPSHOT:
-                self._replace(self.decode(fields["saved"]))
-            case Kind.BEGIN if self.empty:
-                self.version = fields["version"]  # else the state's own version stands
-            case _:
-                pass  # progress, the end and padding keep nothing
+    def _add(self, kind: int, fields: dict[str, Any]) -> None:
+        """A path is a step or a loop: the record that came last says which."""
+        account = self._accounted()
+        if kind == Kind.STEP:
+            path, value = fields["path"], fields["value"]
+            account.keep(path, len(value))
+            self.steps[path] = self._decoded(value)
+            self.cursors.pop(path, None)
+        elif kind == Kind.LOOP:
+            path, mark = fields["path"], fields["mark"]
+            self.drop_below(path)
+            account.keep(path, len(mark["cursor"]))
+            self.cursors[path] = read_mark(mark, self._decoded)
+            self.steps.pop(path, None)
+        if (state := fields.get("state")) is not None:
+            account.keep("", len(state))
+            self.state = self._decoded(state)
 
     def drop_below(self, path: str) -> None:
         """Forget the steps and loops of the item that the loop at ``path`` has done."""
@@ -272,31 +294,6 @@ class Saved:
             self.steps.pop(each, None)
             self.cursors.pop(each, None)
             account.forget(each)
-
-    def _add_step(self, path: str, raw: bytes) -> None:
-        self._keep(path, len(raw))
-        self.steps[path] = self._decoded(raw)
-        self.cursors.pop(path, None)  # a path is one or the other: what came last
-
-    def _move(self, path: str, mark: dict[str, Any]) -> None:
-        self.drop_below(path)
-        self._keep(path, len(mark["cursor"]))
-        self.cursors[path] = read_mark(mark, self._decoded)
-        self.steps.pop(path, None)
-
-    def _apply_state(self, fields: dict[str, Any]) -> None:
-        raw = fields.get("state")
-        if raw is not None:
-            self._keep("", len(raw))
-            self.state = self._decoded(raw)
-
-    def _keep(self, path: str, size: int) -> None:
-        self._accounted().keep(path, size)
-
-    def _replace(self, other: Saved) -> None:
-        for name in ("version", "args", "steps", "cursors", "state"):
-            setattr(self, name, getattr(other, name))
-        self._account = None
 
     def _accounted(self) -> _Account:
         if self._account is None:
@@ -364,21 +361,3 @@ class _Account:
         self.total -= self.sizes.pop(path, 0)
         self.children.pop(path, None)
         self.children.get(path.rpartition("/")[0], {}).pop(path, None)
-
-
-def _kind(number: int) -> Kind:
-    try:
-        return Kind(number)
-    except ValueError:
-        raise ProtocolError(f"no kind of record has the number {number}") from None
-
-
-def _check_format(fields: Any) -> None:
-    version = fields.get("format") if isinstance(fields, dict) else None
-    if type(version) is not int or version < LOWEST:
-        raise ProtocolError("not a saved state")
-    if version > FORMAT:
-        raise SavedFromFuture(
-            f"saved by a newer taskd (format {version}); this one reads formats {LOWEST} to "
-            f"{FORMAT}: continue the task on a revision with the newer taskd"
-        )

@@ -1,7 +1,7 @@
 """``Secret``: a value that is plain data and is not shown.
 
 Pure. On the wire, in the store (a file that is the daemon's alone) and in what a task saves it
-stands as it is, under a tag of its own; whatever prints it prints four dots.
+stands as it is, under a tag of its own; ``repr``, logs and errors show four dots.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ T = TypeVar("T", str, bytes)
 SHOWN = "••••"
 
 MARK = b"\xd9\xd3\x58"
-"""How each begins in plain-data encoding; other bytes may look like it, then a look tells."""
+"""How each begins in plain-data encoding. Other bytes may look like it: decode them to know."""
 
 SHORTEST = 4
-"""Characters; a shorter one is not looked for in texts, where it would be found everywhere."""
+"""Characters; ``hide`` skips a shorter secret, which would be found everywhere."""
 
 SHORTEST_LINE = 8
-"""Likewise, of a line of one that has several."""
+"""Characters; ``hide`` skips a shorter line of a secret of several lines."""
 
 
 class Secret(Generic[T]):
@@ -37,7 +37,7 @@ class Secret(Generic[T]):
         """Raises TypeError unless it is exactly str or bytes, ValueError if it is no Unicode."""
         if type(value) is not str and type(value) is not bytes:
             raise TypeError(f"a Secret holds str or bytes, not {type(value).__name__}")
-        if isinstance(value, str) and not _is_unicode(value):
+        if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
             raise ValueError("a Secret that is text must be valid Unicode; else use its bytes")
         object.__setattr__(self, "_value", value)
 
@@ -62,26 +62,20 @@ class Secret(Generic[T]):
     def __bool__(self) -> bool:
         return bool(self._value)
 
-    def __copy__(self) -> Secret[T]:
+    def __copy__(self, memo: object = None) -> Secret[T]:
         return self
 
-    def __deepcopy__(self, _: object) -> Secret[T]:
-        return self
+    __deepcopy__ = __copy__
 
     def __reduce_ex__(self, _: object) -> NoReturn:
         raise TypeError("a Secret is not pickled, which would show it: pass secret.reveal()")
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+_HOLDERS = (dict, list, tuple, set)
 
 
 def found_in(value: Any) -> list[Secret[Any]]:
-    """Every Secret in a value, which need not be plain data: what else is in it is passed over."""
+    """Every Secret in a value; other objects in it, which need not be plain data, are skipped."""
     found: list[Secret[Any]] = []
     waiting: list[Any] = [value]
     seen: set[int] = set()
@@ -92,36 +86,26 @@ def found_in(value: Any) -> list[Secret[Any]]:
             found.append(each)
         elif issubclass(kind, _HOLDERS) and id(each) not in seen:
             seen.add(id(each))  # it may hold itself
-            waiting += _held_by(each)
+            own = next(holder for holder in _HOLDERS if issubclass(kind, holder))
+            waiting += own.__iter__(each)  # of Python's own type: a subclass's may do anything
+            if own is dict:
+                waiting += dict.values(each)
     return found
 
 
-_HOLDERS = (dict, list, tuple, set)
-
-
-def _held_by(each: Any) -> list[Any]:
-    """What is in it, asked of Python's own type: methods of a subclass may be anything."""
-    if issubclass(type(each), dict):
-        return [*dict.keys(each), *dict.values(each)]
-    own = next(kind for kind in _HOLDERS if issubclass(type(each), kind))
-    return list(own.__iter__(each))
-
-
 def hide(text: str, secrets: list[Secret[Any]]) -> str:
-    """``text`` with dots where one of ``secrets`` stands in it, as it is or as ``repr`` has it, or
-    line by line (what shows an exception within others indents it)."""
-    for form in sorted(_forms(secrets), key=len, reverse=True):
-        text = text.replace(form, SHOWN)
-    return text
+    """``text`` with dots in place of each of ``secrets``, as it is and as ``repr`` writes it.
 
-
-def _forms(secrets: list[Secret[Any]]) -> set[str]:
-    forms, lines = set(), set()
+    A line of a secret of several lines is hidden too: an exception's report indents each line.
+    """
+    found, lines = set(), set()
     for secret in secrets:
         value = secret.reveal()
         shown = value if isinstance(value, str) else value.decode(errors="replace")
-        forms |= {shown, repr(value).removeprefix("b")[1:-1]}
+        found |= {shown, repr(value).removeprefix("b")[1:-1]}
         lines |= {line.strip() for line in shown.splitlines()}
-    return {form for form in forms if len(form) >= SHORTEST} | {
-        line for line in lines if len(line) >= SHORTEST_LINE
-    }
+    forms = {form for form in found if len(form) >= SHORTEST}
+    forms |= {line for line in lines if len(line) >= SHORTEST_LINE}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, SHOWN)
+    return text

@@ -5,7 +5,6 @@ Pure; runs in the master. Bytes in, events out; answers in, bytes out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from taskd.errors import Error, ProtocolError, Refused
@@ -46,13 +45,13 @@ class Request(Record):
 
 
 class Answer(Record):
-    """Bytes that this side itself has to say: send them."""
+    """An answer that this side has made by itself: send the bytes."""
 
     data: bytes
 
 
 class Farewell(Record):
-    """The connection cannot be: send the bytes, then close it."""
+    """Client and daemon speak no common version: send the bytes, then close the connection."""
 
     data: bytes
 
@@ -61,7 +60,7 @@ ServerEvent = Hello | Request | Answer | Farewell
 
 
 def farewell(error: Error) -> bytes:
-    """The last frame of a connection that the daemon ends, for whatever reason."""
+    """The last frame of a connection that the daemon ends."""
     return frames.encode({"error": {"code": error.code, "message": str(error)}})
 
 
@@ -74,13 +73,14 @@ class ServerSide:
     and ``end`` return the bytes to send now, often none, since a reply waits here for those
     before it; a call that does not fit the request's stage is a bug of the caller (LookupError).
 
-    Invariants: ids below ``_turn`` have had their reply sent; those from ``_turn`` to ``_next``
+    ``calls``: the requests without an answer and the open streams, by id; others only read it.
+
+    Invariants: the replies to ids below ``_turn`` have been sent; ids from ``_turn`` to ``_next``
     are pending; ``_held`` has the bytes of pending ones that wait for their turn, and each id in
     it has its reply among them.
     """
 
     __slots__ = (
-        "_calls",
         "_decoder",
         "_held",
         "_held_bytes",
@@ -88,6 +88,7 @@ class ServerSide:
         "_phase",
         "_turn",
         "_version",
+        "calls",
     )
 
     def __init__(self) -> None:
@@ -98,7 +99,7 @@ class ServerSide:
         self._turn = 1
         self._held: dict[int, bytes] = {}
         self._held_bytes = 0
-        self._calls = Calls()
+        self.calls = Calls()
 
     def feed(self, data: bytes) -> None:
         self._decoder.feed(data)
@@ -123,24 +124,14 @@ class ServerSide:
         return self.pending >= MAX_PENDING or self._held_bytes > HELD_BOUND
 
     @property
-    def unread(self) -> int:
-        """How many bytes ``rest`` has."""
-        return self._decoder.size
-
-    @property
     def held(self) -> int:
-        """Bytes that this side keeps: what came and is not taken, and replies that wait."""
+        """Bytes that this side keeps: those fed and not yet returned, and replies that wait."""
         return self._decoder.size + self._held_bytes
 
     @property
-    def is_new(self) -> bool:
-        """Whether the peer has yet to say hello."""
-        return self._phase is Phase.NEW
-
-    @property
-    def calls(self) -> Mapping[int, Call]:
-        """The requests without an answer and the open streams, by id."""
-        return self._calls
+    def awaits_more(self) -> bool:
+        """Whether the peer has yet to say hello, or the rest of what it began to say."""
+        return self._phase is Phase.NEW or self._decoder.size > 0
 
     def welcome(self, uid: int, control: bool, taskd: str) -> bytes:
         """The answer to Hello: who the peer is to the daemon, and the daemon's own version."""
@@ -152,8 +143,8 @@ class ServerSide:
     def reply(self, id: int, ok: dict[str, Any], short: dict[str, Any] | None = None) -> bytes:
         """The request is done (or, of ``follow`` and ``wait``, its stream is open).
 
-        ``short``: what to say where ``ok`` does not fit in a frame. Something was done then, and an
-        error in telling must not read as an error of the deed; who only asked is refused.
+        ``short``: sent where ``ok`` does not fit in a frame, for a request that has done something:
+        an error would say that it had failed. A request without ``short`` is refused then.
         """
         try:
             data = frames.encode({"id": id, "ok": ok})
@@ -161,24 +152,24 @@ class ServerSide:
             if short is not None:
                 return self.reply(id, short)
             return self.refuse(id, Refused(f"the answer does not fit: {error}"))
-        self._calls.answer(id)
+        self.calls.answer(id)
         return self._in_turn(id, data)
 
     def refuse(self, id: int, error: Refused) -> bytes:
         """The request is refused, or its open stream cannot go on."""
-        self._calls.advance(id, Turn.ERROR)
+        self.calls.advance(id, Turn.ERROR)
         fields = {"code": error.code, "message": str(error)[:MESSAGE]}
         return self._in_turn(id, frames.encode({"id": id, "error": fields}))
 
     def item(self, id: int, fields: dict[str, Any]) -> bytes:
         """One item of an open stream."""
         data = frames.encode({"id": id, "item": fields})
-        self._calls.advance(id, Turn.ITEM)
+        self.calls.advance(id, Turn.ITEM)
         return self._in_turn(id, data)
 
     def end(self, id: int, fields: dict[str, Any]) -> bytes:
         """The open stream is over."""
-        self._calls.advance(id, Turn.END)
+        self.calls.advance(id, Turn.END)
         return self._in_turn(id, frames.encode({"id": id, "end": fields}))
 
     @property
@@ -195,7 +186,7 @@ class ServerSide:
             "held": [[number, data] for number, data in self._held.items()],
             "calls": [
                 [number, call.op, call.stage.value, call.target]
-                for number, call in self._calls.items()
+                for number, call in self.calls.items()
             ],
         }
 
@@ -208,7 +199,7 @@ class ServerSide:
         side._held = dict(state["held"])
         side._held_bytes = sum(map(len, side._held.values()))
         for number, op, stage, target in state["calls"]:
-            call = side._calls[number] = Call(op, target)
+            call = side.calls[number] = Call(op, target)
             call.stage = Stage(stage)
         side.feed(rest)
         return side
@@ -227,7 +218,11 @@ class ServerSide:
         if type(low) is not int or type(high) is not int or low > high:
             raise ProtocolError("hello: low and high must be the versions that the client speaks")
         if high < OLDEST or low > NEWEST:
-            return Farewell(farewell(_no_common_version(low, high)))
+            why = (
+                f"the client speaks versions {low} to {high} of the protocol, this daemon {OLDEST} "
+                f"to {NEWEST}: use a client of the daemon's own version of taskd"
+            )
+            return Farewell(farewell(ProtocolError(why)))
         self._move(Step.HELLO)
         self._version = min(high, NEWEST)
         return Hello(self._version)
@@ -239,24 +234,25 @@ class ServerSide:
             raise ProtocolError(f"request {str(number)[:30]} came where {self._next} was due")
         if type(op) is not str:
             raise ProtocolError(f"request {number}: op must be text")
+        refused, fields, target = None, {}, None
         if op not in OPERATIONS:
-            return self._refuse_at_once(op, f"this daemon has no operation {op[:60]!r}")
-        fields = check(op, message)
-        if op in STREAMS and self._calls.streams >= MAX_STREAMS:
-            return self._refuse_at_once(op, f"{MAX_STREAMS} streams are open; end some first")
-        return Request(self._open(op, fields), op, fields)
-
-    def _open(self, op: str, fields: dict[str, Any]) -> int:
-        target = fields.get("stream") if op == "stop" else None
-        if target is not None:
-            _stop_by_peer(self._calls, target)
-        number = self._next
-        self._calls[number] = Call(op, target)
+            refused = f"this daemon has no operation {op[:60]!r}"
+        else:
+            fields = check(op, message)
+            streams = sum(call.op in STREAMS for call in self.calls.values())
+            if op in STREAMS and streams >= MAX_STREAMS:
+                refused = f"{MAX_STREAMS} streams are open; end some first"
+        if op == "stop":
+            target = fields["stream"]
+            try:
+                self.calls.stop(target)
+            except LookupError as error:
+                raise ProtocolError(f"stop: {error}") from None
+        self.calls[number] = Call(op, target)
         self._next += 1
-        return number
-
-    def _refuse_at_once(self, op: str, message: str) -> Answer:
-        return Answer(self.refuse(self._open(op, {}), Refused(message)))
+        if refused is not None:
+            return Answer(self.refuse(number, Refused(refused)))
+        return Request(number, op, fields)
 
     def _in_turn(self, id: int, data: bytes) -> bytes:
         """``data`` and what waited for it; or nothing if ``id`` has to wait itself."""
@@ -273,17 +269,3 @@ class ServerSide:
             self._held_bytes -= len(parts[-1])
             self._turn += 1
         return b"".join(parts)
-
-
-def _stop_by_peer(calls: Calls, stream: int) -> None:
-    try:
-        calls.stop(stream)
-    except LookupError as error:
-        raise ProtocolError(f"stop: {error}") from None
-
-
-def _no_common_version(low: int, high: int) -> ProtocolError:
-    return ProtocolError(
-        f"the client speaks versions {low} to {high} of the protocol, this daemon {OLDEST} to "
-        f"{NEWEST}: use a client of the daemon's own version of taskd"
-    )

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, datetime, timezone
 from decimal import Decimal, DecimalException
+from functools import partial
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -53,12 +55,20 @@ def has_whole_offset(value: datetime) -> bool:
     return offset is not None and offset.microseconds == 0
 
 
-def _write_tuple(encoder: CBOREncoder, value: tuple[Any, ...]) -> None:
-    encoder.encode_semantic(TUPLE, list(value))
+_WRITTEN: dict[type, tuple[int, Callable[[Any], Any]]] = {
+    tuple: (TUPLE, list),
+    set: (SET, list),
+    date: (DATE, date.isoformat),
+    Decimal: (DECIMAL, str),
+    UUID: (UUID_TAG, attrgetter("bytes")),
+    Secret: (SECRET, Secret.reveal),
+}
+"""The tag of each type, and what makes the value that stands in it; of datetimes see below."""
 
 
-def _write_set(encoder: CBOREncoder, value: set[Any]) -> None:
-    encoder.encode_semantic(SET, list(value))
+def _write(encoder: CBOREncoder, value: Any) -> None:
+    tag, inside = _WRITTEN[type(value)]
+    encoder.encode_semantic(tag, inside(value))
 
 
 def _write_datetime(encoder: CBOREncoder, value: datetime) -> None:
@@ -70,41 +80,15 @@ def _write_datetime(encoder: CBOREncoder, value: datetime) -> None:
         raise ValueError("a zone without a usable offset")  # told in words by notplain
 
 
-def _write_date(encoder: CBOREncoder, value: date) -> None:
-    encoder.encode_semantic(DATE, value.isoformat())
-
-
-def _write_decimal(encoder: CBOREncoder, value: Decimal) -> None:
-    encoder.encode_semantic(DECIMAL, str(value))
-
-
-def _write_uuid(encoder: CBOREncoder, value: UUID) -> None:
-    encoder.encode_semantic(UUID_TAG, value.bytes)
-
-
-def _write_secret(encoder: CBOREncoder, value: Secret[Any]) -> None:
-    encoder.encode_semantic(SECRET, value.reveal())
-
-
 ENCODERS: dict[type, Callable[[CBOREncoder, Any], None]] = {
-    tuple: _write_tuple,
-    set: _write_set,
+    **dict.fromkeys(_WRITTEN, _write),
     datetime: _write_datetime,
-    date: _write_date,
-    Decimal: _write_decimal,
-    UUID: _write_uuid,
-    Secret: _write_secret,
 }
 
 
 def _expect(value: Any, kind: type, what: str) -> None:
     if type(value) is not kind:
         raise ValueError(f"{what} is not written as {kind.__name__}")
-
-
-def _same(text: str, again: str, what: str) -> None:
-    if text != again:
-        raise ValueError(f"{text[:60]!r} is not how {what} is written")
 
 
 def _read_items(value: Any, what: str) -> list[Any] | tuple[Any, ...]:
@@ -127,40 +111,29 @@ def _read_set(value: Any, hashable: bool) -> set[Any]:
     return members
 
 
-def _read_naive(value: Any, hashable: bool) -> datetime:
+def _read_datetime(is_naive: bool, value: Any, hashable: bool) -> datetime:
     _expect(value, str, "a datetime")
-    moment = datetime.fromisoformat(value.removesuffix("~"))
-    moment = moment.replace(fold=1) if value.endswith("~") else moment
-    if moment.tzinfo is not None:
+    moment = datetime.fromisoformat(value.removesuffix("~") if is_naive else value)
+    if is_naive and moment.tzinfo is not None:
         raise ValueError("a datetime without a zone has one")
-    _same(value, moment.isoformat() + "~" * moment.fold, "a datetime")
-    return moment
-
-
-def _read_aware(value: Any, hashable: bool) -> datetime:
-    _expect(value, str, "a datetime")
-    moment = datetime.fromisoformat(value)
-    if not has_whole_offset(moment):
+    if not is_naive and not has_whole_offset(moment):
         raise ValueError("a datetime with a zone has no offset in whole seconds")
-    _same(value, moment.isoformat(), "a datetime")
-    return moment
+    fold = "~" if is_naive and value.endswith("~") else ""
+    if value != moment.isoformat() + fold:
+        raise ValueError(f"{value[:60]!r} is not how a datetime is written")
+    return moment.replace(fold=1) if fold else moment
 
 
-def _read_date(value: Any, hashable: bool) -> date:
-    _expect(value, str, "a date")
-    day = date.fromisoformat(value)
-    _same(value, day.isoformat(), "a date")
-    return day
-
-
-def _read_decimal(value: Any, hashable: bool) -> Decimal:
-    _expect(value, str, "a Decimal")
+def _read_text(kind: type, read: Callable[[str], Any], value: Any, hashable: bool) -> Any:
+    """What is written as ``_WRITTEN`` has it, and in no other form of the same value."""
+    _expect(value, str, f"a {kind.__name__}")
     try:
-        number = Decimal(value)
+        found = read(value)
     except DecimalException:
-        raise ValueError(f"{value[:60]!r} is not a Decimal") from None
-    _same(value, str(number), "a Decimal")
-    return number
+        raise ValueError(f"{value[:60]!r} is not a {kind.__name__}") from None
+    if value != _WRITTEN[kind][1](found):
+        raise ValueError(f"{value[:60]!r} is not how a {kind.__name__} is written")
+    return found
 
 
 def _read_uuid(value: Any, hashable: bool) -> UUID:
@@ -174,30 +147,23 @@ def _read_secret(value: Any, hashable: bool) -> Secret[Any]:
     return Secret(value)
 
 
-def _magnitude(value: Any) -> int:
+def _read_large(is_negative: bool, value: Any, hashable: bool) -> int:
     _expect(value, bytes, "a large int")
     if not 9 <= len(value) <= INT_BYTES or value[0] == 0:
         raise ValueError(f"a large int takes 9 to {INT_BYTES} bytes, without zeros in front")
-    return int.from_bytes(value, "big")
-
-
-def _read_positive(value: Any, hashable: bool) -> int:
-    return _magnitude(value)
-
-
-def _read_negative(value: Any, hashable: bool) -> int:
-    return -1 - _magnitude(value)
+    magnitude = int.from_bytes(value, "big")
+    return -1 - magnitude if is_negative else magnitude
 
 
 DECODERS: dict[int, Callable[[Any, bool], Any]] = {
-    AWARE: _read_aware,
-    POSITIVE: _read_positive,
-    NEGATIVE: _read_negative,
+    AWARE: partial(_read_datetime, False),
+    POSITIVE: partial(_read_large, False),
+    NEGATIVE: partial(_read_large, True),
     UUID_TAG: _read_uuid,
     SET: _read_set,
-    DATE: _read_date,
+    DATE: partial(_read_text, date, date.fromisoformat),
     TUPLE: _read_tuple,
-    NAIVE: _read_naive,
-    DECIMAL: _read_decimal,
+    NAIVE: partial(_read_datetime, True),
+    DECIMAL: partial(_read_text, Decimal, Decimal),
     SECRET: _read_secret,
 }

@@ -125,7 +125,7 @@ class Client:
             self._goes_on = True
             self._clients.master.loop.soon(self._next_turn)
         self.wire.pause(self.is_paused)
-        owes = not self.is_paused and (self.side.is_new or self.side.unread > 0)
+        owes = not self.is_paused and self.side.awaits_more
         self._clients.bounds.owes(self, owes, moved)
         self._clients.bounds.weigh(self, at_once=True)
 

@@ -134,8 +134,8 @@ def test_each_in_its_turn_is_answered_while_one_asks_without_end(bench: Bench) -
     loud.sock.setblocking(False)
     modest.ask("status")
     bench.until(lambda: any(isinstance(e, Reply) for e in modest.talk()))
-    (at_work,) = [each for each in bench.master.clients if each.side.unread]
-    assert at_work.side.unread > 40_000, "most of what the loud one asked is still to be done"
+    (at_work,) = [each for each in bench.master.clients if each.side.rest]
+    assert len(at_work.side.rest) > 40_000, "most of what the loud one asked is still to be done"
     bench.until(lambda: sum(isinstance(e, Refusal) for e in loud.talk()) == 3000)
 
 
