@@ -267,7 +267,8 @@ class Daemon:
     def do_list(self, connection: Connection, request: Request) -> dict[str, Any]:
         before = request.fields.get("before", 2**62)
         found = [task for number, task in sorted(self.tasks.items()) if number < before]
-        found = [{**task, "result": None} for task in reversed(found)]
+        without = {} if request.fields.get("results") else {"result": None}
+        found = [task | without for task in reversed(found)]
         return {"tasks": found[: min(self.page, request.fields.get("limit", 100))]}
 
     def do_status(self, connection: Connection, request: Request) -> dict[str, Any]:

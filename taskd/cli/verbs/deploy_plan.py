@@ -1,6 +1,6 @@
 """A deploy's plan (PLAN in ``protocol.client``) as tables, as remarks and as JSON. Pure.
 
-Its lists have the first rows of each verdict; a daemon before 0.2 sends them all, and no counts.
+Its lists have the first rows of each verdict, its counts are of all tasks.
 """
 
 from __future__ import annotations
@@ -72,9 +72,7 @@ def remarks(plan: Plan) -> list[str]:
 
 def running_on(plan: Plan, revision: str) -> int:
     """How many tasks run on that revision."""
-    if (on := plan.get("on")) is not None:
-        return int(on.get(revision, 0))
-    return sum(row["revision"] == revision for row in plan["running"])
+    return int(plan["on"].get(revision, 0))
 
 
 def to_json(plan: Plan) -> dict[str, Any]:
@@ -85,7 +83,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
 
 def counted(plan: Plan) -> dict[str, int]:
     """Tasks by verdict."""
-    return dict.fromkeys(VERDICTS, 0) | (plan.get("counts") or _shown(plan))
+    return {**dict.fromkeys(VERDICTS, 0), **plan["counts"]}
 
 
 def _shown(plan: Plan) -> dict[str, int]:

@@ -109,10 +109,9 @@ def stopped(answer: Mapping[str, Any]) -> str:
 
 
 def _told(answer: Mapping[str, Any], name: str) -> tuple[int, str]:
-    """How many tasks a list of the answer stands for, and the first of them by id. An older
-    daemon sends no counts, but whole lists."""
+    """How many tasks a list of the answer stands for, and the first of them by id."""
     tasks = answer[name]
-    number: int = (answer.get("counts") or {}).get(name, len(tasks))
+    number: int = answer["counts"][name]
     shown = tasks[:_SHOWN]
     more = f" and {number - len(shown)} more" if number > len(shown) else ""
     return number, ", ".join(map(str, shown)) + more
@@ -134,7 +133,7 @@ def page(found: Mapping[str, Any], now: float, width: int) -> list[str]:
     tasks = found["tasks"]
     if not tasks:
         return ["a stop would interrupt nothing: no task is running"]
-    number = found.get("running", len(tasks))
+    number = found["running"]
     many = "1 task" if number == 1 else f"{number} tasks"
     more = [f"and {number - len(tasks)} more"] if number > len(tasks) else []
     limit = text.duration(found["limit"])

@@ -51,8 +51,6 @@ def do_list(client: Client, args: Namespace) -> None:
         print("".join(f"{line}\n" for line in lines), end="")
         return
     for task in found:
-        if task.state == State.SUCCEEDED and task.encoded_result is None:
-            task = client.task(task.id)  # a daemon that is too old leaves results out of a list
         print(wait_follow.task_line(task))
 
 
@@ -65,7 +63,7 @@ def _row(task: TaskInfo, now: float) -> list[str]:
         task.queue,
         task.revision or "-",
         text.ago(task.submitted, now),
-        _took(task, now),
+        _took(task),
         _done(bar) or bar.counted or "-",
         wait_follow.why(task) or bar.note,
     ]
@@ -81,12 +79,9 @@ def _done(bar: Bar) -> str:
     return "" if bar.done is None else bar.percent
 
 
-def _took(task: TaskInfo, now: float) -> str:
-    """How long it ran; where an older daemon does not say it, the time from start to end."""
-    if task.ran is not None:
-        return text.duration(task.ran)
-    until = now if task.state == State.RUNNING else task.ended
-    return "-" if task.started is None or until is None else text.duration(until - task.started)
+def _took(task: TaskInfo) -> str:
+    """How long it ran, without the time in which it waited between its attempts."""
+    return "-" if task.ran is None else text.duration(task.ran)
 
 
 def add_show(parser: ArgumentParser) -> None:
@@ -140,7 +135,7 @@ def _facts(task: TaskInfo, now: float, look: Look) -> list[tuple[str, str]]:
         ("attempt", str(task.attempt or "")),
         ("revision", text.clean(task.revision or "")),
         *times,
-        ("took", _took(task, now) + so_far if task.started else ""),
+        ("took", _took(task) + so_far if task.started else ""),
         ("done", " ".join(part for part in done if part)),
         ("reason", "" if task.error else text.clean(task.reason or "")),
         ("error", text.clean(wait_follow.why(task)) if task.error else ""),

@@ -30,14 +30,15 @@ TASK_FIELDS = [
 
 def succeeded(number: int, result: Any = None) -> dict[str, Any]:
     return task(
-        number, "succeeded", attempt=1, revision="r1", started=1001.0, ended=1003.5,
+        number, "succeeded", attempt=1, revision="r1", started=1001.0, ended=1003.5, ran=2.5,
         result=data.encode(result, "result", 2**20),
     )  # fmt: skip
 
 
 def failed(number: int) -> dict[str, Any]:
     error = {"type": "ValueError", "message": "no such file\nreally", "traceback": "in f\n\tx\n"}
-    return task(number, "failed", attempt=1, started=1001.0, ended=1002.0, error=error)
+    times = {"started": 1001.0, "ended": 1002.0, "ran": 1.0}
+    return task(number, "failed", attempt=1, error=error, **times)
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ PLAN: dict[str, Any] = {
          "why": None},
     ],
     "warnings": [],
+    "counts": {"finishes": 2, "moves": 1, "continues": 120},
+    "on": {"r41": 2, "r40": 1},
 }  # fmt: skip
 
 HELD = PLAN | {
@@ -34,6 +36,7 @@ HELD = PLAN | {
          "why": "r42 does not know it"},
     ],
     "warnings": ["index: its steps changed (count went) but its version is still 1"],
+    "counts": {"finishes": 2, "moves": 1, "continues": 120, "held": 2},
 }  # fmt: skip
 
 ANSWER = {"revision": "r42", "previous": "r41", "pause": 0.0631, "plan": PLAN}

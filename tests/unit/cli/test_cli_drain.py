@@ -15,6 +15,7 @@ NOW = 1_800_000_000.0
 
 RUNNING: dict[str, Any] = {
     "limit": 60.0,
+    "running": 3,
     "tasks": [
         {"task": 7, "name": "import", "revision": "r41", "started": NOW - 3800, "saved": NOW - 2},
         {"task": 8, "name": "guess", "revision": "r42", "started": NOW - 5, "saved": None},
@@ -89,14 +90,14 @@ def test_drain_alone_shows_and_stops_nothing(run: Run, daemon: Daemon) -> None:
 @pytest.mark.parametrize(
     ("answer", "line"),
     [
-        ({"asked": 0, "ended": [], "kept": []},
+        ({"asked": 0, "ended": [], "kept": [], "counts": {"ended": 0, "kept": 0}},
          "tasks asked to leave: 0; 0 left at a safe point"),
         ({"asked": 9, "ended": [7, 8], "kept": [], "counts": {"ended": 5, "kept": 0}},
          "tasks asked to leave: 9; 4 left at a safe point, 5 did not and were ended: 7, 8 and "
          "3 more"),
-        ({"asked": 3, "ended": [7], "kept": []},
+        ({"asked": 3, "ended": [7], "kept": [], "counts": {"ended": 1, "kept": 0}},
          "tasks asked to leave: 3; 2 left at a safe point, 1 did not and was ended: 7"),
-        ({"asked": 40, "ended": [], "kept": list(range(1, 23))},
+        ({"asked": 40, "ended": [], "kept": list(range(1, 23)), "counts": {"ended": 0, "kept": 22}},
          "tasks asked to leave: 40; 18 left at a safe point, 22 did not and go on: "
          "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20 and 2 more"),
     ],
@@ -108,7 +109,8 @@ def test_how_a_stop_went_is_one_line(answer: dict[str, Any], line: str) -> None:
 def test_a_unit_that_has_no_job_is_stopped_as_by_a_signal(run: Run, daemon: Daemon) -> None:
     """No service manager has such a unit, so that nobody says what the stop is for."""
     daemon.answers["status"] = lambda fields: {}
-    daemon.answers["shutdown"] = lambda fields: {"asked": 1, "ended": [], "kept": [4]}
+    answer = {"asked": 1, "ended": [], "kept": [4], "counts": {"ended": 0, "kept": 1}}
+    daemon.answers["shutdown"] = lambda fields: answer
     unit = f"taskd-test-{time.monotonic_ns()}.service"
     status, out, _ = run("drain", "--unit", unit)
     assert (status, out) == (

@@ -21,7 +21,10 @@ def test_reload_tells_on_one_line_what_serves_and_what_drains(run: Run, daemon: 
         ({"previous": None}, "r42 serves; pause 63 ms\n"),
         ({"previous": "r42"}, "r42 serves; pause 63 ms\n"),
         ({"plan": None}, "r42 serves (r41 drains); pause 63 ms\n"),
-        ({"plan": PLAN | {"running": []}}, "r42 serves (r41 drains: 0 running); pause 63 ms\n"),
+        (
+            {"plan": PLAN | {"running": [], "on": {}}},
+            "r42 serves (r41 drains: 0 running); pause 63 ms\n",
+        ),
     ],
 )
 def test_what_is_not_so_is_not_said(
@@ -52,7 +55,8 @@ def test_a_task_that_cannot_move_and_runs_on_is_not_said_to_be_held(
     run: Run, daemon: Daemon
 ) -> None:
     row = {"task": 4, "name": "gone", "revision": "r41", "verdict": "held", "why": "it went (…)"}
-    daemon.answers["reload"] = lambda fields: ANSWER | {"plan": PLAN | {"running": [row]}}
+    plan = PLAN | {"running": [row], "counts": {"held": 1, "continues": 120}, "on": {"r41": 1}}
+    daemon.answers["reload"] = lambda fields: ANSWER | {"plan": plan}
     _, _, err = run("reload", "--allow-held")
     assert err == "taskctl: would be held: task 4 (gone): it went (…)\n"
 
@@ -139,7 +143,7 @@ def test_a_plan_that_would_hold_something_is_1_and_names_the_way_on(
 
 
 def test_a_plan_of_nothing_says_so(run: Run, daemon: Daemon) -> None:
-    empty = {"target": "r42", "running": [], "waiting": [], "warnings": []}
+    empty = {"target": "r42", "running": [], "waiting": [], "warnings": [], "counts": {}, "on": {}}
     daemon.answers["reload"] = lambda fields: {"plan": empty}
     assert run("reload", "--plan") == (0, "r42: nothing runs or waits\n", "")
 
