@@ -71,8 +71,6 @@ def open_writing(path: str) -> sqlite3.Connection:
         connection.execute(f"pragma journal_size_limit = {_LOG_LIMIT}")
         if found == 0:
             schema.create(connection)
-        else:
-            schema.grow(connection)
         return connection
     except BaseException as error:
         if connection is not None:

@@ -1,4 +1,4 @@
-"""The tables of the SQLite store, version ``api.SCHEMA``: creating and extending them.
+"""The tables of the SQLite store, version ``api.SCHEMA``, and how a file comes to have them.
 
 Runs in the master. This module is the only definition of the format on disk; ``user_version``
 carries its version and ``application_id`` says that the file is ours. A later taskd may add tables,
@@ -14,21 +14,21 @@ finds a store that it can use. A new version says that an older taskd could not.
   there is no difference beyond the noise. The four indexes for lists cost a fifth of a submit.
 * ``submissions``: every submission id ever acknowledged and the task it led to.
 * ``events``: each state change, numbered over all tasks.
-* ``counts``: tasks by (queue, state), without rows for none (an older taskd leaves some);
-  ``groups_waiting``: waiting tasks by (name, version, shape). Both are exact after every commit
-  (see ``tally``). Rows of groups stay when they are empty: tasks that have left point at them for
-  their shape.
-* ``owners``: how many tasks and bytes of arguments each user has that are not over, as of the event
-  whose number is in ``owners_as_of`` (see ``shares``).
+* ``counts``: tasks by (queue, state), without rows for none; ``groups_waiting``: waiting tasks by
+  (name, version, shape). Both are exact after every commit (see ``tally``). Rows of groups stay
+  when they are empty: tasks that have left point at them for their shape.
+* ``owners``: how many tasks and bytes of arguments each user has that are not over (see
+  ``shares``); ``owners_as_of``: the number of the last event, by which 0.2 knows that ``owners`` is
+  exact.
 
 Foreign keys are not declared: one process writes, all writes stand in one module, and each check
 would be one more look-up in every submit.
 
-Indexes: a claim reads ``tasks_turn`` alone (an older taskd's: ``tasks_ready``), so that neither
-scheduled tasks nor the finished ones can slow it; ``tasks_last_turn`` finds the last turn that an
-owner has among the waiting tasks (see ``turns``); ``tasks_state`` serves the running rows and lists
-by state; ``counts_not_empty`` finds the queues with tasks to run, however many queues there ever
-were.
+Indexes: a claim reads ``tasks_turn`` alone, so that neither scheduled tasks nor the finished ones
+can slow it; ``tasks_last_turn`` finds the last turn that an owner has among the waiting tasks (see
+``turns``); ``tasks_state`` serves the running rows and lists by state; ``counts_not_empty`` finds
+the queues with tasks to run, however many queues there ever were. ``tasks_ready`` serves no query:
+it stays because 0.2 names it.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ create table tasks (
     key text,
     reason text,
     progress blob,
-    error blob
+    error blob,
+    turn integer
 );
 create index tasks_ready on tasks (queue, priority desc, id) where {READY};
 create index tasks_scheduled on tasks (run_at) where {SCHEDULED};
@@ -91,6 +92,8 @@ create index tasks_state on tasks (state, id);
 create index tasks_owner on tasks (owner, id);
 create index tasks_name on tasks (name, id);
 create index tasks_queue on tasks (queue, id);
+create index tasks_turn on tasks (queue, priority desc, turn, id) where {READY};
+create index tasks_last_turn on tasks (queue, owner, priority, attempt > 0, turn) where {READY};
 
 create table arguments (task integer primary key, value blob not null);
 create table saved (task integer primary key, value blob not null);
@@ -128,30 +131,19 @@ create table groups_waiting (
     unique (name, version, shape)
 );
 create index groups_not_empty on groups_waiting (id) where waiting > 0;
-"""
+create index counts_not_empty on counts (state, queue) where {NOT_EMPTY};
 
-
-_GROWN = f"""
-create index if not exists counts_not_empty on counts (state, queue) where {NOT_EMPTY};
-create table if not exists owners (
+create table owners (
     owner integer primary key,
     tasks integer not null,
     bytes integer not null
 );
-create table if not exists owners_as_of (
+create table owners_as_of (
     id integer primary key check (id = 1),
     event integer not null
 );
-insert or ignore into owners_as_of (id, event) values (1, 0);
-alter table tasks add column turn integer;
-create index if not exists tasks_turn on tasks (queue, priority desc, turn, id) where {READY};
-create index if not exists tasks_last_turn
-    on tasks (queue, owner, priority, attempt > 0, turn) where {READY};
+insert into owners_as_of (id, event) values (1, 0);
 """
-"""Added since the first taskd with this version: an older taskd works without it."""
-
-_LATEST = "select 1 from sqlite_master where name = 'tasks_last_turn'"
-"""Finds the last addition."""
 
 
 def is_id(number: int) -> bool:
@@ -187,19 +179,8 @@ def create(connection: sqlite3.Connection) -> None:
     """Make the tables in an empty file: all of them or none."""
     connection.execute("begin immediate")
     _run(connection, _TABLES)
-    _run(connection, _GROWN)
     connection.execute(f"pragma application_id = {APPLICATION_ID}")
     connection.execute(f"pragma user_version = {SCHEMA}")
-    connection.execute("commit")
-
-
-def grow(connection: sqlite3.Connection) -> None:
-    """Add to an older taskd's file what has been added since: all of it or none. Where nothing is
-    missing, nothing is written: a start must not fail because the disk is full."""
-    if connection.execute(_LATEST).fetchone() is not None:
-        return
-    connection.execute("begin immediate")
-    _run(connection, _GROWN)
     connection.execute("commit")
 
 

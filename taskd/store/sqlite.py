@@ -121,7 +121,6 @@ class SqliteStore:
         applied = []
         try:
             self._run("begin immediate")
-            self._shares.begin()
             for operation in operations:
                 try:
                     applied.append(self._handlers[type(operation)](operation))

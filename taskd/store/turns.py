@@ -7,8 +7,7 @@ before another owner's second. Among equal turns the lower id goes first. A clai
 one index.
 
 Tasks that have begun are counted apart: one that comes back (an interruption, a sleep, a retry)
-does not wait for all that its owner has submitted since. Tasks that an older taskd submitted have
-no turn and go before all that have one; as long as one waits, begun tasks get no turn either.
+does not wait for all that its owner has submitted since.
 """
 
 from __future__ import annotations
@@ -20,11 +19,7 @@ from taskd.store import schema
 
 _FIRST = (
     "select turn from tasks indexed by tasks_turn"
-    f" where queue = ? and priority = ? and {schema.READY} and turn > 0 order by turn limit 1"
-)
-_OLDER = (
-    "select 1 from tasks indexed by tasks_turn"
-    f" where queue = ? and priority = ? and {schema.READY} and turn is null limit 1"
+    f" where queue = ? and priority = ? and {schema.READY} order by turn limit 1"
 )
 _LAST = (
     "select turn from tasks indexed by tasks_last_turn"
@@ -42,12 +37,9 @@ class Place(Record):
     begun: bool
 
 
-def next_at(connection: sqlite3.Connection, place: Place) -> int | None:
-    """The turn of a task that is about to become ready in ``place``; None: before all turns."""
-    where = place.queue, place.priority
-    if place.begun and connection.execute(_OLDER, where).fetchone() is not None:
-        return None
+def next_at(connection: sqlite3.Connection, place: Place) -> int:
+    """The turn of a task that is about to become ready in ``place``."""
     last = connection.execute(_LAST, place).fetchone()
-    mine = 1 if last is None or last[0] is None else int(last[0]) + 1
-    first = connection.execute(_FIRST, where).fetchone()
+    mine = 1 if last is None else int(last[0]) + 1
+    first = connection.execute(_FIRST, (place.queue, place.priority)).fetchone()
     return mine if first is None else max(mine, int(first[0]))
