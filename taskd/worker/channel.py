@@ -1,8 +1,8 @@
 """A zygote's or worker's connection to the master: whole messages in and out.
 
-Blocking writes (the master always reads; a message is small), reads as poll says. Losing the
-master is a fact to act on, not an error: ``lost`` turns True and sends are dropped, until
-``reopen`` has found another.
+Writes block (the master always reads; a message is small); ``receive`` is called when poll reports
+data. The loss of the master is no error: ``lost`` turns True, and messages are dropped until
+``reopen`` has connected to another master.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 from taskd.errors import ProtocolError
 from taskd.posix import files, native, sockets
-from taskd.protocol import frames
+from taskd.protocol import cbor, frames
 
 _CHUNK = 65536
 
 _PATIENCE = 1.0
-"""Seconds that a master whose backlog is full may take to let us connect again."""
+"""Seconds that ``reopen`` waits for a master whose backlog is full."""
 
 
 class Channel:
@@ -36,9 +36,9 @@ class Channel:
         return cls(sockets.connect(path, kind=native.socket))
 
     def reopen(self, path: str) -> bool:
-        """Connect anew, to whatever master listens at ``path`` now; False if none does.
+        """Connect again, to the master that listens at ``path`` now; False if none does.
 
-        The caller has taken the old descriptor out of whatever waits for it.
+        The caller has unregistered the old descriptor from its polls.
         """
         try:
             sock = sockets.connect(path, _PATIENCE, native.socket)
@@ -53,6 +53,7 @@ class Channel:
         return True
 
     def _take(self, sock: native.socket) -> None:
+        """Use ``sock`` from now on, at a number that user code is unlikely to close."""
         self._sock = native.socket(fileno=files.out_of_the_way(sock.detach()))
         self._inode = os.fstat(self._sock.fileno()).st_ino
 
@@ -72,13 +73,13 @@ class Channel:
                 self.lost = True
 
     def has_unread(self) -> bool:
-        """Whether ``receive`` would bring something, or find that the master is lost."""
+        """Whether ``receive`` would return messages, or find that the master is lost."""
         poll = native.poll()
         poll.register(self._sock, native.POLLIN)
         return bool(poll.poll(0))
 
     def receive(self) -> list[dict[str, Any]]:
-        """What one read brought (call when readable); sets ``lost`` at the end of the stream."""
+        """The messages of one read (call when readable); sets ``lost`` at the stream's end."""
         try:
             data = self._sock.recv(_CHUNK) if self._is_ours() else b""
         except OSError:
@@ -92,7 +93,7 @@ class Channel:
             while (message := self._decoder.next()) is not None:
                 messages.append(message)
         except ProtocolError:
-            self.lost = True  # a master we do not understand is no master
+            self.lost = True  # its messages cannot be read: as if it were gone
         return messages
 
     def close(self) -> None:
@@ -100,7 +101,8 @@ class Channel:
         self._close_socket()
 
     def _is_ours(self) -> bool:
-        """User code may have closed it, and have a file of its own at that number."""
+        """Whether the descriptor is still our socket: user code may have closed it, and have a file
+        of its own at that number."""
         try:
             return os.fstat(self._sock.fileno()).st_ino == self._inode
         except OSError:
@@ -111,3 +113,12 @@ class Channel:
             self._sock.close()
         else:
             self._sock.detach()
+
+
+def read_once(path: str) -> Any:
+    """The message in the file at ``path``, which is removed: a large message comes in a file.
+    Raises OSError and ProtocolError."""
+    with open(files.open_own(path, os.O_RDONLY), "rb") as file:
+        raw = file.read()
+    os.unlink(path)
+    return cbor.loads(raw)

@@ -1,11 +1,12 @@
-"""The control thread: the one place where a worker and its master speak.
+"""The control thread of a worker, which reads what the master says, and what both threads send it.
 
-It reads orders and wishes, sends the latest progress at most ten times a second, and syncs the
-slot one second after a record that was not synced (so a power cut costs at most that second).
-The main thread hands things over under one condition variable and wakes the thread by an eventfd.
+The thread reads orders and wishes, sends the latest progress at most ten times a second, and syncs
+the slot one second after a record that was not synced (so a power cut costs at most that second).
+The main thread passes values under one condition variable and wakes the thread by an eventfd.
 
-When the master is lost while a task runs, the thread looks for the next one and says again who
-this is, what runs, and what the lost one may not have heard; a worker without a task just goes.
+When the master is lost while a task runs, the thread connects to the next master and repeats who
+the worker is, which attempt it runs, and what the lost master may not have read; a worker without
+a task exits.
 """
 
 from __future__ import annotations
@@ -14,20 +15,17 @@ import contextlib
 import errno
 import os
 import signal
-import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 from taskd.api.interrupt import Interrupted
 from taskd.api.recorder import Wish
 from taskd.posix import files, native
 from taskd.posix.process import Identity
-from taskd.protocol import cbor
 from taskd.protocol import worker as protocol
 from taskd.record import Record
 from taskd.slot.writer import SlotFull, SlotLost, SlotWriter
-from taskd.worker import output
-from taskd.worker.channel import Channel
+from taskd.worker.channel import Channel, read_once
 from taskd.worker.master_search import MasterSearch
 
 PROGRESS_EVERY = 0.1
@@ -35,19 +33,6 @@ PROGRESS_EVERY = 0.1
 
 SYNC_WITHIN = 1.0
 """Seconds after which an unsynced record is synced."""
-
-FULL_RETRY = 1.0
-"""Seconds between two attempts to save on a full disk."""
-
-T = TypeVar("T")
-
-
-def give_up(lost: SlotLost) -> NoReturn:
-    """Nothing more can be saved: the process ends, and its attempt is continued by another, from
-    what stands in the slot, whose file the master holds as well."""
-    with contextlib.suppress(Exception):  # the standard streams may be closed, too
-        print(f"taskd: {lost}; the task continues in another process", file=sys.stderr, flush=True)
-    output.leave(os.EX_IOERR)
 
 
 class Order(Record):
@@ -66,31 +51,32 @@ class Order(Record):
 
 
 class Questions(Record):
-    """What the plan of a deploy asks (the ``plan`` message); ``path``: the file it stands in."""
+    """The questions of a deploy's plan (the ``plan`` message), in the file at ``path``."""
 
     path: str
 
 
 class Control:
-    """Shared between the main thread and the control thread; every field under ``_state``.
+    """Shared between the main thread and the control thread; ``_state`` guards every field.
 
-    ``_reporting``, taken before ``_state``, is held while a progress is taken and sent: the task
-    never waits for it (a master that hangs takes none), only its end does, which comes after it.
+    ``_reporting``, locked before ``_state``, is held while a progress report is taken and sent. The
+    task never waits for it (a master that hangs reads nothing); only the report of the attempt's
+    end does, which must come after the progress.
     """
 
     def __init__(
         self, channel: Channel, slot: SlotWriter, address: str = "", orphan_grace: float = 600.0
     ) -> None:
-        """``address``: of worker.sock. ``orphan_grace``: seconds that a task goes on without a
-        master before it is asked to leave."""
+        """``address``: of worker.sock. ``orphan_grace``: seconds that a task runs without a master
+        before it is asked to leave."""
         self._channel = channel
         self._slot = slot
         self._search = MasterSearch(address)
         self._grace = orphan_grace
         self._hello: dict[str, Any] = {}
-        self._is_busy = False  # an attempt is in the main thread's hands, up to its noted end
-        self._end: dict[str, Any] | None = None  # said, and not noted yet
-        self._waiting: dict[str, Any] | None = None  # likewise, while it cannot save
+        self._is_busy = False  # the main thread runs an attempt, up to its noted end
+        self._end: dict[str, Any] | None = None  # sent, and not noted yet
+        self._waiting: dict[str, Any] | None = None  # likewise: the disk is full
         self._reporting = native.allocate_lock()
         self._state = native.Condition()
         self._wake = files.out_of_the_way(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
@@ -99,7 +85,7 @@ class Control:
         self._current: tuple[int, int] | None = None
         self._wish: Wish | None = None
         self._noted = False
-        self._retired = False
+        self.is_retired = False
         self._progress: dict[str, Any] | None = None
         self._progress_sent = 0.0
         self._unsynced_since: float | None = None
@@ -135,9 +121,9 @@ class Control:
         self._channel.send({"type": "idle", "reusable": reusable})
 
     def next_order(self) -> Order | Questions | None:
-        """Wait for a task, or a plan; None means: go (retired, or the master is lost)."""
+        """Wait for a task, or a plan; None: exit (retired, or the master is lost)."""
         with self._state:
-            self._state.wait_for(lambda: self._order or self._retired or self._channel.lost)
+            self._state.wait_for(lambda: self._order or self.is_retired or self._channel.lost)
             order, self._order = self._order, None
             if order is None or self._channel.lost:  # not begun: the next master requeues it
                 return None
@@ -147,8 +133,8 @@ class Control:
             return order
 
     def heed_cancel(self) -> None:
-        """Raises Interrupted if the attempt is cancelled, also if that has come and nobody has read
-        it yet: what was cancelled before it began does not begin."""
+        """Raise Interrupted if the attempt is cancelled, also by a message that has arrived and is
+        not read yet: a task that was cancelled before it began does not begin."""
         with self._state:
             self._state.wait_for(lambda: self._channel.lost or not self._channel.has_unread())
             wish = self._wish
@@ -156,8 +142,8 @@ class Control:
             raise Interrupted(wish.why)
 
     def ended(self, order: Order, offset: int) -> None:
-        """END stands in the slot at ``offset``; the last progress goes before it."""
-        # Not while the thread introduces us to another master, nor while a report is on its way.
+        """Tell the master that END is in the slot at ``offset``; send the last progress first."""
+        # Not while the thread greets another master, nor while it sends a report.
         with self._reporting, self._state:
             report, self._progress = self._progress, None
             self._end = {
@@ -170,17 +156,12 @@ class Control:
                 self._channel.send({"type": "progress", **report})
             self._channel.send(self._end)
 
-    @property
-    def is_retired(self) -> bool:
-        """The master knows that it goes, and gives it nothing more."""
-        return self._retired
-
     def planned(self, answer: dict[str, Any]) -> None:
-        """Answer what a plan asked."""
+        """Send the answer to a plan's questions."""
         self._channel.send({"type": "planned", **answer})
 
     def wait_until_noted(self) -> bool:
-        """Until the master has the end in its store; False if the master was lost before."""
+        """Wait until the master has the end in its store; False if the master was lost before."""
         with self._state:
             self._state.wait_for(lambda: self._noted or self._channel.lost)
             return self._noted
@@ -188,13 +169,8 @@ class Control:
     def wish(self) -> Wish | None:
         return self._wish  # one reference, read whole: no lock needed
 
-    def wait(self, seconds: float) -> bool:
-        """Sleep, or return True at once when there is a wish."""
-        with self._state:
-            return self._state.wait_for(lambda: self._wish is not None, timeout=seconds)
-
     def wait_for(self, condition: Callable[[], bool], seconds: float | None = None) -> bool:
-        """Until ``condition`` holds, looked at again on every wish and ``wake``; its last value."""
+        """As ``Recorder.wait_for``."""
         with self._state:
             return self._state.wait_for(condition, timeout=seconds)
 
@@ -210,7 +186,7 @@ class Control:
             self._poke()
 
     def saved(self, durable: bool) -> None:
-        """A record was written; ``durable`` says that it was synced as well."""
+        """Have the thread sync the record that was written, unless it is ``durable`` already."""
         with self._state:
             poke = not durable and self._unsynced_since is None
             self._unsynced_since = None if durable else self._unsynced_since or native.monotonic()
@@ -218,28 +194,11 @@ class Control:
             self._poke()
 
     def say_waiting(self, task: int, attempt: int, message: str) -> None:
+        """Tell the master why the attempt waits; an empty ``message``: it goes on."""
         said = {"type": "waiting", "task": task, "attempt": attempt, "message": message}
         with self._state:
             self._waiting = said if message else None
         self._channel.send(said)
-
-    def insist(self, save: Callable[[], T]) -> T:
-        """Save, however long the disk is full: an attempt's end is not given up."""
-        waited = False
-        while True:
-            try:
-                saved = save()
-                break
-            except SlotLost as lost:
-                give_up(lost)
-            except SlotFull as full:
-                waited = True
-                if self._current:
-                    self.say_waiting(*self._current, f"cannot save: {full}")
-                native.sleep(FULL_RETRY)
-        if waited and self._current:
-            self.say_waiting(*self._current, "")
-        return saved
 
     # ── the control thread ───────────────────────────────────────────────────────────────────
 
@@ -248,14 +207,14 @@ class Control:
             os.eventfd_write(self._own_wake(), 1)
 
     def _own_wake(self) -> int:
-        """Raises OSError if user code closed it; its number may be a file of theirs by now."""
+        """The eventfd. Raises OSError if user code has closed it, and perhaps reused its number."""
         if files.identity(self._wake) != self._wake_file:
             raise OSError(errno.EBADF, "closed by user code")
         return self._wake
 
     def _run(self) -> None:
-        """Whatever ends this thread (user code may have closed its descriptors) is the loss of the
-        master: the task goes on, and nobody waits for an answer that cannot come."""
+        """The thread. Its end, for example because user code closed its descriptors, counts as the
+        loss of the master: the task goes on, and the main thread waits for no answer."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             while True:
@@ -274,13 +233,16 @@ class Control:
             if self._wake in ready:
                 os.eventfd_read(self._own_wake())
             if self._channel.fileno() in ready:
-                self._hear()
+                with self._state:  # ``heed_cancel``: a message that is no longer unread is obeyed
+                    for message in self._channel.receive():
+                        self._obey(message)
+                    self._state.notify_all()
             self._sync_if_due()
             self._report_if_due()
 
     def _find_another(self) -> None:
-        """The master is lost: whoever waits for it must know; syncing goes on until another one
-        has us, or this process ends."""
+        """The master is lost: wake the main thread, which may wait for it; go on syncing until the
+        worker is connected to another master, or the process ends."""
         self.wake()
         poll = native.poll()
         poll.register(self._wake, native.POLLIN)
@@ -291,32 +253,17 @@ class Control:
             if poll.poll(min((ms for ms in due if ms is not None), default=None)):
                 os.eventfd_read(self._own_wake())
             self._sync_if_due()
-            if self._is_busy and search.due_in() <= 0:
-                self._introduce_again()
-                self._leave_if_alone_too_long()
-
-    def _introduce_again(self) -> None:
-        """In one go, as far as the main thread can see: an end is told once on each connection."""
-        with self._state:
-            if self._is_busy and self._current and self._search.try_now(self._channel):
-                self._channel.send(self._hello | {"busy": list(self._current)})
-                for said in (self._waiting, self._end):
-                    if said is not None:
-                        self._channel.send(said)
-
-    def _leave_if_alone_too_long(self) -> None:
-        if not self._channel.lost or self._search.lasted < self._grace:
-            return
-        with self._state:
-            if self._wish is None:
-                self._wish = Wish("leave", f"no master for {self._grace:.0f} s")
-                self._state.notify_all()
-
-    def _hear(self) -> None:
-        with self._state:  # ``heed_cancel``: what is no longer unread is obeyed
-            for message in self._channel.receive():
-                self._obey(message)
-            self._state.notify_all()
+            if not self._is_busy or search.due_in() > 0:
+                continue
+            with self._state:  # in one step for the main thread: an end is told once a connection
+                if self._is_busy and self._current and search.try_now(self._channel):
+                    self._channel.send(self._hello | {"busy": list(self._current)})
+                    for said in (self._waiting, self._end):
+                        if said is not None:
+                            self._channel.send(said)
+                if self._channel.lost and search.lasted >= self._grace and self._wish is None:
+                    self._wish = Wish("leave", f"no master for {self._grace:.0f} s")
+                    self._state.notify_all()
 
     def _obey(self, message: dict[str, Any]) -> None:
         attempt = (message.get("task"), message.get("attempt"))
@@ -332,12 +279,12 @@ class Control:
             case "noted" if attempt == self._current:
                 self._noted = True
             case "retire":
-                self._retired = True
+                self.is_retired = True
             case _:
-                pass  # late for an attempt that is over, or newer than this code
+                pass  # about an attempt that is over, or of a newer protocol than this code's
 
     def _timeout(self) -> float | None:
-        """Milliseconds until something is due."""
+        """Milliseconds until a sync or a progress report is due; None: neither is waiting."""
         with self._state:
             now = native.monotonic()
             due = []
@@ -356,7 +303,7 @@ class Control:
         try:
             self._slot.sync()
         except (OSError, SlotFull, SlotLost):
-            with self._state:  # told by the main thread's next save; try again in a second
+            with self._state:  # the main thread's next save meets it; try again in a second
                 self._unsynced_since = native.monotonic()
 
     def _report_if_due(self) -> None:
@@ -372,26 +319,17 @@ class Control:
 
 
 def _order(message: dict[str, Any]) -> Order:
-    args, kept = message["args"], message["saved"]
-    if message.get("load"):
-        args, kept = _load(message["load"])
+    """The Order of a ``run`` message; large arguments and state come in a file (``load``)."""
+    large = read_once(message["load"]) if message.get("load") else message
     return Order(
         task=message["task"],
         attempt=message["attempt"],
         name=message["name"],
-        args=args,
-        saved=kept,
+        args=large["args"],
+        saved=large["saved"],
         log=message["log"],
         scratch=message["scratch"],
         at=message["at"],
         version=message["version"],
         log_limit=message["log_limit"],
     )
-
-
-def _load(path: str) -> tuple[bytes, bytes | None]:
-    """Large arguments and state come in a file, which is ours to remove."""
-    with open(files.open_own(path, os.O_RDONLY), "rb") as file:
-        fields = cbor.loads(file.read())
-    os.unlink(path)
-    return fields["args"], fields["saved"]

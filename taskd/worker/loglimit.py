@@ -1,10 +1,10 @@
-"""The limit of a task's log: what is too much of it is cut out of its middle while it grows.
+"""Limits the size of a task's log: a log that is too long has its middle cut out while it grows.
 
 Runs in workers, in a thread of its own. The task and its programs write straight to the file, so
-that somebody has to look: at intervals that a writer of FASTEST cannot outrun. A faster one takes
-more room for as long as that; when the attempt is over the master looks once more. The thread
-holds no descriptor between two looks: a task that closes all of them must not leave it with a
-number that has come to mean another file.
+the thread checks the size, at intervals in which a writer of FASTEST cannot pass the limit. A
+faster one passes it until the next check; when the attempt is over the master checks once more. The
+thread holds no descriptor between two checks: the task may close all descriptors, and the number
+would then be another file.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from contextlib import contextmanager
 from taskd.posix import growing, native
 
 FASTEST = 256 * 1024 * 1024
-"""Bytes per second that a task is reckoned to write at most."""
+"""Bytes per second that a task is assumed to write at most."""
 
 SOONEST, LATEST = 0.05, 0.5
-"""Seconds between two looks at a log that is nearly full, and at one that is nearly empty."""
+"""Seconds between two checks of a log that is nearly full, and of one that is nearly empty."""
 
 
 def note(gone: int) -> str:
-    """What stands in a log where its middle was."""
+    """The line in a log that replaces the middle."""
     return (
         f"[taskd: {gone} bytes were cut out of the middle of this log here, to keep it within "
         "[logs] max_size]"
@@ -32,7 +32,7 @@ def note(gone: int) -> str:
 
 
 class LogLimit:
-    """Watches the log of the attempt at hand, if there is one."""
+    """Limits the log of the current attempt, if there is one."""
 
     def __init__(self) -> None:
         self._changed = native.Condition()
@@ -43,7 +43,7 @@ class LogLimit:
 
     @contextmanager
     def on(self, path: str, most: int | None) -> Iterator[None]:
-        """Keep the log at ``path`` within ``most`` bytes meanwhile; None: without a limit."""
+        """Keep the log at ``path`` within ``most`` bytes during the block; None: no limit."""
         self._watch(None if most is None else (path, most))
         try:
             yield
@@ -62,20 +62,18 @@ class LogLimit:
                 self._changed.wait_for(lambda: self._log is not None)
                 log = self._log
             if log is not None:
-                self._rest(log, look(*log))
-
-    def _rest(self, log: tuple[str, int], seconds: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._log is not log, timeout=seconds)
+                seconds = look(*log)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._log is not log, timeout=seconds)
 
 
 def look(path: str, most: int) -> float:
-    """Cut the log if it is too long; seconds until it must be looked at again."""
+    """Cut the log if it is too long; returns the seconds until the next check."""
     try:
         found = os.stat(path, follow_symlinks=False)
         if growing.takes(found) > most and growing.cut(path, most, note) is not None:
             found = os.stat(path, follow_symlinks=False)
-    except OSError:  # the task removed it, say: what is written now is nobody's to read
+    except OSError:  # for example the task has removed it: the log cannot be read any more
         return LATEST
     room = most - growing.takes(found)
     return min(LATEST, max(SOONEST, room / FASTEST))

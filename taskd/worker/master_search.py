@@ -1,7 +1,7 @@
-"""The search for the next master: a worker or zygote whose master is lost tries to reach another.
+"""Finds the next master for a worker or zygote that has lost its own.
 
-Runs in workers (control thread) and zygotes. Each try is a plain connect to worker.sock, soon at
-first, since a service manager starts a new master at once, then once a second.
+Runs in workers (control thread) and zygotes. Each try is a connect to worker.sock. The first ones
+follow quickly, since a service manager starts a new master at once; later ones once a second.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ LATEST = 1.0
 """Seconds between two tries: the first pause, and the longest."""
 
 LASTING = 3.0
-"""Seconds after which a connection counts as one with a master that has us."""
+"""Seconds after which a connection counts as accepted by the master."""
 
 _GROWTH = 1.5
 
 
 class MasterSearch:
-    """One process's search; ``lost`` begins it. A master that turns us away at once has not ended
-    it: the pauses go on growing, and the time without a master is counted on."""
+    """One process's search; ``lost`` begins it. A master that hangs up at once does not end it: the
+    pauses go on growing, and the time without a master goes on being counted."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -30,7 +30,7 @@ class MasterSearch:
         self._found = -LASTING
 
     def lost(self) -> None:
-        """The connection that there was has ended."""
+        """The connection has ended."""
         now = monotonic()
         if now - self._found >= LASTING:
             self._pause = SOONEST
@@ -46,7 +46,7 @@ class MasterSearch:
         return max(0.0, self._next - monotonic())
 
     def try_now(self, channel: Channel) -> bool:
-        """Whether ``channel`` leads to a master again."""
+        """Try to connect ``channel`` to a master; returns whether it is connected."""
         now = monotonic()
         self._next = now + self._pause
         self._pause = min(LATEST, self._pause * _GROWTH)

@@ -1,12 +1,12 @@
-"""The plan of a deploy, the worker's side: could this revision go on with each of these tasks?
+"""Answers a deploy's plan: could this revision go on with each of these tasks?
 
 Runs in the main thread of a worker of the revision that is to be deployed (the ``plan`` message of
-``protocol.worker``). It does what the start of an attempt would do, on copies: migrate what is
-saved, bind the arguments. No task is run and nothing is saved. Migrations and the app's own probe
-are user code: after any of it this process is not used for tasks.
+``protocol.worker``). It does, on copies, what an attempt does at its start: migrate the saved
+state, bind the arguments. No task is run and nothing is saved. Migrations and the app's own probe
+are user code: after either has run this process is not used for tasks.
 
-What a running task has saved is read from its slot, which its worker goes on writing: what was
-whole at one moment counts (``slot.reader``). The questions come in pieces, each with its answer.
+The state of a running task is read from its slot, which its worker goes on writing; ``slot.reader``
+returns what was complete at one moment. The master sends the questions in several messages.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any
 
 from taskd import tasks
 from taskd.errors import Error, ProtocolError
-from taskd.posix import files, memory, native
-from taskd.protocol import cbor, data
+from taskd.posix import memory, native
+from taskd.protocol import data
 from taskd.protocol.saved import Saved
 from taskd.record import Record
 from taskd.slot import kept, reader
 from taskd.worker import output
+from taskd.worker.channel import read_once
 from taskd.worker.failure import LINE_LIMIT, one_line, summary
 from taskd.worker.migrate import Unfit, fit
 
@@ -44,9 +45,9 @@ class _Verdict(Record):
 
 
 def answer(path: str) -> Answer:
-    """Answer what stands in the file at ``path``, which is removed first. Raises nothing."""
+    """Answer the questions in the file at ``path``, which is removed first. Raises nothing."""
     try:
-        asked = _read(path)
+        asked = read_once(path)
     except (OSError, ProtocolError) as error:
         why = f"cannot read what the plan asks in {path}: {error}"
         return Answer(_fields(0, 0, [], one_line(why)), True)
@@ -58,13 +59,6 @@ def answer(path: str) -> Answer:
     probe = None if asked["probe"] is None else _probe(asked["probe"])
     fields = _fields(len(verdicts), migrated, refused, probe)
     return Answer(fields, migrated == 0 and asked["probe"] is None)
-
-
-def _read(path: str) -> Any:
-    with open(files.open_own(path, os.O_RDONLY), "rb") as file:
-        raw = file.read()
-    os.unlink(path)
-    return cbor.loads(raw)
 
 
 def _fields(
@@ -100,8 +94,8 @@ def _judge(item: dict[str, Any], slots: str) -> _Verdict:
 
 
 def _saved_by_now(item: dict[str, Any], slots: str) -> bytes | None:
-    """What the store had, and what an attempt that runs has added in its slot. One that is gone, or
-    is another's by now, or cannot be read, adds nothing: the plan changes nothing of it."""
+    """The state in the store, with what the running attempt has added in its slot. A slot that is
+    gone, is another attempt's by now, or cannot be read adds nothing: the plan fails for none."""
     stored: bytes | None = item["saved"]
     if item.get("slot") is None:
         return stored
@@ -121,25 +115,21 @@ def _saved_by_now(item: dict[str, Any], slots: str) -> bytes | None:
 def _probe(where: str) -> str | None:
     """Why the app's own probe failed, in one line; None if it did not."""
     pid = os.getpid()
+    module, _, name = where.partition(":")
     try:
-        found = _call(where)
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+        returned = found()
+        if isawaitable(returned):
+            if hasattr(returned, "close"):
+                returned.close()  # else Python warns of a coroutine that was never awaited
+            why: str | None = "is async: it must be a plain function, which is done when it returns"
+        else:
+            failed = returned is not None and not returned
+            why = one_line(f"returned {returned!r}") if failed else None
     except BaseException as error:  # the boundary to user code: all of it is reported
-        found = summary(error)
+        why = summary(error)
     if os.getpid() != pid:
         output.leave(0)  # a child that the probe forked must not go on as a second worker
-    return found
-
-
-def _call(where: str) -> str | None:
-    module, _, name = where.partition(":")
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    said = found()
-    if isawaitable(said):
-        if hasattr(said, "close"):
-            said.close()  # a coroutine that nobody awaits would complain
-        return "is async: it must be a plain function, which is done when it returns"
-    if said is None or said:
-        return None
-    return one_line(f"returned {said!r}")
+    return why

@@ -1,35 +1,38 @@
-"""A worker: one task at a time in the main thread, a control thread that speaks with the master.
+"""A worker: one task at a time in the main thread; the control thread speaks with the master.
 
-A worker of a revision that is to be deployed may get a plan's questions in place of a task.
+A worker of a revision that is to be deployed may get a plan's questions instead of a task.
 
-Runs in a child of the zygote. Its slot is there before it is announced idle; an attempt's END
-stands in the slot before the master hears of it (and is synced where the master does not); the
+Runs in a child of the zygote. The slot is made before the worker says that it is idle; an attempt's
+END is in the slot before the worker tells the master of it (and is synced if it cannot tell); the
 slot is reset only once the master has noted that end. A worker whose master is lost goes on with
-its task and looks for the next master; if it finishes before there is one it leaves END in its slot
-and exits. A task that it had not begun it drops.
+its task and looks for the next master; if the task ends before there is one, END stays in the slot
+and the worker exits. It drops a task that it has not begun.
 """
 
 from __future__ import annotations
 
 import contextvars
 import errno
+import faulthandler
 import gc
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from taskd import tasks
 from taskd.api.interrupt import Interrupted, Yielded
 from taskd.errors import ProtocolError
+from taskd.model.task import COMMAND
 from taskd.posix import cgroup, files, limits, mark, native, process, title, tree
 from taskd.protocol import data
 from taskd.protocol.boot import Boot
 from taskd.protocol.saved import Kind, Outcome, Saved
+from taskd.record import Record
 from taskd.slot.writer import SlotFull, SlotWriter
-from taskd.worker import exiting, output, plan, resource_trackers, tracebacks
+from taskd.worker import exiting, output, plan, resource_trackers
 from taskd.worker.attempt import Ending, left, run_attempt, unfit
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control, Order, Questions
@@ -39,15 +42,30 @@ from taskd.worker.slot_recorder import SlotRecorder
 from taskd.worker.surroundings import Surroundings
 
 NEEDED = 16
-"""Descriptors that a worker must be able to have to run another task; one that has used them up
-would wait for them for ever."""
+"""Descriptors that a worker must be able to open to run another task."""
 
 TRIES = 3
 """Times that a worker without descriptors tries to begin a task, a second apart."""
 
 
+class Worker(Record):
+    """What all attempts of this process share.
+
+    ``spared``: processes that the app started at import (in a worker that was not forked).
+    ``before``: this process as it was before any task. ``loop``: of its async tasks.
+    """
+
+    boot: Boot
+    control: Control
+    slot: SlotWriter
+    limit: LogLimit
+    spared: frozenset[int]
+    before: Surroundings
+    loop: EventLoop
+
+
 def run_worker(boot: Boot, worker: bytes) -> NoReturn:
-    """Be that worker until retired or the master is lost; ends the process."""
+    """Run tasks until retired or the master is lost; ends the process."""
     try:
         _fresh_start()
         title.show(title.WORKER, boot.revision)
@@ -60,7 +78,7 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
     try:
         channel = Channel.connect(boot.socket)
     except OSError:
-        slot.remove()  # the master went away between the fork and now: nobody knows us
+        slot.remove()  # the master is gone since the fork: no master knows this worker
         output.leave(0)
     try:
         control = Control(channel, slot, boot.socket, boot.orphan_grace)
@@ -73,11 +91,11 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
             lambda: {channel.fileno(), *loop.descriptors},  # another after a crash of the master
             keeps_connections=bool((boot.app or {}).get("keep_connections")),
         )
-    except (OSError, RuntimeError) as error:  # of descriptors, or of threads
-        with suppress(OSError):  # a sweep does it
+    except (OSError, RuntimeError) as error:  # no descriptor, or no thread
+        with suppress(OSError):  # else the master's sweep removes it
             slot.remove()
         _give_up(boot, worker, f"cannot begin: {error}")
-    _serve(boot, control, slot, limit, spared, before, loop)
+    _serve(Worker(boot, control, slot, limit, spared, before, loop))
     title.show(title.WORKER, f"{boot.revision} leaving")
     exiting.run_handlers()
     _drop(slot, control)
@@ -85,16 +103,16 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
 
 
 def _drop(slot: SlotWriter, control: Control) -> None:
-    """Of a worker that is not retired the slot stays: a master that finds it sees that nothing had
-    begun."""
+    """Remove the slot of a retired worker. That of another one stays: the next master sees in it
+    that no task had begun."""
     if control.is_retired:
         with suppress(OSError):
             slot.remove()
 
 
 def _give_up(boot: Boot, worker: bytes, why: str) -> NoReturn:
-    """Nothing can be run here; the next one may find what this one lacks. The master is told why,
-    or its log where there is no way to it: the exit status alone says little."""
+    """End a worker that lacks what it needs to run a task; the next one may have it. The reason
+    goes to the master or, without a connection, to the daemon's log."""
     try:
         channel = Channel.connect(boot.socket)
         channel.send({"type": "unready", "worker": worker, "pid": os.getpid(), "message": why})
@@ -105,27 +123,22 @@ def _give_up(boot: Boot, worker: bytes, why: str) -> NoReturn:
 
 
 def _fresh_start() -> None:
-    """Undo what the zygote needed and a task must not inherit."""
+    """Undo what the zygote has set up for itself and a task must not inherit. A crash by a signal
+    (SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL) leaves the Python frames of all threads on
+    descriptor 2, and then ends the process as before."""
     process.become_subreaper()
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         native.handle_signal(number, signal.SIG_DFL)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         native.handle_signal(number, signal.SIG_IGN)  # as Python has it: an exception, not a death
-    tracebacks.of_crashes()
+    faulthandler.disable()  # if the app's import enabled it, it lost its handlers just now
+    faulthandler.enable(2)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def _serve(
-    boot: Boot,
-    control: Control,
-    slot: SlotWriter,
-    limit: LogLimit,
-    spared: frozenset[int],
-    before: Surroundings,
-    loop: EventLoop,
-) -> None:
-    """``spared``: processes that the app started at import (in a worker that was not forked).
-    ``before``: what this process is like before any task. ``loop``: of its async tasks."""
+def _serve(worker: Worker) -> None:
+    """Run tasks and answer plans until there is no further order."""
+    boot, control, slot = worker.boot, worker.control, worker.slot
     reusable = True
     control.idle(reusable)
     while (order := control.next_order()) is not None:
@@ -136,7 +149,7 @@ def _serve(
             control.idle(reusable)
             continue
         title.show(title.WORKER, f"{boot.revision} task {order.task} {order.name}")
-        reusable = _attempt(boot, control, slot, limit, order, spared, before, loop)
+        reusable = _attempt(worker, order)
         title.show(title.WORKER, boot.revision)
         if not control.wait_until_noted():
             slot.sync()
@@ -145,21 +158,13 @@ def _serve(
         control.idle(reusable)
 
 
-def _attempt(
-    boot: Boot,
-    control: Control,
-    slot: SlotWriter,
-    limit: LogLimit,
-    order: Order,
-    spared: frozenset[int],
-    before: Surroundings,
-    loop: EventLoop,
-) -> bool:
+def _attempt(worker: Worker, order: Order) -> bool:
     """Run one attempt to its END record. Returns whether this process may run another.
 
-    An attempt of which anything still runs is over only with this process: its END is left in the
-    slot, and read there once we and our tree are gone.
+    An attempt of which a process or thread still runs is over only with this process: its END is
+    left in the slot, and the master reads it there once this process and its tree are gone.
     """
+    boot, control, slot, before = worker.boot, worker.control, worker.slot, worker.before
     registered = tasks.registered[order.name]
     begun = {
         "task": order.task,
@@ -169,7 +174,7 @@ def _attempt(
         "at": order.at,
     }
     recorder = SlotRecorder(control, slot, order, boot.revision)
-    control.insist(lambda: slot.append(Kind.BEGIN, begun))
+    recorder.save(lambda: slot.append(Kind.BEGIN, begun), can_leave=False)
     threads = threading.active_count()
     left_behind: int | None = 0
     try:
@@ -178,23 +183,38 @@ def _attempt(
     except Interrupted as interrupt:
         ending = left(interrupt, recorder, registered.version)
     else:
-        with limit.on(order.log, order.log_limit), written, _environment(boot, order):
+        with worker.limit.on(order.log, order.log_limit), written, _environment(boot, order):
             context = contextvars.copy_context()
-            ending = context.run(_run, registered, order, recorder, before.calm, loop)
-            tracebacks.of_failure(order, ending.error)
-            before.calm()  # once more: what the task left in memory was deleted by code of its own
-            left_behind = _kill_tree(spared, boot.group)
-    offset = _record(slot, control, order, ending)
+            ending = context.run(_run, worker, registered, order, recorder)
+            _log_failure(order, ending.error)
+            before.calm()  # once more: objects of the task were deleted, which runs its code
+            left_behind = _kill_tree(worker.spared, boot.group)
+    offset = _record(slot, recorder, order, ending)
     if left_behind is None or threading.active_count() > threads:
         slot.sync()
         exiting.leave()
     control.ended(order, offset)
-    if left_behind or loop.is_spoilt or not limits.can_open(NEEDED):
+    if left_behind or worker.loop.is_spoilt or not limits.can_open(NEEDED):
         return False
     return _is_as_before(before, order)
 
 
+def _log_failure(order: Order, error: dict[str, str] | None) -> None:
+    """Write the traceback of a failed task, free of its secrets, to the end of its log. A command's
+    own output says why it failed."""
+    if error is None or order.name == COMMAND:
+        return
+    output.flush()
+    with suppress(OSError):  # it is in the store as well
+        log = output.open_log(order.log)
+        try:
+            os.write(log, error["traceback"].encode())
+        finally:
+            native.close(log)
+
+
 def _is_as_before(before: Surroundings, order: Order) -> bool:
+    """Whether this process is as it was before its first task; the daemon's log says if not."""
     changed = before.differences()
     if changed:
         why = f"task {order.task} has changed its process: {', '.join(changed)}"
@@ -204,9 +224,10 @@ def _is_as_before(before: Surroundings, order: Order) -> bool:
 
 
 def _kill_tree(spared: frozenset[int], group: str) -> int | None:
-    """How many leftovers were killed; None if some may live on (they went past us to the zygote, or
-    the task hid /proc from us, or has left no descriptor, or something is in our group and no
-    descendant of ours): our own end hands them to the zygote."""
+    """Kill the processes that the task has left; returns how many. None if some may live on: they
+    have become the zygote's children, the task has hidden /proc or left no descriptor, or the
+    worker's control group holds a process that is no descendant. This process must end then, and
+    the zygote kills them."""
     try:
         with limits.every_descriptor():
             killed = tree.kill_all(spared, resource_trackers.let_go)
@@ -217,10 +238,11 @@ def _kill_tree(spared: frozenset[int], group: str) -> int | None:
 
 
 def _prepare(order: Order, recorder: SlotRecorder) -> output.Output:
-    """The task's scratch directory and its log, as soon as both can be had: none of its code has
-    run, and nothing of its budgets is used. Raises Interrupted.
+    """Make the task's scratch directory and open its log, as soon as both can be done. None of the
+    task's code has run, and none of its retries is used. Raises Interrupted.
 
-    What this process alone has not got, another worker may have: Yielded after a few tries."""
+    Where this process alone is out of descriptors (EMFILE): Yielded after TRIES, since another
+    worker may have some."""
     tries = 0
 
     def make() -> output.Output:
@@ -237,28 +259,29 @@ def _prepare(order: Order, recorder: SlotRecorder) -> output.Output:
     return recorder.patiently("cannot begin yet", make, (OSError,))
 
 
-def _run(
-    registered: Any,
-    order: Order,
-    recorder: SlotRecorder,
-    calm: Callable[[], None],
-    loop: EventLoop,
-) -> Ending:
+def _run(worker: Worker, registered: Any, order: Order, recorder: SlotRecorder) -> Ending:
     try:
         kept = None if order.saved is None else Saved.decode(order.saved)
         args = data.decode(order.args)
     except ProtocolError as error:  # of a newer taskd, say: another revision's may read it
         return unfit(Saved(registered.version), f"what it has saved cannot be read: {error}")
     ending = run_attempt(
-        registered, args, kept, recorder, submitted_at=order.version, calm=calm, loop=loop
+        registered,
+        args,
+        kept,
+        recorder,
+        submitted_at=order.version,
+        calm=worker.before.calm,
+        loop=worker.loop,
     )
     ending = ending._replace(exception=None)
-    gc.collect()  # what the task leaves in memory ends with it, also where that takes code of its
+    gc.collect()  # the task's objects in reference cycles end here, also if their end runs its code
     return ending
 
 
-def _record(slot: SlotWriter, control: Control, order: Order, ending: Ending) -> int:
-    """Write END, and what the next attempt continues from, to disk; returns where END stands."""
+def _record(slot: SlotWriter, recorder: SlotRecorder, order: Order, ending: Ending) -> int:
+    """Write END, and the state that the next attempt continues from, to disk; returns END's
+    offset."""
     fields: dict[str, Any] = {
         "task": order.task,
         "attempt": order.attempt,
@@ -267,20 +290,22 @@ def _record(slot: SlotWriter, control: Control, order: Order, ending: Ending) ->
         "version": ending.saved.version,
     }
     if ending.outcome is not Outcome.SUCCEEDED and ending.progressed:
-        fields["snapshot"] = control.insist(lambda: slot.snapshot(ending.saved.encode()))
+        fields["snapshot"] = recorder.save(
+            lambda: slot.snapshot(ending.saved.encode()), can_leave=False
+        )
     if ending.unfit:
         fields["unfit"] = True
     for name in ("result", "error", "reason", "wake"):
         value = getattr(ending, name)
         if value is not None:
             fields[name] = value
-    return control.insist(lambda: slot.append_end(fields))
+    return recorder.save(lambda: slot.append_end(fields), can_leave=False)
 
 
 @contextmanager
 def _environment(boot: Boot, order: Order) -> Iterator[None]:
-    """The variables that a task and its programs find. Afterwards they are what they were: the app
-    may have set one of them at import."""
+    """Set the variables of a task and its programs for the block. Afterwards each has its former
+    value: the app may have set one of them at import."""
     ours = {
         "TASKD_TASK_ID": str(order.task),
         "TASKD_ATTEMPT": str(order.attempt),

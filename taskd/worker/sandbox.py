@@ -1,11 +1,11 @@
-"""What in the service's sandbox has made a call fail: a line for whoever reads of a failed task.
+"""Explains an error that the service's sandbox has caused, in a line of the task's traceback.
 
-Runs in workers. To the task, the unit's sandbox looks like errors of the system ("Read-only file
-system", "Permission denied"), and nothing in them leads to the unit. Whether it is the cause is
-told by what this process sees: its mounts, and whether its system calls are filtered. Nothing is
-said where no service manager has started the daemon ($INVOCATION_ID).
+Runs in workers. The unit's sandbox makes calls fail with plain system errors ("Read-only file
+system", "Permission denied"), which do not name the unit. Whether it is the cause is told by this
+process's mounts, and by whether its system calls are filtered. Without a service manager
+($INVOCATION_ID is not set) there is no line.
 
-Invariant: nothing escapes from here. An exception is the app's own object.
+Invariant: no exception leaves this module. The exception that is explained is the app's own object.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FILENAME = OSError.__dict__["filename"]
 
 
 def explained(exception: BaseException) -> str:
-    """The line, if the sandbox is likely to be the cause; else empty."""
+    """The line, if the sandbox is likely to be the cause; else an empty text."""
     if not os.environ.get("INVOCATION_ID"):
         return ""
     try:
@@ -37,7 +37,7 @@ def explained(exception: BaseException) -> str:
 
 
 def _errors(exception: BaseException) -> Iterator[tuple[int, str]]:
-    """Number and path of the system's errors among what led to it, the last one first."""
+    """Number and path of the system errors among ``exception`` and its causes, last one first."""
     at: BaseException | None = exception
     for _ in range(_DEEPEST):
         if at is None:
@@ -52,31 +52,21 @@ def _errors(exception: BaseException) -> Iterator[tuple[int, str]]:
 def _explained(error: tuple[int, str]) -> str:
     number, path = error
     if number == errno.EPERM:
-        return _filtered()
+        with open("/proc/self/status", encoding="utf-8") as file:
+            mode = next((line.split()[1] for line in file if line.startswith("Seccomp:")), "0")
+        if mode != "2":
+            return ""
+        return (
+            "maybe one of the calls that SystemCallFilter= refuses, such as chown, nice and mount"
+        )
     if not path:
         return ""
-    innermost = mounts.on_the_way(path, mounts.table())[-1]
-    if number == errno.EROFS and _is_made_read_only(innermost):
+    mount = mounts.on_the_way(path, mounts.table())[-1]
+    # Read-only at this place alone: the file system itself can be written to.
+    if number == errno.EROFS and "ro" in mount.options and "rw" in mount.super_options:
         return f"tasks may not write to {path}: ReadWritePaths= names directories where they may"
-    if number == errno.EACCES and _is_hidden(innermost):
-        return f"it hides {innermost.at}: ProtectHome= or the like"
+    # systemd mounts an empty directory over what it hides: /systemd/inaccessible/dir of /run or, in
+    # a container, of another file system.
+    if number == errno.EACCES and mount.root.endswith("/inaccessible/dir"):
+        return f"it hides {mount.at}: ProtectHome= or the like"
     return ""
-
-
-def _is_made_read_only(mount: mounts.Mount) -> bool:
-    """Only here: the file system itself can be written to."""
-    return "ro" in mount.options and "rw" in mount.super_options
-
-
-def _is_hidden(mount: mounts.Mount) -> bool:
-    """systemd puts an empty directory of its own in the place of what nobody is to see: in /run,
-    /systemd/inaccessible/dir or, in a container, another."""
-    return mount.root.endswith("/inaccessible/dir")
-
-
-def _filtered() -> str:
-    with open("/proc/self/status", encoding="utf-8") as file:
-        mode = next((line.split()[1] for line in file if line.startswith("Seccomp:")), "0")
-    if mode != "2":
-        return ""
-    return "maybe one of the calls that SystemCallFilter= refuses, such as chown, nice and mount"

@@ -1,39 +1,49 @@
-"""Where a running task's records go: the real Recorder, over this worker's slot.
+"""SlotRecorder: writes a running task's records to the worker's slot.
 
-Runs in the worker's main thread. A full disk is waited out, visibly (the master is told) and
-interruptibly (a wish to leave ends the wait).
+Runs in the worker's main thread. While the disk is full it waits: the master is told so, and a
+wish to leave ends the wait.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from taskd.api.interrupt import Interrupted
-from taskd.api.recorder import Wish
+from taskd.posix import native
 from taskd.protocol.saved import Kind
 from taskd.slot.writer import SlotFull, SlotLost, SlotWriter
-from taskd.worker.control import FULL_RETRY, Control, Order, give_up
+from taskd.worker import output
+from taskd.worker.control import Control, Order
+
+FULL_RETRY = 1.0
+"""Seconds between two attempts to save on a full disk."""
 
 T = TypeVar("T")
 
 
 class SlotRecorder:
-    """Implements ``recorder.Recorder`` for one attempt."""
+    """Implements ``api.recorder.Recorder`` for one attempt."""
 
     def __init__(self, control: Control, slot: SlotWriter, order: Order, revision: str) -> None:
         self._control = control
         self._slot = slot
-        self._task, self._attempt = order.task, order.attempt
+        self._task = order.task
         self.id = str(order.task)
         self.attempt = order.attempt
         self.scratch = order.scratch
         self.revision = revision
+        self.wish = control.wish
+        self.wait_for = control.wait_for
+        self.wake = control.wake
 
     def append(self, kind: Kind, fields: dict[str, Any], durable: bool = False) -> None:
-        self._patiently(lambda: self._slot.append(kind, fields))
+        self.save(lambda: self._slot.append(kind, fields))
         if durable:
-            self._patiently(self._slot.sync)  # once more, without the record once more
+            self.save(self._slot.sync)  # may be repeated, without the record being repeated
         self._control.saved(durable)
 
     @property
@@ -41,14 +51,36 @@ class SlotRecorder:
         return self._slot.wants_snapshot
 
     def snapshot(self, saved: bytes) -> None:
-        self._patiently(lambda: self._slot.snapshot(saved))
+        self.save(lambda: self._slot.snapshot(saved))
         self._control.saved(durable=True)
 
+    def save(self, write: Callable[[], T], *, can_leave: bool = True) -> T:
+        """Call ``write``, which writes to the slot, until the disk is not full; returns its result.
+
+        ``can_leave``: as for ``patiently``. The process ends if the slot is lost: its attempt is
+        continued by another one, from the records in the slot, whose file the master holds too.
+        """
+        try:
+            return self.patiently("cannot save", write, (SlotFull,), can_leave=can_leave)
+        except SlotLost as lost:
+            with suppress(Exception):  # the standard streams may be closed, too
+                why = f"taskd: {lost}; the task continues in another process"
+                print(why, file=sys.stderr, flush=True)
+            output.leave(os.EX_IOERR)
+
     def patiently(
-        self, what: str, action: Callable[[], T], passing: tuple[type[Exception], ...]
+        self,
+        what: str,
+        action: Callable[[], T],
+        passing: tuple[type[Exception], ...],
+        *,
+        can_leave: bool = True,
     ) -> T:
-        """What ``action`` gives, as soon as it does not raise one of ``passing``: until then the
-        task waits, and shows that it ``what``, and why. Raises Interrupted at a wish to leave."""
+        """Call ``action`` once a second until it raises none of ``passing``; returns its result.
+
+        Meanwhile the master shows that the task waits, with ``what`` and the error as the reason.
+        Raises Interrupted at a wish to leave; without ``can_leave`` it waits all the same.
+        """
         waited = False
         while True:
             try:
@@ -57,31 +89,15 @@ class SlotRecorder:
             except passing as error:
                 waited = True
                 why = f"{what}: {error}"
-                self._control.say_waiting(self._task, self._attempt, why)
-                if self._control.wait(FULL_RETRY):
+                self._control.say_waiting(self._task, self.attempt, why)
+                if not can_leave:
+                    native.sleep(FULL_RETRY)
+                elif self.wait_for(lambda: self.wish() is not None, FULL_RETRY):
                     raise Interrupted(why) from None
         if waited:
-            self._control.say_waiting(self._task, self._attempt, "")
+            self._control.say_waiting(self._task, self.attempt, "")
         return found
 
-    def _patiently(self, save: Callable[[], object]) -> None:
-        try:
-            self.patiently("cannot save", save, (SlotFull,))
-        except SlotLost as lost:
-            give_up(lost)
-
-    def wish(self) -> Wish | None:
-        return self._control.wish()
-
-    def wait(self, seconds: float) -> bool:
-        return self._control.wait(seconds)
-
-    def wait_for(self, condition: Callable[[], bool], seconds: float | None = None) -> bool:
-        return self._control.wait_for(condition, seconds)
-
-    def wake(self) -> None:
-        self._control.wake()
-
     def progress(self, done: int | None, total: int | None, note: str) -> None:
-        report = {"task": self._task, "attempt": self._attempt}
+        report = {"task": self._task, "attempt": self.attempt}
         self._control.progress(report | {"done": done, "total": total, "note": note})

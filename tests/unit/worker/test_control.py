@@ -47,6 +47,10 @@ class Talk:
         self.control.start()
         self._decoder = frames.Decoder()
 
+    def asked(self, seconds: float) -> bool:
+        """Whether the task is asked to leave or cancelled within so many seconds."""
+        return self.control.wait_for(lambda: self.control.wish() is not None, seconds)
+
     def say(self, **message: Any) -> None:
         self.master.sendall(frames.encode(message))
 
@@ -111,7 +115,7 @@ def test_a_wish_ends_a_wait_at_once(talk: Talk, kind: str) -> None:
     begun(talk)
     assert talk.control.wish() is None
     talk.say(type=kind, task=7, attempt=2, why="so")
-    assert talk.control.wait(20)
+    assert talk.asked(20)
     assert talk.control.wish() == Wish(kind, "so")
 
 
@@ -137,7 +141,7 @@ def test_a_wish_to_leave_lets_a_task_begin(talk: Talk) -> None:
     begun(talk)
     talk.say(type="leave", task=7, attempt=2, why="a deploy")
     talk.control.heed_cancel()
-    assert talk.control.wait(20)
+    assert talk.asked(20)
 
 
 def test_a_master_that_is_lost_lets_a_task_begin(talk: Talk) -> None:
@@ -152,7 +156,7 @@ def test_a_wish_for_another_attempt_is_not_this_ones(talk: Talk) -> None:
         talk.say(type="cancel", task=task, attempt=attempt, why="late")
         talk.say(type="noted", task=task, attempt=attempt, answer="recorded")
     talk.say(type="leave", task=7, attempt=2, why="mine")
-    assert talk.control.wait(20)
+    assert talk.asked(20)
     assert talk.control.wish() == Wish("leave", "mine")
 
 
@@ -237,7 +241,7 @@ def test_a_progress_that_the_master_does_not_take_holds_up_no_task(talk: Talk) -
     held = Held(talk)
     talk.control.progress({"task": 7, "attempt": 2, "done": 2, "total": 2, "note": ""})
     talk.control.saved(durable=False)
-    assert not talk.control.wait(0)
+    assert not talk.asked(0)
     held.go.set()
     assert [talk.hear()["done"] for _ in range(2)] == [1, 2]
     assert held.let_go == [True]
@@ -248,7 +252,7 @@ def test_a_loss_in_the_middle_of_a_task_is_no_wish(talk: Talk) -> None:
     begun(talk)
     talk.master.close()
     eventually(lambda: talk.control._channel.lost)
-    assert not talk.control.wait(0)
+    assert not talk.asked(0)
     assert talk.control.wish() is None
 
 

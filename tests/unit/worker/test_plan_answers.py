@@ -242,7 +242,8 @@ def served(directory: Path, path: str) -> list[dict[str, Any]]:
             control.start()
             boot = Boot(b"", "", "", "r2", [], "auto", "", "")
             surroundings, loop = Surroundings(), EventLoop()
-            worker._serve(boot, control, slot, LogLimit(), frozenset(), surroundings, loop)
+            shared = worker.Worker(boot, control, slot, LogLimit(), frozenset(), surroundings, loop)
+            worker._serve(shared)
             worker._drop(slot, control)
 
         fork(be_worker)
