@@ -26,8 +26,8 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 from taskd.api.checks import check_function
 from taskd.api.context import NO_MORE, Base, LoopIterator
-from taskd.api.journal import Phase
-from taskd.api.source import Called
+from taskd.api.journal import Loop, Phase
+from taskd.api.source import Called, source_of
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class AsyncContext(Base):
             path = self._journal.reserve("step", name)
             if self._journal.is_kept(path):
                 return self._journal.result(path)
-            self._leave_between_items()
+            self._leave_if_asked()
             try:
                 check_function(name, fn)
                 with self._journal.within(f"step '{name}'"):
@@ -98,7 +98,8 @@ class AsyncContext(Base):
     def each(self, name: str, source: Any, *args: Any, total: int | None = None) -> AsyncEach[Any]:
         """As ``Context.each``, for ``async for``; ``source`` may be an async generator function."""
         with self._call("ctx.each"):
-            return AsyncEach(self, self._new_loop(name, source, args, total))
+            loop = Loop(self._journal, name, source_of(name, source, args), total)
+            return AsyncEach(self, loop)
 
     async def checkpoint(self) -> None:
         """Save ``ctx.state``; the task may leave here."""
@@ -121,7 +122,7 @@ class AsyncContext(Base):
                 self._recorder.wake()
                 raise
             if is_asked:
-                self._leave_between_items()
+                self._leave_if_asked()
 
 
 class AsyncEach(LoopIterator, Generic[T]):
@@ -161,7 +162,7 @@ class AsyncEach(LoopIterator, Generic[T]):
         source = self._loop.source
         if not isinstance(source, Called):
             return source.pull(cursor)
-        found = source.call(cursor)
+        found = source.function(cursor, *source.args)
         if isawaitable(found):
             found = await found
         if isinstance(found, AsyncIterable):

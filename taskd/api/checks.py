@@ -21,15 +21,14 @@ def check_function(name: str, fn: Any) -> None:
         )
 
 
-def check_not_async(name: str, value: Any) -> None:
-    """Raise TypeError if ``value``, which a step's function returned, has to be awaited."""
-    if isawaitable(value):
-        if hasattr(value, "close"):
-            value.close()  # else Python warns of a coroutine that was never awaited
-        raise TypeError(
-            f"step '{name}' is async and the task is not: make the task's function async def and "
-            f"write await ctx.step('{name}', …)"
-        )
+def is_async(value: Any) -> bool:
+    """Whether ``value``, which user code returned, has to be awaited. If so it is closed, else
+    Python would warn of a coroutine that was never awaited."""
+    if not isawaitable(value):
+        return False
+    if hasattr(value, "close"):
+        value.close()
+    return True
 
 
 def check_count(what: str, value: Any) -> None:

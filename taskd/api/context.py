@@ -23,8 +23,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, overload
 
-from taskd.api.checks import check_count, check_function, check_not_async
-from taskd.api.interrupt import Interrupted, Sleeping, again
+from taskd.api.checks import check_count, check_function, is_async
+from taskd.api.interrupt import Interrupted, Sleeping
 from taskd.api.journal import Journal, Loop, Move, Phase
 from taskd.api.recorder import Recorder
 from taskd.api.source import source_of
@@ -116,8 +116,10 @@ class Base:
     def _check(self, what: str) -> None:
         """Raise what keeps a call from saving: the wrong place, or an earlier Interrupted."""
         self._check_place(what)
+        if isinstance(self._ended, Sleeping):
+            raise Sleeping(self._ended.wake)
         if self._ended is not None:
-            raise again(self._ended)
+            raise type(self._ended)(self._ended.why)  # a new one: a traceback of its own
 
     @contextmanager
     def _call(self, what: str) -> Iterator[None]:
@@ -129,17 +131,12 @@ class Base:
             self._ended = ending
             raise
 
-    def _leave_if_asked(self) -> None:
-        """A safe point: raise Interrupted if there is a wish."""
+    def _leave_if_asked(self, *, is_saved: bool = False) -> None:
+        """A safe point: raise Interrupted if there is a wish. In an item's body it is one only for
+        a cancel, but where ``is_saved``: what the body has done is not saved, and a task that left
+        here would do it again."""
         wish = self._recorder.wish()
-        if wish is not None:
-            raise Interrupted(wish.why)
-
-    def _leave_between_items(self) -> None:
-        """A safe point outside of loops. In an item's body it is one only for a cancel: what the
-        body has done is not saved, and a task that left here would do it again."""
-        wish = self._recorder.wish()
-        if wish is not None and (wish.kind == "cancel" or not self._journal.loops):
+        if wish is not None and (is_saved or wish.kind == "cancel" or not self._journal.loops):
             raise Interrupted(wish.why)
 
     def _write(self, moves: list[Move]) -> None:
@@ -165,7 +162,7 @@ class Base:
     def _checkpoint(self) -> None:
         self._journal.check_not_inside("ctx.checkpoint")
         self._write(self._journal.checkpoint())
-        self._leave_if_asked()
+        self._leave_if_asked(is_saved=True)
 
     def _time_to_sleep(self, seconds: float, name: str | None) -> float:
         """Seconds to wait in this attempt. Raises Sleeping where the attempt ends instead."""
@@ -185,16 +182,12 @@ class Base:
         if not is_kept or self._journal.wake_time(path) > self._clock() + longest:
             raw = data.encode(self._clock() + seconds)
             self._write(self._journal.step(path, raw))
-        self._leave_between_items()
+        self._leave_if_asked()
         wake = self._journal.wake_time(path)
         left = wake - self._clock()
         if left > SHORT_SLEEP:
             raise Sleeping(wake)
         return max(0.0, left)
-
-    def _new_loop(self, name: str, source: Any, args: tuple[Any, ...], total: int | None) -> Loop:
-        check_count("total", total)
-        return Loop(self._journal, name, source_of(name, source, args), total)
 
     def _report(self, loop: Loop) -> None:
         """Report the outermost loop's progress; that of a loop within it, as the note."""
@@ -222,12 +215,16 @@ class Context(Base):
             path = self._journal.reserve("step", name)
             if self._journal.is_kept(path):
                 return self._journal.result(path)  # type: ignore[no-any-return]
-            self._leave_between_items()
+            self._leave_if_asked()
             try:
                 check_function(name, fn)
                 with self._journal.within(f"step '{name}'"):
                     value = fn(*args, **kwargs)
-                check_not_async(name, value)
+                if is_async(value):
+                    raise TypeError(
+                        f"step '{name}' is async and the task is not: make the task's function "
+                        f"async def and write await ctx.step('{name}', …)"
+                    )
             except BaseException:
                 self._journal.release(path)
                 raise
@@ -251,7 +248,8 @@ class Context(Base):
         TypeError for anything that cannot be resumed, such as a dict or an iterator.
         """
         with self._call("ctx.each"):
-            return Each(self, self._new_loop(name, source, args, total))
+            loop = Loop(self._journal, name, source_of(name, source, args), total)
+            return Each(self, loop)
 
     def checkpoint(self) -> None:
         """Save ``ctx.state``; the task may leave here."""
@@ -270,7 +268,7 @@ class Context(Base):
         with self._call("ctx.sleep"):
             left = self._time_to_sleep(seconds, name)
             if self._recorder.wait_for(lambda: self.stopping, left):
-                self._leave_between_items()
+                self._leave_if_asked()
 
 
 class LoopIterator:
@@ -302,7 +300,7 @@ class LoopIterator:
         context._write(moves)
         loop.saved(finished)
         context._report(loop)
-        context._leave_if_asked()
+        context._leave_if_asked(is_saved=True)
 
     def _take(self, given: Any) -> Any:
         """Take what the source gave; returns the item whose body begins, or NO_MORE."""

@@ -34,10 +34,3 @@ class Sleeping(Interrupted):
 class Yielded(Interrupted):
     """The attempt ends without a wish to leave, and the task is continued later: a command's exit
     status 75, or a resource that this worker has run out of."""
-
-
-def again(ending: Interrupted) -> Interrupted:
-    """A new exception equal to ``ending``, for a later call to raise."""
-    if isinstance(ending, Sleeping):
-        return Sleeping(ending.wake)
-    return type(ending)(ending.why)

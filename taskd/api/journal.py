@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
+from taskd.api.checks import check_count
 from taskd.api.interrupt import Held
 from taskd.api.source import REMEDY, Source, pair
 from taskd.errors import NotPlainData
@@ -231,6 +232,7 @@ class Loop:
     )
 
     def __init__(self, journal: Journal, name: str, source: Source, total: int | None) -> None:
+        check_count("total", total)
         self.path = journal.reserve("loop", name)
         self.name = name
         self.source = source

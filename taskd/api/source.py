@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
-from inspect import isawaitable
 from typing import Any
 
+from taskd.api.checks import is_async
 from taskd.api.interrupt import Held
 from taskd.errors import NotPlainData
 from taskd.protocol import data
@@ -105,8 +105,8 @@ class Called:
 
     def __init__(self, name: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._name = name
-        self._function = function
-        self._args = args
+        self.function = function
+        self.args = args
 
     def resume(self, mark: Mark | None) -> Any:
         """The cursor to begin at. Raises Held if this is not what ``mark`` was saved for."""
@@ -125,19 +125,13 @@ class Called:
 
     def pull(self, cursor: Any) -> Iterator[Any]:
         """Call the function. Raises TypeError if what it returns cannot be iterated over."""
-        found = self.call(cursor)
-        if isinstance(found, AsyncIterable) or isawaitable(found):
-            if hasattr(found, "close"):
-                found.close()  # else Python warns of a coroutine that was never awaited
+        found = self.function(cursor, *self.args)
+        if isinstance(found, AsyncIterable) or is_async(found):
             raise TypeError(
                 f"the source of loop '{self._name}' is an async function, which needs an async "
                 "task: make the task's function async def, or the source a plain generator"
             )
         return iter(self.iterable(found))
-
-    def call(self, cursor: Any) -> Any:
-        """What the function returns: an iterable, or a coroutine of an async source."""
-        return self._function(cursor, *self._args)
 
     def iterable(self, found: Any) -> Iterable[Any]:
         """``found``, which the function returned. Raises TypeError if it is not iterable."""
@@ -152,6 +146,24 @@ class Called:
 Source = Numbered | Called
 
 
+_INSTEAD: list[tuple[type | tuple[type, ...], str]] = [
+    (dict, "a list, such as list(the_dict.items()), if its order is the same each time"),
+    ((set, frozenset), "a sorted list of it, whose order is the same each time"),
+    ((str, bytes), "a list of what the loop shall go over"),
+    (
+        (Iterable, AsyncIterable),
+        "a sequence such as a list, or the generator function itself, not what it returned: one "
+        "that takes the last cursor (None at first) and yields pairs (cursor, item)",
+    ),
+    (
+        object,
+        "a sequence such as a list, or a function that takes the last cursor (None at first) and "
+        "yields pairs (cursor, item)",
+    ),
+]
+"""What to pass to ``ctx.each`` in place of an object of a type; the first one that fits counts."""
+
+
 def source_of(name: str, given: Any, args: tuple[Any, ...]) -> Source:
     """The Source for ``given``, the second argument of ``ctx.each``. Raises TypeError, which says
     what to pass instead."""
@@ -161,8 +173,9 @@ def source_of(name: str, given: Any, args: tuple[Any, ...]) -> Source:
         return Numbered(name, given)
     if callable(given):
         return Called(name, given, args)
+    instead = next(instead for kinds, instead in _INSTEAD if isinstance(given, kinds))
     raise TypeError(
-        f"loop '{name}': {_a(given)} cannot be resumed where it was left. Pass {_instead(given)}"
+        f"loop '{name}': {_a(given)} cannot be resumed where it was left. Pass {instead}"
     )
 
 
@@ -202,24 +215,6 @@ def _ordered(item: Any, depth: int = data.DEPTH) -> Any:
     if kind is dict:
         return {key: _ordered(value, depth - 1) for key, value in item.items()}
     return item
-
-
-def _instead(given: Any) -> str:
-    if isinstance(given, dict):
-        return "a list, such as list(the_dict.items()), if its order is the same each time"
-    if isinstance(given, (set, frozenset)):
-        return "a sorted list of it, whose order is the same each time"
-    if isinstance(given, (str, bytes)):
-        return "a list of what the loop shall go over"
-    if isinstance(given, (Iterable, AsyncIterable)):
-        return (
-            "a sequence such as a list, or the generator function itself, not what it returned: "
-            "one that takes the last cursor (None at first) and yields pairs (cursor, item)"
-        )
-    return (
-        "a sequence such as a list, or a function that takes the last cursor (None at first) and "
-        "yields pairs (cursor, item)"
-    )
 
 
 def _a(value: Any) -> str:

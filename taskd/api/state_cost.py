@@ -20,11 +20,8 @@ MUCH = 64 * 1024 * 1024
 class StateCost:
     """Counts the writes of one attempt."""
 
-    __slots__ = ("_bytes", "_is_told", "_times")
-
-    def __init__(self) -> None:
-        self._bytes = self._times = 0
-        self._is_told = False
+    _bytes = _times = 0
+    _is_told = False
 
     def wrote(self, size: int) -> str | None:
         """Count a write of ``size`` bytes. Returns the warning, once an attempt, if it is due."""

@@ -1,11 +1,12 @@
-"""One attempt of one task: call its function, and say how that ended.
+"""Runs one attempt of one task: calls its function, and returns how that ended.
 
 Runs in a worker's main thread, and in tests. Whatever the task's code does (raise, exit, fork and
-return), this returns exactly one ``Ending`` in the process that called it, and nothing in others.
+return), ``run_attempt`` returns exactly one ``Ending`` in the process that called it, and never
+returns in another one.
 
-Invariant: an object of the app's is asked nothing that could run its code, but within a guard that
-makes the task's failure of what that raises. So ``issubclass(type(x), …)`` stands here in place of
-``isinstance``, which asks an object's ``__class__``, and loops in place of recursion.
+Invariant: code of an app's object runs only inside a guard, which turns what it raises into the
+task's failure. Hence ``issubclass(type(x), …)`` in place of ``isinstance``, which reads an object's
+``__class__``, and loops in place of recursion.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from math import isfinite
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, final
@@ -32,7 +33,7 @@ from taskd.protocol.secret import found_in, hide
 from taskd.record import Record
 from taskd.worker import output
 from taskd.worker.eventloop import EventLoop
-from taskd.worker.failure import bounded, describe, name_of, text_of
+from taskd.worker.failure import bounded, describe, name_of, plain
 from taskd.worker.migrate import Unfit, fit
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 
 _STRIKES = 100
-"""Times that what a task has left may keep it from being calmed; then it strikes where it likes."""
+"""Exceptions of the task's signal handlers that are caught after its end, before giving up."""
 
 
 class Ending(Record):
@@ -48,10 +49,10 @@ class Ending(Record):
 
     ``result``: in plain-data encoding, if it succeeded. ``error``: {type, message, traceback}, if
     it failed. ``reason``: why it left, is cancelled or held, in words. ``wake``: Unix seconds, if
-    it sleeps. ``progressed``: it wrote something new. ``saved``: what the next attempt begins
-    with: where nothing new was written, what this one began with, as it was before migrations.
-    ``exception``: what the task raised, for tests. ``unfit``: the code cannot take what was
-    submitted and saved, and has not begun; another revision's may.
+    it sleeps. ``progressed``: it wrote a record. ``saved``: the state that the next attempt begins
+    with; if no record was written, the state before migrations that this one began with.
+    ``exception``: what the task raised, for tests. ``unfit``: the code cannot run with the
+    arguments and saved state, and has not begun; another revision's code may.
     """
 
     outcome: Outcome
@@ -77,11 +78,11 @@ def run_attempt(
     calm: Callable[[], None] = lambda: None,
     loop: EventLoop | None = None,
 ) -> Ending:
-    """Run ``task`` from where ``saved`` leaves off (which is this attempt's own from here on).
+    """Run ``task`` from the state ``saved``, which this attempt changes from here on.
 
-    ``submitted_at``: the task's version then (None: the code's own). Older state is migrated.
-    ``calm`` is called as soon as the task's function is over, and puts an end to what it left that
-    may strike at any moment. ``loop``: of async tasks; None: one for this attempt alone.
+    ``submitted_at``: the task's version at submission (None: the code's own). Older state is
+    migrated. ``calm`` is called as soon as the task's function has ended; it stops the timers and
+    signal handlers that the task has left. ``loop``: of async tasks; None: one for this attempt.
     """
     before = Saved(task.version) if saved is None else saved
     try:
@@ -91,13 +92,10 @@ def run_attempt(
     journal = Journal(start.saved, start.rebase)
     kind: type[Base] = AsyncContext if task.is_async else Context
     context = kind(journal, recorder, clock, on_item)
-    if loop is None:
-        with closing(EventLoop()) as own:
-            end = _call(task, context, start.args, calm, own)
-    else:
-        end = _call(task, context, start.args, calm, loop)
+    with closing(EventLoop()) if loop is None else nullcontext(loop) as used:
+        end = _call(task, context, start.args, calm, used)
     if isinstance(context._ended, Held):
-        end = context._ended  # also if the task's code caught it: what it did then proves nothing
+        end = context._ended  # also if the task's code caught it and went on
     ending = _judge(task, end, journal, recorder, start.args)
     return ending if ending.progressed else ending._replace(saved=before)
 
@@ -109,19 +107,25 @@ def _judge(
     recorder: Recorder,
     args: Mapping[str, Any],
 ) -> Ending:
-    """The ending that ``end`` makes. What goes wrong in that is the task's failure."""
+    """The Ending for ``end``. An exception raised on the way is the task's failure."""
     try:
         ending = _finish(task, end, journal, recorder)
         return _without_secrets(ending, [dict(args), journal.state], journal.saved)
     except BaseException as error:  # of an object of the app's: see the invariant
-        # Nothing is known to be free of secrets now: no text of theirs is shown.
+        # No text of the app's is shown: it may contain a secret.
         wrong = RuntimeError(f"how the task ended cannot be told: that raised {name_of(error)}")
-        failed = _failed(wrong, Ending(Outcome.FAILED, journal.saved, journal.moves > 0))
-        return failed._replace(error=describe(wrong))
+        return Ending(
+            Outcome.FAILED,
+            journal.saved,
+            journal.moves > 0,
+            error=describe(wrong),
+            exception=wrong,
+        )
 
 
 def _without_secrets(ending: Ending, given: list[Any], saved: Saved) -> Ending:
-    """With what others are shown of it: a task may put what it revealed into an error's text."""
+    """``ending`` with its error and reason as others may see them: a task may put a revealed secret
+    into an error's text."""
     exception, reason = ending.exception, ending.reason
     if exception is None and reason is None:
         return ending
@@ -133,12 +137,12 @@ def _without_secrets(ending: Ending, given: list[Any], saved: Saved) -> Ending:
 
 
 def unfit(saved: Saved, why: str) -> Ending:
-    """The code here cannot take what was submitted and saved; nothing of the task has run."""
+    """The Ending of a task whose arguments or saved state this code cannot take; it has not run."""
     return Ending(Outcome.HELD, saved, reason=f"{why}. {REMEDY}", unfit=True)
 
 
 def left(interrupt: Interrupted, recorder: Recorder, version: int) -> Ending:
-    """The attempt ended before any of the task's code has run."""
+    """The Ending of an attempt that ``interrupt`` ended before the task's code began."""
     return _interrupted(interrupt, Ending(Outcome.LEFT, Saved(version)), recorder)
 
 
@@ -154,8 +158,8 @@ def _call(
     calm: Callable[[], None],
     loop: EventLoop,
 ) -> _Returned | BaseException:
-    """What the function returns, or the exception it ends by: the first counts. What strikes after
-    it (a signal handler that the task has set, by a timer that it left) changes nothing."""
+    """What the function returns, or the exception that ends it: the first counts. A later exception
+    (of a signal handler that the task has set, run by a timer that it left) changes nothing."""
     pid = os.getpid()
     ends: list[_Returned | BaseException] = []
     while True:
@@ -179,14 +183,14 @@ def _run(
     ends: list[_Returned | BaseException],
     loop: EventLoop,
 ) -> None:
-    """Call the function, and put into ``ends`` what it returns. Raises whatever it raises."""
+    """Call the function, and append what it returns to ``ends``. Raises what it raises."""
     first = (context,) if task.takes_context else ()
     with running(context):
         if task.is_async:
             try:
                 loop.run(_awaited(task, first, args, pid, ends))
             except BaseException as exception:
-                # Before the function is cancelled: what it makes of that is not how it ended.
+                # Before ``calm`` cancels the function: that is not how it ended.
                 _leave_child(pid, exception)
                 ends.append(exception)
             loop.calm()
@@ -203,10 +207,11 @@ async def _awaited(
     pid: int,
     ends: list[_Returned | BaseException],
 ) -> None:
-    """Look for a child before the event loop is closed: its epoll belongs to the parent as well.
+    """As ``_run``, inside the event loop. A forked child leaves before the loop is closed, whose
+    epoll is the parent's as well.
 
-    How it ended goes past asyncio, into ``ends``: asyncio writes what it is given into texts, and
-    trips over what has none. A cancellation is its own business.
+    The result is appended to ``ends`` instead of returned: asyncio puts a result or exception into
+    texts, and fails with one whose ``__repr__`` raises. A cancellation is left to asyncio.
     """
     try:
         value = await task.fn(*first, **args)
@@ -221,7 +226,7 @@ async def _awaited(
 
 
 def _leave_child(pid: int, exception: BaseException | None = None) -> None:
-    """A child that the task's code forked must not go on as a second worker."""
+    """End a child that the task's code forked: it must not go on as a second worker."""
     if os.getpid() == pid:
         return
     status = 0 if exception is None else 1
@@ -237,34 +242,26 @@ def _finish(
     task: Task[..., Any], end: _Returned | BaseException, journal: Journal, recorder: Recorder
 ) -> Ending:
     ending = Ending(Outcome.SUCCEEDED, journal.saved, journal.moves > 0)
-    if type(end) is _Returned:
-        return _returned(task, end.value, ending)
-    interrupt = _interrupt_in(end)
-    if interrupt is None:
-        return _failed(end, ending)
-    return _interrupted(interrupt, ending, recorder)
-
-
-def _returned(task: Task[..., Any], value: Any, ending: Ending) -> Ending:
+    if type(end) is not _Returned:
+        interrupt = _interrupt_in(end)
+        if interrupt is not None:
+            return _interrupted(interrupt, ending, recorder)
+        return ending._replace(outcome=Outcome.FAILED, exception=end)
     try:
-        if type(value) is CoroutineType:
-            value.close()
+        if type(end.value) is CoroutineType:
+            end.value.close()
             raise NotPlainData(
                 f"task '{task.name}' returned a coroutine: its function must be async def itself"
             )
-        raw = data.encode(value, f"the result of task '{task.name}'", data.RESULT_LIMIT)
+        raw = data.encode(end.value, f"the result of task '{task.name}'", data.RESULT_LIMIT)
     except NotPlainData as error:
-        return _failed(error, ending)
+        return ending._replace(outcome=Outcome.FAILED, exception=error)
     return ending._replace(result=raw)
 
 
-def _failed(exception: BaseException, ending: Ending) -> Ending:
-    return ending._replace(outcome=Outcome.FAILED, exception=exception)
-
-
 def _interrupt_in(exception: BaseException) -> Interrupted | None:
-    """The Interrupted that ended the task, which asyncio's task groups wrap into a group. None if
-    anything else is in there as well."""
+    """The Interrupted that ended the task, also in exception groups, which asyncio's task groups
+    make. None if a group holds another exception as well."""
     found: list[Interrupted] = []
     waiting = [exception]
     while waiting:
@@ -283,24 +280,21 @@ _MEMBERS: Any = BaseExceptionGroup.exceptions
 
 
 def _interrupted(interrupt: Interrupted, ending: Ending, recorder: Recorder) -> Ending:
-    """A wish goes before what the task does by itself, but for a hold, which must be seen."""
+    """The Ending that ``interrupt`` makes. A wish goes before a sleep or yield of the task's own,
+    but not before a hold, which an operator must see."""
     kind = type(interrupt)
     if issubclass(kind, Held):
-        return ending._replace(outcome=Outcome.HELD, reason=text_of(interrupt.why))
+        return ending._replace(outcome=Outcome.HELD, reason=plain(str(interrupt.why)))
     wish = recorder.wish()
     if wish is not None:
         outcome = Outcome.CANCELLED if wish.kind == "cancel" else Outcome.LEFT
         return ending._replace(outcome=outcome, reason=wish.why)
     if issubclass(kind, Sleeping):
-        return ending._replace(outcome=Outcome.SLEEPING, reason="sleeping", wake=_time(interrupt))
+        wake = float(interrupt.wake)  # type: ignore[attr-defined]
+        if not isfinite(wake):
+            raise ValueError(wake)
+        return ending._replace(outcome=Outcome.SLEEPING, reason="sleeping", wake=wake)
     if issubclass(kind, Yielded):
-        return ending._replace(outcome=Outcome.YIELDED, reason=text_of(interrupt.why))
-    return _failed(interrupt, ending)  # the task's code raised it by itself
-
-
-def _time(interrupt: Any) -> float:
-    """When it wakes. Raises ValueError for what is no time."""
-    wake = float(interrupt.wake)
-    if not isfinite(wake):
-        raise ValueError(wake)
-    return wake
+        return ending._replace(outcome=Outcome.YIELDED, reason=plain(str(interrupt.why)))
+    # The task's code raised it by itself.
+    return ending._replace(outcome=Outcome.FAILED, exception=interrupt)

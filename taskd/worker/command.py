@@ -1,17 +1,17 @@
 """The built-in task ``command``: runs any program, and lets it run on through deploys.
 
 Runs in a worker. The program has a process group of its own; its output goes to the task's log.
-It finds TASKD_TASK_ID, TASKD_ATTEMPT, TASKD_REVISION, TASKD_SCRATCH and TASKD_SOCKET in its
-environment. Asked to leave, its group gets SIGTERM once, and is waited for: what follows if it
-does not end is for the master to decide.
+It has TASKD_TASK_ID, TASKD_ATTEMPT, TASKD_REVISION, TASKD_SCRATCH and TASKD_SOCKET in its
+environment. When the task is asked to leave, its group gets SIGTERM once, and the worker waits for
+its end; the master decides what follows if it does not end.
 
     exit status 0              success, asked to leave or not
-    exit status 75             "continue me later" (EX_TEMPFAIL): left, or yielded if nobody asked
+    exit status 75             "continue me later" (EX_TEMPFAIL): left, or yielded if not asked to
     death by SIGTERM, or 143   left, if it was asked to leave
     anything else              failed, as CommandFailed
 
-What the machine has not got just now (a process, a thread, a descriptor) is no failure of the
-program: it is yielded, and has not begun.
+A transient error at its start (no process, thread or descriptor to be had) is no failure of the
+program: the task is yielded, and the program has not begun.
 """
 
 from __future__ import annotations
@@ -28,13 +28,12 @@ from taskd.api.recorder import Recorder, Wish
 from taskd.model.task import COMMAND
 from taskd.posix import limits
 from taskd.protocol.secret import Secret
-from taskd.worker.program_end import Watch
+from taskd.worker.program_end import ProgramEnd
 
 EX_TEMPFAIL = 75
 
 DIED_OF_SIGTERM = (-signal.SIGTERM, 128 + signal.SIGTERM)
-"""As its parent sees it, and as shells and some run times (Java) say it with their exit status."""
-
+"""As its parent sees it, and as the exit status of shells and some runtimes (Java) says it."""
 
 _PASSING = limits.SHORT | {errno.EAGAIN}
 
@@ -51,14 +50,14 @@ def command(
 ) -> int:
     """Run the program ``argv`` in ``cwd`` with ``env`` added to the environment; returns 0."""
     _check(argv, cwd, env)
-    recorder = ctx._recorder
-    watch = Watch(recorder)
+    end = ProgramEnd(ctx._recorder)
     try:
-        process = _start(argv, cwd, _environment(ctx, env))
+        process = _start(ctx, argv, cwd, env or {})
     except BaseException:
-        watch.let_go()
+        end.watch(None)
+        end.join()
         raise
-    wish = _wait(process, recorder, watch)
+    wish = _wait(process, ctx._recorder, end)
     return _judge(process.returncode, wish)
 
 
@@ -78,22 +77,19 @@ def _revealed(value: object) -> object:
     return value.reveal() if isinstance(value, Secret) else value
 
 
-def _environment(ctx: Context, env: dict[str, str | Secret[str]] | None) -> dict[str, str]:
-    """TASKD_SOCKET is in the worker's own environment already."""
-    ours = {
+def _start(
+    ctx: Context, argv: list[str], cwd: str | None, env: dict[str, str | Secret[str]]
+) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        **{name: str(_revealed(value)) for name, value in env.items()},
         "TASKD_TASK_ID": ctx.id,
         "TASKD_ATTEMPT": str(ctx.attempt),
         "TASKD_REVISION": ctx.revision,
         "TASKD_SCRATCH": str(ctx.scratch),
     }
-    socket = os.environ.get("TASKD_SOCKET")
-    theirs = {name: str(_revealed(value)) for name, value in (env or {}).items()}
-    return {**os.environ, **theirs, **ours, **({"TASKD_SOCKET": socket} if socket else {})}
-
-
-def _start(
-    argv: list[str], cwd: str | None, environment: dict[str, str]
-) -> subprocess.Popen[bytes]:
+    if socket := os.environ.get("TASKD_SOCKET"):  # not the one that ``env`` may have
+        environment["TASKD_SOCKET"] = socket
     if cwd is not None and not os.path.isdir(cwd):
         raise CommandFailed(f"cannot start {argv[0]!r}: there is no directory {cwd!r}")
     try:
@@ -110,21 +106,21 @@ def _start(
         raise CommandFailed(f"cannot start {argv[0]!r}: {error}") from None
 
 
-def _wait(process: subprocess.Popen[bytes], recorder: Recorder, watch: Watch) -> Wish | None:
-    """Until the program has ended; the wish that it was told of, if there was one.
+def _wait(process: subprocess.Popen[bytes], recorder: Recorder, end: ProgramEnd) -> Wish | None:
+    """Wait until the program has ended; returns the wish that it was told of, if there was one.
 
-    It is reaped last of all, so that until then its pid and its group are its own.
+    The program is reaped last of all: until then its pid and its group cannot be another's.
     """
-    watch.begin(process.pid)
+    end.watch(process.pid)
     try:
-        recorder.wait_for(lambda: watch.ended or recorder.wish() is not None)
-        wish = None if watch.ended else recorder.wish()
+        recorder.wait_for(lambda: end.is_there or recorder.wish() is not None)
+        wish = None if end.is_there else recorder.wish()
         if wish is not None:
             os.killpg(process.pid, signal.SIGTERM)
-        watch.join()
-    except BaseException:  # a Ctrl-C in a test, say: nothing may stay behind
+        end.join()
+    except BaseException:  # a Ctrl-C in a test, for example: no process may stay behind
         os.killpg(process.pid, signal.SIGKILL)
-        watch.join()
+        end.join()
         raise
     finally:
         process.wait()
@@ -132,22 +128,19 @@ def _wait(process: subprocess.Popen[bytes], recorder: Recorder, watch: Watch) ->
 
 
 def _judge(status: int, wish: Wish | None) -> int:
+    """0 for success. Raises what the program's exit ``status`` means otherwise."""
     if status == 0:
         return 0
     if wish is not None and (status == EX_TEMPFAIL or status in DIED_OF_SIGTERM):
         raise Interrupted(wish.why)
     if status == EX_TEMPFAIL:
         raise Yielded("the command asked to be continued later (exit status 75)")
-    raise CommandFailed(_in_words(status))
-
-
-def _in_words(status: int) -> str:
     if status > 0:
-        return f"exit status {status}"
+        raise CommandFailed(f"exit status {status}")
     try:
-        return f"killed by {signal.Signals(-status).name}"
+        raise CommandFailed(f"killed by {signal.Signals(-status).name}")
     except ValueError:
-        return f"killed by signal {-status}"
+        raise CommandFailed(f"killed by signal {-status}") from None
 
 
 tasks.register(tasks.make_task(command, name=COMMAND), built_in=True)

@@ -1,5 +1,5 @@
-"""The event loop of async tasks: one for a worker's life, so that what a module keeps from one task
-to the next (an ``asyncio.Lock``, a pool, a client) works in each of them.
+"""The event loop of async tasks: one for a worker's life, so that an object that a module keeps
+from one task to the next (an ``asyncio.Lock``, a pool, a client) works in each task.
 
 Runs in a worker's main thread, and in tests. The loop is made in the worker, with its first async
 task: no two processes share one. It is of the kind that the app's event loop policy makes.
@@ -7,10 +7,10 @@ task: no two processes share one. It is of the kind that the app's event loop po
 Invariants
     * What a task leaves running in the loop ends with the task: asyncio tasks are cancelled, async
       generators closed, jobs in the default executor waited for, signal handlers removed.
-    * A loop that could not be brought to rest runs nothing more: ``is_spoilt`` says so.
+    * A loop in which something still runs is not used again (``is_spoilt``).
 
-Not undone is what the task has scheduled for later without an asyncio task (``call_later``,
-transports): it may belong to what a module keeps.
+Callbacks that the task has scheduled without an asyncio task (``call_later``, transports) stay:
+they may belong to an object that a module keeps.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from weakref import WeakSet
 from taskd.posix import descriptors
 
 _ROUNDS = 100
-"""Times that what is left is cancelled: each may start something else instead."""
+"""Times that the asyncio tasks that are left are cancelled: each may start another one."""
 
 
 class EventLoop:
@@ -43,8 +43,8 @@ class EventLoop:
         self.is_spoilt = False
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
-        """Run ``main`` to its end; raises what it raises, or whatever else ends the loop's run.
-        ``calm`` must follow."""
+        """Run ``main`` to its end; raises what it raises, or what else ends the loop's run. The
+        caller calls ``calm`` afterwards."""
         try:
             loop = self._loop or self._made()
             asyncio.set_event_loop(loop)
@@ -57,12 +57,18 @@ class EventLoop:
         loop.run_until_complete(watched)
 
     def calm(self) -> None:
-        """End what is left in the loop. Raises what ends the loop's run meanwhile; the loop is of
-        no use then."""
+        """End what the task has left in the loop, and undo its settings. Raises what ends the
+        loop's run meanwhile; the loop is spoilt then."""
         loop, self.is_spoilt = self._loop, True
         if loop is None:
             return
-        self._reset(loop)
+        factory, handler, debug = self._usual
+        loop.set_task_factory(factory)
+        loop.set_exception_handler(handler)
+        loop.set_debug(debug)
+        for number in signal.valid_signals():
+            if callable(signal.getsignal(number)):
+                loop.remove_signal_handler(number)
         _cancel_what_is_left(loop)
         loop.run_until_complete(self._close_generators(loop))
         if self._pool.used:
@@ -85,19 +91,9 @@ class EventLoop:
         self._loop = loop
         return loop
 
-    def _reset(self, loop: asyncio.AbstractEventLoop) -> None:
-        """What a task may have set in it."""
-        factory, handler, debug = self._usual
-        loop.set_task_factory(factory)
-        loop.set_exception_handler(handler)
-        loop.set_debug(debug)
-        for number in signal.valid_signals():
-            if callable(signal.getsignal(number)):
-                loop.remove_signal_handler(number)
-
     async def _watched(self, main: Coroutine[Any, Any, None]) -> None:
-        """``main``, and which async generators are begun meanwhile (a loop's own way to close them
-        can be used once only)."""
+        """Run ``main``, and collect the async generators that begin meanwhile (asyncio's own
+        function to close them works only once a loop)."""
         usual = sys.get_asyncgen_hooks()
 
         def begun(generator: AsyncGenerator[Any, Any]) -> None:
@@ -115,7 +111,12 @@ class EventLoop:
             found, await asyncio.gather(*closing, return_exceptions=True), strict=True
         ):
             if end is not None:
-                _tell(loop, "an error while closing an async generator", end, asyncgen=generator)
+                about = {
+                    "message": "an error while closing an async generator",
+                    "exception": end,
+                    "asyncgen": generator,
+                }
+                loop.call_exception_handler(about)
 
 
 class _Pool(ThreadPoolExecutor):
@@ -127,7 +128,7 @@ class _Pool(ThreadPoolExecutor):
 
 
 def _cancel_what_is_left(loop: asyncio.AbstractEventLoop) -> None:
-    """Raises RuntimeError if there is always something new."""
+    """Cancel all asyncio tasks, and those that they start. Raises RuntimeError after _ROUNDS."""
     for _ in range(_ROUNDS):
         left = asyncio.all_tasks(loop)
         if not left:
@@ -137,16 +138,17 @@ def _cancel_what_is_left(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         for task in left:
             if not task.cancelled() and (error := task.exception()) is not None:
-                _tell(loop, "an unhandled exception in a task that was left", error, task=task)
+                about = {
+                    "message": "an unhandled exception in a task that was left",
+                    "exception": error,
+                    "task": task,
+                }
+                loop.call_exception_handler(about)
     raise RuntimeError("the task's asyncio tasks do not end when they are cancelled")
 
 
-def _tell(loop: asyncio.AbstractEventLoop, what: str, error: Any, **about: Any) -> None:
-    loop.call_exception_handler({"message": what, "exception": error, **about})
-
-
 async def _shut_down(pool: ThreadPoolExecutor) -> None:
-    """Wait for its jobs, while the loop goes on: they may need it."""
+    """Wait for the pool's jobs, while the loop goes on: they may need it."""
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
     def wait() -> None:

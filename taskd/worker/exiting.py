@@ -1,12 +1,12 @@
-"""The end of a worker: what Python does at the end of a program, within a bound.
+"""The end of a worker: runs what Python runs at the end of a program, within a time limit.
 
-Error reporters, log handlers and finalisers keep what they have for the end of their process. A
-worker that goes (retired, not to be used again, or without a master) runs them: threads that are no
-daemons are waited for, then exit handlers run, those from the app's import too: each worker has its
-own copy of what the import made. No task is concerned any more: the last one's end stands in the
-slot, and its log is closed, so that what handlers print is in the daemon's log.
+Error reporters, log handlers and finalisers write what they have buffered at the end of their
+process. A worker that ends (retired, not to be used again, or without a master) runs them: it waits
+for threads that are no daemon threads, then runs the exit handlers, also those from the app's
+import, since each worker has its own copy of what the import made. No task is concerned: the last
+one's END is in the slot, and its log is closed, so what handlers print is in the daemon's log.
 
-Invariant: this ends, whatever the handlers do: the kernel kills the process at its last moment.
+Invariant: the process ends, whatever the handlers do: the kernel kills it at the limit.
 """
 
 from __future__ import annotations
@@ -23,33 +23,29 @@ from taskd.posix import deadline, libc, native
 from taskd.worker import output
 
 WITHIN = 5.0
-"""Seconds that all of it may take."""
+"""Seconds that the handlers and threads may take in all."""
 
 EXEC_WITHIN = WITHIN + 1.0
-"""Seconds until what a handler has put into this process's place by an exec is ended."""
+"""Seconds after which a program that a handler has started by exec in this process is ended."""
 
 THREADS_WITHIN = 2.0
-"""Seconds of them in which threads may end; then the exit handlers run beside those that go on."""
+"""Seconds to wait for threads; then the exit handlers run although some threads go on."""
 
 
 def run_handlers() -> None:
-    """What the end of a Python program does, up to the process's own end. Never raises. Without the
-    kernel's timer nothing is run: there is no end without a bound."""
-    with suppress(BaseException):  # of a signal handler, say
-        if _end_in_time():
+    """Run what Python runs at the end of a program, within WITHIN. Never raises. Without the
+    kernel's timer nothing is run, since the end would have no bound."""
+    with suppress(BaseException):  # raised by a signal handler, for example
+        # An exec ends the kernel's timer. It keeps an alarm, and resets the alarm's handler.
+        native.handle_signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+        signal.setitimer(signal.ITIMER_REAL, EXEC_WITHIN)
+        if deadline.die_in(WITHIN):
             _disown_children()
             _end_threads()
             atexit._run_exitfuncs()
             output.flush()
             libc.flush_all()
-
-
-def _end_in_time() -> bool:
-    """The kernel's timer goes with an exec; an alarm stays, and its handlers go."""
-    native.handle_signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
-    signal.setitimer(signal.ITIMER_REAL, EXEC_WITHIN)
-    return deadline.die_in(WITHIN)
 
 
 def leave() -> NoReturn:
@@ -61,7 +57,8 @@ def leave() -> NoReturn:
 
 
 def _disown_children() -> None:
-    """The app's own processes of multiprocessing are the zygote's: its handler would end them."""
+    """Have multiprocessing's exit handler leave the processes alone that the app started at import:
+    they are the zygote's children."""
     children = getattr(sys.modules.get("multiprocessing.process"), "_children", None)
     if isinstance(children, set):
         for child in list(children):
@@ -70,8 +67,8 @@ def _disown_children() -> None:
 
 
 def _end_threads() -> None:
-    """As Python does it: executors end theirs, and those that are no daemons are waited for. In a
-    thread of its own, since it knows no limit of time."""
+    """End executors' threads and wait for those that are no daemon threads, as Python does at exit.
+    In a thread of its own, since Python's function has no time limit."""
     over = native.allocate_lock()
     over.acquire()
 
@@ -82,6 +79,6 @@ def _end_threads() -> None:
         finally:
             over.release()
 
-    with suppress(RuntimeError):  # no thread is to be had
+    with suppress(RuntimeError):  # no thread can be started
         native.start_new_thread(end, ())
         over.acquire(True, THREADS_WITHIN)

@@ -37,8 +37,6 @@ class LogLimit:
     def __init__(self) -> None:
         self._changed = native.Condition()
         self._log: tuple[str, int] | None = None
-
-    def start(self) -> None:
         native.start_new_thread(self._run, ())
 
     @contextmanager
@@ -64,7 +62,7 @@ class LogLimit:
             if log is not None:
                 seconds = look(*log)
                 with self._changed:
-                    self._changed.wait_for(lambda: self._log is not log, timeout=seconds)
+                    self._changed.wait_for(lambda: self._log is not log, timeout=seconds)  # noqa: B023
 
 
 def look(path: str, most: int) -> float:

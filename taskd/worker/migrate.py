@@ -1,13 +1,13 @@
-"""Migrations: what an older version of a task saved, made into what the code here can take.
+"""Runs migrations: they turn the state that an older version of a task saved into this version's.
 
 Runs in workers, at the start of an attempt and in the plan of a deploy, and in tests. Nothing is
-written here: ``fit`` gives back what an attempt begins with, or raises ``Unfit`` and says why.
+written here: ``fit`` returns what an attempt begins with, or raises ``Unfit`` with the reason.
 
 Invariants
-    * A migration gets copies. What was saved is as it was, whatever the migration does.
-    * What it leaves is proven to be plain data within the limits, and is read back from bytes
-      before anything goes on with it.
-    * No exception of a migration, sys.exit included, comes out of here but as ``Unfit``.
+    * A migration gets copies: the saved state does not change, whatever the migration does.
+    * The state that it returns is checked to be plain data within the limits, and is read back from
+      its bytes before it is used.
+    * An exception of a migration, sys.exit included, is raised from here only as ``Unfit``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Unfit(Exception):
-    """The code here cannot take what was submitted and saved; the text says why, in one line."""
+    """The code here cannot run with these arguments and this state; the text says why."""
 
 
 class Start(Record):
@@ -60,34 +60,29 @@ def fit(
     the code's own. Raises Unfit.
     """
     try:
-        return _fit(task, args, saved, submitted_at)
+        version = task.version if submitted_at is None else submitted_at
+        stored = Saved(version) if saved is None else saved
+        chain = task.chain(stored.version)
+        if chain is None and not stored.empty:
+            raise Unfit(_no_chain(task, stored.version))
+        begin = stored
+        if chain:
+            begin = Saved(stored.version)
+            begin.args = dict(args) if stored.args is None else stored.args
+            begin.steps, begin.cursors, begin.state = stored.steps, stored.cursors, stored.state
+            for migration in chain:
+                begin = _step(task, migration, begin)
+        elif stored.version != task.version:
+            begin = Saved(task.version)  # nothing is saved; the arguments are taken as they are
+        bound = args if begin.args is None else deepcopy(begin.args)  # the task may change them
+        why = task.unbound(bound)
+        if why is not None:
+            raise Unfit(f"its arguments no longer bind: {why}")
+        return Start(bound, begin, len(chain or ()), rebase=stored.version != task.version)
     except Unfit:
         raise
-    except BaseException as error:  # of an object of the app's that was looked at
+    except BaseException as error:  # raised by an object of the app's
         raise Unfit(f"what a migration of '{task.name}' left {summary(error)}") from error
-
-
-def _fit(
-    task: Task[..., Any],
-    args: Mapping[str, Any],
-    saved: Saved | None,
-    submitted_at: int | None = None,
-) -> Start:
-    version = task.version if submitted_at is None else submitted_at
-    stored = Saved(version) if saved is None else saved
-    chain = task.chain(stored.version)
-    if chain is None and not stored.empty:
-        raise Unfit(_no_chain(task, stored.version))
-    begin = stored
-    if chain:
-        begin = _migrated(task, chain, stored, args)
-    elif stored.version != task.version:
-        begin = Saved(task.version)  # nothing is saved, and the arguments are taken as they are
-    bound = args if begin.args is None else deepcopy(begin.args)  # they are the task's to change
-    why = task.unbound(bound)
-    if why is not None:
-        raise Unfit(f"its arguments no longer bind: {why}")
-    return Start(bound, begin, len(chain or ()), rebase=stored.version != task.version)
 
 
 def _no_chain(task: Task[..., Any], version: int) -> str:
@@ -101,75 +96,42 @@ def _no_chain(task: Task[..., Any], version: int) -> str:
     )
 
 
-def _migrated(
-    task: Task[..., Any], chain: list[Migration], stored: Saved, args: Mapping[str, Any]
-) -> Saved:
-    current = Saved(stored.version)
-    current.args = dict(args) if stored.args is None else stored.args
-    current.steps, current.cursors, current.state = stored.steps, stored.cursors, stored.state
-    for migration in chain:
-        current = _step(task, migration, current)
-    return current
-
-
 def _step(task: Task[..., Any], migration: Migration, before: Saved) -> Saved:
-    """One link of the chain."""
-    which = _which(task, migration, before.version)
-    given = _view(before)
-    returned = _call(which, migration, given)
+    """The state after one migration, checked and read back from its bytes."""
+    name = getattr(migration, "__qualname__", repr(migration)).rpartition(".")[2]
+    which = (
+        f"the migration of '{task.name}' from version {before.version} to {before.version + 1} "
+        f"({name}, {place(migration)})"
+    )
+    args = {} if before.args is None else before.args
+    cursors = {path: _shown(mark) for path, mark in before.cursors.items()}
+    given = SavedState(*deepcopy((args, before.steps, cursors, before.state)))
+    pid = os.getpid()
     try:
-        after = _taken(given if returned is None else returned, before)
+        returned: Any = migration(given)
+    except BaseException as error:  # the boundary to user code: all of it is reported
+        output.leave_if_child(pid)
+        raise Unfit(f"{which} {summary(error)}") from error
+    output.leave_if_child(pid)
+    if returned is None:
+        returned = given
+    if not issubclass(type(returned), SavedState):
+        kind = type(returned).__name__
+        raise Unfit(f"{which} returned {kind}: it must return what it was given")
+    try:
+        after = _taken(returned, before)
         after.version = before.version + 1
         return Saved.decode(after.encode())
     except (NotPlainData, ProtocolError, _WrongError) as error:
         raise Unfit(f"what {which} left cannot be saved: {one_line(str(error))}") from None
 
 
-def _which(task: Task[..., Any], migration: Migration, version: int) -> str:
-    name = getattr(migration, "__qualname__", repr(migration)).rpartition(".")[2]
-    return (
-        f"the migration of '{task.name}' from version {version} to {version + 1} "
-        f"({name}, {place(migration)})"
-    )
-
-
-def _call(which: str, migration: Migration, given: SavedState) -> SavedState | None:
-    pid = os.getpid()
-    try:
-        returned: Any = migration(given)
-    except BaseException as error:  # the boundary to user code: all of it is reported
-        _leave_child(pid)
-        raise Unfit(f"{which} {summary(error)}") from error
-    _leave_child(pid)
-    if returned is None or issubclass(type(returned), SavedState):
-        return returned  # type: ignore[no-any-return]
-    raise Unfit(f"{which} returned {type(returned).__name__}: it must return what it was given")
-
-
-def _leave_child(pid: int) -> None:
-    """A child that the app's code forked must not go on as a second worker."""
-    if os.getpid() != pid:
-        output.leave(0)
-
-
-# ── what the migration sees ──────────────────────────────────────────────────────────────────────
-
-
-def _view(saved: Saved) -> SavedState:
-    cursors = {path: _shown(mark) for path, mark in saved.cursors.items()}
-    args = {} if saved.args is None else saved.args
-    return SavedState(*deepcopy((args, saved.steps, cursors, saved.state)))
-
-
 def _shown(mark: Mark) -> Any:
     return FINISHED if mark.finished else mark.cursor
 
 
-# ── what it leaves ───────────────────────────────────────────────────────────────────────────────
-
-
 class _WrongError(Exception):
-    """It cannot be saved for a reason other than not being plain data."""
+    """The state cannot be saved, although it is plain data."""
 
 
 def _taken(given: SavedState, before: Saved) -> Saved:
@@ -178,7 +140,16 @@ def _taken(given: SavedState, before: Saved) -> Saved:
         if type(getattr(given, name)) is not dict:
             kind = type(getattr(given, name)).__name__
             raise _WrongError(f"saved.{name} must be a dict, not {kind}")
-    _check_names(given)
+    for name in given.args:
+        if type(name) is not str:
+            raise _WrongError(f"saved.args has a key {name!r:.100}: arguments go by their names")
+    for kind in ("steps", "cursors"):
+        for path in getattr(given, kind):
+            if type(path) is not str or not all(path.split("/")):
+                raise _WrongError(f"saved.{kind} has a key {path!r:.100}, which is no path")
+    for path, cursor in given.cursors.items():
+        if cursor is not None and path in given.steps:
+            raise _WrongError(f"{path!r} is in saved.steps and in saved.cursors")
     saved = Saved(before.version)
     saved.args, saved.steps, saved.state = given.args, given.steps, given.state
     data.encode(saved.args, "saved.args", data.ARGUMENTS_LIMIT)
@@ -191,21 +162,8 @@ def _taken(given: SavedState, before: Saved) -> Saved:
     return saved
 
 
-def _check_names(given: SavedState) -> None:
-    for name in given.args:
-        if type(name) is not str:
-            raise _WrongError(f"saved.args has a key {name!r:.100}: arguments go by their names")
-    for kind in ("steps", "cursors"):
-        for path in getattr(given, kind):
-            if type(path) is not str or not all(path.split("/")):
-                raise _WrongError(f"saved.{kind} has a key {path!r:.100}, which is no path")
-    for path, cursor in given.cursors.items():
-        if cursor is not None and path in given.steps:
-            raise _WrongError(f"{path!r} is in saved.steps and in saved.cursors")
-
-
 def _marks(before: Mapping[str, Mark], cursors: Mapping[str, Any]) -> dict[str, Mark]:
-    """A Mark for each cursor: what was known beside it goes with it, under a new path too."""
+    """A Mark for each cursor; a cursor that moved to a new path keeps the rest of its mark."""
     raws = {path: _raw(path, cursor) for path, cursor in cursors.items()}
     gone: dict[bytes, list[Mark]] = {}
     for path, mark in before.items():
@@ -225,7 +183,8 @@ def _marks(before: Mapping[str, Mark], cursors: Mapping[str, Any]) -> dict[str, 
 
 
 def _moved(cursor: Any, candidates: list[Mark], was: Mark | None) -> Mark:
-    """``candidates``: marks with that cursor that are gone from their paths; ``was``: at this."""
+    """The Mark for a ``cursor`` that is new at its path. ``candidates``: marks with that cursor
+    that are gone from their own paths; ``was``: the former mark at this path."""
     if candidates and all(each == candidates[0] for each in candidates):
         return candidates[0]._replace(moved=True)
     done, total = (0, None) if was is None else (was.done, was.total)
@@ -235,7 +194,7 @@ def _moved(cursor: Any, candidates: list[Mark], was: Mark | None) -> Mark:
 
 
 def _raw(path: str, cursor: Any) -> bytes:
-    """Equal for equal cursors, and only for them."""
+    """The bytes of a cursor; equal for equal cursors, and only for them."""
     if cursor is FINISHED:
         return b"finished"  # text would begin with its length: no cursor's encoding is this
     return data.encode(cursor, f'saved.cursors["{path}"]', data.CURSOR_LIMIT)

@@ -1,12 +1,12 @@
-"""Where a task's stdout and stderr go: straight into its log file, never through the master.
+"""A task's stdout and stderr: they go straight into its log file, never through the master.
 
-What finds no room there is dropped, and the log says so once there is room: that a log cannot be
-written must not end a task. (A program that a task starts has the descriptors themselves, and gets
-the error.)
+What cannot be written because the disk is full is dropped, and the log says so once there is room:
+a log that cannot be written must not end a task. (A program that a task starts writes to the
+descriptors itself, and gets the error.)
 
-Native code has buffers of its own, in C's stdio. They are written out whenever descriptors 1 and 2
-turn to another file, and before the process ends: else a task's lines would stand in the log of the
-next one, or nowhere.
+Native code has buffers of its own, in C's stdio. They are flushed whenever descriptors 1 and 2
+change to another file, and before the process ends: else a task's lines would be in the next one's
+log, or lost.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ import io
 import os
 import sys
 from contextlib import suppress
-from os import _exit  # also where a task has put something else in its place
+from os import _exit  # the original, also where a task has replaced os._exit
 from typing import Any, NoReturn
 
 from taskd.posix import files, libc, native
 
 DROPPED = files.DISK_FULL | files.READ_ONLY | {errno.EIO}
-"""Errors of a log that are nothing to the task."""
+"""Errors of writing a log that the task does not get."""
 
 
 class _Lenient(io.FileIO):
-    """A descriptor that takes everything; ``_lost`` bytes of it did not get there since."""
+    """Writes to a descriptor and drops what does not fit: ``_lost`` bytes since the last write that
+    did."""
 
     _lost = 0
 
@@ -44,9 +45,10 @@ class _Lenient(io.FileIO):
 
 
 def be_lenient() -> None:
-    """From now on ``sys.stdout`` and ``sys.stderr`` take everything, also what their encoding has
-    no characters for: before the app is imported, which may keep them. Native code writes line by
-    line. Safe where a caller has replaced or closed them."""
+    """From now on ``sys.stdout`` and ``sys.stderr`` raise neither for a full disk nor for
+    characters that their encoding lacks. Called before the app is imported, which may keep a
+    reference to them. Native code writes line by line. A stream that was replaced or
+    closed is left as it is."""
     libc.print_by_line()
     for fd, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
@@ -60,8 +62,8 @@ def be_lenient() -> None:
 
 
 def open_log(path: str) -> int:
-    """The log at ``path``, to write to its end; in a directory made anew if it is gone. Raises
-    OSError, also for a link or a pipe in its place."""
+    """Open the log at ``path`` for appending; its directory is made if it is gone. Raises OSError,
+    also if a link or a pipe is at ``path``."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     return files.open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
@@ -69,15 +71,15 @@ def open_log(path: str) -> int:
 class Output:
     """Descriptors 1 and 2 write to the end of the log at ``path`` within the block.
 
-    Whatever that needs is there once it is made: raises OSError then, and leaves nothing open.
+    Its descriptors are all opened when it is made: raises OSError there, and leaves none open.
     """
 
     def __init__(self, path: str) -> None:
         self._log = open_log(path)
-        self._before: list[Held] = []
+        self._before: list[SavedDescriptor] = []
         try:
             for fd in (1, 2):
-                self._before.append(Held(fd))
+                self._before.append(SavedDescriptor(fd))
         except OSError:
             native.close(self._log)
             for held in self._before:
@@ -89,7 +91,14 @@ class Output:
         os.dup2(self._log, 1)
         os.dup2(self._log, 2)
         native.close(self._log)
-        _by_line()
+        # A printed line is in the log at once: a follower sees it, and a kill does not lose it.
+        streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
+        for stream in streams:
+            if issubclass(
+                type(stream), io.TextIOWrapper
+            ):  # an app's object may lie about its class
+                with suppress(BaseException):  # the app has closed it
+                    stream.reconfigure(line_buffering=True)
 
     def __exit__(self, *_: object) -> None:
         flush()
@@ -97,9 +106,10 @@ class Output:
             held.put_back()
 
 
-class Held:
-    """What a descriptor stood for, to be put back there; /dev/null, if there was nothing, or if
-    user code has closed our copy of it. Raises OSError out of descriptors."""
+class SavedDescriptor:
+    """A copy of a descriptor, to be put back at its number later: /dev/null is put there if the
+    descriptor was not open, or if user code has closed the copy. Raises OSError out of descriptors.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -112,27 +122,18 @@ class Held:
                 raise
 
     def put_back(self) -> None:
-        copy = self._copy if self._is_ours() else os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        copy = self._copy
+        try:
+            is_ours = files.identity(copy) == self._file
+        except OSError:
+            is_ours = False
+        if not is_ours:
+            copy = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         if copy == self._fd:  # it was closed, and the lowest of all
             os.set_inheritable(copy, True)
             return
         os.dup2(copy, self._fd)
         native.close(copy)
-
-    def _is_ours(self) -> bool:
-        try:
-            return files.identity(self._copy) == self._file
-        except OSError:
-            return False
-
-
-def _by_line() -> None:
-    """A printed line is in the log: who follows it sees it, and a kill does not lose it."""
-    streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
-    for stream in streams:
-        if issubclass(type(stream), io.TextIOWrapper):  # what an app has put there may lie
-            with suppress(BaseException):  # the app has closed it
-                stream.reconfigure(line_buffering=True)
 
 
 def leave(status: int) -> NoReturn:
@@ -143,9 +144,16 @@ def leave(status: int) -> NoReturn:
         _exit(status)
 
 
+def leave_if_child(pid: int) -> None:
+    """End this process unless it is ``pid``: a child that the app's code has forked must not go on
+    as a second worker."""
+    if os.getpid() != pid:
+        leave(0)
+
+
 def flush() -> None:
-    """Write what has been printed, by Python and by native code, to where it goes now."""
+    """Flush what Python and native code have printed to the present descriptors 1 and 2."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(BaseException):  # the task may have closed or replaced them, as it likes
+        with suppress(BaseException):  # the task may have closed or replaced them
             stream.flush()
     libc.flush_streams()

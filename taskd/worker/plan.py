@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import importlib
 import os
-from inspect import isawaitable
 from typing import Any
 
 from taskd import tasks
+from taskd.api.checks import is_async
 from taskd.errors import Error, ProtocolError
 from taskd.posix import memory, native
 from taskd.protocol import data
@@ -121,15 +121,12 @@ def _probe(where: str) -> str | None:
         for part in name.split("."):
             found = getattr(found, part)
         returned = found()
-        if isawaitable(returned):
-            if hasattr(returned, "close"):
-                returned.close()  # else Python warns of a coroutine that was never awaited
+        if is_async(returned):
             why: str | None = "is async: it must be a plain function, which is done when it returns"
         else:
             failed = returned is not None and not returned
             why = one_line(f"returned {returned!r}") if failed else None
     except BaseException as error:  # the boundary to user code: all of it is reported
         why = summary(error)
-    if os.getpid() != pid:
-        output.leave(0)  # a child that the probe forked must not go on as a second worker
+    output.leave_if_child(pid)
     return why

@@ -85,7 +85,6 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
         control.greet(worker, who, slot.name, boot.ungrouped)
         control.start()
         limit = LogLimit()
-        limit.start()
         loop = EventLoop()
         before = Surroundings(
             lambda: {channel.fileno(), *loop.descriptors},  # another after a crash of the master

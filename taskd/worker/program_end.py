@@ -1,4 +1,4 @@
-"""Waiting, beside the task's thread, for the end of a program that it has started. In workers."""
+"""ProgramEnd: waits in a thread, beside the task's own, for the end of a program. In workers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from taskd.api.recorder import Recorder
 from taskd.posix import native
 
 
-class Watch:
-    """A thread that waits for the program's end, without reaping it. It is there before the program
-    is: a program that nobody can wait for must not begin. Raises Yielded."""
+class ProgramEnd:
+    """A thread that waits for a program's end, without reaping it; ``is_there`` is True then.
+
+    The thread is started before the program: a program whose end cannot be waited for must not
+    begin. Raises Yielded if no thread can be started.
+    """
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -20,22 +23,19 @@ class Watch:
         self._begun, self._over = native.allocate_lock(), native.allocate_lock()
         self._begun.acquire()
         self._over.acquire()
-        self.ended = False
+        self.is_there = False
         try:
             native.start_new_thread(self._run, ())
         except RuntimeError as error:
             raise Yielded(f"cannot watch a program yet: {error}") from None
 
-    def begin(self, pid: int) -> None:
+    def watch(self, pid: int | None) -> None:
+        """Wait for the end of ``pid``; None: there is no program, and the thread ends."""
         self._pid = pid
         self._begun.release()
 
-    def let_go(self) -> None:
-        """There is no program."""
-        self._begun.release()
-        self.join()
-
     def join(self) -> None:
+        """Wait until the thread is over."""
         with self._over:
             pass
 
@@ -45,7 +45,7 @@ class Watch:
             self._begun.acquire()
             if self._pid is not None:
                 os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
-                self.ended = True
+                self.is_there = True
                 self._recorder.wake()
         finally:
             self._over.release()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 
 from taskd.paths import MORE
 from taskd.posix import mounts
@@ -26,31 +25,27 @@ _FILENAME = OSError.__dict__["filename"]
 
 
 def explained(exception: BaseException) -> str:
-    """The line, if the sandbox is likely to be the cause; else an empty text."""
+    """The line, if the sandbox is likely to be the cause; else an empty text. The last system error
+    among ``exception`` and its causes counts."""
     if not os.environ.get("INVOCATION_ID"):
         return ""
     try:
-        found = next(map(_explained, _errors(exception)), "")
-        return f"(the service's sandbox: {found}; {_HOW})\n" if found else ""
+        at: BaseException | None = exception
+        for _ in range(_DEEPEST):
+            if at is None:
+                break
+            if issubclass(type(at), OSError):
+                number, name = _ERRNO.__get__(at), _FILENAME.__get__(at)
+                if number in (errno.EROFS, errno.EACCES, errno.EPERM):
+                    found = _explained(number, os.path.abspath(os.fsdecode(name)) if name else "")
+                    return f"(the service's sandbox: {found}; {_HOW})\n" if found else ""
+            at = at.__cause__ or at.__context__
     except BaseException:
-        return ""
+        pass
+    return ""
 
 
-def _errors(exception: BaseException) -> Iterator[tuple[int, str]]:
-    """Number and path of the system errors among ``exception`` and its causes, last one first."""
-    at: BaseException | None = exception
-    for _ in range(_DEEPEST):
-        if at is None:
-            return
-        if issubclass(type(at), OSError):
-            number, name = _ERRNO.__get__(at), _FILENAME.__get__(at)
-            if number in (errno.EROFS, errno.EACCES, errno.EPERM):
-                yield number, os.path.abspath(os.fsdecode(name)) if name else ""
-        at = at.__cause__ or at.__context__
-
-
-def _explained(error: tuple[int, str]) -> str:
-    number, path = error
+def _explained(number: int, path: str) -> str:
     if number == errno.EPERM:
         with open("/proc/self/status", encoding="utf-8") as file:
             mode = next((line.split()[1] for line in file if line.startswith("Seccomp:")), "0")

@@ -1,12 +1,11 @@
-"""What a task may change of its process, so that no other task meets it.
+"""Surroundings: detects what a task has changed of its process, so that no other task meets it.
 
-Runs in workers. A worker whose surroundings are not what they were before a task is not used
-again: another one is forked in milliseconds, while putting things back would take away what a
-module that the task has imported relies on from then on. Only what would keep the attempt's own end
-from being written is put back at once: see ``calm``.
+Runs in workers. A worker whose surroundings have changed is not used again: another one is forked
+in milliseconds, while undoing a change could break a module that the task has imported and that
+relies on it. Only changes that could keep the attempt's END from being written are undone at once,
+by ``calm``.
 
-Not noticed is what the app's own modules keep in their variables; ``tasks_per_worker = 1`` is the
-remedy there.
+Variables of the app's own modules are not checked; ``tasks_per_worker = 1`` is the remedy there.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from taskd.worker.failure import name_of
 
 _VOLATILE = ("Name", "State", "Vm", "Rss", "Hugetlb", "Threads", "SigQ", "SigPnd", "ShdPnd",
              "FDSize", "voluntary_ctxt", "nonvoluntary_ctxt", "Core", "THP")  # fmt: skip
-"""Lines of /proc/self/status that change without anyone changing anything."""
+"""Lines of /proc/self/status that change by themselves."""
 
 _LIMITS = sorted(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
 
@@ -43,19 +42,19 @@ _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_chil
                "uts")  # fmt: skip
 
 _MODULES = (builtins, os, os.path, select, signal, socket, sys, threading, time)
-"""Modules of Python that a worker itself works with."""
+"""Modules of Python that a worker itself uses."""
 
 _MOST_NAMED = 3
-"""Descriptors that the daemon's log names of those that a task has left."""
+"""Descriptors left open by a task that the daemon's log names at most."""
 
 _CODE = (type, types.FunctionType, types.BuiltinFunctionType)
 
 
 class Surroundings:
-    """As they were when this was made.
+    """The surroundings at the time this was made.
 
-    ``ours``: descriptors of the worker itself that may be others later on, such as one of a lost
-    connection; asked each time. ``keeps_connections``: what a task has connected may stay.
+    ``ours`` returns the worker's own descriptors, which change, for example with a new connection.
+    ``keeps_connections``: connections that a task has opened may stay.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class Surroundings:
     ) -> None:
         self._ours = ours
         self._keeps_connections = keeps_connections
-        self._handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._handlers = _handlers()
         self._limits = {each: resource.getrlimit(each) for each in _LIMITS}
         self._modules = dict(sys.modules)
         self._code = list(_code())
@@ -77,9 +76,9 @@ class Surroundings:
         self._locks = self._file_locks()
 
     def calm(self) -> None:
-        """What the task set ticking, its signal handlers (which may raise), resource limits and
-        tracing must not meet the end of its attempt. What cannot be put back is found by
-        ``differences``, and so is that there were handlers."""
+        """Stop the task's timers, signal handlers (which may raise) and tracing, and put its
+        resource limits back, so that they do not disturb the end of its attempt. ``differences``
+        reports limits that cannot be put back, and that there were handlers."""
         for timer in _TIMERS:
             signal.setitimer(timer, 0)
         for number, before in self._handlers.items():
@@ -93,26 +92,23 @@ class Surroundings:
         sys.setprofile(None)
 
     def differences(self) -> list[str]:
-        """What is not as it was, in words; empty: another task may run here."""
+        """What has changed, in words; empty: another task may run here."""
         try:
-            return self._differences()
-        except BaseException as error:  # of an object of the app's: is it the same as before?
+            found = [name for name, look in _LOOKS.items() if _seen(look) != self._rest[name]]
+            if any(resource.getrlimit(each) != limits for each, limits in self._limits.items()):
+                found.append("resource limits")
+            if any(sys.modules.get(name) is not module for name, module in self._modules.items()):
+                found.append("modules")
+            if any(vars(owner).get(name) is not value for owner, name, value in self._code):
+                found.append("functions")
+            if self._file_locks() != self._locks:
+                found.append("locks")
+            return found + self._of_descriptors()
+        except BaseException as error:  # raised by an app's object in a comparison
             return [f"what cannot be compared ({name_of(error)})"]
 
-    def _differences(self) -> list[str]:
-        found = [name for name, look in _LOOKS.items() if _seen(look) != self._rest[name]]
-        if any(resource.getrlimit(each) != limits for each, limits in self._limits.items()):
-            found.append("resource limits")
-        if any(sys.modules.get(name) is not module for name, module in self._modules.items()):
-            found.append("modules")
-        if any(vars(owner).get(name) is not value for owner, name, value in self._code):
-            found.append("functions")
-        if self._file_locks() != self._locks:
-            found.append("locks")
-        return found + self._of_descriptors()
-
     def _of_descriptors(self) -> list[str]:
-        """A file, a lock or a connection that a task leaves open must not meet the next one."""
+        """What has changed about the open descriptors: some are gone, or the task has left some."""
         now, ours = descriptors.opened(), self._ours()
         found = [] if self._descriptors.items() <= now.items() else ["descriptors"]
         left = [fd for fd in now if fd not in self._descriptors and fd not in ours]
@@ -131,20 +127,19 @@ class Surroundings:
 
 
 def _code() -> Iterator[tuple[Any, str, Any]]:
-    """The functions and classes of taskd, and of the modules that it works with."""
+    """Owner, name and value of the functions and classes of taskd, and of the modules that it uses;
+    of the methods of taskd's own classes as well."""
     ours = [module for name, module in sys.modules.items() if name.partition(".")[0] == "taskd"]
     for module in (*_MODULES, *ours):
         for name, value in list(vars(module).items()):
-            if issubclass(type(value), _CODE):
-                yield module, name, value
-                if (
-                    module in ours
-                    and issubclass(type(value), type)
-                    and value.__module__ == module.__name__
-                ):
-                    for inner, method in list(vars(value).items()):
-                        if type(method) is types.FunctionType:
-                            yield value, inner, method
+            kind = type(value)
+            if not issubclass(kind, _CODE):
+                continue
+            yield module, name, value
+            if module in ours and issubclass(kind, type) and value.__module__ == module.__name__:
+                for inner, method in list(vars(value).items()):
+                    if type(method) is types.FunctionType:
+                        yield value, inner, method
 
 
 def _status() -> list[str]:
@@ -154,14 +149,11 @@ def _status() -> list[str]:
 
 
 def _nothing(*_: object) -> None:
-    """In place of a task's handler: not what was there before, which would be like any worker."""
+    """Replaces a task's handler. The former handler would not show that the task had set one."""
 
 
-def _handlers() -> list[Any]:
-    return [signal.getsignal(number) for number in range(1, signal.NSIG) if number in _SIGNALS]
-
-
-_SIGNALS = signal.valid_signals()
+def _handlers() -> dict[int, Any]:
+    return {number: signal.getsignal(number) for number in signal.valid_signals()}
 
 
 def _place() -> list[Any]:
@@ -208,7 +200,7 @@ _LOOKS: dict[str, Callable[[], Any]] = {
 
 
 def _seen(look: Callable[[], Any]) -> Any:
-    """What cannot be seen (any more, in another root directory, say) is something else."""
+    """The value of ``look``; the type of what it raises, for example in another root directory."""
     try:
         return look()
     except BaseException as error:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from taskd.posix import native, process
-from taskd.worker.output import Held
+from taskd.worker.output import SavedDescriptor
 
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
@@ -27,7 +27,7 @@ class ProcessState:
     """As it was when this was made: before the import."""
 
     def __init__(self) -> None:
-        self._streams = [Held(fd) for fd in (0, 1, 2)]
+        self._streams = [SavedDescriptor(fd) for fd in (0, 1, 2)]
         self._ending = {number: native.getsignal(number) for number in _ENDING}
 
     def restore(self) -> None:
