@@ -1,6 +1,6 @@
-"""Importing the app of a release, and telling whether the process may be forked afterwards.
+"""Imports the app of a release, and decides whether the process may be forked afterwards.
 
-Runs in the zygote, and in a worker that is spawned afresh.
+Runs in the zygote, and in a worker that is spawned.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ class Broken(Record):
 
 
 def load(boot: Boot) -> Broken | None:
-    """Import the app's modules with the release's directory first on the path."""
+    """Import the app's modules with the release's directory first on the path. Registers the
+    built-in task."""
     try:
         os.chdir(boot.release)
         sys.path.insert(0, boot.release)
         for name in boot.modules:
             importlib.import_module(name)
-        import taskd.worker.command  # registers the built-in task
-        import taskd.worker.process  # noqa: F401  (trips here over a module named as Python's own)
-    except BaseException as error:  # the app may even call sys.exit: whatever it is, it is told
+        import taskd.worker.command
+        import taskd.worker.process  # noqa: F401  (fails here if a module has the name of Python's)
+    except BaseException as error:  # also sys.exit, which the app may call
         return _broken(error)
     return None
 
@@ -44,7 +45,7 @@ def _broken(error: BaseException) -> Broken:
             _told(lines[-1].strip(), MESSAGE) + _where(error),
             _told("".join(traceback.format_exception(error)), ALL),
         )
-    except BaseException:  # it is an object of the app's, which may raise whatever it is asked
+    except BaseException:  # raised by the error itself, which is an object of the app's
         return Broken(f"it raised {_told(name_of(error), MESSAGE)}", "")
 
 
@@ -58,30 +59,26 @@ def _where(error: BaseException) -> str:
 
 
 MESSAGE = 2_000
-"""Characters of an app's last line that are told."""
+"""Characters of the traceback's last line that the master is told."""
 
 ALL = 100_000
-"""Characters of its traceback, the end of it."""
+"""Characters of the traceback that the master is told, from its end."""
 
 
 def _told(text: str, most: int) -> str:
-    """As a message can carry it: of bounded length, and valid text whatever the app raised."""
+    """The last ``most`` characters of ``text``, as valid text for a message."""
     cut = text if len(text) <= most else "… " + text[-most:]
     return cut.encode(errors="replace").decode()
 
 
-def native_threads() -> int:
-    """Threads of this process that Python did not start (numpy, for one, starts some)."""
-    return len(os.listdir("/proc/self/task")) - threading.active_count()
-
-
 def may_fork(fork: str) -> tuple[bool, list[str]]:
-    """Whether workers are forked or spawned afresh, and what there is to warn of.
+    """Whether workers are forked (else spawned), and the warnings.
 
     A forked child has only the thread that forked: a lock that another thread held stays locked
     in it for ever. Python threads therefore forbid forking; native ones usually survive it.
     """
     others = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
+    native_threads = len(os.listdir("/proc/self/task")) - threading.active_count()
     warnings = []
     if others:
         names = ", ".join(others[:5])
@@ -91,9 +88,9 @@ def may_fork(fork: str) -> tuple[bool, list[str]]:
             if fork == "always"
             else "its workers are started afresh, which takes longer and more memory"
         )
-    elif native_threads() > 0 and fork != "never":
+    elif native_threads > 0 and fork != "never":
         warnings.append(
-            f"{native_threads()} native threads after import (of a library such as numpy); "
+            f"{native_threads} native threads after import (of a library such as numpy); "
             'if its workers hang, set fork = "never"'
         )
     return (fork == "always" or (fork == "auto" and not others)), warnings

@@ -1,8 +1,8 @@
 """The zygote's children: its workers, the app's own processes, and leftovers of dead workers.
 
-Three kinds, told apart by what the zygote did itself: those it forked are workers; those that
-were there after import are the app's and are let be; any other child was orphaned by a worker
-that died (live workers are subreapers and keep their own), and is killed and reaped.
+A child that the zygote forked is a worker; one that existed after the import is the app's and is
+left alone; any other one was orphaned by a worker that died (live workers are subreapers of their
+own descendants), and is killed and reaped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from taskd.record import Record
 
 
 class Death(Record):
-    """A worker is dead and its tree gone; ``status`` is as waitpid gives it."""
+    """A worker is dead and its tree gone; ``status``: as returned by waitpid."""
 
     worker: bytes
     pid: int
@@ -23,70 +23,66 @@ class Death(Record):
 
 
 class Children:
-    """Invariant: a death is told once, only when no leftover is there, and kept until noted."""
+    """``dying``: dead workers that may have leftovers. ``unnoted``: deaths that ``reap`` has
+    returned and no master has noted yet, by the worker's id; a new master is told them again.
+
+    Invariant: ``reap`` returns a death once, and only when the worker has no leftover.
+    """
 
     def __init__(self) -> None:
         self._apps_own = frozenset(tree.children())
         self._alive: dict[int, bytes] = {}
         self._groups: dict[bytes, str] = {}
-        self._dying: list[Death] = []
-        self._patience = Patience()  # with what the dying have left behind
-        self._told: dict[bytes, Death] = {}
+        self._patience = Patience()  # with the leftovers of dying workers
+        self.dying: list[Death] = []
+        self.unnoted: dict[bytes, Death] = {}
 
     @property
     def alive(self) -> bool:
         """Whether any worker lives or still has leftovers."""
-        return bool(self._alive or self._dying)
+        return bool(self._alive or self.dying)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing lives and nothing is left to be noted."""
-        return not (self.alive or self._told)
-
-    @property
-    def is_dying(self) -> bool:
-        """Whether something of a dead worker still lives."""
-        return bool(self._dying)
+        """Whether no worker lives, and no death is still to be noted."""
+        return not (self.alive or self.unnoted)
 
     def add(self, worker: bytes, pid: int, group: str = "") -> None:
-        """``group``: the control group that it is in, if it is."""
+        """Add a worker that was forked. ``group``: its control group, or empty."""
         self._alive[pid] = worker
         if group:
             self._groups[worker] = group
 
     def known(self) -> list[list[object]]:
-        """Every worker that a master must count with: its id, pid and start time (0: dead)."""
+        """Every worker that a new master has to know of: id, pid and start time (0: dead)."""
         alive = [[worker, pid, process.start_time(pid) or 0] for pid, worker in self._alive.items()]
-        dead = [*self._dying, *self._told.values()]
+        dead = [*self.dying, *self.unnoted.values()]
         return [*alive, *([death.worker, death.pid, 0] for death in dead)]
 
-    def told(self) -> list[Death]:
-        """Deaths that no master has noted: each new one is told again."""
-        return list(self._told.values())
-
     def forget(self, worker: bytes) -> None:
-        """The master has noted that exit."""
-        self._told.pop(worker, None)
+        """The master has noted that death."""
+        self.unnoted.pop(worker, None)
 
-    def bury(self) -> list[Death]:
-        """Reap what died; returns the deaths that can be told now. Call on every SIGCHLD."""
+    def reap(self) -> list[Death]:
+        """Reap dead workers and kill their leftovers; returns the deaths whose tree is gone now.
+        Call on every SIGCHLD."""
         for pid in list(self._alive):
             dead, status = native.waitpid(pid, os.WNOHANG)
             if dead:
-                self._dying.append(Death(self._alive.pop(pid), pid, status))
-        if not self._dying:
+                self.dying.append(Death(self._alive.pop(pid), pid, status))
+        if not self.dying:
             return []
-        left = [self._end_group(death.worker) for death in self._dying]
+        left = [self._end_group(death.worker) for death in self.dying]
         if tree.strike(self._apps_own | self._alive.keys(), self._patience) or any(left):
             return []
-        told, self._dying, self._patience = self._dying, [], Patience()
-        for death in told:
+        over, self.dying, self._patience = self.dying, [], Patience()
+        for death in over:
             self._groups.pop(death.worker, None)
-        self._told.update((death.worker, death) for death in told)
-        return told
+            self.unnoted[death.worker] = death
+        return over
 
     def _end_group(self, worker: bytes) -> bool:
-        """Kill what is in it, whoever's it is; helpers end by themselves, if they do so soon. True
-        while anything lives."""
+        """Kill the processes in the worker's control group, of whichever owner; helpers that end
+        soon by themselves are left alone. True while a process lives in it."""
         group = self._groups.get(worker)
         return group is not None and cgroup.end(group, self._patience)

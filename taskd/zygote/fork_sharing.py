@@ -1,5 +1,5 @@
-"""What forked workers would share that was meant for one process: what the app has opened at
-import, and the state of numpy's global generator.
+"""State that forked workers share although it is meant for one process: descriptors that the app
+has opened at import, temporary directories, and numpy's global random generator.
 
 Runs in the zygote after the app's import, and in each worker that it forks.
 """
@@ -21,16 +21,18 @@ _REMEDY = 'open what is needed in the tasks, once a worker, or set fork = "never
 
 
 def opened_since(before: Mapping[int, descriptors.File]) -> list[str]:
-    """What there is to warn of among the descriptors that are new since ``before``: by what they
-    stand for, since a number that was closed is given again."""
+    """Warnings about descriptors opened since ``before``. They are compared by their files, since a
+    number that was closed may have been given to another file."""
     connections, files, loops = [], [], []
     for fd in [fd for fd, file in descriptors.opened().items() if before.get(fd) != file]:
         with suppress(OSError):
             name = os.readlink(f"/proc/self/fd/{fd}")
             if (peer := descriptors.peer(fd, streams_alone=True)) is not None:
                 connections.append(peer)
-            elif descriptors.is_file(fd) and _reads_and_writes(fd):
-                files.append(name)
+            elif descriptors.is_file(fd):
+                # Databases are opened to read and write; logs to write, other files to read.
+                if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR:
+                    files.append(name)
             elif "[eventpoll]" in name:
                 loops.append(name)
     found = []
@@ -45,11 +47,6 @@ def opened_since(before: Mapping[int, descriptors.File]) -> list[str]:
     return found
 
 
-def _reads_and_writes(fd: int) -> bool:
-    """As databases do; what a program logs to is only written, what it has read is closed."""
-    return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
-
-
 def _named(names: list[str]) -> str:
     names = sorted(set(names))
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
@@ -57,10 +54,10 @@ def _named(names: list[str]) -> str:
 
 
 def keep_directories() -> None:
-    """The temporary directories that the app has made at import are of all workers: Python would
-    remove them at the end of the first."""
+    """Keep the temporary directories that the app has made at import, which all workers use: Python
+    would remove them at the end of the first worker."""
     kind = getattr(sys.modules.get("tempfile"), "TemporaryDirectory", None)
-    with suppress(Exception):  # whatever the app has made of it
+    with suppress(Exception):  # the app may have replaced it
         cleanup = kind._cleanup.__func__ if kind is not None else None
         finalizers: Any = weakref.finalize._registry  # type: ignore[attr-defined]
         for finalizer in list(finalizers):
@@ -70,9 +67,9 @@ def keep_directories() -> None:
 
 
 def seed_anew() -> None:
-    """In a forked worker: numpy's global generator would give each of them the same numbers.
-    (Python's own ``random`` does this by itself.)"""
+    """Seed numpy's global generator in a forked worker: else each worker would get the same
+    numbers. (Python's own ``random`` seeds itself after a fork.)"""
     seed = getattr(sys.modules.get("numpy.random"), "seed", None)
-    with suppress(Exception):  # whatever the app has made of it
+    with suppress(Exception):  # the app may have replaced it
         if seed is not None:
             seed()

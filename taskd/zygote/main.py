@@ -1,12 +1,12 @@
-"""The zygote: one per revision. It imports the app, then only forks workers and keeps them.
+"""The zygote: one per revision. It imports the app, then only forks workers and reaps them.
 
-It is its workers' parent and reaps them; each exit status is held until a master has noted it, so
-that a master that is replaced, or dies, misses none. It has no threads and one wait point.
+It keeps each exit status until a master has noted it, so that a master that is replaced, or dies,
+misses none. It has no threads and one wait point.
 
 Invariants: a worker's exit is told only once its whole tree is gone (``Children``); the heap is
-frozen before the first fork; nothing of the master's life is assumed: when the master is lost the
-zygote keeps its workers and looks for the next one, which learns from it (and from the record that
-it has left on disk, see ``revision.record``) who lives, and each exit that nobody has noted.
+frozen before the first fork; a zygote outlives its master: it keeps its workers and looks for the
+next master, which learns from it (and from its record on disk, see ``revision.record``) which
+workers live, and each exit that no master has noted.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from taskd.zygote.children import Children, Death
 from taskd.zygote.process_state import ProcessState
 
 SHORT_AGAIN = 500
-"""Milliseconds until a zygote that is out of descriptors looks again at who has died."""
+"""Milliseconds until a zygote that is out of descriptors tries again to reap."""
 
 GROUP_AGAIN = 50
-"""Milliseconds until a dead worker's group is looked at again, in which something still dies: it
-need not be a child of ours."""
+"""Milliseconds until the control group of a dead worker is checked again: a process that is still
+dying in it may be no child of the zygote, which then gets no SIGCHLD."""
 
 LOOK_AGAIN = 3_000
-"""Milliseconds until a zygote that has workers looks whether one has died, though no SIGCHLD came:
-a hook of the app's that runs at each fork may block it once more."""
+"""Milliseconds between two checks for dead workers without a SIGCHLD: a hook of the app's that runs
+at each fork may block the signal again."""
 
 IDLE_GRACE = 10.0
-"""Seconds that a zygote without workers waits for the next master: importing the app anew is all
-that would be lost."""
+"""Seconds that a zygote without workers waits for the next master: its end costs only another
+import of the app."""
 
 
 def main() -> NoReturn:
@@ -54,8 +54,15 @@ def main() -> NoReturn:
     config = _read_boot()
     output.be_lenient()
     del sys.argv[1:]
-    if config.worker is not None:
-        _spawned_worker(_join_group(config), config.worker)
+    worker = config.worker
+    if worker is not None:  # this process is one worker of an app that cannot be forked
+        config = _join_group(config)
+        from taskd.worker.process import run_worker
+
+        broken = _load(config)
+        if broken is not None:
+            sys.exit(f"taskd worker: the app no longer imports: {broken.message}")
+        run_worker(config, worker)
     try:
         channel = Channel.connect(config.socket)
     except OSError as error:
@@ -68,7 +75,7 @@ def main() -> NoReturn:
 
 
 def _read_boot() -> boot.Boot:
-    """Take the configuration from descriptor 0, and leave /dev/null there instead."""
+    """Read the configuration from descriptor 0, and put /dev/null there."""
     with os.fdopen(os.dup(0), "rb") as file:
         config = boot.decode(file.read())
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -77,19 +84,9 @@ def _read_boot() -> boot.Boot:
     return config
 
 
-def _spawned_worker(config: boot.Boot, worker: bytes) -> NoReturn:
-    """This process is one worker of an app that cannot be forked."""
-    from taskd.worker.process import run_worker
-
-    broken = _load(config)
-    if broken is not None:
-        sys.exit(f"taskd worker: the app no longer imports: {broken.message}")
-    run_worker(config, worker)
-
-
 def _join_group(config: boot.Boot) -> boot.Boot:
-    """In a worker, before any code of the app's runs in it. Without a group it runs all the same,
-    and says why."""
+    """Join the control group, in a worker, before code of the app's runs in it. On an error the
+    worker runs without a group and reports the error."""
     if not config.group:
         return config
     try:
@@ -100,24 +97,15 @@ def _join_group(config: boot.Boot) -> boot.Boot:
 
 
 def _load(config: boot.Boot) -> app.Broken | None:
-    """Import the app. A hang is ended by the kernel's timer at the latest, whatever the app does; a
-    zygote also goes with its master, which would have ended it in time: the next knows nothing of
-    it."""
+    """Import the app. The kernel's timer ends an import that hangs, whatever the app does. A zygote
+    also ends with its master meanwhile (``prove``): the next master would not know of it."""
     state = ProcessState()
     signal.setitimer(signal.ITIMER_REAL, config.import_within)
     try:
         return app.load(config)
     finally:
         state.restore()
-        output.flush()  # what the import has printed is nothing for a task's log
-
-
-def _start(pid: int) -> int:
-    """Of a worker that was forked just now; 0 if it cannot be told: it will say it itself."""
-    try:
-        return process.start_time(pid) or 0
-    except OSError:
-        return 0
+        output.flush()  # what the import has printed does not belong in a task's log
 
 
 class Zygote:
@@ -130,7 +118,7 @@ class Zygote:
         self._retiring = False
         self._search = MasterSearch(config.socket)
         self._is_searching = False
-        self._is_short = False  # of descriptors
+        self._is_short = False  # out of descriptors
         self._record = -1
         self._is_kept = False
         self._me = process.identity()
@@ -150,8 +138,8 @@ class Zygote:
         )
 
     def prove(self, master: int) -> None:
-        """Say what the release is, import it, and send its manifest; exits if it is broken, and
-        does not outlive the master before that. ``master``: its pid."""
+        """Tell the master the release's identity, import it, and send its manifest. Exits if it is
+        broken, and with the master before that. ``master``: its pid."""
         process.become_subreaper()
         process.end_with_parent(master)
         try:
@@ -168,7 +156,7 @@ class Zygote:
         if broken is not None:
             self._refuse(broken.message, broken.traceback)
         process.end_with_parent(0)
-        self._children = Children()  # knows from here on which children are the app's own
+        self._children = Children()  # the children that exist now are the app's own
         self._forks, warnings = app.may_fork(self._config.fork)
         warnings += fork_sharing.opened_since(before) if self._forks else []
         fork_sharing.keep_directories()
@@ -194,8 +182,9 @@ class Zygote:
         output.leave(1)
 
     def _keep_record(self) -> None:
-        """The revision serves: leave what the next master needs to adopt us. On a full disk it is
-        tried again with the next fork; a master that dies before that finds our workers alone."""
+        """Write the record by which the next master adopts this zygote, once the revision serves.
+        On a full disk it is tried again with the next fork; if the master dies before that, the
+        next one finds only the workers."""
         config = self._config
         if not config.records or not self._is_kept or self._record >= 0:
             return
@@ -221,7 +210,7 @@ class Zygote:
             print(f"taskd zygote: no record in {config.records}: {error.strerror}", file=sys.stderr)
 
     def serve(self) -> None:
-        """Until retired or orphaned, with no worker left and every exit told."""
+        """Run until retired or without a master, no worker is left and every exit is noted."""
         awake, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._pipe = (awake, waker)
         native.handle_signal(signal.SIGCHLD, lambda *_: None)
@@ -229,11 +218,13 @@ class Zygote:
         poll = native.poll()
         poll.register(awake, native.POLLIN)
         poll.register(self._channel, native.POLLIN)
-        self._tell_deaths()  # some may have come before the signal was caught
+        self._tell_deaths()  # a worker may have died before the signal was caught
         while not self._is_done():
             for fd, _ in poll.poll(self._timeout()):
                 if fd == awake:
-                    _drain(awake)
+                    with contextlib.suppress(BlockingIOError):
+                        while native.read(awake, 512):
+                            pass
                 else:
                     self._hear()
             if self._channel.lost:
@@ -246,17 +237,17 @@ class Zygote:
         if not self._is_searching:
             return self._retiring and self._children.is_empty
         if not self._is_kept:
-            return True  # no next master knows of us
+            return True  # no next master would know of this zygote
         grace = self._config.orphan_grace
         if self._children.is_empty:
             grace = 0.0 if self._retiring else min(grace, IDLE_GRACE)
         return self._search.lasted >= grace
 
     def _timeout(self) -> float | None:
-        """Milliseconds until something must be tried again."""
+        """Milliseconds until the loop has to check something without an event."""
         again = [self._search.due_in() * 1000] if self._is_searching else []
         again += [SHORT_AGAIN] if self._is_short else []
-        again += [GROUP_AGAIN] if self._children.is_dying else []
+        again += [GROUP_AGAIN] if self._children.dying else []
         again += [LOOK_AGAIN] if self._children.alive else []
         return min(again, default=None)
 
@@ -266,14 +257,14 @@ class Zygote:
             self._search.lost()
             with contextlib.suppress(KeyError, ValueError):  # the app may have closed it
                 poll.unregister(self._channel)
-            return  # perhaps that was all that kept us
+            return  # the zygote may be done now (``_is_done``)
         if self._search.due_in() > 0 or not self._search.try_now(self._channel):
             return
         self._is_searching = False
-        self._retiring = False  # that was the wish of the one before
+        self._retiring = False  # the former master's wish
         poll.register(self._channel, native.POLLIN)
         self._greet(self._children.known())
-        self._tell(self._children.told())
+        self._tell(list(self._children.unnoted.values()))
 
     def _hear(self) -> None:
         for message in self._channel.receive():
@@ -295,11 +286,11 @@ class Zygote:
                 case "retire":
                     self._retiring = True
                 case _:
-                    pass  # a newer master may say more than we know
+                    pass  # of a newer protocol than this code's
 
     def _identify(self) -> None:
-        """What the release's files are now, and which are others than at our start; empty if they
-        cannot be read."""
+        """Tell the fingerprint of the release's files, and which have changed since the start;
+        empty if they cannot be read."""
         try:
             now = Content(self._config.release)
         except OSError:
@@ -310,9 +301,9 @@ class Zygote:
 
     def _tell_deaths(self) -> None:
         try:
-            self._tell(self._children.bury())
+            self._tell(self._children.reap())
             self._is_short = False
-        except OSError:  # out of descriptors: who died is dead still in a while
+        except OSError:  # out of descriptors: tried again after SHORT_AGAIN
             self._is_short = True
 
     def _tell(self, deaths: list[Death]) -> None:
@@ -329,8 +320,12 @@ class Zygote:
     def _fork(self, worker: bytes, group: str) -> None:
         config = self._config._replace(worker=worker, group=group)
         try:
-            output.flush()  # else the worker would write it once more
-            pid = native.fork() if self._forks else self._spawn(config)
+            output.flush()  # else the worker would write the same text again
+            if self._forks:
+                pid = native.fork()
+            else:
+                argv = [sys.executable, "-P", "-m", "taskd.zygote", title.ROOM]
+                pid = spawn.spawn(argv, boot.encode(config), spawn.environment())
         except OSError as error:
             why = f"cannot start a worker: {error.strerror}"
             self._channel.send({"type": "unforked", "worker": worker, "message": why})
@@ -338,11 +333,11 @@ class Zygote:
         if pid == 0:
             self._become_worker(config, worker)
         self._children.add(worker, pid, group)
-        self._channel.send({"type": "forked", "worker": worker, "pid": pid, "start": _start(pid)})
-
-    def _spawn(self, config: boot.Boot) -> int:
-        argv = [sys.executable, "-P", "-m", "taskd.zygote", title.ROOM]
-        return spawn.spawn(argv, boot.encode(config), spawn.environment())
+        try:
+            start = process.start_time(pid) or 0
+        except OSError:
+            start = 0  # not known: the worker tells it itself
+        self._channel.send({"type": "forked", "worker": worker, "pid": pid, "start": start})
 
     def _become_worker(self, config: boot.Boot, worker: bytes) -> NoReturn:
         """In the forked child: never returns into the zygote's frames."""
@@ -354,45 +349,32 @@ class Zygote:
                 if fd >= 0:
                     native.close(fd)
             os.setsid()
-            _tell_the_apps_loop()
+            # taskd forks past gevent's own fork: without reinit its event loop would be shared with
+            # the zygote. Now, since the first task would seem to have left its descriptors open.
+            gevent: Any = sys.modules.get("gevent")
+            if gevent is not None:
+                gevent.reinit()
+                gevent.sleep(0)
             fork_sharing.seed_anew()
             from taskd.worker.process import run_worker
 
             run_worker(_join_group(config), worker)
         except BaseException:
-            _report_and_die()
+            import traceback
+
+            try:
+                traceback.print_exc()
+            finally:
+                output.leave(70)  # EX_SOFTWARE: a fault of the worker's own code, not of a task
 
 
 def _import_what_workers_need() -> None:
-    """Before the freeze, so that every worker shares it; and all of taskd, since its files may be
-    replaced (``pip install -U``) before the next fork: a worker must not be of two versions."""
+    """Import before the freeze, so that workers share the memory; and all of taskd, since its files
+    may be replaced (``pip install -U``) before the next fork: a worker must not be of two versions.
+    """
     import psutil  # noqa: F401
 
     import taskd.posix.libc
     import taskd.protocol.notplain
     import taskd.protocol.tags
     import taskd.worker.process  # noqa: F401
-
-
-def _tell_the_apps_loop() -> None:
-    """A fork that went past gevent's own: its event loop would be shared with the zygote. It is
-    made before the first task, which would be taken to have left its descriptors open."""
-    gevent: Any = sys.modules.get("gevent")
-    if gevent is not None:
-        gevent.reinit()
-        gevent.sleep(0)
-
-
-def _report_and_die() -> NoReturn:
-    import traceback
-
-    try:
-        traceback.print_exc()
-    finally:
-        output.leave(70)  # EX_SOFTWARE: a fault of the worker's own machinery, not of a task
-
-
-def _drain(fd: int) -> None:
-    with contextlib.suppress(BlockingIOError):
-        while native.read(fd, 512):
-            pass

@@ -16,9 +16,9 @@ WORKER = b"w" * 16
 OTHER = b"o" * 16
 
 
-def bury_all(children: Children) -> list[Death]:
+def reap_all(children: Children) -> list[Death]:
     """The deaths that are told once there are any."""
-    return eventually(children.bury)
+    return eventually(children.reap)
 
 
 def worker(children: Children, body: Callable[[], object], id: bytes = WORKER) -> int:
@@ -40,10 +40,10 @@ def test_exit_statuses_are_true() -> None:
     def under_test() -> list[int]:
         children = Children()
         worker(children, lambda: os._exit(7))
-        first = bury_all(children)[0].status
+        first = reap_all(children)[0].status
         pid = worker(children, hang, OTHER)
         os.kill(pid, signal.SIGKILL)
-        return [first, bury_all(children)[0].status]
+        return [first, reap_all(children)[0].status]
 
     assert in_child(under_test) == [7 << 8, signal.SIGKILL]
 
@@ -52,9 +52,9 @@ def test_a_death_is_told_once_and_kept_until_it_is_noted() -> None:
     def under_test() -> tuple[int, list[Death], bool, bool, bool]:
         children = Children()
         pid = worker(children, lambda: None)
-        told = bury_all(children)
+        told = reap_all(children)
         assert told == [Death(WORKER, pid, 0)]
-        again, alive, before = children.bury(), children.alive, children.is_empty
+        again, alive, before = children.reap(), children.alive, children.is_empty
         children.forget(WORKER)
         return len(told), again, alive, before, children.is_empty
 
@@ -67,7 +67,7 @@ def test_leftovers_in_sessions_of_their_own_are_gone_before_the_death_is_told() 
         read, write = os.pipe()
         worker(children, lambda: leave_a_daemon_behind(write))
         lost = int(os.read(read, 20))
-        bury_all(children)
+        reap_all(children)
         return processes.state_and_parent(lost) is None
 
     assert in_child(under_test)
@@ -90,7 +90,7 @@ def test_a_zombie_left_behind_does_not_hold_the_news_back() -> None:
         dead = int(os.read(read, 20))
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: (s := processes.state_and_parent(dead)) and s[1] == os.getpid())
-        return [death.worker for death in children.bury()]
+        return [death.worker for death in children.reap()]
 
     assert in_child(under_test) == [WORKER]
 
@@ -102,7 +102,7 @@ def test_the_apps_own_processes_are_spared() -> None:
         read, write = os.pipe()
         worker(children, lambda: leave_a_daemon_behind(write))
         os.read(read, 20)
-        bury_all(children)
+        reap_all(children)
         return processes.is_alive(own)
 
     assert in_child(under_test)
@@ -115,7 +115,7 @@ def test_other_workers_are_spared_when_one_leaves_something_behind() -> None:
         read, write = os.pipe()
         worker(children, lambda: leave_a_daemon_behind(write))
         os.read(read, 20)
-        told = bury_all(children)
+        told = reap_all(children)
         return [death.worker for death in told] == [WORKER] and processes.is_alive(
             other
         ), children.alive
@@ -123,7 +123,7 @@ def test_other_workers_are_spared_when_one_leaves_something_behind() -> None:
     assert in_child(under_test) == (True, True)
 
 
-def test_a_live_workers_own_children_are_not_its_keepers_business() -> None:
+def test_a_live_workers_own_children_are_not_its_zygotes_business() -> None:
     def under_test() -> bool:
         children = Children()
         read, write = os.pipe()
@@ -136,7 +136,7 @@ def test_a_live_workers_own_children_are_not_its_keepers_business() -> None:
         worker(children, body, OTHER)
         child = int(os.read(read, 20))
         worker(children, lambda: None)
-        bury_all(children)
+        reap_all(children)
         return processes.is_alive(child)
 
     assert in_child(under_test)
