@@ -33,6 +33,8 @@ RUN = {
     "log": "/log",
     "scratch": "/scratch",
     "at": 1.5,
+    "version": 1,
+    "log_limit": None,
 }
 
 
@@ -80,11 +82,10 @@ def begun(talk: Talk) -> Order:
 
 
 def test_an_order_is_what_the_master_sent(talk: Talk) -> None:
-    assert begun(talk) == Order(7, 2, "work", b"args", None, "/log", "/scratch", 1.5, None)
+    assert begun(talk) == Order(7, 2, "work", b"args", None, "/log", "/scratch", 1.5, 1)
 
 
 def test_an_order_names_the_version_of_what_is_saved_or_submitted(talk: Talk) -> None:
-    """A master of the first protocol does not: see the test above."""
     talk.say(**RUN | {"version": 3})
     order = talk.control.next_order()
     assert isinstance(order, Order)
