@@ -1,12 +1,12 @@
-"""``@task``: makes a function one that taskd can run, and keeps the register of all of them.
+"""``@task``: makes a function a task, which taskd can run; and the register of all tasks.
 
 Used wherever an app's modules are imported: in zygotes and workers, which run the functions, and
 in the app's own programs, which submit them.
 
 Invariants
-    * A name stands for one function: a second one under the same name is refused, with both places
-      named, but for the same function imported again.
-    * Whether arguments bind is told by ``model.binding`` from ``Task.entry`` alone, here as in the
+    * A name stands for one function: a second function of the same name is refused with an error
+      that has both places. The same function may be imported again.
+    * ``model.binding`` decides from ``Task.entry`` alone whether arguments bind, here as in the
       daemon.
 """
 
@@ -36,21 +36,6 @@ M = TypeVar("M", bound=Migration)
 LONGEST_NAME = 200
 
 
-class Options:
-    """What ``@task`` was given, checked."""
-
-    __slots__ = ("name", "on_deploy", "queue", "retries", "version")
-
-    def __init__(self, name: Any, queue: Any, version: Any, retries: Any, on_deploy: Any) -> None:
-        self.name = _checked_name("name", name)
-        self.queue = _checked_name("queue", queue)
-        self.version = _checked_count("version", version, 1)
-        self.retries = _checked_count("retries", retries, 0)
-        if on_deploy not in ("finish", "checkpoint"):
-            raise ValueError(f"on_deploy must be 'finish' or 'checkpoint', not {on_deploy!r}")
-        self.on_deploy = OnDeploy(on_deploy)
-
-
 class Task(Generic[P, R]):
     """A function that taskd can run. Calling it calls the plain function, here and now.
 
@@ -58,13 +43,24 @@ class Task(Generic[P, R]):
     an ``async def``. ``migrations``: by the version whose saved state each one takes.
     """
 
-    def __init__(self, fn: Callable[..., R], options: Options) -> None:
+    def __init__(
+        self,
+        fn: Callable[..., R],
+        name: Any,
+        queue: Any,
+        version: Any,
+        retries: Any,
+        on_deploy: Any,
+    ) -> None:
+        """The options are those of ``task``, and are checked here."""
         self.fn = fn
-        self.name: str = options.name
-        self.queue: str = options.queue
-        self.version: int = options.version
-        self.retries: int = options.retries
-        self.on_deploy: OnDeploy = options.on_deploy
+        self.name = _checked_name("name", name)
+        self.queue = _checked_name("queue", queue)
+        self.version = _checked_count("version", version, 1)
+        self.retries = _checked_count("retries", retries, 0)
+        if on_deploy not in ("finish", "checkpoint"):
+            raise ValueError(f"on_deploy must be 'finish' or 'checkpoint', not {on_deploy!r}")
+        self.on_deploy = OnDeploy(on_deploy)
         self.is_async = inspect.iscoroutinefunction(fn)
         self.migrations: dict[int, Migration] = {}
         self.signature, self.takes_context = functions.signature(fn, self.name)
@@ -82,7 +78,7 @@ class Task(Generic[P, R]):
 
     @property
     def place(self) -> str:
-        """Where the function stands: file and line."""
+        """Where the function is defined: file and line."""
         return functions.place(self.fn)
 
     def entry(self) -> dict[str, Any]:
@@ -100,6 +96,7 @@ class Task(Generic[P, R]):
         }
 
     def _takes(self) -> dict[str, Any]:
+        """The fields of the entry from which ``model.binding`` decides."""
         parameters = self.signature.parameters.values()
         named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
         return {
@@ -108,7 +105,7 @@ class Task(Generic[P, R]):
         }
 
     def unbound(self, names: Iterable[str]) -> str | None:
-        """Why arguments of these ``names`` do not bind, in words; None if they do."""
+        """Why arguments of these ``names`` do not bind, in words; None if they bind."""
         given = set(names)
         why = bind(self._takes(), given)
         if why is None and self.takes_context and "ctx" in given:
@@ -116,23 +113,16 @@ class Task(Generic[P, R]):
         return why
 
     def chain(self, version: int) -> list[Migration] | None:
-        """The migrations from what ``version`` saved to what the function here saves, in order.
+        """The migrations from the state of ``version`` to that of this function, in order.
 
-        Empty if that is the same version; None if one is missing, or ``version`` is a later one.
+        Empty if it is the same version; None if a migration is missing or ``version`` is later.
         """
         if version not in readable(self.version, self.migrations):
             return None
         return [self.migrations[number] for number in range(version, self.version)]
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """What a call with these would pass, by name. Raises BadArguments if it does not bind."""
-        found = self._by_name(args, kwargs)
-        why = self.unbound(found)
-        if why is not None:
-            raise BadArguments(f"task '{self.name}': {why}")
-        return found
-
-    def _by_name(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a call, by name. Raises BadArguments if they do not bind."""
         positional = [
             p.name for p in self.signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD
         ]
@@ -145,10 +135,14 @@ class Task(Generic[P, R]):
         twice = sorted(found.keys() & kwargs.keys())
         if twice:
             raise BadArguments(f"task '{self.name}': argument '{twice[0]}' is given twice")
-        return {**found, **kwargs}
+        found.update(kwargs)
+        why = self.unbound(found)
+        if why is not None:
+            raise BadArguments(f"task '{self.name}': {why}")
+        return found
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
-        """Have the daemon run it with these arguments; returns once that is on disk.
+        """Have the daemon run it with these arguments; returns once the submission is on disk.
 
         Raises BadArguments, NotPlainData and whatever ``Client.submit`` raises.
         """
@@ -164,8 +158,9 @@ class Task(Generic[P, R]):
     ) -> Submission[P]:
         """How to submit: ``fn.using(key="orders:7", priority=5).submit(path=…)``.
 
-        ``key``: a second submission with it finds the first while that lives. ``priority``: higher
-        ones go first. ``queue``: instead of the task's own. ``delay``: seconds before it may run.
+        ``key``: a second submission with it finds the first task until it ends. ``priority``:
+        higher ones run first. ``queue``: instead of the task's own. ``delay``: seconds before it
+        may run.
         """
         return Submission(self, key, priority, queue, delay)
 
@@ -178,8 +173,8 @@ class Task(Generic[P, R]):
                 saved.rename("lines", "rows")
 
         It gets a ``taskd.SavedState`` of copies, which it changes and may return. It runs when a
-        task that an older version saved begins its next attempt, and in the plan of a deploy, for
-        each such task: it must have no effect but on what it is given. What was saved is replaced
+        task with state of an older version begins its next attempt, and in the plan of a deploy,
+        for each such task: it must have no effect but on its argument. The saved state is replaced
         only once the task saves again. Where nothing is saved, it may still rewrite the arguments.
 
         Raises ValueError for a version that this task cannot have had, or that has one already,
@@ -246,8 +241,13 @@ class Submission(Generic[P]):
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
         """As ``Task.submit``."""
+        global _default_client
         arguments = self._task.arguments(args, kwargs)
-        return _client().submit(self._task.name, arguments, **self._how)
+        if _default_client is None:
+            from taskd.client.blocking import Client
+
+            _default_client = Client()
+        return _default_client.submit(self._task.name, arguments, **self._how)
 
 
 class Decorator:
@@ -320,8 +320,11 @@ def make_task(
     called = fn.__name__ if name is None else name
     if called == "<lambda>":
         raise ValueError("a lambda has no name that others could submit it by: use def")
-    return Task(fn, Options(called, queue, version, retries, on_deploy))
+    return Task(fn, called, queue, version, retries, on_deploy)
 
+
+_default_client: Client | None = None
+"""The client of this process, made by the first ``submit``; it notices by itself after a fork."""
 
 registered: dict[str, Task[..., Any]] = {}
 """Every task of this process by its name. The built-in one is there once ``worker.command`` is
@@ -345,21 +348,8 @@ def register(made: Task[..., Any], *, built_in: bool = False) -> None:
 
 
 def manifest() -> dict[str, Any]:
-    """What a revision tells the master of its tasks (``tasks`` in ``protocol.worker``)."""
+    """The tasks as a revision tells them to the master (``tasks`` in ``protocol.worker``)."""
     return {name: each.entry() for name, each in registered.items()}
-
-
-_default_client: Client | None = None
-
-
-def _client() -> Client:
-    """One client for each process that submits; it notices by itself when it was forked."""
-    global _default_client
-    if _default_client is None:
-        from taskd.client.blocking import Client
-
-        _default_client = Client()
-    return _default_client
 
 
 def _checked_name(what: str, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Run a task in a test, without a daemon: to its end, or interrupted or killed where you say.
+"""Runs a task in a test, without a daemon: to its end, or interrupted or killed at a chosen place.
 
     from taskd import testing
 
@@ -9,9 +9,9 @@
     assert rest.result == whole.result
     assert part.items["rows"] + rest.items["rows"] == whole.items["rows"]
 
-What an older version saved is migrated, as on a new release. The ``saved`` of the old code, kept as
-bytes in a file beside the tests, shows that the new code can take it; with nothing saved yet, only
-the arguments are:
+State of an older version is migrated, as on a new release. To show that new code can take it, keep
+the ``saved`` of the old code as bytes in a file beside the tests; with nothing saved yet, only the
+arguments are migrated:
 
     from taskd.protocol.saved import Saved
 
@@ -19,11 +19,11 @@ the arguments are:
     rest = testing.run(import_orders, {"path": path}, resume_from=old)
     fresh = testing.run(import_orders, {"path": path}, submitted_at=1)
 
-The task runs in the calling thread. What it keeps is written as the records that a worker would
+The task runs in the calling thread. What it saves is written as the records that a worker would
 write, and ``saved`` is rebuilt from their bytes alone. Arguments are encoded and decoded, as they
 are on their way to a worker. A named ``ctx.sleep`` ends the attempt and the next one follows at
-once, as if the time had passed; other sleeps take no time either. "Killed" is played by an
-exception: unlike after a real kill, ``finally`` blocks run, but they can save nothing more.
+once, as if the time had passed; other sleeps take no time either. A kill is an exception here:
+unlike after a real kill, ``finally`` blocks run, but they can save nothing more.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from taskd.worker.attempt import Ending, run_attempt
 from taskd.worker.memory_recorder import MemoryRecorder
 
 Place = tuple[str, int]
-"""A loop's name, or its path (``files/rows``), and the how-many-eth of its items, from 1."""
+"""A loop's name, or its path (``files/rows``), and the number of an item, counted from 1."""
 
 
 @dataclass
 class Run:
-    """What a run came to.
+    """The result of a run.
 
     ``result``: what the task returned, None unless it ended. ``interrupted``: it left, or was
     killed, before its end; ``killed`` says which. ``saved``: for ``resume_from``. ``items``: by
@@ -81,13 +81,12 @@ def run(
     ``resume_from``: the ``saved`` of an earlier run, perhaps by an older version of the task, which
     is migrated; ``args`` are then those that were submitted to that version. ``submitted_at``: the
     version that they were submitted to where nothing is saved; the task's own by default.
-    ``scratch``: the directory for
-    ``ctx.scratch``; a temporary one of this run by default.
+    ``scratch``: the directory for ``ctx.scratch``; a temporary one of this run by default.
 
     What the task raises is raised here. Raises TaskHeld if it cannot continue from
     ``resume_from`` (a failing migration is such a case), BadArguments and NotPlainData as
-    ``submit`` does, and ValueError if it ended without having come to the loop or step that was to
-    be its end (more items than there are is no such error: then ``interrupted`` is False).
+    ``submit`` does, and ValueError if it ended without having reached the named loop or step (a
+    loop with fewer items is no such error: then ``interrupted`` is False).
     """
     made = fn if isinstance(fn, Task) else make_task(fn)
     begin = resume_from
@@ -105,7 +104,7 @@ def run(
 def _arguments(
     task: Task[..., Any], args: Mapping[str, Any], saved: Saved | None
 ) -> dict[str, Any]:
-    """As they reach a worker. Those that are migrated, or were, need not bind as they are."""
+    """The arguments as a worker gets them. Those that a migration rewrites need not bind."""
     raw = data.encode(dict(args), "args", data.ARGUMENTS_LIMIT)
     as_given = saved is None or (saved.version == task.version and saved.args is None)
     why = task.unbound(args) if as_given else None
@@ -117,10 +116,10 @@ def _arguments(
 
 @dataclass
 class _Plan:
-    """Where the run is to end, told from the records that it writes.
+    """Ends the run at the chosen place, which it finds by the records that the run writes.
 
-    An item's record is written when its body is over, a step's when its function has returned:
-    before it is where a kill loses the most, after it is where the task may leave.
+    An item's record is written when its body is over, a step's when its function has returned. A
+    kill comes before the record, where it loses the most; a wish to leave after it.
     """
 
     interrupt_after: Place | None
@@ -150,7 +149,7 @@ class _Plan:
         return bool(fields["mark"]["done"] == place[1])
 
     def check_met(self) -> None:
-        """A misspelt name must not make a test that tests nothing."""
+        """Raise ValueError if a named loop or step has saved nothing: the name may be misspelt."""
         for place in (self.interrupt_after, self.kill_at):
             name = place[0] if isinstance(place, tuple) else place
             if name is not None and name not in self.met:
@@ -166,7 +165,7 @@ def _names(kind: Kind, fields: dict[str, Any]) -> tuple[str, ...]:
 
 
 class _Runner:
-    """The attempts of one run, one after the other while it sleeps between them."""
+    """Runs attempts, the next one after each named sleep."""
 
     def __init__(
         self, task: Task[..., Any], args: dict[str, Any], plan: _Plan, scratch: str
@@ -200,7 +199,12 @@ class _Runner:
     def _attempt(self, recorder: MemoryRecorder, saved: Saved | None) -> Ending:
         own = None if saved is None else Saved.decode(saved.encode())
         ending = run_attempt(
-            self._task, self._args, own, recorder, clock=recorder.clock, on_item=self._note
+            self._task,
+            self._args,
+            own,
+            recorder,
+            clock=recorder.clock,
+            on_item=self._note,
         )
         if recorder.reports:
             self._progress = recorder.reports[-1]
@@ -210,8 +214,10 @@ class _Runner:
         self._items.setdefault(path, []).append(item)
 
     def _report(self, ending: Ending, recorder: MemoryRecorder, saved: Saved) -> Run:
-        if not recorder.killed:
-            _raise_what_it_raised(ending)
+        if not recorder.killed and ending.exception is not None:
+            raise ending.exception
+        if not recorder.killed and ending.outcome is Outcome.HELD:
+            raise TaskHeld(ending.reason)
         interrupted = recorder.killed or ending.outcome is not Outcome.SUCCEEDED
         if not interrupted:
             self._plan.check_met()
@@ -225,10 +231,3 @@ class _Runner:
             progress=self._progress,
             attempts=recorder.attempt,
         )
-
-
-def _raise_what_it_raised(ending: Ending) -> None:
-    if ending.exception is not None:
-        raise ending.exception
-    if ending.outcome is Outcome.HELD:
-        raise TaskHeld(ending.reason)
