@@ -73,8 +73,7 @@ class Busy(Refused):
 class LimitReached(Refused):
     """The user has as many tasks or bytes in the daemon as [access] allows, or the disk has no more
     space than [access] reserves. Transient: once tasks have ended or there is space, the same
-    submission may be accepted. Nothing of the request was accepted. (A client older than this class
-    sees it as Refused.)
+    submission may be accepted. Nothing of the request was accepted.
     """
 
     code = "limit-reached"

@@ -161,8 +161,6 @@ def none_runs_twice_at_a_time(facts: Facts) -> Problems:
 
 def no_queue_has_more_than_its_places(facts: Facts) -> Problems:
     """By the numbered events, and so as the store has it at any moment, whoever died."""
-    if not facts.history.places:
-        return  # a storm of before
     running: dict[str, set[int]] = defaultdict(set)
     for event in facts.history.events:
         found = facts.history.tasks.get(event["task"])

@@ -1,7 +1,7 @@
 """The deploy that is under way, as ``status`` and ``doctor`` show it. Pure.
 
 The answer of ``status`` has it under "deploy": null, or {"phase", "since": Unix seconds,
-"release": path, "waits_for": [text…]}. Older daemons leave it out.
+"release": path, "waits_for": [text…]}. A daemon of 0.2 leaves it out.
 """
 
 from __future__ import annotations

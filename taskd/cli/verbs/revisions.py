@@ -58,9 +58,9 @@ def do_revisions(client: Client, args: Namespace) -> None:
 
 def _json(revision: Mapping[str, Any]) -> dict[str, Any]:
     return jsontext.only(jsontext.REVISION, revision) | {
-        "age": revision.get("age"),
-        "memory": revision.get("memory"),
-        "holds": [{**task, "task": str(task["task"])} for task in revision.get("holds") or ()],
+        "age": revision["age"],
+        "memory": revision["memory"],
+        "holds": [{**task, "task": str(task["task"])} for task in revision["holds"]],
     }
 
 
@@ -78,8 +78,7 @@ def page(
 
 
 def _row(revision: Mapping[str, Any]) -> list[str]:
-    age, memory = revision.get("age"), revision.get("memory")
-    named = (revision.get("holds") or ())[:_NAMED]
+    age, memory, named = revision["age"], revision["memory"], revision["holds"][:_NAMED]
     holds = ", ".join(f"{task['task']} {task['name']}" for task in named) or "-"
     more = revision["running"] - len(named) if named else 0
     return [

@@ -83,17 +83,6 @@ def test_revisions_json_has_the_live_ones_alone_one_a_line(run: Run, daemon: Dae
     assert {**second, "holds": OLD["holds"]} == OLD
 
 
-def test_a_daemon_that_tells_less_is_shown_as_far_as_it_goes(run: Run, daemon: Daemon) -> None:
-    less = {name: OLD[name] for name in list(OLD)[:7]}
-    daemon.answers["revisions"] = lambda fields: {"revisions": [less], "rejected": []}
-    assert run("revisions")[1].splitlines()[1].split() == [
-        "r41", "draining", "-", "12", "-", "10", "0", "-",
-    ]  # fmt: skip
-    (found,) = objects(run("revisions", "--json")[1])
-    assert found == less | {"age": None, "memory": None, "holds": []}
-    assert run("revisions", "--rejected") == (0, "", "")
-
-
 def test_a_table_is_cut_at_the_terminals_width() -> None:
     lines = revisions.page([OLD], [REJECTED], 2000.0, 60)
     assert max(map(text.columns, lines)) == 60
