@@ -1,25 +1,24 @@
-"""The new image: adopt what the snapshot says by looking only, confirm, then serve.
+"""The new image adopts what the snapshot says, by looking only; then one image serves.
 
 Until ``confirmed`` is written nothing is read, accepted, reaped, dispatched or written: what the
-old master left is untouched, so that ``takeover.first`` can give it back. From then on the way
-is forward.
+old master left is untouched, so that ``first`` can give it back. From then on the way is forward. A
+trial goes through the very same steps, as a child, with a copy.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import socket
 import stat
 import time
 from collections.abc import Callable
 
 from taskd import log
 from taskd.errors import DeployRefused, ProtocolError
-from taskd.handoff import load
-from taskd.master.loop.ledger import Entry, Kind
-from taskd.master.loop.wire import Messages
+from taskd.handoff import load, old
+from taskd.master.loop import Entry, Kind, LifeEvent, close_on_exec
 from taskd.master.master import Master
-from taskd.master.recovery import survivors, unowned
 from taskd.posix import process, title
 from taskd.revision import confirmed, marker
 from taskd.upgrade import image, snapshot, steps
@@ -31,40 +30,60 @@ _IS = {Kind.SLOT: stat.S_ISREG, Kind.LOCK: stat.S_ISREG, Kind.DIRECTORY: stat.S_
 """What those are that are no sockets."""
 
 
-def adopt(fd: int, gave_back: bool = False) -> Adopted:
-    """The master that the snapshot in ``fd`` describes, whole and idle. Raises whatever fails.
+class Adoption:
+    """A master in the making. ``is_trial``: of a copy, in a child that has none of the master's
+    descriptors and writes nothing. ``gave_back``: this image was there before, and the deploy has
+    failed."""
 
-    ``gave_back``: as it was before the deploy that failed.
-    """
-    steps.reach("read the snapshot")
-    taken = snapshot.read(fd)
-    steps.reach("check the descriptors")
-    handed = load.entries(taken)
-    _close_on_exec(handed)
-    check_kinds(handed)
-    steps.reach("load")
-    master = load.Loader(taken, gave_back).load()
-    steps.reach("check the children")
-    check_children(master)
-    steps.reach("open the store")
-    master.open_store()
-    return Adopted(master, taken, fd)
+    master: Master
+    _taken: Snapshot
+    _handed: list[Entry]
 
-
-class Adopted:
-    """An adopted master before the decision: ``confirm`` and ``serve``, or ``serve_on``."""
-
-    def __init__(self, master: Master, taken: Snapshot, fd: int) -> None:
-        self._master = master
-        self._wishes: list[int] = taken.fields["wishes"]
+    def __init__(self, fd: int, is_trial: bool = False, gave_back: bool = False) -> None:
+        """``fd``: the snapshot."""
         self._fd = fd
+        self._is_trial = is_trial
+        self._gave_back = gave_back
+
+    def adopt(self) -> None:
+        """All steps before the decision. Raises whatever fails; then nothing has changed."""
+        for step, take in SEQUENCE:
+            steps.reach(step)
+            take(self)
+
+    def _read_snapshot(self) -> None:
+        self._taken = snapshot.read(self._fd)
+
+    def _check_descriptors(self) -> None:
+        """Each is what the ledger says. Raises ProtocolError, OSError."""
+        self._handed = load.entries(self._taken)
+        if self._is_trial:
+            for entry in self._handed:
+                _stand_in(entry)
+        close_on_exec(self._handed)
+        steps.handed.extend(entry.fd for entry in self._handed)
+        check_kinds(self._handed)
+
+    def _load(self) -> None:
+        self.master = load.Loader(self._taken, self._gave_back).load()
+        old.connect(self.master)
+
+    def _check_children(self) -> None:
+        check_children(self.master, may_have_gone=self._is_trial)
+
+    def _open_store(self) -> None:
+        if self._is_trial:
+            self.master.storage.try_to_open()
+        else:
+            self.master.storage.open()
+
+    # ── the decision ─────────────────────────────────────────────────────────────────────────
 
     def confirm(self) -> None:
         """The point of no return: any start uses the new release from here on."""
-        target = self._master.deploy.target
-        assert target is not None
-        places = self._master.places
-        before = confirmed.read(places.confirmed)
+        target = self.master.deploy.target
+        path = self.master.places.confirmed
+        before = confirmed.read(path)
         previous = before.release if before else None
         if before is not None and previous == target.path:
             previous = before.previous
@@ -73,97 +92,112 @@ class Adopted:
             previous,
             target.fingerprint or "",
             time.time(),
-            tuple(self._master.deploy.unfit),
+            tuple(self.master.deploy.unfit),
         )
         try:
-            confirmed.write(places.confirmed, now)
+            confirmed.write(path, now)
         except OSError as error:
-            found = confirmed.read(places.confirmed)
-            if found != now:
+            if confirmed.read(path) != now:
                 raise
             log.error("confirmed is in place, but may not survive a power cut", why=str(error))
 
     def serve(self) -> int:
-        """Forward: the new revision serves."""
+        """Forward: the new revision serves, to the daemon's end. Returns its exit status."""
         steps.reach("settle in")
-        master = self._master
+        master = self.master
         target, before = master.deploy.target, master.revisions.current
-        assert target is not None
         if before is not None and before is not target:
             master.after_drain.promise(before.path)  # while the marker stands (see ``start``)
         self._settle_in()
         steps.reach("announce")
         master.revisions.confirm(target)
-        master.is_serving = True
+        master.life.take(LifeEvent.SERVE)
         master.deploy.confirmed(before.name if before else None)
         steps.reach("serve")
         return self._run()
 
     def serve_on(self, reason: str, settled: Callable[[], None]) -> int:
-        """We are the image that was there before: the deploy failed, and nothing has changed.
+        """This is the image that was there before: the deploy failed, and nothing has changed.
 
-        ``settled`` is called before anybody is told.
+        ``settled`` is called before any client is told.
         """
         self._settle_in()
         settled()
-        master = self._master
-        target = master.deploy.target
-        name = target.name if target is not None else "the new revision"
-        master.is_serving = True
-        master.deploy.gave_back(DeployRefused(f"{name} did not take over, {reason}"))
+        deploy = self.master.deploy
+        deploy.gave_back(DeployRefused(f"{deploy.target.name} did not take over, {reason}"))
         return self._run()
 
     def _settle_in(self) -> None:
-        """It is decided: no snapshot any more, and nobody's descriptors; and all of the time again
-        until we serve, since a hang from here on is ended by the timer too."""
-        self._master.is_adopting = False
-        title.name(title.MASTER)  # before anybody is told that we serve
+        """It is decided: no snapshot any more, and no descriptors without an owner; and all of the
+        time again until the daemon serves, since a hang from here on is ended by the timer too."""
+        title.name(title.MASTER)  # before any client is told that it serves
         image.arm()
         os.close(self._fd)
-        marker.remove(self._master.places.state)
+        marker.remove(self.master.places.state)
         steps.handed.clear()
-        _close_unclaimed(self._master)
-        self._master.statedir.adopted()
+        _close_unclaimed(self.master)
+        self.master.statedir.adopted()
 
     def _run(self) -> int:
         """Read, reap, accept, dispatch; until told to stop."""
-        master = self._master
+        master = self.master
         for client in master.clients:
             client.wire.start()
-        for channel in _channels(master):
-            channel.wire.start()
-            channel.pump()
+        channels = [revision.zygote.channel for revision in master.revisions]
+        for channel in [*channels, *(worker.channel for worker in master.workers)]:
+            if channel is not None:
+                channel.wire.start()
+                channel.pump()
         master.clients.pump()
-        master.loop.soon(lambda: unowned.resume(master))  # it reads the store
-        survivors.watch(master)
+        master.loop.soon(master.unowned.resume)  # it reads the store
+        master.survivors.watch()
         master.catch_signals()
         image.let_signals_through()
         master.serve()
-        master.revisions.tidy()
-        master.standing.ready()
-        for number in self._wishes:
+        master.retirement.look()
+        master.systemd.ready()
+        for number in self._taken.fields["wishes"]:
             os.kill(os.getpid(), number)
         image.disarm()
-        gc.freeze()  # what is here now stays: ``takeover.first`` kept the collector away from it
+        gc.freeze()  # what is here now stays: ``first`` kept the collector away from it
         gc.enable()
         master.loop.run()
         master.end()
         return 0
 
 
-def _close_on_exec(handed: list[Entry]) -> None:
-    for entry in handed:
-        os.set_inheritable(entry.fd, False)
-    steps.handed.extend(entry.fd for entry in handed)
+SEQUENCE: tuple[tuple[str, Callable[[Adoption], None]], ...] = (
+    ("read the snapshot", Adoption._read_snapshot),
+    ("check the descriptors", Adoption._check_descriptors),
+    ("load", Adoption._load),
+    ("check the children", Adoption._check_children),
+    ("open the store", Adoption._open_store),
+)
+"""Of a new image, of a trial, and of an image that is given the daemon back."""
+
+
+def _stand_in(entry: Entry) -> None:
+    """In a trial: something empty of the same kind at the same number."""
+    if entry.kind is Kind.DIRECTORY:
+        made = os.open("/", os.O_RDONLY)
+    elif entry.kind in _IS:
+        made = os.memfd_create("trial")
+    else:
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        made = ours.detach()
+    os.dup2(made, entry.fd)
+    if made != entry.fd:
+        os.close(made)
 
 
 def _close_unclaimed(master: Master) -> None:
     """What came over the exec without being in the ledger has no owner: close it, and say so."""
-    known = {entry.fd for entry in master.ledger.entries()} | _STANDARD
+    known = {entry.fd for entry in master.carried()} | _STANDARD
     for name in os.listdir("/proc/self/fd"):
         fd = int(name)
         try:
-            if fd not in known and os.get_inheritable(fd):  # what we made is close-on-exec
+            if fd not in known and os.get_inheritable(fd):  # what was made here is close-on-exec
                 log.warning("closed a descriptor that nobody owns", fd=fd)
                 os.close(fd)
         except OSError:
@@ -182,20 +216,15 @@ def check_children(master: Master, may_have_gone: bool = False) -> None:
     """The processes that the snapshot means are there, and not others of the same pid.
 
     ``may_have_gone``: the master that they belong to is not held still (a trial), and may have
-    reaped one meanwhile. One that is not our child is never held for us by its death: that it is
-    gone is found when it is watched again.
+    reaped one meanwhile. Of one that is not the master's child the death is never held for it: that
+    it is gone is found when it is watched again.
     """
     for revision in master.revisions:
-        if revision.pid is None or not revision.start:
+        zygote = revision.zygote
+        if zygote.pid is None or not zygote.start:
             continue
-        found = process.start_time(revision.pid)
-        if found is None and (may_have_gone or revision.is_foreign):
+        found = process.start_time(zygote.pid)
+        if found is None and (may_have_gone or zygote.is_foreign):
             continue
-        if found != revision.start:
-            raise ProtocolError(f"pid {revision.pid} is not the zygote of {revision.name}")
-
-
-def _channels(master: Master) -> list[Messages]:
-    found = [revision.channel for revision in master.revisions]
-    found += [worker.channel for worker in master.workers]
-    return [channel for channel in found if channel is not None]
+        if found != zygote.start:
+            raise ProtocolError(f"pid {zygote.pid} is not the zygote of {revision.name}")

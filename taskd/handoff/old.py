@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
 
 from taskd.errors import DeployRefused, StoreError
 from taskd.handoff.dump import dump
+from taskd.master.loop import close_on_exec, open_for_exec
+from taskd.master.master import Master
 from taskd.model.table import after
-from taskd.model.upgrade import PHASES, Step
+from taskd.model.upgrade import PHASES, Phase, Step
 from taskd.posix import limits
 from taskd.revision import marker
 from taskd.systemd import notify
 from taskd.upgrade import image, snapshot, steps
-
-if TYPE_CHECKING:
-    from taskd.master.master import Master
 
 FLUSH_WITHIN = 10.0
 """Seconds for the store's writer to commit what it has, and to close."""
@@ -33,6 +31,12 @@ WISHES = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 class StoreLostError(BaseException):
     """What failed was undone, but for the store, which cannot be opened again. Nothing could be
     accepted or recorded: this ends the daemon, and its next start goes on."""
+
+
+def connect(master: Master) -> None:
+    """Give the master below what it needs of the handoff."""
+    master.snapshot = lambda: dump(master, [], Phase.ADOPTING)
+    master.deploy.hand_over = lambda: exec_new_image(master)
 
 
 def exec_new_image(master: Master) -> None:
@@ -59,28 +63,26 @@ def _quieten(master: Master) -> None:
     if master.statedir.lost is not None:  # the new image would open what is there now
         raise DeployRefused(str(master.statedir.lost))
     steps.reach("flush")
-    while master.writer.pending:
-        if not master.writer.flush(FLUSH_WITHIN):
+    writer = master.storage.writer
+    while writer.pending:
+        if not writer.flush(FLUSH_WITHIN):
             raise DeployRefused("the store did not commit in time; is the disk stuck?")
-        master.writer.completions()
+        writer.completions()
     steps.reach("close the store")
-    if not master.writer.stop(FLUSH_WITHIN):
+    if not writer.stop(FLUSH_WITHIN):
         raise DeployRefused("the store did not close in time; is the disk stuck?")
-    if master.attempts.unrecorded:  # they wait for a timer, which an exec would lose
+    if master.intake.unrecorded:  # they wait for a timer, which an exec would lose
         raise DeployRefused("the ends of some tasks could not be recorded yet; is the disk full?")
 
 
 def _exec(master: Master, wishes: list[int]) -> None:
-    target = master.deploy.target
-    assert target is not None
     steps.reach("take the snapshot")
-    phase = after(PHASES, master.deploy.phase, Step.EXEC)
-    raw = dump(master, wishes, phase)
-    marker.write(master.places.state, target.path)
+    raw = dump(master, wishes, after(PHASES, master.deploy.phase, Step.EXEC))
+    marker.write(master.places.state, master.deploy.target.path)
     fd = snapshot.seal(raw)
     try:
         steps.reach("open the descriptors")
-        master.ledger.open_for_exec(also=fd)
+        open_for_exec(master.carried(), also=fd)
         steps.reach("exec")
         image.arm()
         image.replace(master.deploy.python, fd)
@@ -90,7 +92,7 @@ def _exec(master: Master, wishes: list[int]) -> None:
 
 
 def _undo(master: Master, caught: set[int]) -> None:
-    master.ledger.close_on_exec()
+    close_on_exec(master.carried())
     marker.remove(master.places.state)
     master.catch_signals()
     image.let_signals_through()
@@ -98,6 +100,6 @@ def _undo(master: Master, caught: set[int]) -> None:
         os.kill(os.getpid(), number)  # taken out of the pipe, and not acted on
     try:
         with limits.every_descriptor():
-            master.writer.start()
+            master.storage.writer.start()
     except StoreError as error:
         raise StoreLostError(f"the store cannot be opened again: {error}") from error

@@ -1,303 +1,399 @@
-"""The master: what it owns and how its parts find each other.
+"""The composition root: makes every part of the master, hands each what it needs, and connects
+what lower rooms tell with the upper rooms that listen.
 
-One thread runs the loop and changes everything in here; the store's writer thread applies what is
-handed to it. ``is_serving`` is False while the master starts, hands over or stops: then nothing
-is dispatched. ``is_frozen`` is True from the moment a deploy quiesces.
+No part is handed the Master. One thread runs the loop and changes everything in here; the store's
+writer thread applies what is handed to it. What may be done when stands in ``loop.life``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
+import functools
 import signal
-import socket
-from collections import Counter
 from collections.abc import Callable
 
-from taskd import log
 from taskd.config import Config
-from taskd.errors import StoreDamaged, StoreError
-from taskd.master.attempts.attempts import Attempts
-from taskd.master.attempts.dispatch import Dispatch
-from taskd.master.attempts.tasklogs import TaskLogs
-from taskd.master.clients.clients import Clients
-from taskd.master.clients.streams import Streams
-from taskd.master.deploy.after_drain import AfterDrain
-from taskd.master.deploy.deploy import Deploy
-from taskd.master.deploy.drain_limit import DrainLimit
-from taskd.master.fleet.groups import Groups
-from taskd.master.fleet.intake import Intake
-from taskd.master.fleet.introductions import Doorway
-from taskd.master.fleet.orphans import Orphans
-from taskd.master.fleet.revisions import Revisions
-from taskd.master.fleet.workers import Workers
-from taskd.master.loop.ledger import Kind, Ledger
-from taskd.master.loop.loop import READ, Loop
-from taskd.master.loop.statedir import StateDirectory
-from taskd.master.loop.trouble import UNWRITABLE
-from taskd.master.recovery.salvage import Salvage
-from taskd.master.service.periodic import Rounds
-from taskd.master.service.stop import Stop
-from taskd.master.service.systemd_status import Standing
+from taskd.master.attempts import Attempts, Dispatch, Endings, TaskLogs
+from taskd.master.clients import (
+    Clients,
+    DaemonRequests,
+    PeerLimits,
+    Queues,
+    Shares,
+    Streams,
+    TaskRequests,
+    TaskViews,
+    WaitCycles,
+)
+from taskd.master.deploy import (
+    AfterDrain,
+    Capacity,
+    Deploy,
+    Draining,
+    Quiet,
+    Stages,
+    before,
+    plan_questions,
+    trial,
+)
+from taskd.master.fleet import (
+    Children,
+    Deaths,
+    Expected,
+    Groups,
+    Intake,
+    Introductions,
+    OomWatch,
+    Orphans,
+    Proofs,
+    Recheck,
+    Respawn,
+    Retirement,
+    Revision,
+    Revisions,
+    Work,
+    Workers,
+    Zygotes,
+)
+from taskd.master.loop import (
+    ALL,
+    Entry,
+    Life,
+    LifeState,
+    Listeners,
+    Loop,
+    StateDirectory,
+    Storage,
+    ledger,
+)
+from taskd.master.recovery import Salvage, Survivors, Unowned
+from taskd.master.service import Periodic, SocketFiles, Stop, SystemdStatus, checks
 from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET, WORKER_SOCKET, Places
-from taskd.posix import pidfile, tree
-from taskd.posix.cleaners import GRACE, Patience
-from taskd.store import health
-from taskd.store.api import Applied, Operation, Reader
-from taskd.store.reader import SqliteReader
-from taskd.store.sqlite import SqliteStore
-from taskd.store.writer import Writer, launch
-
-STRAYS_AGAIN = 0.5
-"""Seconds between two looks at what died and was not ours, while looking fails."""
-
-CLOSE_WITHIN = 10.0
-"""Seconds that the store has to close at the daemon's end."""
+from taskd.posix import pidfile
 
 
 class Master:
-    """Invariant: every descriptor that must cross an exec is in ``ledger``."""
+    """Made by a start, or by a new image from the snapshot of the one before it. The handoff, which
+    lies above, sets ``snapshot`` and ``deploy.hand_over``."""
 
-    def __init__(self, config: Config, places: Places) -> None:
+    snapshot: Callable[[], bytes]
+
+    def __init__(
+        self, config: Config, places: Places, state: LifeState = LifeState.STARTING
+    ) -> None:
         self.config = config
         self.places = places
+        self._make_loop(state)
+        self._make_fleet()
+        self._make_attempts()
+        self._make_recovery()
+        self._make_deploy()
+        self._make_service()
+        self._make_clients()
+        self._connect()
+
+    # ── the rooms, from below ────────────────────────────────────────────────────────────────
+
+    def _make_loop(self, state: LifeState) -> None:
         self.loop = Loop()
-        self.ledger = Ledger()
-        self.is_serving = False
-        self.is_frozen = False
-        self.is_adopting = False  # a new image, before it is decided who serves
-        self.not_ours: frozenset[int] = frozenset()  # children that we had before we began
-        self.was_swept = False  # what the daemon before us left was ended by its unit's stop
-        self._patience = Patience()  # with those that a dead zygote has left
-        self._has_orphans = False  # a zygote died: what it kept an eye on may be among our children
-        self._committed = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.writer = Writer(lambda: SqliteStore(places.store), self._committed)
-        self._looks_again = False  # a look at those is due
-        self.helpers: dict[int, Callable[[int], None]] = {}
-        self.listeners: dict[str, socket.socket] = {}
-        self.given: frozenset[str] = frozenset()  # those that systemd holds, files and modes too
-        self.revisions = Revisions(self)
-        self.groups = Groups(self)
-        self.workers = Workers(self)
-        self.doorway = Doorway(self)
-        self.orphans = Orphans(self)
-        self.intake = Intake(self)
-        self.attempts = Attempts(self)
-        self.salvage = Salvage(self)
-        self.streams = Streams(self)
-        self.dispatch = Dispatch(self)
-        self.clients = Clients(self)
-        self.deploy = Deploy(self)
-        self.after_drain = AfterDrain(self)
-        self.drain_limit = DrainLimit(self)
-        self.tasklogs = TaskLogs(self)
-        self.statedir = StateDirectory(self)
-        self.rounds = Rounds(self)
-        self.stop = Stop(self)
-        self.health: health.Check | None = None
-        self._damage: StoreError | None = None
-        self._note = ""
-        self.standing = Standing(self)
-        self.loop.troubles.on_change = self.standing.changed
-        self.loop.watch(self._committed, READ, lambda _: self._on_committed())
+        self.life = Life(state)
+        self.statedir = StateDirectory(self.places, self.loop.troubles)
+        self.storage = Storage(self.loop, self.life, self.statedir, self.places.store)
+        self.listeners = Listeners(self.loop, self.places.runtime, self.config.access)
 
-    @property
-    def stopping(self) -> bool:
-        return self.stop.under_way
+    def _make_fleet(self) -> None:
+        loop, life, config, places = self.loop, self.life, self.config, self.places
+        self.oom = OomWatch()
+        self.intake = Intake(loop, life)
+        self.groups = Groups(loop, config)
+        self.orphans = Orphans(loop)
+        self.revisions = Revisions(places)
+        self.deaths = Deaths(loop, self.groups, lambda: self.children.kept())
+        self.workers = Workers(
+            loop, life, config, self.groups, self.revisions, self.orphans, self.deaths, self.intake
+        )
+        self.zygotes = Zygotes(loop, config, places, self.revisions, self.orphans)
+        self.children = Children(loop, life, self.revisions, self.workers, self.zygotes)
+        self.respawn = Respawn(loop, life, config, self.revisions, self.zygotes)
+        self.recheck = Recheck()
+        self.expected = Expected(loop)
+        self.proofs = Proofs(
+            loop, config, self.revisions, self.workers, self.zygotes, self.orphans, self.recheck
+        )
+        self.retirement = Retirement(
+            loop,
+            places.zygotes,
+            self.revisions,
+            self.workers,
+            self.zygotes,
+            self.proofs,
+            self.expected,
+            self.respawn,
+            self._wanted,
+        )
+        self.introductions = Introductions(
+            loop, places.slots, self.revisions, self.workers, self.zygotes
+        )
 
-    @property
-    def note(self) -> str:
-        """What happened last, in words, for ``status``."""
-        return self._note
+    def _make_attempts(self) -> None:
+        loop, config, storage = self.loop, self.config, self.storage
+        self.attempts = Attempts(loop, config, self.revisions, self.workers, self.oom)
+        self.tasklogs = TaskLogs(loop, config, self.places, self.revisions, self.attempts)
+        self.endings = Endings(loop, storage, self.intake, self.attempts, self.tasklogs)
+        self.dispatch = Dispatch(
+            loop,
+            self.life,
+            config,
+            self.places,
+            storage,
+            self.revisions,
+            self.groups,
+            self.workers,
+            self.attempts,
+            self.endings,
+        )
 
-    @note.setter
-    def note(self, words: str) -> None:
-        self._note = words
-        self.standing.changed()
+    def _make_recovery(self) -> None:
+        slots, storage = self.places.slots, self.storage
+        self.salvage = Salvage(slots, storage, self.groups, self.oom, self.attempts, self.endings)
+        self.unowned = Unowned(
+            self.loop,
+            self.life,
+            slots,
+            storage,
+            self.groups,
+            self.orphans,
+            self.deaths,
+            self.intake,
+            self.workers,
+            self.attempts,
+            self.salvage,
+        )
+        self.survivors = Survivors(
+            self.config,
+            self.places,
+            storage,
+            self.groups,
+            self.revisions,
+            self.workers,
+            self.zygotes,
+            self.attempts,
+        )
 
-    def status_line(self) -> str:
-        """One line for systemd's status."""
-        if self.stopping:
-            return self.stop.in_words()
-        current = self.revisions.current
-        name = current.name if current else "starting"
-        running = self.attempts.all()
-        workers = [self.attempts.worker_of(each.task) for each in running]
-        others = Counter(w.revision.name for w in workers if w and w.revision is not current)
-        older = "".join(f", {count} on {other}" for other, count in sorted(others.items()))
-        parts = [name, f"{len(running)} running{older}", self.note]
-        return "; ".join(filter(None, [*parts, *self.loop.troubles.sentences()]))
+    def _make_deploy(self) -> None:
+        loop, life, config, storage = self.loop, self.life, self.config, self.storage
+        self.draining = Draining(
+            loop, life, config, storage, self.revisions, self.workers, self.attempts
+        )
+        self.after_drain = AfterDrain(
+            loop,
+            life,
+            config,
+            self.places.state,
+            storage,
+            self.revisions,
+            self.children,
+            self.attempts,
+        )
+        stages = Stages(
+            plan_questions.Sources(
+                loop, self.places, storage, self.revisions, self.workers, self.attempts
+            ),
+            lambda: trial.Means(loop, self.children, self.orphans, self.snapshot),
+            before.Surroundings(loop, self.children, self.after_drain),
+        )
+        self.deploy = Deploy(
+            loop,
+            life,
+            config,
+            storage,
+            self.revisions,
+            self.proofs,
+            self.recheck,
+            Capacity(self.revisions, self.workers, self.attempts),
+            stages,
+            Quiet(self.revisions, self.workers, self.children, self.attempts),
+            self.draining,
+        )
 
-    # ── the store ────────────────────────────────────────────────────────────────────────────
+    def _make_service(self) -> None:
+        loop, life = self.loop, self.life
+        self.stop = Stop(
+            loop,
+            life,
+            self.config,
+            self.storage,
+            self.revisions,
+            self.workers,
+            self.zygotes,
+            self.attempts,
+            self.salvage,
+            self.unowned,
+            self.after_drain,
+        )
+        self.systemd = SystemdStatus(loop, life, self.storage.writer, self.revisions, self.attempts)
+        self.periodic = Periodic(
+            loop,
+            life,
+            self.statedir,
+            SocketFiles(loop, self.places, self.listeners),
+            self.storage,
+            self.revisions,
+            self.tasklogs,
+            self.dispatch,
+        )
 
-    def open_store(self) -> None:
-        """Raises StoreError. Nothing before this touches the store."""
-        self.writer.start()
-        self.reader: Reader = SqliteReader(self.places.store)
-        self.statedir.opened()
+    def _make_clients(self) -> None:
+        loop, config, storage = self.loop, self.config, self.storage
+        limits = PeerLimits(loop)
+        views = TaskViews(loop.troubles, storage, self.attempts, self.dispatch)
+        queues = Queues(loop.troubles, config, storage, self.revisions)
+        self.clients = Clients(loop, config, limits)
+        self.streams = Streams(loop, storage, self.attempts, limits, views)
+        tasks = TaskRequests(
+            self.places,
+            storage,
+            self.revisions,
+            self.attempts,
+            self.dispatch,
+            limits,
+            queues,
+            Shares(loop.troubles, config.access, self.places.state),
+            self.streams,
+            views,
+            WaitCycles(config, self.places, storage, self.attempts, self.streams),
+        )
+        daemon = DaemonRequests(
+            loop.troubles,
+            self.life,
+            config,
+            self.places.confirmed,
+            storage,
+            self.revisions,
+            self.workers,
+            self.attempts,
+            self.deploy,
+            self.stop,
+            lambda: [*self.groups.checks(), *checks(self.listeners.given)],
+            queues,
+        )
+        self.clients.handlers = tasks.handlers() | daemon.handlers()
 
-    def write(self, operation: Operation, done: Callable[[Applied | StoreError], None]) -> None:
-        """Apply ``operation``; ``done`` is called in the loop once it is on disk (or refused)."""
-        assert not self.is_adopting, "nothing is written before it is decided who serves"
+    # ── what is told, and who listens ────────────────────────────────────────────────────────
 
-        def applied(outcome: Applied | StoreError) -> None:
-            self._judge_store(outcome)
-            done(outcome)
-            if isinstance(outcome, Applied):
-                self.streams.on_applied(outcome)
-
-        self.writer.submit(operation, applied)
-
-    def _judge_store(self, outcome: Applied | StoreError) -> None:
-        if isinstance(outcome, StoreDamaged):
-            self._damage = outcome
-        if isinstance(outcome, StoreError):
-            self.loop.troubles.tell(UNWRITABLE, outcome)
-        elif self.damage is None:
-            self.loop.troubles.over(UNWRITABLE)
-
-    @property
-    def damage(self) -> StoreError | None:
-        """The store's file is damaged, or was taken away: nothing new is accepted or started on
-        it. What runs goes on, and its end is recorded, if it can be; else it stays in its slot."""
-        found = None if self.health is None else self.health.damage
-        return self._damage or found or self.reader.damage or self.statedir.lost
-
-    def check_store(self) -> None:
-        """Look at all of it, in a thread of its own; ``damage`` is what it finds."""
-        self.health = health.Check(self.places.store, self._committed)
-        launch(self.health.run, "store-check")
-
-    def _on_committed(self) -> None:
-        self.writer.completions()
-
-    # ── listeners ────────────────────────────────────────────────────────────────────────────
-
-    def adopt_listener(self, name: str, listener: socket.socket) -> None:
-        self.listeners[name] = listener
-        self.ledger.add(listener.fileno(), Kind.LISTENER, name)
-
-    def hear(self) -> None:
-        """Accept connections from now on: workers' first, since clients wait for them."""
-        watched = {
-            WORKER_SOCKET: self.doorway.accept,
-            CONTROL_SOCKET: self.clients.accept_control,
-            SUBMIT_SOCKET: self.clients.accept_submit,
+    def _connect(self) -> None:
+        """Listeners are called in the order in which they stand here."""
+        self.workers.last_words = self._hear_last_words
+        self.workers.work = Work(
+            on_adopted=self.attempts.on_sent,
+            on_report=self.attempts.on_report,
+            on_ended=self.endings.on_ended,
+            on_death=self.salvage.on_death,
+        )
+        self.deploy.gate = self.clients
+        self.stop.answers = self.clients
+        self.after_drain.is_deploying = lambda: self.deploy.is_under_way
+        self.draining.look_at_the_clock = self.periodic.look_at_the_clock
+        self.systemd.stop_in_words = self.stop.in_words
+        self.listeners.accept = {
+            WORKER_SOCKET: self.introductions.accept,
+            CONTROL_SOCKET: functools.partial(self.clients.accept, is_control=True),
+            SUBMIT_SOCKET: functools.partial(self.clients.accept, is_control=False),
         }
-        for name, accept in watched.items():
-            self._listen(self.listeners[name], accept)
 
-    def _listen(self, listener: socket.socket, accept: Callable[[socket.socket], None]) -> None:
-        """Out of descriptors, connections are left in the backlog for a while (see ``loop``)."""
-        self.loop.watch(listener.fileno(), READ, lambda _: accept(listener))
+        self.zygotes.greeted.to(self.workers.reconcile, self._recheck_if_expected)
+        self.zygotes.told.to(self.proofs.on_told, self.workers.on_told)
+        self.zygotes.ready.to(lambda _: self.retirement.look(), self.workers.ask)
+        self.zygotes.died.to(
+            self.proofs.on_death,
+            self.deploy.on_zygote_death,
+            self.workers.on_zygote_death,
+            lambda revision, _: self.expected.met(revision, False),
+            lambda *_: self.retirement.look(),
+            self.respawn.on_death,
+            lambda *_: self.loop.soon(self.children.reap),
+        )
+        self.workers.zygote_wanted.to(self.respawn.need)
+        looks = (self.dispatch.kick, self.deploy.look, self.after_drain.look, self.stop.look)
+        self.workers.changed.to(*looks, self.retirement.look)
+        self.children.reaped.to(self.deploy.look, self.stop.look)
+        self.retirement.retired.to(self.dispatch.kick, self.after_drain.look)
+        self.attempts.changed.to(self.systemd.changed)
+        self.attempts.progressed.to(self.streams.on_progress)
+        self.dispatch.claimed.to(self.deploy.look)
+        self.endings.ended.to(self.dispatch.on_scheduled, *(lambda _, a=a: a() for a in looks[1:]))
+        self.storage.applied.to(self.streams.on_applied)
+        self.statedir.back.to(self.dispatch.kick)
+        self.clients.answered.to(self.deploy.look)
+        self.clients.gone.to(self.streams.forget, lambda c: self.deploy.on_gone(c.number))
+        self.clients.drained.to(self.streams.resume)
+        self.deploy.refused.to(self.systemd.say)
+        self.deploy.over.to(self.dispatch.wake_due, self.dispatch.kick, self.after_drain.look)
+        self.after_drain.over.to(self.stop.look)
+        self.stop.begun.to(self.deploy.on_stop, self.systemd.stopping)
+        self.life.changed.to(self.systemd.changed)
+        self.loop.troubles.on_change = self.systemd.changed
 
-    # ── processes and signals ────────────────────────────────────────────────────────────────
+    def _hear_last_words(self, pid: int) -> None:
+        """That process is dead: what it said on a connection that was not accepted, or not read."""
+        self.listeners.read_now(WORKER_SOCKET)
+        self.introductions.drain(pid)
+
+    def _recheck_if_expected(self, revision: Revision, _: object) -> None:
+        if self.expected.is_for(revision):
+            met = lambda what: self.expected.met(revision, what is None)  # noqa: E731
+            self.recheck.ask(revision, False, met)
+
+    def _wanted(self) -> set[tuple[str, int | None]]:
+        """The name and version of whatever waits, or is on its way back to the store."""
+        running = {(running.name, None) for running in self.attempts.all()}
+        return running | set(self.storage.reader.waiting())
 
     def catch_signals(self) -> None:
-        self.loop.on_signal(signal.SIGCHLD, self.reap)
+        self.loop.on_signal(signal.SIGCHLD, self.children.reap)
         self.loop.on_signal(signal.SIGHUP, self.deploy.wish)
         self.loop.on_signal(signal.SIGTERM, self.stop.on_signal)
         self.loop.on_signal(signal.SIGINT, self.stop.on_signal)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
-    def reap(self) -> None:
-        """Look at every child that may have died."""
-        assert not self.is_adopting, "nobody is reaped before it is decided who serves"
-        for pid in list(self.helpers):
-            dead, status = os.waitpid(pid, os.WNOHANG)
-            if dead:
-                self.helpers.pop(pid)(status)
-                self.deploy.on_fork_answered()
-        for revision in list(self.revisions):
-            if revision.pid is not None and not revision.is_foreign:
-                with contextlib.suppress(ChildProcessError):
-                    dead, status = os.waitpid(revision.pid, os.WNOHANG)
-                    if dead:
-                        self.doorway.hear_last_words(dead, self.listeners[WORKER_SOCKET])
-                        self._has_orphans, self._patience = True, Patience()
-                        self.revisions.on_death(revision, status)
-        self.workers.reap_ours()
-        self._reap_strays()
-        self.stop.on_change()
-
-    def _reap_strays(self) -> None:
-        """Whatever became our child without being a worker: reaped; killed if a zygote has died,
-        which kept its workers' leftovers (and the app's own processes) until then."""
-        known = self.kept_children()
-        try:
-            if self._has_orphans:
-                self._has_orphans = tree.strike(known, self._patience)
-                self._look_again_for_helpers()
-                return
-            found = tree.children()
-        except OSError as error:  # out of descriptors: the zombies can wait
-            log.warning("cannot look for strays", why=error.strerror)
-            self.loop.after(STRAYS_AGAIN, self.reap)
-            return
-        for pid in found:
-            if pid not in known:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
-
-    def _look_again_for_helpers(self) -> None:
-        """Who did not end by itself in its time is killed then: no SIGCHLD asks for it."""
-        if self._has_orphans and not self._looks_again:
-            self._looks_again = True
-            self.loop.after(GRACE, self._look_now)
-
-    def _look_now(self) -> None:
-        self._looks_again = False
-        self.reap()
-
-    def kept_children(self) -> set[int]:
-        """Children that are no leftovers: workers, zygotes, helpers, and those from before us."""
-        pids = {w.pid for w in self.workers} | {r.pid for r in self.revisions if r.pid is not None}
-        return pids | self.not_ours | self.helpers.keys()
-
-    def kill(self, pid: int | None) -> None:
-        if pid is not None and not self.orphans.kill(pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-    # ── serving ──────────────────────────────────────────────────────────────────────────────
-
     def serve(self) -> None:
         """Everything is in place: read, accept, reap, dispatch."""
-        self.is_serving = True
-        self.is_frozen = False
-        self.standing.begin()
-        self.clients.open_sockets()
-        self.hear()
-        self.reap()
+        self.systemd.begin()
+        self.listeners.set_modes()
+        self.listeners.hear(*ALL)
+        self.children.reap()
         self.dispatch.wake_due()
         self.dispatch.kick()
+        self.after_drain.look()
         self.streams.on_everything()
-        self.drain_limit.look()
-        self.rounds.begin()
+        self.draining.look()
+        self.periodic.begin()
+
+    def carried(self) -> list[Entry]:
+        """Every descriptor that crosses an exec. Raises ValueError if two have one name."""
+        return ledger(
+            [
+                *self.listeners.carried(),
+                *self.statedir.carried(),
+                *self.zygotes.carried(),
+                *self.workers.carried(),
+                *self.introductions.carried(),
+                *self.clients.carried(),
+            ]
+        )
 
     def end(self) -> None:
-        """``close``, as the last thing that this process does. A signal that asks for something
-        comes too late: it must not end us in its own way, with another exit status, once the
-        interpreter takes its handlers back."""
+        """``close``, as the last thing of the process: a signal comes too late, and must not end
+        it in its own way once the interpreter takes its handlers back."""
         for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         self.close()
 
     def close(self) -> None:
-        """The daemon ends: the sockets go, so that clients know at once (those that systemd holds
-        stay, and clients wait for the next daemon); the store is closed.
-
-        Zygotes go too, but for those whose workers are kept for the next master.
-        """
+        """Zygotes go, but for those whose workers are kept for the next master."""
         for revision in self.revisions:
             if not (self.stop.keeps and self.workers.any_of(revision)):
-                self.kill(revision.pid)
-        for name, listener in self.listeners.items():
-            listener.close()
-            if name not in self.given:
-                with contextlib.suppress(OSError):
-                    os.unlink(os.path.join(self.places.runtime, name))
-        self.reader.close()
-        self.writer.stop(CLOSE_WITHIN)
+                self.zygotes.kill(revision)
+        self.listeners.close()
+        self.storage.close()
         if (path := pidfile.wanted()) is not None:
             pidfile.remove(path)

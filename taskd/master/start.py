@@ -15,14 +15,11 @@ from collections.abc import Callable
 
 from taskd import config, log, paths
 from taskd.errors import ConfigError, DeployRefused, Error
-from taskd.master.clients.clients import socket_mode
-from taskd.master.deploy import leaving
-from taskd.master.fleet.revision import Revision
-from taskd.master.loop import statedir
-from taskd.master.loop.ledger import Kind
-from taskd.master.loop.trouble import in_words
+from taskd.handoff import old
+from taskd.master.fleet import Revision
+from taskd.master.loop import ALL, PIDFILE, Entry, Kind, LifeEvent, in_words
 from taskd.master.master import Master
-from taskd.master.recovery import misplaced, survivors, unowned
+from taskd.master.recovery import misplaced
 from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET, WORKER_SOCKET
 from taskd.posix import pidfile, process, sockets, spawn, tree
 from taskd.revision import confirmed, marker, rejected, release
@@ -79,26 +76,25 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     _hand_over_to(release.interpreter(chosen, settings.app.python), path, release_path)
     given = _take_sockets(places)
     master = Master(settings, places)
-    statedir.take(places, master.ledger)
+    old.connect(master)
+    master.statedir.take()
     before = frozenset(tree.children())
     process.become_subreaper()
-    master.not_ours = before
+    master.children.not_ours = before
     health.check_log(places.store)
-    master.open_store()
-    master.check_store()
+    master.storage.open()
+    master.storage.check()
     master.revisions.rejected = rejected.read(places.state)
     master.after_drain.remember()
-    master.given = frozenset(given)
-    for name in (WORKER_SOCKET, CONTROL_SOCKET, SUBMIT_SOCKET):
-        where = os.path.join(places.runtime, name)
+    master.listeners.given = frozenset(given)
+    for name in ALL:
         if name in given:
-            master.adopt_listener(name, given[name])
-            continue
-        _check_unused(where)
-        mode = socket_mode(name, settings.access)
-        master.adopt_listener(name, sockets.listen(where, mode))
+            master.listeners.keep(name, given[name])
+        else:
+            _check_unused(master.listeners.path(name))
+            master.listeners.make(name)
     if (path := pidfile.wanted()) is not None:
-        master.ledger.add(pidfile.take(path), Kind.LOCK, "pidfile")
+        master.statedir.keep(Entry(pidfile.take(path), Kind.LOCK, PIDFILE))
     return master, chosen
 
 
@@ -215,90 +211,94 @@ def _tell_of_a_crash(
     """
     name = master.revisions.name_of(cut_off)
     if before is not None and before.release == cut_off:
-        master.note = f"the daemon crashed right after the deploy of {name}; {serving.name} serves"
+        master.life.note = (
+            f"the daemon crashed right after the deploy of {name}; {serving.name} serves"
+        )
         if before.previous is not None:
             master.after_drain.promise(before.previous)
     else:
         why = f"the deploy of {name} ended in a crash of the daemon"
-        master.note = f"{why}; {serving.name} serves"
         master.revisions.remember(cut_off, why)
-    log.error(master.note)
+    master.life.note = f"{why}; {serving.name} serves"
+    log.error(master.life.note)
     marker.remove(master.places.state)
 
 
 class Start:
-    """From the first zygote to serving; ``failure`` says why it did not come to that."""
+    """From the first zygote to serving; ``failure`` says why it did not come to that.
+
+    ``is_named``: the operator has named the release.
+    """
 
     def __init__(
-        self, master: Master, chosen: str, is_first: bool, on_ready: Callable[[], None] | None
+        self, master: Master, chosen: str, is_named: bool, on_ready: Callable[[], None] | None
     ) -> None:
         self._master = master
         self._chosen = chosen
-        self._is_first = is_first
+        self._is_named = is_named
         self._on_ready = on_ready
         self.failure: str | None = None
 
     def run(self) -> None:
-        master = self._master
-        master.standing.begin()
-        master.catch_signals()
+        self._master.systemd.begin()
+        self._master.catch_signals()
         image.let_signals_through()  # whatever the caller had blocked
+        self._guarded(self._begin)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
         try:
-            self._begin()
-        except (Error, OSError) as error:
+            step()
+        except (Error, OSError) as error:  # no room for ``confirmed``, say
             self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = in_words(error)
+        self._master.stop.keeps = True  # what lives on from before is not this daemon's to end
+        self._master.stop.begin()
+        self._master.loop.soon(self._master.loop.stop)
 
     def _begin(self) -> None:
         """Raises Error, OSError."""
         master = self._master
-        worker_socket = master.listeners[WORKER_SOCKET]
         misplaced.put_right(master.places.slots)
-        master.was_swept = _take_away(master.places.swept)
-        survivors.restore(master)
-        unowned.sweep(master)
-        master.loop.watch(worker_socket.fileno(), 1, lambda _: master.doorway.accept(worker_socket))
-        before = survivors.serving(master, self._chosen)
+        master.unowned.was_swept = _take_away(master.places.swept)
+        master.survivors.restore()
+        master.unowned.sweep()
+        master.listeners.hear(WORKER_SOCKET)
+        before = master.survivors.serving(self._chosen)
         if before is None:
             self._prove()
-        else:
-            master.revisions.expected.begin(before, MEET_WITHIN, lambda met: self._met(before, met))
+            return
 
-    def _met(self, before: Revision, as_it_was: bool) -> None:
-        """The zygote that served before is back (or it is not): go on with it, or prove anew."""
-        if as_it_was:
-            self._proven(before)
-        else:
-            self._prove()
+        def met(as_it_was: bool) -> None:
+            """The zygote that served before is back (or it is not): go on with it, or prove."""
+            if as_it_was:
+                self._proven(before)
+            else:
+                self._prove()
+
+        master.expected.begin(before, MEET_WITHIN, met)
 
     def _prove(self) -> None:
-        config = self._master.config
+        app, within = self._master.config.app, self._master.config.daemon.prove_timeout
         found = confirmed.read(self._master.places.confirmed)
-        is_confirmed = found is not None and found.release == self._chosen and not self._is_first
-        within = config.daemon.prove_timeout * (CONFIRMED_TIMES if is_confirmed else 1.0)
-        self._master.revisions.prove(self._chosen, config.app, within, self._proven, anew=True)
-
-    def _fail(self, error: Exception) -> None:
-        self.failure = in_words(error)
-        self._master.stop.keeps = True  # who lives on from before is not ours to end
-        self._master.stop.begin()
-        self._master.loop.soon(self._master.loop.stop)
+        if found is not None and found.release == self._chosen and not self._is_named:
+            within *= CONFIRMED_TIMES
+        self._master.proofs.begin(self._chosen, app, within, self._proven, is_another=True)
 
     def _proven(self, outcome: Revision | DeployRefused) -> None:
-        if self._master.stopping:  # told to stop meanwhile, which is no failure
+        if self._master.life.is_stopping:  # told to stop meanwhile, which is no failure
             return
         if isinstance(outcome, DeployRefused):
             self._fail(outcome)
-            return
-        try:
-            self._go(outcome)
-        except (Error, OSError) as error:  # no room for ``confirmed``, say
-            self._fail(error)
+        else:
+            self._guarded(lambda: self._go(outcome))
 
     def _go(self, outcome: Revision) -> None:
         """Serve with that one. Raises Error, OSError."""
-        if self._master.damage is not None:
-            raise self._master.damage
         master = self._master
+        if master.storage.damage is not None:
+            raise master.storage.damage
         before = confirmed.read(master.places.confirmed)
         if before is None or before.release != outcome.path:
             previous = before.release if before else None
@@ -309,11 +309,12 @@ class Start:
         master.revisions.confirm(outcome)
         if (cut_off := marker.read(master.places.state)) is not None:
             _tell_of_a_crash(master, outcome, cut_off, before)
+        master.life.take(LifeEvent.SERVE)
         master.serve()
         # A master that died in between may not have asked those that move.
         accepted = before.accepted if before and before.release == outcome.path else ()
-        leaving.let_old_ones_leave(master, outcome, accepted)
+        master.draining.let_old_ones_leave(outcome, accepted)
         log.info("ready", revision=outcome.name, pid=os.getpid())
-        master.standing.ready()
+        master.systemd.ready()
         if self._on_ready is not None:
             self._on_ready()

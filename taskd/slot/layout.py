@@ -85,8 +85,11 @@ BODY_LIMIT = 32 * 1024 * 1024
 LIMIT = 256 * 1024 * 1024
 """Bytes of records in one slot at most, the hole before the last snapshot not counted."""
 
-SUFFIX = ".slot"
-"""Ends a slot's file name. A slot under construction has ``.new`` instead and means nothing."""
+SUFFIX, NEW = ".slot", ".new"
+"""Ends a slot's file name; a slot under construction has NEW instead and means nothing."""
+
+LOAD, PLAN = ".load", ".plan"
+"""Ends the name of a file beside it, for the same worker: large arguments, a plan's questions."""
 
 _START = struct.Struct(">8sHI")
 _FRAME = struct.Struct(">II")
@@ -161,9 +164,9 @@ class SlotRecord(Record):
     fields: dict[str, Any]
 
 
-def file_name(worker: bytes) -> str:
+def file_name(worker: bytes, suffix: str = SUFFIX) -> str:
     """The name of that worker's slot file."""
-    return worker.hex() + SUFFIX
+    return worker.hex() + suffix
 
 
 def encode_header(header: Header) -> bytes:

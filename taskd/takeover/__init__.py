@@ -1,5 +1,5 @@
-"""A new image of the master: its first stage, and the trial of it before the exec.
+"""The entries by which an image of another version starts this one: see ``handoff``.
 
-Both are entry points of a release's own taskd; they sit above the master and are imported by
-nothing. This file imports nothing, so that whatever can fail to import fails where it is caught.
+They sit above everything and are imported by nothing. This file imports nothing, so that whatever
+can fail to import fails where it is caught.
 """

@@ -84,6 +84,10 @@ def disarm() -> None:
 
 def replace(python: str, snapshot: int) -> None:
     """Become the image that ``python`` starts. Returns only by raising OSError."""
+    os.execv(python, command(python, snapshot))
+
+
+def command(python: str, snapshot: int) -> list[str]:
+    """What that image is started with; also in a trial of it."""
     before = release.settled(sys.executable)
-    words = [python, "-P", *title.ROOM_IN_PYTHON, "-m", steps.TAKEOVER, str(snapshot), before]
-    os.execv(python, words)
+    return [python, "-P", *title.ROOM_IN_PYTHON, "-m", steps.TAKEOVER, str(snapshot), before]

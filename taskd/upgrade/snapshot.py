@@ -7,6 +7,34 @@ of the pause, so it holds what is in motion alone: everything at rest is in the 
 
 A writer stamps the lowest version that can say what it has to say; readers take their own version
 and the one before; unknown fields are ignored.
+
+The map, version 1 (as written since taskd 0.2.0). A class that crosses says beside its fields which
+of them do (``export``), and makes itself from them (``restored``); the rest is gathered in
+``handoff.dump`` and laid out in ``handoff.load``:
+
+    version          1
+    pid              of the master
+    config           the new configuration's table, checked anew
+    config_source    the file it came from
+    config_before    the table of the configuration before, for the way back
+    places           [state, runtime, logs]: ``paths.Places``
+    ledger           [[descriptor, kind, name], …]: ``master.loop.ledger``
+    revisions        [{…}, …]: ``master.fleet.revision``, with its zygote
+    workers          [{…}, …]: ``master.fleet.worker``, with its attempt, if it has one
+    orphans          [{…}, …]: ``master.fleet.running``; attempts whose worker is not known
+    strangers        [{fd, channel}, …]: connections of worker.sock that have not said hello
+    clients          [{…, streams}, …]: ``master.clients.client``, ``master.clients.streams``
+    deploy           {…}: ``master.deploy.deploy``
+    wishes           [signal number, …]: caught, and not yet acted on
+    not_ours         [pid, …]: children that the process had before it was a master
+    given            [name, …]: listening sockets that systemd holds
+    note             what happened last, for ``status``
+    after_drain      the path of the release before, if that hook is due; else None
+    rejected         [[revision, path, reason, at], …]: ``revision.rejected``
+
+A channel is [[offset, length] of its unread bytes, [offset, length] of its unsent ones], or None.
+A new field: write it in ``export``, read it in ``restored`` with what it is for a snapshot that
+lacks it (``fields.get``), and let tests/skew go over it with the version before, both ways.
 """
 
 from __future__ import annotations

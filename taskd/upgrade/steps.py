@@ -13,30 +13,53 @@ from __future__ import annotations
 
 import os
 
-OLD = ("prove", "plan", "try", "hook", "quiesce", "empty", "hold signals", "flush",
-       "close the store", "take the snapshot", "open the descriptors", "exec")  # fmt: skip
-"""In the old master; everything before ``exec`` is undone by a refusal."""
+OLD_IMAGE, NEITHER, NEW_IMAGE = "the old image", "neither image", "the new image"
 
-NEW = ("first stage", "read the snapshot", "check the descriptors", "load", "check the children",
-       "open the store", "confirm")  # fmt: skip
-"""In the new image, before the point of no return: a failure goes back to the old image."""
+BATON = {
+    "prove": OLD_IMAGE,
+    "plan": OLD_IMAGE,
+    "try": OLD_IMAGE,
+    "hook": OLD_IMAGE,
+    "quiesce": OLD_IMAGE,
+    "empty": OLD_IMAGE,
+    "hold signals": OLD_IMAGE,
+    "flush": OLD_IMAGE,
+    "close the store": OLD_IMAGE,
+    "take the snapshot": OLD_IMAGE,
+    "open the descriptors": OLD_IMAGE,
+    "exec": OLD_IMAGE,
+    "first stage": NEITHER,
+    "read the snapshot": NEITHER,
+    "check the descriptors": NEITHER,
+    "load": NEITHER,
+    "check the children": NEITHER,
+    "open the store": NEITHER,
+    "confirm": NEITHER,
+    "settle in": NEW_IMAGE,
+    "announce": NEW_IMAGE,
+    "serve": NEW_IMAGE,
+}
+"""Who holds the baton in which step: who may read, accept, reap, dispatch and write; in their
+order. With the old image a failure is undone and refuses the deploy. With neither it gives the
+baton back to the old image. With the new one it is a crash, and the next start is the new release:
+``confirmed`` names it from before ``settle in`` on."""
 
-AFTER = ("settle in", "announce", "serve")
-"""Behind the point of no return: a failure is a crash, and the next start is the new release."""
-
-ALL = (*OLD, *NEW, *AFTER)
+OLD, NEW, AFTER = (
+    tuple(step for step, holder in BATON.items() if holder == of)
+    for of in (OLD_IMAGE, NEITHER, NEW_IMAGE)
+)
 
 TRIED = tuple(f"trial: {step}" for step in NEW)
 """What the steps of ``NEW`` are called in the trial where tests make them fail."""
-
-POINT_OF_NO_RETURN = "settle in"
-"""The first step with ``confirmed`` naming the new release."""
 
 TAKEOVER = "taskd.takeover.first"
 """The module that a new image begins with."""
 
 TRIAL = "taskd.takeover.trial"
 """The module that tries it out."""
+
+IS_TRIAL = "TASKD_TRIAL"
+"""Set in the environment of a new image that is only tried out."""
 
 _TESTS = os.path.join(os.path.dirname(__file__), "..", "..", "tests", "handoff", "matrix.py")
 
@@ -70,7 +93,7 @@ handed: list[int] = []
 def reach(step: str) -> None:
     """The named step begins. Invariant: what may only come before ``confirmed`` is written comes
     before it."""
-    assert step in ALL, step
+    assert step in BATON, step
     assert not (here.passed and step in NEW), f"{step} behind the point of no return"
     here.step = step
     here.passed = step in AFTER

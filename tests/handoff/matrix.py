@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 from taskd.upgrade import steps
 
-TRIAL = ("read the snapshot", "check the descriptors", "load", "check the children",
-         "open the store")  # fmt: skip
-"""The steps of the new image that its trial goes through, as a child."""
+TRIAL = steps.NEW[: steps.NEW.index("confirm")]
+"""The steps of the new image that its trial goes through, as a child, from the first line on."""
 
 
 class Stage(str, Enum):

@@ -13,6 +13,7 @@ from support.raw import Raw
 from world import APP, Asking
 
 import taskd
+from taskd.upgrade import steps
 
 OURS = Path(taskd.__file__).parent
 THEIRS = "77.0"
@@ -81,19 +82,48 @@ def test_one_reload_upgrades_app_and_daemon_and_a_rollback_takes_both_back(
     assert serving(daemon) == ("r2", THEIRS, daemon.pid)
 
 
+def with_first_line(daemon: Daemon, folder: Path, line: str) -> str:
+    """A release "r2" whose own taskd begins a new image with that line; its path."""
+    future = "from __future__ import annotations\n"
+    library = other_taskd(folder, first=(future, f"{future}\n{line}\n"))
+    path = daemon.release("r2", APP)
+    add_python(path, library)
+    return path
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["this does not compile", "import os; os._exit(3)", "import ctypes; ctypes.string_at(0)"],
+    ids=["does not compile", "exits", "faults"],
+)
+def test_a_taskd_whose_first_line_fails_is_refused_by_its_trial(
+    daemon: Daemon, tmp_path: Path, line: str
+) -> None:
+    """There is no way back from it after the exec: the trial has to find it."""
+    path = with_first_line(daemon, tmp_path, line)
+    before = serving(daemon)
+    with daemon.raw() as kept:
+        tasks = begun(daemon, kept)
+        with Asking(daemon, path) as caller:
+            verdict = caller.verdict()
+            assert verdict is not None and verdict.what == "refused"
+        assert "r2: its trial failed" in verdict.why
+        assert serving(daemon) == before == ("r1", taskd.__version__, daemon.pid)
+        assert "its trial failed" in kept.ask("status")["note"], "on the same connection"
+    ended(daemon, tasks)
+
+
 @pytest.mark.parametrize(
     "dies",
-    ["import os; os._exit(3)", "import ctypes; ctypes.string_at(0)"],
+    ["os._exit(3)", "__import__('ctypes').string_at(0)"],
     ids=["exits", "faults"],
 )
 def test_a_taskd_that_dies_after_the_exec_is_a_crash_and_the_next_start_is_the_old_one(
     daemon: Daemon, tmp_path: Path, dies: str
 ) -> None:
-    """Its first line is too early for a way back; its trial has begun elsewhere."""
-    future = "from __future__ import annotations\n"
-    library = other_taskd(tmp_path, first=(future, f"{future}\n{dies}\n"))
-    path = daemon.release("r2", APP)
-    add_python(path, library)
+    """Its first line is too early for a way back; in its trial all went well."""
+    line = f"import os\nif {steps.IS_TRIAL!r} not in os.environ: {dies}"
+    path = with_first_line(daemon, tmp_path, line)
     with daemon.raw() as raw:
         tasks = begun(daemon, raw)
     daemon.point("r2")

@@ -24,7 +24,6 @@ from runs import AFTER_DRAIN, APP, STATE, WANTED, Run
 from taskd import config, paths, tasks
 from taskd.errors import Error
 from taskd.master.master import Master
-from taskd.master.recovery import unowned
 from taskd.model.task import ENDED, State
 from taskd.paths import Places
 from taskd.posix import process
@@ -131,7 +130,7 @@ class Judge:
         self._check_deploys(cut, told)
         with _opened(self._config, self._places) as master:
             _check_whole(self._places.store)
-            unowned.sweep(master)
+            master.unowned.sweep()
             while master.attempts.all():
                 master.loop.turn()
             self._check_promises(master, told)
@@ -175,11 +174,11 @@ class Judge:
         """Every task and every event that a client was told of."""
         for said in _answers(told, "submit"):
             for task in said.message["ok"]["tasks"]:
-                if master.reader.task(task["id"]) is None:
+                if master.storage.reader.task(task["id"]) is None:
                     raise Found(f"task {task['id']} was acknowledged and is lost")
         for said in _answers(told, "cancel"):
             assert said.asked is not None
-            row = master.reader.task(said.asked["task"])
+            row = master.storage.reader.task(said.asked["task"])
             if row is None or row.state is not State.CANCELLED:
                 raise Found(f"task {said.asked['task']} was cancelled and is {row and row.state}")
         for said in told:
@@ -187,11 +186,11 @@ class Judge:
 
     def _check_item(self, master: Master, item: dict[str, Any]) -> None:
         if "event" in item:
-            events = master.reader.events([item["task"]], item["event"] - 1, 1)
+            events = master.storage.reader.events([item["task"]], item["event"] - 1, 1)
             if not events or events[0].state != item["state"] or events[0].number != item["event"]:
                 raise Found(f"event {item} was told to a client and is now {events}")
         elif isinstance(told := item.get("task"), dict) and told["state"] in ENDED:
-            row = master.reader.task(told["id"])
+            row = master.storage.reader.task(told["id"])
             if row is None or row.state != told["state"]:
                 raise Found(f"task {told['id']} was {told['state']} and is {row and row.state}")
 
@@ -199,13 +198,13 @@ class Judge:
         """Each is where it can go on from, and when it does, it does what is still to be done."""
         self._app.done.clear()
         for number, wanted in self._wanted.items():
-            row = master.reader.task(number)
+            row = master.storage.reader.task(number)
             if row is None:
                 continue
             if row.state in (State.RUNNING, State.HELD):
                 raise Found(f"task {number} is stuck: {row.state.value}, {row.reason}")
             if row.state is State.SUCCEEDED:
-                raw = master.reader.result(number)
+                raw = master.storage.reader.result(number)
                 result = None if raw is None else data.decode(raw)
             elif row.state in ENDED or wanted.state != "succeeded":
                 result = None
@@ -213,7 +212,7 @@ class Judge:
                     raise Found(f"task {number} has {row.state.value}: {row.error}")
             else:
                 result = self._app.finish(
-                    row, master.reader.args(number), master.reader.saved(number)
+                    row, master.storage.reader.args(number), master.storage.reader.saved(number)
                 )
             if result != wanted.result:
                 raise Found(f"the result of task {number} is {result!r}, not {wanted.result!r}")
@@ -232,7 +231,7 @@ def _opened(settings: config.Config, places: Places) -> Iterator[Master]:
     master = Master(settings, places)
     with mock.patch.object(process, "_boot", NEXT_BOOT):
         try:
-            master.open_store()
+            master.storage.open()
             yield master
         except Error as error:
             raise Found(str(error)) from error
@@ -242,11 +241,11 @@ def _opened(settings: config.Config, places: Places) -> Iterator[Master]:
 
 def _close(master: Master) -> None:
     """What the end of its process would close."""
-    master.writer.stop(30)
-    if hasattr(master, "reader"):
-        master.reader.close()
+    master.storage.writer.stop(30)
+    if hasattr(master.storage, "reader"):
+        master.storage.reader.close()
     loop = master.loop
-    for fd in (master._committed, loop._awake, loop._waker):
+    for fd in (master.storage._committed, loop._awake, loop._waker):
         os.close(fd)
     loop._selector.close()
 

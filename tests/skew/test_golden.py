@@ -95,20 +95,19 @@ SNAPSHOT = GOLDEN / f"snapshot-{OLD}.bin"
 LOAD = """
 import json, sys
 from taskd.handoff import adopt, load
-from taskd.takeover import trial
 from taskd.upgrade import snapshot
 
 taken = snapshot.decode(open(sys.argv[1], "rb").read())
 handed = load.entries(taken)
 for entry in handed:
-    trial._stand_in(entry.fd, entry.kind.value)
+    adopt._stand_in(entry)
 adopt.check_kinds(handed)
 master = load.Loader(taken).load()
 sys.stdout.write(json.dumps({
     "release": master.config.app.release,
     "state": master.places.state,
-    "revisions": [[r.name, r.state.value, r.number, sorted(r.tasks), bool(r.channel), r.app.probe]
-                  for r in master.revisions],
+    "revisions": [[r.name, r.state.value, r.number, sorted(r.tasks), bool(r.zygote.channel),
+                   r.app.probe] for r in master.revisions],
     "workers": [[w.revision.name, w.state.value, w.running and [w.running.task, w.running.name],
                  w.slot_fd >= 0] for w in master.workers],
     "clients": [[c.number, c.uid, c.is_control, c.side.rest.hex(),
@@ -117,7 +116,7 @@ sys.stdout.write(json.dumps({
                [[c.client, c.request] for c in master.deploy.callers]],
     "rejected": master.revisions.rejected,
     "after_drain": master.after_drain.previous,
-    "note": master.note,
+    "note": master.life.note,
 }))
 """
 

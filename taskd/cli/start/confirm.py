@@ -41,14 +41,13 @@ def do_confirm(args: Namespace) -> int:
     import json  # noqa: F401 (before we are another user, who may not read where Python is)
 
     from taskd.master.loop import statedir
-    from taskd.master.loop.ledger import Ledger
 
     _become_owner(state)
     found = release.resolve(path)
     if not os.access(found, os.R_OK | os.X_OK):
         raise Error(f"user {os.getuid()}, whom {state} belongs to, may not read {found}")
     places = paths.Places(state, "", "")
-    statedir.take(places, Ledger())
+    statedir.take_locks(places)
     try:
         before = confirmed.read(places.confirmed)
     except ConfigError:

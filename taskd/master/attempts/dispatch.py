@@ -15,25 +15,24 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cbor2
 
 from taskd import log
+from taskd.config import Config
 from taskd.errors import StoreError
-from taskd.master.fleet.revision import Revision
-from taskd.master.fleet.running import Running
-from taskd.master.fleet.worker import Worker
-from taskd.master.loop.loop import AGAIN, Look, Timer
-from taskd.master.loop.trouble import PASSING, UNWRITABLE
+from taskd.master.attempts.attempts import Attempts
+from taskd.master.attempts.endings import Ending, Endings
+from taskd.master.fleet import Groups, Revision, Revisions, Running, Worker, Workers, drop_slot
+from taskd.master.loop import PASSING, UNWRITABLE, Life, Look, Loop, Notice, Storage, Timer
 from taskd.model.endings import Facts
 from taskd.model.routing import Held, route
 from taskd.model.worker import WorkerEvent, WorkerState
+from taskd.paths import Places
 from taskd.posix import files, memory
+from taskd.slot import layout
 from taskd.store.api import Applied, Claim, Hold, Row, Wake
-
-if TYPE_CHECKING:
-    from taskd.master.master import Master
 
 BATCH = 64
 """Ready tasks read from one queue at a time, and queues at a time."""
@@ -50,48 +49,68 @@ LONGEST_WAIT = 3600.0
 
 
 class Dispatch:
-    """Runs once after whatever changed, however often it was kicked."""
+    """``kick``: a task, a worker or a place in a queue has changed. ``wake_due``: move what is due
+    to ``queued``, and set the timer for the next. Both act once, soon, however often they are
+    called. ``claimed`` is told of each claim that was answered."""
 
-    def __init__(self, master: Master) -> None:
-        self._master = master
+    def __init__(
+        self,
+        loop: Loop,
+        life: Life,
+        config: Config,
+        places: Places,
+        storage: Storage,
+        revisions: Revisions,
+        groups: Groups,
+        workers: Workers,
+        attempts: Attempts,
+        endings: Endings,
+    ) -> None:
+        self._loop = loop
+        self._life = life
+        self._config = config
+        self._places = places
+        self._storage = storage
+        self._revisions = revisions
+        self._groups = groups
+        self._workers = workers
+        self._attempts = attempts
+        self._endings = endings
         self._due: Timer | None = None
         self._last = ""  # the queue that had its turn last
         self._handed = 0  # bytes that this look has put into files
-        self.kick = Look(master.loop, "no waiting task is started", self._look).ask
-        """Something changed: a task, a worker, a place in a queue."""
-        self.wake_due = Look(master.loop, "no scheduled task is queued", self._wake_due).ask
-        """Move what is due to ``queued``, and set the timer for the next."""
+        self.claimed: Notice[[]] = Notice()
+        self.kick = Look(loop, "no waiting task is started", self._look).ask
+        self.wake_due = Look(loop, "no scheduled task is queued", self._wake_due).ask
 
     def _look(self) -> None:
-        if not self._master.is_serving or self._master.is_frozen:
+        if not self._life.may_dispatch:
             return
-        if self._master.damage is not None:
-            self._master.loop.troubles.tell(UNWRITABLE, self._master.damage)
+        if self._storage.damage is not None:
+            self._loop.troubles.tell(UNWRITABLE, self._storage.damage)
             return
-        self._master.after_drain.look()
         self._handed = 0
         wanted: Counter[Revision] = Counter()
         for queue in self._in_turn():
-            if self._places(wanted) <= 0:
+            if self._places_left(wanted) <= 0:
                 break
             self._fill(queue, wanted)
             self._last = queue
             if self._handed >= HANDED_AT_ONCE:
-                self.kick()  # who else is wanted is counted then
+                self.kick()  # the workers that are wanted besides are counted then
                 return
-        for revision in self._master.revisions.live():
-            self._master.workers.want(revision, wanted[revision])
+        for revision in self._revisions.live():
+            self._workers.want(revision, wanted[revision])
 
     def why_full(self, queue: str) -> str | None:
         """Why no task of ``queue`` can be started before one that runs has ended; None: one can."""
-        settings, attempts = self._master.config, self._master.attempts
-        places = settings.concurrency(queue)
-        if attempts.occupied[queue] >= places:
+        places, most = self._config.concurrency(queue), self._config.max_workers
+        if self._attempts.occupied[queue] >= places:
             return (
                 f"waits for a place in queue '{queue}': tasks run in all of its places ({places})"
             )
-        if attempts.count >= settings.max_workers:
-            return f"waits for a place: as many tasks run as may at once ({settings.max_workers})"
+        if len(self._attempts) >= most:
+            return f"waits for a place: as many tasks run as may at once ({most})"
         return None
 
     def _in_turn(self) -> Iterator[str]:
@@ -102,51 +121,39 @@ class Dispatch:
         yield from itertools.takewhile(lambda queue: queue <= last, self._queued(""))
 
     def _queued(self, after: str) -> Iterator[str]:
-        """Read in pages: who stops early has not read them all."""
-        while page := self._master.reader.queued(after, BATCH):
+        """Read in pages: a caller that stops early has not read them all."""
+        while page := self._storage.reader.queued(after, BATCH):
             yield from page
             after = page[-1]
 
-    def _places(self, wanted: Counter[Revision]) -> int:
+    def _places_left(self, wanted: Counter[Revision]) -> int:
         """How many tasks more may run, of whatever queue, beside those that workers are coming for;
         as many run on older revisions as here."""
-        return self._master.config.max_workers - self._master.attempts.count - wanted.total()
+        return self._config.max_workers - len(self._attempts) - wanted.total()
 
     def _fill(self, queue: str, wanted: Counter[Revision]) -> None:
         """Claim ready tasks of ``queue`` for idle workers; count the workers that are missing."""
-        attempts = self._master.attempts
-        room = self._master.config.concurrency(queue) - attempts.occupied[queue]
-        room = min(room, self._places(wanted))
+        room = self._config.concurrency(queue) - self._attempts.occupied[queue]
+        room = min(room, self._places_left(wanted), BATCH)
         if room <= 0:
             return
-        for row in self._ready(queue, min(room, BATCH)):
+        claiming = sum(1 for r in self._attempts.all() if r.attempt == 0 and r.queue == queue)
+        rows = self._storage.reader.ready(queue, room + claiming)
+        for row in [row for row in rows if row.id not in self._attempts][:room]:
             if self._handed >= HANDED_AT_ONCE:
                 return
-            revision = self._route(row)
+            live = [(r, r.name, r.tasks) for r in self._attempts.takers(row.id)]
+            revision = route(live, row.name, row.saved_version)
             if isinstance(revision, Held):
-                self._hold(row, revision.reason)
+                log.warning("held", task=row.id, reason=revision.reason)
+                hold = Hold(row.id, revision.reason, time.time())
+                self._storage.write(hold, lambda _: None)
                 continue
-            limits = self._master.config.limits_of(queue)
-            worker = self._master.workers.take_idle(revision, limits)
+            worker = self._workers.take_idle(revision, self._config.limits_of(queue))
             if worker is None:
                 wanted[revision] += 1
             else:
                 self._try_to_claim(row, worker)
-
-    def _ready(self, queue: str, count: int) -> list[Row]:
-        """The first ``count`` ready tasks whose claim is not on its way already."""
-        attempts = self._master.attempts
-        claiming = sum(1 for r in attempts.all() if r.attempt == 0 and r.queue == queue)
-        rows = self._master.reader.ready(queue, count + claiming)
-        return [row for row in rows if row.id not in attempts][:count]
-
-    def _route(self, row: Row) -> Revision | Held:
-        live = [(r, r.name, r.tasks) for r in self._master.attempts.takers(row.id)]
-        return route(live, row.name, row.saved_version)
-
-    def _hold(self, row: Row, reason: str) -> None:
-        log.warning("held", task=row.id, reason=reason)
-        self._master.write(Hold(row.id, reason, time.time()), lambda _: None)
 
     # ── claiming ─────────────────────────────────────────────────────────────────────────────
 
@@ -156,46 +163,37 @@ class Dispatch:
             self._claim(row, worker)
         except PASSING as error:
             worker.take(WorkerEvent.UNCLAIM)
-            self._master.loop.troubles.tell("a task cannot be handed to its worker", error)
-            self._master.loop.after(AGAIN, self.kick)
+            self._loop.troubles.tell("a task cannot be handed to its worker", error)
+            self._loop.again(self.kick)
 
     def _claim(self, row: Row, worker: Worker) -> None:
-        """Raises what passes, with nothing done."""
+        """Raises a transient error, with nothing done."""
         owner = cbor2.dumps([worker.id, *worker.identity])  # which may have to be looked up
         message = self._message(row, worker)
-        self._master.groups.limit(worker, self._master.config.limits_of(row.queue))
+        self._groups.limit(worker, self._config.limits_of(row.queue))
         entry = worker.revision.tasks[row.name]
         on_deploy = row.on_deploy.value if row.on_deploy else entry["on_deploy"]
         running = Running(row.id, row.queue, row.name, row.owner, on_deploy)
-        self._master.attempts.hold(running, worker)
-        claim = Claim(row.id, owner, worker.revision.name, time.time())
+        self._attempts.hold(running, worker)
 
         def claimed(outcome: Applied | StoreError) -> None:
-            self._claimed(message, running, worker, outcome)
-            self._master.deploy.on_fork_answered()
+            if isinstance(outcome, Applied) and outcome.result is not None:
+                running.attempt = outcome.result
+                self._start(message, running, worker)
+            else:
+                self._unclaim(message, running, worker)
+                if isinstance(outcome, StoreError):
+                    self._loop.again(self.kick)
+            self.claimed()
 
-        self._master.write(claim, claimed)
-
-    def _claimed(
-        self,
-        message: dict[str, Any],
-        running: Running,
-        worker: Worker,
-        outcome: Applied | StoreError,
-    ) -> None:
-        if isinstance(outcome, Applied) and outcome.result is not None:
-            running.attempt = outcome.result
-            self._start(message, running, worker)
-            return
-        self._unclaim(message, running, worker)
-        if isinstance(outcome, StoreError):
-            self._master.loop.after(1.0, self.kick)
+        claim = Claim(row.id, owner, worker.revision.name, time.time())
+        self._storage.write(claim, claimed)
 
     def _unclaim(self, message: dict[str, Any], running: Running, worker: Worker) -> None:
         if "load" in message:
             with contextlib.suppress(OSError):  # the next start removes it
                 os.unlink(message["load"])
-        self._master.attempts.release(running)
+        self._attempts.release(running)
         if worker.state is WorkerState.CLAIMED:
             worker.take(WorkerEvent.UNCLAIM)
 
@@ -203,13 +201,12 @@ class Dispatch:
         """The claim is committed: send the task, unless its worker died meanwhile."""
         if worker.state is not WorkerState.CLAIMED:
             facts = Facts("unbegun", False, reason="its worker was gone before it began")
-            drop = lambda _: self._master.salvage.drop_slot(worker)  # noqa: E731
-            self._master.attempts.settle(running, facts, drop)
+            drop = lambda _: drop_slot(self._places.slots, worker)  # noqa: E731
+            self._endings.settle(Ending(running, facts, drop))
             return
         worker.take(WorkerEvent.SENT)
-        now = {"attempt": running.attempt, "at": time.time()}
-        self._master.workers.tell(worker, message | now)
-        self._master.attempts.on_sent(running, worker)
+        worker.tell(message | {"attempt": running.attempt, "at": time.time()})
+        self._attempts.on_sent(worker)
         log.info(
             "running",
             task=running.task,
@@ -221,22 +218,22 @@ class Dispatch:
     def _message(self, row: Row, worker: Worker) -> dict[str, Any]:
         """What the worker will be told, all but the attempt. Raises StoreError, and OSError where
         there is no room for the file with its arguments: nothing is claimed then."""
-        places = self._master.places
         message: dict[str, Any] = {
             "type": "run",
             "task": row.id,
             "name": row.name,
             "version": row.version if row.saved_version is None else row.saved_version,
-            "log": places.task_log(row.id),
-            "log_limit": self._master.config.logs.max_size,
-            "scratch": places.task_scratch(row.id),
+            "log": self._places.task_log(row.id),
+            "log_limit": self._config.logs.max_size,
+            "scratch": self._places.task_scratch(row.id),
         }
         if row.saved_version is not None:
             memory.return_large()
-        args, saved = self._master.reader.args(row.id), self._master.reader.saved(row.id)
+        reader = self._storage.reader
+        args, saved = reader.args(row.id), reader.saved(row.id)
         if len(args) + len(saved or b"") <= INLINE:
             return message | {"args": args, "saved": saved}
-        path = os.path.join(places.slots, f"{worker.id.hex()}.load")
+        path = os.path.join(self._places.slots, layout.file_name(worker.id, layout.LOAD))
         with open(files.open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
             self._handed += file.write(cbor2.dumps({"args": args, "saved": saved}))
         return message | {"args": b"", "saved": None, "load": path}
@@ -244,29 +241,30 @@ class Dispatch:
     # ── due times ────────────────────────────────────────────────────────────────────────────
 
     def on_scheduled(self, run_at: float | None) -> None:
-        """A task was scheduled for ``run_at`` (Unix seconds): make sure to wake up then."""
+        """A task is scheduled for ``run_at`` (Unix seconds), or queued (None)."""
         if run_at is not None:
             self.wake_due()
+        self.kick()
 
     def _wake_due(self) -> None:
         if self._due is not None:
             self._due.cancel()
             self._due = None
-        if not self._master.is_serving:
+        if not self._life.is_up:
             return
-        next_due = self._master.reader.next_due()
+        next_due = self._storage.reader.next_due()
         if next_due is None:
             return
         now = time.time()
         if next_due > now:
-            self._due = self._master.loop.after(min(next_due - now, LONGEST_WAIT), self.wake_due)
+            self._due = self._loop.after(min(next_due - now, LONGEST_WAIT), self.wake_due)
             return
 
         def woken(outcome: Applied | StoreError) -> None:
             if isinstance(outcome, StoreError):
-                self._due = self._master.loop.after(1.0, self.wake_due)
+                self._loop.again(self.wake_due)
                 return
             self.kick()
             self.wake_due()
 
-        self._master.write(Wake(now, BATCH), woken)
+        self._storage.write(Wake(now, BATCH), woken)

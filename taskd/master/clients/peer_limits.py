@@ -1,7 +1,7 @@
 """What peers may take of the master, each and all together, so that none is in another's way.
 
-Runs in the master's loop. Counted by connection and by user (the kernel says who that is). What
-goes beyond is refused, or its connection is ended, with the reason; everybody else goes on.
+Counted by connection and by user (the kernel says who that is). What goes beyond is refused, or its
+connection is ended, with the reason; all other clients go on.
 
     connections    half of what the process may open, MAX_CLIENTS at most; half of that for a user
     silence        HEARD_WITHIN for a hello, and for a frame from its first byte to its last
@@ -17,15 +17,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from taskd import log
-from taskd.errors import Busy
+from taskd.errors import Busy, Error
+from taskd.master.loop import Loop, Seldom
 from taskd.posix import limits
-
-if TYPE_CHECKING:
-    from taskd.master.clients.clients import Client
-    from taskd.master.loop.loop import Loop
 
 MAX_CLIENTS = 2000
 """Connections at a time, and half of the descriptors at most."""
@@ -47,33 +43,32 @@ TURN = 64
 
 MANY = 16
 
-LOG_PAUSE = 1.0
-"""Seconds between two lines of the log about the same kind of refusal."""
+USUAL = 100
+"""Tasks in a list, unless more or fewer were asked for."""
 
 
-class Seldom:
-    """A warning that others can cause as often as they like, logged at most once in LOG_PAUSE."""
+class Peer(Protocol):
+    """A client's connection, as far as it is bounded here."""
 
-    __slots__ = ("_last", "_left_out", "_text")
+    @property
+    def uid(self) -> int: ...
 
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._last = float("-inf")
-        self._left_out = 0
+    @property
+    def held(self) -> int:
+        """Bytes that wait for it: to send the rest, or to read."""
 
-    def warn(self, **fields: object) -> None:
-        now = time.monotonic()
-        if now - self._last < LOG_PAUSE:
-            self._left_out += 1
-            return
-        more = {"unlogged": self._left_out} if self._left_out else {}
-        self._last, self._left_out = now, 0
-        log.warning(self._text, **fields, **more)
+    @property
+    def is_paused(self) -> bool:
+        """The daemon does not read it: it owes nothing."""
+
+    def pump(self) -> None: ...
+
+    def say_goodbye(self, error: Error) -> None: ...
 
 
-class Bounds:
+class PeerLimits:
     """Invariants: ``_held`` has each connection's bytes as last weighed, ``_held_in_all`` their
-    sum; ``_waiting`` those connections that owe us the rest of a frame, longest first, and a timer
+    sum; ``_waiting`` those connections that owe the rest of a frame, longest first, and a timer
     is set for the first of them.
     """
 
@@ -82,9 +77,9 @@ class Bounds:
         self._connections: Counter[int] = Counter()
         self._streams: Counter[int] = Counter()
         self._watched: Counter[int] = Counter()
-        self._held: dict[Client, int] = {}
+        self._held: dict[Peer, int] = {}
         self._held_in_all = 0
-        self._waiting: dict[Client, float] = {}
+        self._waiting: dict[Peer, float] = {}
         self._is_timed = False
         self._cut_off = Seldom("a client is cut off")
 
@@ -101,11 +96,11 @@ class Bounds:
                 "close some, or try again later"
             )
 
-    def add(self, client: Client) -> None:
+    def add(self, client: Peer) -> None:
         self._connections[client.uid] += 1
         self._held[client] = 0
 
-    def drop(self, client: Client) -> None:
+    def drop(self, client: Peer) -> None:
         if client in self._held:
             self._connections[client.uid] -= 1
             self._held_in_all -= self._held.pop(client)
@@ -113,12 +108,12 @@ class Bounds:
 
     # ── silence ──────────────────────────────────────────────────────────────────────────────
 
-    def owes(self, client: Client, anything: bool, has_moved: bool) -> None:
-        """Whether the peer owes us ``anything`` to make what it began whole; ``has_moved``:
-        something whole has come since this was last said."""
-        if has_moved or not anything:
+    def owes(self, client: Peer, owes: bool, has_moved: bool) -> None:
+        """Whether the peer ``owes`` the rest of what it began; ``has_moved``: something whole has
+        come since this was last said."""
+        if has_moved or not owes:
             self._waiting.pop(client, None)
-        if anything and client in self._held:
+        if owes and client in self._held:
             self._waiting.setdefault(client, time.monotonic() + HEARD_WITHIN)
             self._set_timer()
 
@@ -133,7 +128,7 @@ class Bounds:
         now = time.monotonic()
         for client in [each for each, until in self._waiting.items() if until <= now]:
             del self._waiting[client]
-            if client.is_paused:  # we do not read: it owes us nothing
+            if client.is_paused:  # the daemon does not read: it owes nothing
                 client.pump()
             else:
                 self._end(client, f"nothing whole has come from it for {HEARD_WITHIN:.0f} s")
@@ -141,7 +136,7 @@ class Bounds:
 
     # ── memory ───────────────────────────────────────────────────────────────────────────────
 
-    def weigh(self, client: Client, at_once: bool = False) -> None:
+    def weigh(self, client: Peer, at_once: bool = False) -> None:
         """What waits for that peer has changed; ends whoever holds most, if all is too much.
 
         ``at_once``: nobody is in the middle of a send to anyone. A thousand peers may be read or
@@ -165,7 +160,7 @@ class Bounds:
             most = max((c for c in self._held if c.uid == worst), key=lambda c: self._held[c])
             self._end(most, f"{self._held[most]:,} bytes wait for it, more than there is room for")
 
-    def _end(self, client: Client, why: str) -> None:
+    def _end(self, client: Peer, why: str) -> None:
         self._cut_off.warn(uid=client.uid, why=why)
         client.say_goodbye(Busy(f"{why}: the connection is closed"))
 

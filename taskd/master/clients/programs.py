@@ -1,22 +1,20 @@
-"""What is asked of a program that somebody queues (`taskctl run`), before it is accepted.
+"""What is asked of a program that an operator queues (`taskctl run`), before it is accepted.
 
-In the master, which is in the same sandbox as the workers and the same user: where it cannot go,
-they cannot. What is found here would else be the task's failure, hours later.
+The master is in the same sandbox as the workers and the same user: where it cannot go, they cannot.
+What is found here would else be the task's failure, hours later.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from taskd.errors import BadArguments, NotAllowed
+from taskd.master.clients.client import Client
 from taskd.model.task import COMMAND
 from taskd.paths import MORE
 from taskd.posix import mounts
 from taskd.systemd import notify
-
-if TYPE_CHECKING:
-    from taskd.master.clients.clients import Client
 
 
 def check(client: Client, args: dict[str, Any]) -> None:

@@ -8,18 +8,16 @@ number. So there is nothing to carry over an exec but the number.
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from taskd.master.clients.taskview import view
-from taskd.master.fleet.running import Running
-from taskd.master.loop.loop import AGAIN
-from taskd.master.loop.trouble import PASSING
+from taskd.master.attempts import Attempts
+from taskd.master.clients.client import Client
+from taskd.master.clients.peer_limits import PeerLimits
+from taskd.master.clients.taskviews import TaskViews
+from taskd.master.fleet import Running
+from taskd.master.loop import PASSING, Loop, Storage
 from taskd.model.task import SETTLED
 from taskd.store.api import Applied, Event, Row, Submitted
-
-if TYPE_CHECKING:
-    from taskd.master.clients.clients import Client
-    from taskd.master.master import Master
 
 BATCH = 200
 """Events read for one stream at a time."""
@@ -62,12 +60,38 @@ class Stream:
         self.late = False
         self.within: int | None = None
 
+    def export(self) -> dict[str, Any]:
+        """For the snapshot. (Which tasks have changed stays behind: all are looked at anew.)"""
+        return {
+            "id": self.id,
+            "tasks": self.tasks,
+            "is_follow": self.is_follow,
+            "after": self.after,
+            "progress": self.progress,
+            "open": list(self.open),
+            "within": self.within,
+        }
+
+    @classmethod
+    def restored(cls, client: Client, fields: dict[str, Any]) -> Stream:
+        """What ``export`` of this version or of the one before has written."""
+        stream = cls(client, fields["id"], fields["tasks"], fields["is_follow"])
+        stream.after, stream.progress = fields["after"], fields["progress"]
+        stream.open, stream.within = set(fields["open"]), fields["within"]
+        return stream
+
 
 class Streams:
     """Owns every Stream."""
 
-    def __init__(self, master: Master) -> None:
-        self._master = master
+    def __init__(
+        self, loop: Loop, storage: Storage, attempts: Attempts, limits: PeerLimits, views: TaskViews
+    ) -> None:
+        self._loop = loop
+        self._storage = storage
+        self._attempts = attempts
+        self._limits = limits
+        self._views = views
         self._by_task: dict[int, dict[Stream, None]] = {}
         self._by_client: dict[int, dict[int, Stream]] = {}
         self._late: dict[Stream, bool] = {}  # to be brought up to date; whether with progress
@@ -97,7 +121,7 @@ class Streams:
         self._by_client.setdefault(stream.client.number, {})[stream.id] = stream
         for task in set(stream.tasks):
             self._by_task.setdefault(task, {})[stream] = None
-        self._master.clients.bounds.opened(stream.client.uid, len(stream.tasks))
+        self._limits.opened(stream.client.uid, len(stream.tasks))
 
     def stop(self, client: Client, id: int) -> None:
         stream = self._by_client.get(client.number, {}).get(id)
@@ -113,7 +137,7 @@ class Streams:
             del streams[stream]
             if not streams:
                 del self._by_task[task]
-        self._master.clients.bounds.closed(stream.client.uid, len(stream.tasks))
+        self._limits.closed(stream.client.uid, len(stream.tasks))
 
     def forget(self, client: Client) -> None:
         for stream in self.of(client):
@@ -130,11 +154,7 @@ class Streams:
 
     def restore(self, client: Client, fields: dict[str, Any]) -> None:
         """Take over a stream of the master before this one; ``on_everything`` brings it on."""
-        stream = Stream(client, fields["id"], fields["tasks"], fields["is_follow"])
-        stream.after, stream.progress = fields["after"], fields["progress"]
-        stream.open = set(fields["open"])
-        stream.within = fields["within"]
-        self._enter(stream)
+        self._enter(Stream.restored(client, fields))
 
     # ── what happened ────────────────────────────────────────────────────────────────────────
 
@@ -185,7 +205,7 @@ class Streams:
     def _bring_on_later(self, streams: list[Stream], with_progress: bool) -> None:
         """Too many for one go. Each waits once, however much happens meanwhile."""
         if not self._late:
-            self._master.loop.soon(self._bring_on_some)
+            self._loop.soon(self._bring_on_some)
         for stream in streams:
             self._late[stream] = with_progress or self._late.get(stream, False)
 
@@ -198,7 +218,7 @@ class Streams:
             if with_progress and stream.open and not stream.client.wire.is_full:
                 self._send_current_progress(stream)
         if self._late:
-            self._master.loop.soon(self._bring_on_some)
+            self._loop.soon(self._bring_on_some)
 
     # ── sending ──────────────────────────────────────────────────────────────────────────────
 
@@ -207,10 +227,10 @@ class Streams:
         try:
             self._send(stream)
         except PASSING as error:
-            self._master.loop.troubles.tell("a client waits for what happened", error)
+            self._loop.troubles.tell("a client waits for what happened", error)
             if not stream.late:
                 stream.late = True
-                self._master.loop.after(AGAIN, lambda: self._update_late(stream))
+                self._loop.again(lambda: self._update_late(stream))
 
     def _update_late(self, stream: Stream) -> None:
         stream.late = False
@@ -233,7 +253,7 @@ class Streams:
         may be there, and what is sent for one task must not pass over another's event.
         """
         while stream.stale and not stream.client.wire.is_full:
-            events = self._master.reader.events(stream.tasks, stream.after, BATCH)
+            events = self._storage.reader.events(stream.tasks, stream.after, BATCH)
             if len(events) < BATCH:
                 stream.stale = set()
             for event in events:
@@ -248,15 +268,15 @@ class Streams:
         for task in list(stream.stale):
             if stream.client.wire.is_full:
                 return
-            row = self._master.reader.task(task)
+            row = self._storage.reader.task(task)
             if row is not None and row.state in SETTLED and task in stream.open:
-                stream.client.item(stream.id, {"task": view(self._master, row)})
+                stream.client.item(stream.id, {"task": self._views.view(row)})
                 stream.open.discard(task)
             stream.stale.discard(task)
 
     def _send_current_progress(self, stream: Stream) -> None:
         for task in stream.tasks:
-            running = self._master.attempts.get(task)
+            running = self._attempts.get(task)
             if running is not None and running.progress is not None:
                 self._send_progress(stream, running)
 

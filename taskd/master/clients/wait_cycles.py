@@ -10,59 +10,66 @@ place.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
+from taskd.config import Config
 from taskd.errors import Refused
+from taskd.master.attempts import Attempts
+from taskd.master.clients.client import Client
+from taskd.master.clients.streams import Streams
+from taskd.master.loop import Storage
 from taskd.model.task import State
+from taskd.paths import Places
 from taskd.store.api import Row
 
-if TYPE_CHECKING:
-    from taskd.master.clients.clients import Client
-    from taskd.master.master import Master
 
+class WaitCycles:
+    def __init__(
+        self, config: Config, places: Places, storage: Storage, attempts: Attempts, streams: Streams
+    ) -> None:
+        self._config = config
+        self._places = places
+        self._storage = storage
+        self._attempts = attempts
+        self._streams = streams
 
-def waiter(master: Master, client: Client, scratch: str | None) -> int | None:
-    """The running task that waits, by its scratch directory (a daemon's own: another one has a task
-    of that number, too). Only of who may do everything is it believed, as tasks may: who else says
-    so could make other people's waits be refused."""
-    name = os.path.basename(scratch or "")
-    if not client.is_control or not name.isascii() or not name.isdigit() or len(name) > 18:
-        return None
-    task = int(name)
-    is_ours = task in master.attempts and scratch == master.places.task_scratch(task)
-    return task if is_ours else None
+    def waiter(self, client: Client, scratch: str | None) -> int | None:
+        """The running task that waits, by its scratch directory (a daemon's own: another one has a
+        task of that number, too). Only a client that may do everything is believed, as tasks may:
+        another one that says so could make other people's waits be refused."""
+        name = os.path.basename(scratch or "")
+        if not client.is_control or not name.isascii() or not name.isdigit() or len(name) > 18:
+            return None
+        task = int(name)
+        is_known = task in self._attempts and scratch == self._places.task_scratch(task)
+        return task if is_known else None
 
+    def check(self, within: int | None, rows: list[Row]) -> None:
+        """Raise Refused if the task ``within`` would wait for one of ``rows`` for ever."""
+        if within is None:
+            return
+        for row in rows:
+            if self._needs_a_place(row) and self._all_wait(within, row.queue):
+                raise Refused(
+                    f"task {row.id} waits for a place in queue '{row.queue}', whose places are all "
+                    "taken by tasks that wait for such ones: none of them would ever go on. Submit "
+                    "what is waited for to another queue"
+                )
 
-def check(master: Master, within: int | None, rows: list[Row]) -> None:
-    """Raise Refused if the task ``within`` would wait for one of ``rows`` for ever."""
-    if within is None:
-        return
-    for row in rows:
-        if _needs_a_place(master, row) and _all_wait(master, within, row.queue):
-            raise Refused(
-                f"task {row.id} waits for a place in queue '{row.queue}', whose places are all "
-                "taken by tasks that wait for such ones: none of them would ever go on. Submit "
-                "what is waited for to another queue"
-            )
+    def _needs_a_place(self, row: Row) -> bool:
+        return row.state is State.QUEUED and row.id not in self._attempts
 
+    def _all_wait(self, within: int, queue: str) -> bool:
+        """Whether all places of ``queue`` are taken by tasks that wait for one that is queued
+        there; the task ``within`` is about to."""
+        there = {running.task for running in self._attempts.all() if running.queue == queue}
+        if within not in there or len(there) < self._config.concurrency(queue):
+            return False
+        waits: dict[int | None, set[int]] = {}
+        for stream in self._streams.within():
+            waits.setdefault(stream.within, set()).update(stream.open)
+        others = there - {within}
+        return all(self._waits_there(waits.get(other, set()), queue) for other in others)
 
-def _needs_a_place(master: Master, row: Row) -> bool:
-    return row.state is State.QUEUED and row.id not in master.attempts
-
-
-def _all_wait(master: Master, within: int, queue: str) -> bool:
-    """Whether all places of ``queue`` are taken by tasks that wait for one that is queued there;
-    the task ``within`` is about to."""
-    there = {running.task for running in master.attempts.all() if running.queue == queue}
-    if within not in there or len(there) < master.config.concurrency(queue):
-        return False
-    waits: dict[int | None, set[int]] = {within: set()}
-    for stream in master.streams.within():
-        waits.setdefault(stream.within, set()).update(stream.open)
-    others = there - {within}
-    return all(_waits_there(master, waits.get(other, set()), queue) for other in others)
-
-
-def _waits_there(master: Master, tasks: set[int], queue: str) -> bool:
-    rows = [master.reader.task(task) for task in tasks]
-    return any(row and row.queue == queue and _needs_a_place(master, row) for row in rows)
+    def _waits_there(self, tasks: set[int], queue: str) -> bool:
+        rows = [self._storage.reader.task(task) for task in tasks]
+        return any(row and row.queue == queue and self._needs_a_place(row) for row in rows)

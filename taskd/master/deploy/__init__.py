@@ -1,1 +1,20 @@
 """A deploy from the request to the exec, and what follows it: hooks, draining."""
+
+from __future__ import annotations
+
+from taskd.master.deploy.after_drain import AfterDrain
+from taskd.master.deploy.capacity import Capacity
+from taskd.master.deploy.deploy import Deploy
+from taskd.master.deploy.draining import Draining
+from taskd.master.deploy.request import How
+from taskd.master.deploy.stages import Quiet, Stages
+
+__all__ = (
+    "AfterDrain",
+    "Capacity",
+    "Deploy",
+    "Draining",
+    "How",
+    "Quiet",
+    "Stages",
+)

@@ -12,36 +12,54 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from taskd import log
-from taskd.master.deploy import hooks
-from taskd.master.loop.loop import Timer
+from taskd.config import Config
+from taskd.master.attempts import Attempts
+from taskd.master.deploy.hooks import Command, Order, Outcome, report, told
+from taskd.master.fleet import Children, Revision, Revisions
+from taskd.master.loop import Life, Look, Loop, Notice, Storage, Timer
 from taskd.model.revision import RevisionState
-from taskd.model.upgrade import Phase
 from taskd.posix import files
-
-if TYPE_CHECKING:
-    from taskd.master.fleet.revision import Revision
-    from taskd.master.fleet.running import Running
-    from taskd.master.master import Master
-
 
 AGAIN = 10.0
 """Seconds until a command that could not be started is tried again."""
 
 
 class AfterDrain:
-    """``previous``: the path of the release before; None: nothing is due. ``then``: called once
-    the command that runs now is over."""
+    """``previous``: the path of the release before; None: nothing is due. ``look``: something may
+    have changed: run it if its time has come. ``then``: called once the command that runs now is
+    over. ``is_deploying``: no command is begun while that says so. ``over``: told of each end."""
 
-    def __init__(self, master: Master) -> None:
-        self._master = master
-        self._path = os.path.join(master.places.state, "after-drain")
-        self._command: hooks.Command | None = None
+    is_deploying: Callable[[], bool]
+
+    def __init__(
+        self,
+        loop: Loop,
+        life: Life,
+        config: Config,
+        state: str,
+        storage: Storage,
+        revisions: Revisions,
+        children: Children,
+        attempts: Attempts,
+    ) -> None:
+        """``state``: the state directory."""
+        self._loop = loop
+        self._life = life
+        self._hooks = config.hooks
+        self._state = state
+        self._path = os.path.join(state, "after-drain")
+        self._storage = storage
+        self._revisions = revisions
+        self._children = children
+        self._attempts = attempts
+        self._command: Command | None = None
         self._again: Timer | None = None
         self.previous: str | None = None
         self.then: Callable[[], None] | None = None
+        self.over: Notice[[]] = Notice()
+        self.look = Look(loop, "after_drain is not started", self._look).ask
 
     @property
     def is_running(self) -> bool:
@@ -51,7 +69,7 @@ class AfterDrain:
 
     def promise(self, previous: str) -> None:
         """A deploy is decided: due once what is older has gone."""
-        if self._master.config.hooks.after_drain is None:
+        if self._hooks.after_drain is None:
             return
         self.previous = previous
         try:
@@ -72,66 +90,57 @@ class AfterDrain:
             return
         except OSError as error:
             log.warning("after_drain runs once more after a restart", why=error.strerror)
-            files.sync_directory(self._master.places.state)
+            files.sync_directory(self._state)
 
     # ── running it ───────────────────────────────────────────────────────────────────────────
 
-    def look(self) -> None:
-        """Something changed: run it if it is due and its time has come."""
+    def _look(self) -> None:
         if self.previous is None or self.is_running or self._again or not self._is_time():
             return
-        current = self._master.revisions.current
-        words = self._master.config.hooks.after_drain
-        if words is None:  # it was taken out of the configuration meanwhile
+        current = self._revisions.current
+        if self._hooks.after_drain is None:  # it was taken out of the configuration meanwhile
             self._forget()
         elif current is not None:
-            self._run(words, current, self.previous)
+            self._run(Order(self._hooks.after_drain, current, self.previous, self._hooks.timeout))
 
     def _is_time(self) -> bool:
-        master = self._master
-        if not master.is_serving or master.stopping or master.deploy.phase is not Phase.IDLE:
+        """Nothing of an older release is left, also in workers that a daemon before this one left
+        and that are not known."""
+        if not self._life.is_up or self.is_deploying():
             return False
-        if any(r.state is RevisionState.DRAINING for r in master.revisions):
+        if any(r.state is RevisionState.DRAINING for r in self._revisions):
             return False
-        return not any(self._is_older(running) for running in master.attempts.all())
+        rows = [self._storage.reader.task(r.task) for r in self._attempts.without_worker()]
+        current = self._revisions.current
+        names = {row.revision for row in rows if row is not None}
+        return current is None or names <= {current.name}
 
-    def _is_older(self, running: Running) -> bool:
-        """Whether it runs on an older release: in a worker that a daemon before this one left."""
-        if self._master.attempts.worker_of(running.task) is not None:
-            return False
-        row = self._master.reader.task(running.task)
-        current = self._master.revisions.current
-        return row is not None and current is not None and row.revision != current.name
+    def _run(self, order: Order) -> None:
+        target: Revision = order.target
+        log.info("hook", hook="after_drain", revision=target.name)
 
-    def _run(self, words: list[str], current: Revision, previous: str) -> None:
-        log.info("hook", hook="after_drain", revision=current.name)
-        within = self._master.config.hooks.timeout
-
-        def over(outcome: hooks.Outcome) -> None:
+        def over(outcome: Outcome) -> None:
             self._command = None
-            self._over(current, outcome)
+            report("after_drain", target, outcome)
+            self._forget()
+            if outcome.failure is None:
+                self._life.note = f"after_drain of {target.name} is done"
+            else:
+                self._life.note = told("after_drain", target, outcome)
+            then, self.then = self.then, None
+            if then is not None:
+                then()
+            self.over()
+
+        def look_again() -> None:
+            self._again = None
+            self.look()
 
         try:
-            self._command = hooks.Command(self._master, words, current, previous, within, over)
-        except OSError as error:  # of descriptors, processes or memory: that passes
+            self._command = Command(self._loop, self._children, order, over)
+        except OSError as error:  # transient: of descriptors, processes or memory
             log.warning("after_drain cannot be started yet", why=error.strerror)
-            self._again = self._master.loop.after(AGAIN, self._look_again)
-
-    def _look_again(self) -> None:
-        self._again = None
-        self.look()
-
-    def _over(self, target: Revision, outcome: hooks.Outcome) -> None:
-        hooks.report("after_drain", target, outcome)
-        self._forget()
-        if outcome.failure is None:
-            self._master.note = f"after_drain of {target.name} is done"
-        else:
-            self._master.note = hooks.told("after_drain", target, outcome)
-        then, self.then = self.then, None
-        if then is not None:
-            then()
-        self._master.stop.on_change()
+            self._again = self._loop.after(AGAIN, look_again)
 
     def cut_off(self) -> None:
         """The daemon ends: kill it; it is still due at the next start."""

@@ -1,8 +1,8 @@
-"""The boundary of a deploy's steps in the old master: whatever goes wrong refuses the deploy.
+"""The guard of a deploy's steps in the old master: whatever goes wrong refuses the deploy.
 
-An error that nobody thought of must not end the daemon, and a step that hangs must not hold it up
-for ever: taking too long is one thing that can go wrong. It is logged with the line that it came
-from. Runs in the main thread alone (see ``image.limited``).
+An unforeseen error must not end the daemon, and a step that hangs must not hold it up for ever:
+taking too long is one thing that can go wrong. It is logged with the line that it came from. Runs
+in the main thread alone (see ``image.limited``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STEP_WITHIN = 10.0
 _Given = ParamSpec("_Given")
 
 
-class Boundary:
+class Guard:
     """``refuse`` is called with why, outside of the step that failed."""
 
     def __init__(self, refuse: Callable[[DeployRefused], None]) -> None:
@@ -30,7 +30,7 @@ class Boundary:
     def around(
         self, step: Callable[_Given, None], within: float = STEP_WITHIN
     ) -> Callable[_Given, None]:
-        """``step`` with the boundary around it; within another one, that one is it."""
+        """``step``, guarded; called by a step that is guarded already, it is just called."""
 
         def bounded(*args: _Given.args, **kwargs: _Given.kwargs) -> None:
             if self._is_inside:

@@ -1,6 +1,6 @@
 """The app's own commands around a deploy: one command, and ``[hooks] before``.
 
-In the master, which spawns them (never forks) and reaps them; they run in the directory of the
+The master spawns them (never forks) and reaps them; they run in the directory of the
 release that they are for, in a session of their own, with
 
     TASKD_RELEASE    the release's directory
@@ -8,10 +8,10 @@ release that they are for, in a session of their own, with
     TASKD_PREVIOUS   the directory of the release that served before it
 
 A command is over when it is reaped; what it left behind in its session is killed then. One that is
-not done in time, or that nobody waits for any more, is killed with its whole session. What it wrote
-to its output and error goes to the daemon's log when it is over, and to whoever waits for it.
+not done in time, or whose deploy is over, is killed with its whole session. What it wrote to its
+output and error goes to the daemon's log when it is over, and to the clients that wait for it.
 
-Invariant: no exec while a command of ours runs, since the next image would not know it.
+Invariant: no exec while such a command runs, since the next image would not know it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 from taskd import log
-from taskd.config import Hooks
-from taskd.master.loop.loop import READ, Timer
+from taskd.master.fleet import Children, Revision
+from taskd.master.loop import READ, Loop
 from taskd.posix import spawn, tree
 from taskd.record import Record
-
-if TYPE_CHECKING:
-    from taskd.master.fleet.revision import Revision
-    from taskd.master.master import Master
 
 OUTPUT = 64 * 1024
 """Bytes of a command's output that are kept: the last ones."""
@@ -74,35 +69,34 @@ class Output:
         return said + self._kept.decode("utf-8", "replace")
 
 
+class Order(Record):
+    """Which command: ``words``, run for ``target``, ``previous`` being the directory of the release
+    that served before it; ``within`` seconds."""
+
+    words: Sequence[str]
+    target: Revision
+    previous: str
+    within: float
+
+
 class Command:
     """One command under way; ``done`` is called exactly once, unless ``stop`` comes before."""
 
-    def __init__(
-        self,
-        master: Master,
-        words: list[str],
-        target: Revision,
-        previous: str,
-        within: float,
-        done: Done,
-    ) -> None:
+    def __init__(self, loop: Loop, children: Children, order: Order, done: Done) -> None:
         """Raises OSError if it cannot be started."""
-        self._master = master
+        self._loop = loop
+        self._helpers = children.helpers
         self._done: Done | None = done
         self._output = Output()
-        self._within = within
-        self._start(words, target, previous)
-        self._deadline = master.loop.after(within, self._overdue)
-
-    def _start(self, words: list[str], target: Revision, previous: str) -> None:
+        target = order.target
         env = spawn.environment(
             {
                 "TASKD_RELEASE": target.path,
                 "TASKD_REVISION": target.name,
-                "TASKD_PREVIOUS": previous,
+                "TASKD_PREVIOUS": order.previous,
             }
         )
-        argv = ["/bin/sh", "-c", _IN_DIRECTORY, "sh", target.path, *words]
+        argv = ["/bin/sh", "-c", _IN_DIRECTORY, "sh", target.path, *order.words]
         self._pipe, theirs = os.pipe2(os.O_CLOEXEC)
         try:
             self._pid = spawn.spawn(argv, b"", env, stdout=theirs, stderr=theirs)
@@ -112,19 +106,21 @@ class Command:
         finally:
             os.close(theirs)
         os.set_blocking(self._pipe, False)
-        self._master.loop.watch(self._pipe, READ, self._on_ready)
-        self._master.helpers[self._pid] = self._ended
+        loop.watch(self._pipe, READ, self._on_ready)
+        self._helpers[self._pid] = self._ended
+        overdue = f"it was not done after {order.within:g} s ([hooks] timeout), and was killed"
+        self._deadline = loop.after(order.within, lambda: self._finish(overdue))
 
     def stop(self) -> None:
         """Kill it and all of its session; it is reaped when it has died."""
         self._done = None
         self._deadline.cancel()
         self._close()
-        if self._pid in self._master.helpers:
+        if self._pid in self._helpers:
             self._kill()
 
     def _kill(self) -> None:
-        """Its group first, which needs no descriptor: we may have none left."""
+        """Its group first, which needs no descriptor: there may be none left."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._pid, signal.SIGKILL)
         with contextlib.suppress(OSError, ImportError):
@@ -138,9 +134,6 @@ class Command:
         self.stop()
         if done is not None:
             done(Outcome(failure, self._output.text()))
-
-    def _overdue(self) -> None:
-        self._finish(f"it was not done after {self._within:g} s ([hooks] timeout), and was killed")
 
     def _ended(self, status: int) -> None:
         """It was reaped; what it left behind must not hold the pipe, nor outlive it."""
@@ -165,7 +158,7 @@ class Command:
 
     def _close(self) -> None:
         if self._pipe >= 0:
-            self._master.loop.watch(self._pipe, 0, lambda _: None)
+            self._loop.watch(self._pipe, 0, self._on_ready)
             os.close(self._pipe)
             self._pipe = -1
 
@@ -193,48 +186,3 @@ def told(hook: str, target: Revision, outcome: Outcome) -> str:
     tail = " | ".join(lines[-TAIL_LINES:])[-TAIL_LENGTH:]
     last = f"; the last of its output: {tail}" if tail else "; it wrote nothing"
     return f"{target.name}: [hooks] {hook} failed: {outcome.failure}{last}"
-
-
-class Before:
-    """``[hooks] before`` of one deploy: after the trial, before anything is held still.
-
-    An ``after_drain`` that still runs is waited for: the two change the same things. ``done`` is
-    called exactly once, later than the constructor, unless ``stop`` comes before.
-    """
-
-    def __init__(self, master: Master, settings: Hooks, target: Revision, done: Done) -> None:
-        self._master = master
-        self._settings = settings
-        self._target = target
-        self._done = done
-        self._command: Command | None = None
-        self._timer: Timer = master.loop.after(0, self._begin)
-
-    def stop(self) -> None:
-        self._timer.cancel()
-        self._master.after_drain.then = None
-        if self._command is not None:
-            self._command.stop()
-
-    def _begin(self) -> None:
-        if self._master.after_drain.is_running:
-            self._master.after_drain.then = self._begin
-        elif self._settings.before is None:
-            self._done(Outcome(None, ""))
-        else:
-            self._run(self._settings.before)
-
-    def _run(self, words: list[str]) -> None:
-        current = self._master.revisions.current
-        previous = current.path if current is not None else ""
-        log.info("hook", hook="before", revision=self._target.name)
-        try:
-            self._command = Command(
-                self._master, words, self._target, previous, self._settings.timeout, self._over
-            )
-        except OSError as error:
-            self._over(Outcome(f"it cannot be started: {error.strerror}", ""))
-
-    def _over(self, outcome: Outcome) -> None:
-        report("before", self._target, outcome)
-        self._done(outcome)

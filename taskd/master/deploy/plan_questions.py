@@ -13,26 +13,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cbor2
 
 from taskd.errors import DeployRefused
+from taskd.master.attempts import Attempts
 from taskd.master.deploy import accepted
-from taskd.master.fleet.worker import Probe, Worker
-from taskd.master.loop.deadline import Deadline
+from taskd.master.deploy.guard import Guard
+from taskd.master.fleet import Probe, Revision, Revisions, Running, Worker, Workers
+from taskd.master.loop import Deadline, Loop, Storage
 from taskd.model.plan import Item, Plan, judge
 from taskd.model.task import SETTLED, State
 from taskd.model.worker import WorkerEvent
+from taskd.paths import Places
 from taskd.posix import files, memory
 from taskd.record import Record
-from taskd.slot import layout as slot_layout
+from taskd.revision import confirmed
+from taskd.slot import layout
 from taskd.store.api import Filter
-
-if TYPE_CHECKING:
-    from taskd.master.fleet.revision import Revision
-    from taskd.master.fleet.running import Running
-    from taskd.master.master import Master
 
 PLAN_WITHIN = 60.0
 """Seconds of its own time that the new revision's worker has to come up, and then to answer for
@@ -52,7 +51,7 @@ _SECTOR = 512  # the unit of st_blocks, stat(2)
 Done = Callable[["Plan | DeployRefused"], None]
 
 
-class _Question(Record):
+class Question(Record):
     """One item as it is asked; ``weight``: bytes that must be read to answer it."""
 
     ref: int
@@ -63,11 +62,22 @@ class _Question(Record):
     weight: int
 
 
+class Sources(Record):
+    """What a plan looks at."""
+
+    loop: Loop
+    places: Places
+    storage: Storage
+    revisions: Revisions
+    workers: Workers
+    attempts: Attempts
+
+
 class Planning:
     """One plan under way; ``done`` is called exactly once, unless ``stop`` comes before."""
 
-    def __init__(self, master: Master, target: Revision, done: Done) -> None:
-        self._master = master
+    def __init__(self, sources: Sources, target: Revision, guard: Guard, done: Done) -> None:
+        self._look = sources
         self._target = target
         self._done: Done | None = done
         self._items: list[Item] = []
@@ -77,15 +87,22 @@ class Planning:
         self._refused: dict[int, str] = {}
         self._worker: Worker | None = None
         self._deadline = self._within(PLAN_WITHIN)
-        bounded = master.deploy.bounded
-        probe = Probe(bounded(self._on_idle), bounded(self._on_answer), bounded(self._died))
-        master.workers.probe(target, probe)
+        around = guard.around
+        probe = Probe(around(self._on_idle), around(self._on_answer), around(self._died))
+        sources.workers.probe(target, probe)
+
+    @property
+    def waits_for(self) -> str:
+        """What is not done yet, in words."""
+        if self._worker is None:
+            return "the first worker of the release"
+        return f"the answers for {len(self._items) - self._answered} of {len(self._items)} items"
 
     def stop(self) -> None:
-        """Nobody wants to know any more."""
+        """Its outcome is of no use any more."""
         self._done = None
         self._deadline.cancel()
-        self._master.workers.forget_probes()
+        self._look.workers.forget_probes()
 
     def _finish(self, outcome: Plan | DeployRefused) -> None:
         done = self._done
@@ -93,47 +110,45 @@ class Planning:
         if done is not None:
             done(outcome)
 
+    def _refuse(self, why: str) -> None:
+        self._finish(DeployRefused(f"{self._target.name}: {why}"))
+
     def _within(self, seconds: float) -> Deadline:
-        overdue = lambda: self._overdue(seconds)  # noqa: E731
-        return Deadline(self._master.loop, seconds, self._waited_for, overdue)
+        def pids() -> list[int]:
+            workers = [worker.pid for worker in self._look.workers.of(self._target)]
+            return [pid for pid in (self._target.zygote.pid, *workers) if pid]
 
-    def _waited_for(self) -> list[int]:
-        workers = [worker.pid for worker in self._master.workers.of(self._target)]
-        return [pid for pid in (self._target.pid, *workers) if pid]
-
-    def _overdue(self, seconds: float) -> None:
-        what = f"its first worker is not up after {seconds:.0f} s"
-        if self._worker is not None:
-            what = (
+        def overdue() -> None:
+            if self._worker is None:
+                self._refuse(f"its first worker is not up after {seconds:.0f} s")
+                return
+            self._refuse(
                 f"its migrations or its probe are not done after {seconds:.0f} s "
                 f"({self._answered} of {len(self._items)} questions are answered)"
             )
-        self._finish(DeployRefused(f"{self._target.name}: {what}"))
+
+        return Deadline(self._look.loop, seconds, pids, overdue)
 
     def _died(self, how: str) -> None:
-        what = "while it answered for the waiting tasks" if self._worker else "as it started"
-        why = f"{self._target.name}: its probe worker died {what}: {how}"
-        self._finish(DeployRefused(why))
+        when = "while it answered for the waiting tasks" if self._worker else "as it started"
+        self._refuse(f"its probe worker died {when}: {how}")
 
     # ── what is asked about ──────────────────────────────────────────────────────────────────
 
     def _collect(self) -> None:
         """The items alone, without a byte of what users gave."""
-        for group in self._master.reader.groups():
+        for group in self._look.storage.reader.groups():
             if group.waiting:
                 name, version, shape, tasks, example = group
-                item = Item(name, version, shape=shape, tasks=tasks, example=example)
-                self._add(item, example)
-        for attempt in self._master.attempts.all():
-            self._add(self._running_item(attempt), attempt.task)
-
-    def _add(self, item: Item, example: int) -> None:
-        self._items.append(item)
-        self._examples.append(example)
+                self._items.append(Item(name, version, shape=shape, tasks=tasks, example=example))
+                self._examples.append(example)
+        for running in self._look.attempts.all():
+            self._items.append(self._running_item(running))
+            self._examples.append(running.task)
 
     def _running_item(self, running: Running) -> Item:
-        worker = self._master.attempts.worker_of(running.task)
-        row = self._master.reader.task(running.task)
+        worker = self._look.attempts.worker_of(running.task)
+        row = self._look.storage.reader.task(running.task)
         assert row is not None, f"task {running.task} runs and is not in the store"
         return Item(
             name=running.name,
@@ -145,28 +160,18 @@ class Planning:
             interruptions=row.budgets.interruptions,
         )
 
-    def _piece(self) -> list[_Question]:
-        """The next questions. Raises StoreError."""
-        piece: list[_Question] = []
-        weight = 0
-        while self._asked < len(self._items) and weight < PIECE and len(piece) < PIECE_ITEMS:
-            piece.append(question := self._question(self._asked))
-            weight += question.weight
-            self._asked += 1
-        return piece
-
-    def _question(self, ref: int) -> _Question:
-        task, reader = self._examples[ref], self._master.reader
+    def _question(self, ref: int) -> Question:
+        """Raises StoreError."""
+        task, reader = self._examples[ref], self._look.storage.reader
         args, saved = reader.args(task), reader.saved(task)
         self._items[ref] = self._items[ref]._replace(has_saved=saved is not None)
         weight = len(args) + len(saved or b"")
         slot, attempt = None, 0
-        running = self._master.attempts.get(task)
-        worker = self._master.attempts.worker_of(task)
+        running, worker = self._look.attempts.get(task), self._look.attempts.worker_of(task)
         if running is not None and worker is not None and worker.slot_fd >= 0:
-            slot, attempt = slot_layout.file_name(worker.id), running.attempt
+            slot, attempt = layout.file_name(worker.id), running.attempt
             weight += os.fstat(worker.slot_fd).st_blocks * _SECTOR
-        return _Question(ref, args, saved, slot, attempt, weight)
+        return Question(ref, args, saved, slot, attempt, weight)
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────
 
@@ -176,30 +181,30 @@ class Planning:
             self._worker = worker
             memory.return_large()
             self._collect()
-        self._ask(worker)
-
-    def _ask(self, worker: Worker) -> None:
-        piece = self._piece()
-        path = os.path.join(self._master.places.slots, f"{worker.id.hex()}.plan")
+        piece: list[Question] = []
+        weight = 0
+        while self._asked < len(self._items) and weight < PIECE and len(piece) < PIECE_ITEMS:
+            piece.append(question := self._question(self._asked))
+            weight += question.weight
+            self._asked += 1
+        path = os.path.join(self._look.places.slots, layout.file_name(worker.id, layout.PLAN))
         try:
             self._write(path, piece)
         except OSError as error:
-            why = f"cannot write {path}: {error.strerror}"
-            self._finish(DeployRefused(why))
+            self._finish(DeployRefused(f"cannot write {path}: {error.strerror}"))
             return
         self._deadline.cancel()
-        weight = sum(question.weight for question in piece)
         self._deadline = self._within(PLAN_WITHIN + weight / SLOWEST)
         worker.take(WorkerEvent.PLAN)
-        self._master.workers.tell(worker, {"type": "plan", "path": path})
+        worker.tell({"type": "plan", "path": path})
 
-    def _write(self, path: str, piece: list[_Question]) -> None:
+    def _write(self, path: str, piece: list[Question]) -> None:
         probe = self._target.app.probe if self._is_all_asked else None
         items = [self._asked_as(question) for question in piece]
         with open(files.open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
             file.write(cbor2.dumps({"probe": probe, "items": items}))
 
-    def _asked_as(self, question: _Question) -> dict[str, Any]:
+    def _asked_as(self, question: Question) -> dict[str, Any]:
         item = self._items[question.ref]
         return {
             "ref": question.ref,
@@ -221,8 +226,7 @@ class Planning:
     def _on_answer(self, message: dict[str, Any]) -> None:
         """To one piece."""
         if message["probe"] is not None:
-            what = f"[app] probe = {self._target.app.probe!r} failed"
-            self._finish(DeployRefused(f"{self._target.name}: {what}: {message['probe']}"))
+            self._refuse(f"[app] probe = {self._target.app.probe!r} failed: {message['probe']}")
             return
         self._answered = self._asked
         self._refused |= dict(message["refused"])
@@ -230,22 +234,25 @@ class Planning:
             self._conclude()
 
     def _conclude(self) -> None:
-        current = self._master.revisions.current
+        revisions, target = self._look.revisions, self._target
+        current = revisions.current
         assert current is not None
-        others = [(r.name, r.tasks) for r in self._master.revisions.live() if r is not self._target]
-        before = current.tasks if current is not self._target else {}
-        target = (self._target.name, self._target.tasks)
         left_out = {ref for ref in self._refused if self._is_no_concern(self._items[ref])}
         mine = [ref for ref in range(len(self._items)) if ref not in left_out]
         items = [self._items[ref] for ref in mine]
         why = {new: self._refused[ref] for new, ref in enumerate(mine) if ref in self._refused}
-        items = accepted.marked(self._master, self._target, items, why)
-        self._finish(judge(items, why, target, others, before))
+        if why:
+            found = confirmed.read(self._look.places.confirmed)
+            before = frozenset(found.accepted if found is not None else ())
+            items = accepted.marked(items, why, before, current, target, self._look.attempts)
+        others = [(r.name, r.tasks) for r in revisions.live() if r is not target]
+        tasks = current.tasks if current is not target else {}
+        self._finish(judge(items, why, (target.name, target.tasks), others, tasks))
 
     def _is_no_concern(self, item: Item) -> bool:
         """Of what is refused: all that waits under this name is held already (it waits for an
         operator as it is: no deploy changes that), or the task has ended meanwhile."""
-        reader = self._master.reader
+        reader = self._look.storage.reader
         if item.task is not None:
             row = reader.task(item.task)
             return row is not None and row.state in SETTLED

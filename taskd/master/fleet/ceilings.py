@@ -1,22 +1,19 @@
-"""How many workers more there may be. In the master.
+"""How many workers more there may be.
 
 Two ceilings, for all queues and revisions together: [app] max_workers; and descriptors, of which a
-worker takes DESCRIPTORS here, and some are kept for clients, who ask what is going on. A deploy's
-probe worker is not asked for here: what serves must not keep a deploy from its proof. Workers that
-leave take no place under max_workers, unless there are as many again: they run no task, and may
-take seconds.
+worker takes DESCRIPTORS in the master, and some are kept for clients, who ask what is going on. A
+deploy's probe worker is not counted: what serves must not keep a deploy from its proof. Workers
+that leave take no place under max_workers, unless there are as many again: they run no task, and
+may take seconds.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-from taskd.model.revision import LIVE
+from taskd.master.fleet.worker import Worker
 from taskd.model.worker import WorkerState
 from taskd.posix import limits
-
-if TYPE_CHECKING:
-    from taskd.master.master import Master
 
 CROWDED = "no more workers are started"
 """What the trouble is called when descriptors are short."""
@@ -28,25 +25,18 @@ _COMING = frozenset({WorkerState.ASKED, WorkerState.STARTING})
 _GOING = frozenset({WorkerState.LEAVING, WorkerState.DEAD})
 
 
-def below_ceiling(master: Master, missing: int) -> int:
-    """How many of ``missing`` workers [app] max_workers allows now. For the rest, idle ones go:
-    they are of another revision, or bound to another queue's limits, or would have been taken. (The
-    worker of a deploy that is under way stays.)"""
-    workers = list(master.workers)
-    going = sum(worker.state in _GOING for worker in workers)
-    most = master.config.max_workers
-    room = most - len(workers) + min(going, most)
-    idle = [w for w in workers if w.state is WorkerState.IDLE and w.revision.state in LIVE]
-    for worker in idle[: max(0, missing - room)]:
-        master.workers.retire(worker)
-    return min(missing, room)
+def room(workers: Iterable[Worker], most: int) -> int:
+    """How many workers more [app] max_workers, which is ``most``, allows; may be negative."""
+    states = [worker.state for worker in workers]
+    going = sum(state in _GOING for state in states)
+    return most - len(states) + min(going, most)
 
 
-def with_descriptors(master: Master, missing: int) -> int:
+def with_descriptors(workers: Iterable[Worker], missing: int) -> int:
     """How many of ``missing`` workers leave the clients' descriptors alone."""
     if missing <= 0:
         return 0
-    coming = sum(w.state in _COMING and w.channel is None for w in master.workers)
+    coming = sum(w.state in _COMING and w.channel is None for w in workers)
     return min(missing, (limits.left() - kept_for_clients()) // DESCRIPTORS - coming)
 
 

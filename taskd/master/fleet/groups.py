@@ -1,11 +1,11 @@
 """A control group for each worker: made before it is forked, killed and removed when it is dead.
 
-In the master. The group's name is the worker's id, so that the next master finds it. The worker
+The group's name is the worker's id, so that the next master finds it. The worker
 joins it before any code of the app's tasks runs; the zygote kills what is left in it. Limits of a
 queue are set before a worker is given its first task, and stay: it is given tasks of the same
 limits alone, since a limit that is lowered would strike for what earlier tasks have left.
 
-Without a group that is ours to divide, sessions, marks and parentage do the same (``tree``,
+Without a group that the daemon may divide, sessions, marks and parentage do the same (``tree``,
 ``mark``), and there are no limits. Nothing here ever fails a task: what cannot be done is said
 once, and shown by `taskctl doctor`. Nothing is looked for before it is first needed, which is
 after the pause of a deploy.
@@ -15,24 +15,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Collection
 
 from taskd import log
-from taskd.config import Limits, size_text
+from taskd.config import Config, Limits, size_text
 from taskd.errors import ConfigError
+from taskd.master.fleet.worker import Worker
+from taskd.master.loop import Loop
 from taskd.posix import cgroup
 from taskd.posix.cleaners import Patience
 from taskd.systemd import notify
 
-if TYPE_CHECKING:
-    from taskd.master.fleet.worker import Worker
-    from taskd.master.master import Master
-
 _PREFIX = "worker-"
 _FILES = {"memory": "memory.max", "pids": "pids.max"}
 _NO_LIMIT = "max"
-REMOVE_AGAIN = 1.0
-"""Seconds between two tries to remove a group in which something still dies."""
 
 INSTEAD = (
     "what a dead worker leaves is found by parentage, session and mark instead, and "
@@ -43,13 +39,13 @@ INSTEAD = (
 class Groups:
     """Owns the groups below ``base``. Invariant: only those named after workers are touched."""
 
-    def __init__(self, master: Master) -> None:
-        self._master = master
+    def __init__(self, loop: Loop, config: Config) -> None:
+        self._loop = loop
+        self._config = config
         self._found: cgroup.Found | None = None
         self._said: set[str] = set()
         self._controllers: set[str] = set()
         self._enabled_for: set[str] = set()
-        self._removing = False
         self._left: set[str] = set()
 
     @property
@@ -98,7 +94,7 @@ class Groups:
 
     def _wanted(self) -> set[str]:
         """The controllers that the configuration needs."""
-        limits = self._master.config.limits.values()
+        limits = self._config.limits.values()
         return {name for each in limits for name, value in each._asdict().items() if value}
 
     def _enable(self) -> None:
@@ -167,16 +163,6 @@ class Groups:
         except OSError as error:
             self._say(f"cannot set {os.path.basename(path)}", error)
 
-    def fits(self, worker: Worker, limits: Limits) -> bool:
-        """Whether it may be given a task with these limits."""
-        return worker.limits is None or worker.limits == limits
-
-    def is_outdated(self, worker: Worker) -> bool:
-        """No queue has its limits any more."""
-        return (
-            worker.limits is not None and worker.limits not in self._master.config.limits.values()
-        )
-
     # ── a worker ends ────────────────────────────────────────────────────────────────────────
 
     def end(self, worker: bytes, patience: Patience) -> bool:
@@ -212,41 +198,33 @@ class Groups:
         except OSError:
             return
         if path is not None and not cgroup.remove(path):
+            if not self._left:
+                self._loop.again(self._remove_left)
             self._left.add(path)
-            self._remove_later()
-
-    def _remove_later(self) -> None:
-        if not self._removing:
-            self._removing = True
-            self._master.loop.after(REMOVE_AGAIN, self._remove_left)
 
     def _remove_left(self) -> None:
-        self._removing = False
         for path in list(self._left):
             with contextlib.suppress(OSError):
                 cgroup.end(path)
             if cgroup.remove(path):
                 self._left.discard(path)
         if self._left:
-            self._remove_later()
+            self._loop.again(self._remove_left)
 
-    def sweep(self) -> None:
-        """Remove the empty groups of workers that nobody knows (a master died over them)."""
+    def sweep(self, known: Collection[bytes]) -> None:
+        """Remove the empty groups of workers that are not ``known`` (a master died over them)."""
         with contextlib.suppress(OSError):
             if self._base is None:
                 return
             for name in os.listdir(self._base):
                 path = os.path.join(self._base, name)
-                if name.startswith(_PREFIX) and not self._is_known(name):
-                    with contextlib.suppress(OSError):
-                        if not cgroup.is_populated(path):
-                            cgroup.remove(path)
-
-    def _is_known(self, name: str) -> bool:
-        try:
-            return self._master.workers.is_known(bytes.fromhex(name.removeprefix(_PREFIX)))
-        except ValueError:
-            return True  # not of our making
+                # A name that is no worker's id is not of the master's making.
+                with contextlib.suppress(OSError, ValueError):
+                    if not name.startswith(_PREFIX):
+                        continue
+                    worker = bytes.fromhex(name.removeprefix(_PREFIX))
+                    if worker not in known and not cgroup.is_populated(path):
+                        cgroup.remove(path)
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────
 

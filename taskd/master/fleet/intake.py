@@ -1,9 +1,9 @@
 """Bounds how much of what tasks have saved is on its way from their slots into the store.
 
-In the master. Many tasks with large states may end or die at once. Each large slot is read in a
-turn of the loop of its own, so that clients are served between two, and none while BOUND bytes wait
-for the disk: until then a state is safe in its slot. Of an end or a death that has to wait nothing
-has happened yet: it is told again (``wire.Later``), also behind an exec or a crash.
+Many tasks with large states may end or die at once. Each large slot is read in a turn of the loop
+of its own, so that clients are served between two, and none while BOUND bytes wait for the disk:
+until then a state is safe in its slot. Of an end or a death that has to wait nothing has happened
+yet: it is told again (``wire.Later``), also behind an exec or a crash.
 """
 
 from __future__ import annotations
@@ -11,13 +11,9 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from taskd.master.loop.wire import Later
+from taskd.master.loop import Later, Life, Loop
 from taskd.posix import memory
-
-if TYPE_CHECKING:
-    from taskd.master.master import Master
 
 BOUND = 32 << 20
 """Bytes that may wait for the disk before another large slot is read."""
@@ -33,11 +29,14 @@ def size_on_disk(slot_fd: int) -> int:
 
 
 class Intake:
-    """``bytes``: of states and results whose commit is under way, or is tried again."""
+    """``bytes``: of states and results whose commit is under way, or is tried again.
+    ``unrecorded``: ends that the store could not take, which a timer tries again."""
 
-    def __init__(self, master: Master) -> None:
-        self._master = master
+    def __init__(self, loop: Loop, life: Life) -> None:
+        self._loop = loop
+        self._life = life
         self.bytes = 0
+        self.unrecorded = 0
         self._is_turn_used = False
         self._waiting: deque[Callable[[], None]] = deque()
 
@@ -49,7 +48,7 @@ class Intake:
             raise Later(self._waiting.append)
         memory.return_large()
         self._is_turn_used = True
-        self._master.loop.soon(self._next)
+        self._loop.soon(self._next)
 
     def once_admitted(self, slot_fd: int, action: Callable[[], None]) -> None:
         """``action`` now, or when there is room."""
@@ -62,12 +61,9 @@ class Intake:
 
     @property
     def _is_full(self) -> bool:
-        return self._is_turn_used or (self.bytes >= BOUND and not self._is_stuck)
-
-    @property
-    def _is_stuck(self) -> bool:
         """A stop does not wait for a store that takes nothing: the next start reads the slots."""
-        return self._master.stopping and self._master.attempts.unrecorded > 0
+        is_stuck = self._life.is_stopping and self.unrecorded > 0
+        return self._is_turn_used or (self.bytes >= BOUND and not is_stuck)
 
     def hold(self, size: int) -> None:
         """So much was read, and is to be committed."""
@@ -79,11 +75,11 @@ class Intake:
         self.look()
 
     def look(self) -> None:
-        """Who waits longest tries again, if there may be room; whoever is not admitted then waits
-        again."""
+        """What waits longest tries again, if there may be room; if it is not admitted then, it
+        waits again."""
         if self._waiting and not self._is_full:
-            self._master.loop.soon(self._waiting.popleft())
-            self._master.loop.soon(self._next)
+            self._loop.soon(self._waiting.popleft())
+            self._loop.soon(self._next)
 
     def _next(self) -> None:
         """Another turn of the loop."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from taskd.master.fleet.revision import Revision
-from taskd.master.loop.loop import Loop
+from taskd.master.loop import Loop
 
 SHOWN = 3
 """Changed files that are named."""
@@ -31,11 +31,11 @@ class Recheck:
         (a deadline sees to that).
         """
         self._open = None
-        if revision.channel is None:
+        if revision.zygote.channel is None:
             done(None)
             return
         self._open = revision, may_change, done
-        revision.channel.send({"type": "identify"})
+        revision.zygote.tell({"type": "identify"})
 
     def answer(self, revision: Revision, message: dict[str, Any]) -> None:
         """What its files are now; an empty hash: they could not be read. A zygote of another taskd

@@ -1,24 +1,22 @@
 """When a zygote that died is started again: at once, or ever later while it keeps dying.
 
-In the master. One that lived for STEADY seconds is started again after FIRST; one that dies sooner,
-or cannot be started at all, waits twice as long each time, LONGEST at most. Tasks that wait for it
-change nothing about that; ``status`` says so meanwhile.
+One that lived for STEADY seconds is started again after FIRST; one that dies sooner, or cannot be
+started at all, waits twice as long each time, LONGEST at most. Tasks that wait for it change
+nothing about that; ``status`` says so meanwhile.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
+from taskd.config import Config
 from taskd.errors import DeployRefused
-from taskd.master.loop.loop import Timer
-from taskd.master.loop.trouble import LASTS, in_words
+from taskd.master.fleet.revision import Revision
+from taskd.master.fleet.revisions import Revisions
+from taskd.master.fleet.zygotes import Zygotes
+from taskd.master.loop import LASTS, Life, Loop, Timer, in_words
 from taskd.model.endings import death_in_words
 from taskd.model.revision import LIVE
-
-if TYPE_CHECKING:
-    from taskd.master.fleet.revision import Revision
-    from taskd.master.master import Master
 
 FIRST = 1.0
 LONGEST = 60.0
@@ -43,27 +41,35 @@ class _Record:
 class Respawn:
     """Owns the records, by the revision's number."""
 
-    def __init__(self, master: Master) -> None:
-        self._master = master
+    def __init__(
+        self, loop: Loop, life: Life, config: Config, revisions: Revisions, zygotes: Zygotes
+    ) -> None:
+        self._loop = loop
+        self._life = life
+        self._config = config
+        self._revisions = revisions
+        self._zygotes = zygotes
         self._records: dict[int, _Record] = {}
 
     def on_death(self, revision: Revision, status: int | None) -> None:
-        """Its zygote has died, after it had proven itself."""
+        """The zygote of ``revision`` has died."""
+        if revision.state not in LIVE:
+            return
         record = self._record(revision)
         if time.monotonic() - record.started > STEADY:
             record.deaths = 0
         self._put_off(revision, record, death_in_words(status))
-        if revision is self._master.revisions.current:
+        if revision is self._revisions.current:
             self.need(revision)
 
     def need(self, revision: Revision) -> None:
         """It should have a zygote: start one, now or when its time has come."""
         record = self._record(revision)
-        if revision.pid is not None or record.timer is not None:
+        if revision.zygote.pid is not None or record.timer is not None:
             return
         wait = record.not_before - time.monotonic()
         if wait > 0:
-            record.timer = self._master.loop.after(wait, lambda: self._start(revision, record))
+            record.timer = self._loop.after(wait, lambda: self._start(revision, record))
         else:
             self._start(revision, record)
 
@@ -78,12 +84,12 @@ class Respawn:
 
     def _start(self, revision: Revision, record: _Record) -> None:
         record.timer = None
-        if revision.pid is not None or revision.state not in LIVE or self._master.stopping:
+        is_there = revision.zygote.pid is not None
+        if is_there or revision.state not in LIVE or self._life.is_stopping:
             return
         record.started = time.monotonic()
         try:
-            within = self._master.config.daemon.prove_timeout
-            self._master.revisions.start_zygote(revision, within)
+            self._zygotes.start(revision, self._config.daemon.prove_timeout)
         except (OSError, DeployRefused) as error:
             self._put_off(revision, record, in_words(error))
             self.need(revision)
@@ -95,4 +101,4 @@ class Respawn:
         if record.deaths > 1:
             what = f"the zygote of {revision.name} does not stay up"
             again = f"{why}; it is started again {wait:g} s after that"
-            self._master.loop.troubles.tell(what, again, lasts=wait + LASTS)
+            self._loop.troubles.tell(what, again, lasts=wait + LASTS)

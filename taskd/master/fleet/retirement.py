@@ -2,46 +2,81 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from taskd import log
+from taskd.master.fleet.proofs import Proofs
+from taskd.master.fleet.recheck import Expected
+from taskd.master.fleet.respawn import Respawn
 from taskd.master.fleet.revision import Revision
+from taskd.master.fleet.revisions import Revisions
+from taskd.master.fleet.workers import Workers
+from taskd.master.fleet.zygotes import Zygotes
+from taskd.master.loop import Look, Loop, Notice
 from taskd.model.revision import RevisionEvent, RevisionState
 from taskd.model.routing import Held, route
+from taskd.revision import record
 
-if TYPE_CHECKING:
-    from taskd.master.master import Master
-
-
-def gone(master: Master) -> list[Revision]:
-    """Retire the zygotes that nothing needs; those revisions of which nothing is left."""
-    for revision in list(master.revisions):
-        if master.workers.any_of(revision) or master.revisions.is_wanted(revision):
-            continue
-        if revision.state is RevisionState.DRAINING and not _is_needed(master, revision):
-            _retire(master, revision)
-        elif revision.state is RevisionState.REJECTED:
-            revision.take(RevisionEvent.EMPTY)
-    return [r for r in master.revisions if r.state is RevisionState.GONE and r.pid is None]
+Wanted = Callable[[], set[tuple[str, int | None]]]
+"""The name and version of whatever waits, or is on its way back to the store."""
 
 
-def _is_needed(master: Master, revision: Revision) -> bool:
-    """Whether something waits, or is on its way back to the store, that runs nowhere else."""
-    names = {attempt.name for attempt in master.attempts.all()}
-    waiting = set(master.reader.waiting())
-    others = [(r, r.name, r.tasks) for r in master.revisions.live() if r is not revision]
-    return any(
-        name in revision.tasks and isinstance(route(others, name, version), Held)
-        for name, version in waiting | {(name, None) for name in names}
-    )
+class Retirement:
+    """``look``: retire the zygotes that nothing needs, and forget the revisions that are gone.
 
+    ``retired`` is told when what waits for the last of an older revision may look.
+    """
 
-def _retire(master: Master, revision: Revision) -> None:
-    if revision.channel is not None:
-        revision.channel.send({"type": "retire"})
-        revision.zygote_retired = True
-    else:
-        master.kill(revision.pid)  # it is just starting: it knows of nothing
-    revision.take(RevisionEvent.EMPTY)
-    log.info("revision drained", revision=revision.name)
-    master.dispatch.kick()  # what waits for this looks then
+    def __init__(
+        self,
+        loop: Loop,
+        directory: str,
+        revisions: Revisions,
+        workers: Workers,
+        zygotes: Zygotes,
+        proofs: Proofs,
+        expected: Expected,
+        respawn: Respawn,
+        wanted: Wanted,
+    ) -> None:
+        """``directory``: of the zygotes' records."""
+        self._directory = directory
+        self._revisions = revisions
+        self._workers = workers
+        self._zygotes = zygotes
+        self._proofs = proofs
+        self._expected = expected
+        self._respawn = respawn
+        self._wanted = wanted
+        self.retired: Notice[[]] = Notice()
+        self.look = Look(loop, "no old revision is retired", self._look).ask
+
+    def _look(self) -> None:
+        for revision in self._revisions:
+            if self._workers.any_of(revision) or self._is_promoted(revision):
+                continue
+            if revision.state is RevisionState.DRAINING and not self._is_needed(revision):
+                self._zygotes.retire(revision)
+                revision.take(RevisionEvent.EMPTY)
+                log.info("revision drained", revision=revision.name)
+                self.retired()
+            elif revision.state is RevisionState.REJECTED:
+                revision.take(RevisionEvent.EMPTY)
+        for revision in self._revisions:
+            if revision.state is RevisionState.GONE and revision.zygote.pid is None:
+                self._revisions.remove(revision)
+                record.remove(self._directory, revision.zygote.id)
+                self._respawn.forget(revision)
+
+    def _is_promoted(self, revision: Revision) -> bool:
+        """A deploy or a start is about to, although it may have no worker just now."""
+        is_target = revision is self._revisions.target
+        return is_target or self._proofs.is_for(revision) or self._expected.is_for(revision)
+
+    def _is_needed(self, revision: Revision) -> bool:
+        """Whether something waits, or is on its way back to the store, that runs nowhere else."""
+        others = [(r, r.name, r.tasks) for r in self._revisions.live() if r is not revision]
+        return any(
+            name in revision.tasks and isinstance(route(others, name, version), Held)
+            for name, version in self._wanted()
+        )

@@ -1,58 +1,44 @@
-"""One revision, as the master holds it in memory, and who waits for its proof.
-
-``revisions`` owns them all.
-"""
+"""One revision, as the master holds it in memory. ``revisions`` owns them all."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from typing import Any
 
 from taskd.config import App
-from taskd.errors import DeployRefused
-from taskd.master.loop.deadline import Deadline
-from taskd.master.loop.wire import Messages
-from taskd.model.endings import death_in_words
+from taskd.master.fleet.zygote import Zygote
+from taskd.master.loop import Messages
 from taskd.model.revision import REVISIONS, RevisionEvent, RevisionState
 from taskd.model.table import after
+from taskd.upgrade.snapshot import Carried
 
 
 class Revision:
     """One release that the master knows.
 
-    ``name``: what the release is called (``revision.naming``), for as long as this lives. ``key``:
-    its real path and fingerprint; the fingerprint is None until the zygote has told it. ``app``:
-    the configuration it was deployed with, which its zygote is started with for as long as it
-    lives. ``python``: the release's, as it was when the zygote was started; ``since``: Unix
-    seconds; ``draining_since``: likewise, while it drains, else 0. ``tasks``, ``taskd`` (its
-    version there): the manifest's.
-    ``number``: grows with every start, so that the newest live revision can be told.
-    ``is_foreign``: its zygote was started by a master that died, and is not our child.
+    ``name``: what the release is called (``revision.naming``), for as long as this lives. ``path``:
+    its real path. ``fingerprint``: of its files; None until the zygote has told it. ``app``: the
+    configuration it was deployed with, which its zygote is started with for as long as it lives.
+    ``since``: Unix seconds; ``draining_since``: likewise, while it drains, else 0. ``tasks``,
+    ``forks``, ``taskd`` (its version there), ``warnings``: its manifest's. ``number``: grows with
+    every start, so that the newest live revision can be told.
     """
 
     __slots__ = (
         "app",
-        "channel",
         "draining_since",
         "fingerprint",
         "forks",
-        "is_foreign",
         "name",
         "number",
         "path",
-        "pid",
-        "python",
         "since",
-        "start",
         "state",
         "taskd",
         "tasks",
-        "version",
         "warnings",
-        "zygote_id",
-        "zygote_retired",
+        "zygote",
     )
 
     def __init__(self, path: str, number: int, app: App, name: str = "") -> None:
@@ -61,53 +47,50 @@ class Revision:
         self.name = name or os.path.basename(path)
         self.number = number
         self.state = RevisionState.STARTING
+        self.zygote = Zygote()
         self.fingerprint: str | None = None
         self.tasks: dict[str, Any] = {}
         self.forks = True
-        self.zygote_id = b""
-        self.pid: int | None = None
-        self.start = 0
-        self.version = 0  # of the worker protocol, as its zygote says; 0.2 goes by it
-        self.python = ""
         self.taskd = ""
         self.since = time.time()
         self.draining_since = 0.0
-        self.channel: Messages | None = None
-        self.zygote_retired = False
-        self.is_foreign = False
-        self.warnings: list[str] = []  # of its proof, for who deploys it
+        self.warnings: list[str] = []
+
+    @property
+    def channel_name(self) -> str:
+        """Of the zygote's connection, in the ledger."""
+        return f"zygote:{self.number}"
+
+    def export(self, carried: Carried) -> dict[str, Any]:
+        """For the snapshot. (``warnings`` stay behind: they were told with the plan.)"""
+        return {
+            "number": self.number,
+            "path": self.path,
+            "name": self.name,
+            "app": self.app._asdict(),
+            "state": self.state.value,
+            "fingerprint": self.fingerprint,
+            "tasks": self.tasks,
+            "forks": self.forks,
+            "taskd": self.taskd,
+            "since": self.since,
+            "draining_since": self.draining_since,
+            **self.zygote.export(carried),
+        }
+
+    @classmethod
+    def restored(cls, fields: dict[str, Any], channel: Messages | None) -> Revision:
+        """What ``export`` of this version or of the one before has written. ``channel``: the
+        zygote's, if it was connected."""
+        app = {name: fields["app"][name] for name in App._fields if name in fields["app"]}
+        revision = cls(fields["path"], fields["number"], App(**app), fields["name"])
+        revision.state = RevisionState(fields["state"])
+        revision.fingerprint = fields["fingerprint"]
+        revision.tasks, revision.forks = fields["tasks"], fields["forks"]
+        revision.taskd = fields["taskd"]
+        revision.since, revision.draining_since = fields["since"], fields["draining_since"]
+        revision.zygote = Zygote.restored(fields, channel)
+        return revision
 
     def take(self, event: RevisionEvent) -> None:
         self.state = after(REVISIONS, self.state, event)
-
-    @property
-    def ledger_name(self) -> str:
-        return f"zygote:{self.number}"
-
-
-def early_end(revision: Revision, status: int | None) -> str:
-    """Why a zygote died before its manifest came."""
-    if revision.fingerprint is not None:  # it has spoken
-        what = "its process ended while the app was importing"
-    else:
-        what = (
-            f"{revision.python} ended before it came to the app; can it import taskd? (see the log)"
-        )
-    return f"{revision.name}: {what}: {death_in_words(status)}"
-
-
-class Proof:
-    """Somebody waits for a revision's zygote to prove itself (or a ping to come back)."""
-
-    __slots__ = ("anew", "deadline", "done", "revision")
-
-    def __init__(
-        self,
-        revision: Revision,
-        done: Callable[[Revision | DeployRefused], None],
-        anew: bool = False,
-    ) -> None:
-        self.revision = revision  # changes if it turns out to be a live one
-        self.done = done
-        self.anew = anew  # it counts as another, also where the same is live
-        self.deadline: Deadline | None = None

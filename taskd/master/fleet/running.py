@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from taskd.posix.process import Identity
 from taskd.protocol import cbor
-
-if TYPE_CHECKING:
-    from taskd.store.api import Reader, Row
+from taskd.slot import layout
+from taskd.store.api import Reader, Row
 
 BATCH = 500
 
@@ -16,8 +15,8 @@ BATCH = 500
 class Running:
     """``attempt`` is 0 until the claim is committed. ``progress`` is the latest only.
 
-    ``asked``: None, "leave" or "cancel", as we last told the worker; ``why`` goes with it.
-    ``waiting``: why it cannot save just now, or None.
+    ``asked``: None, "leave" or "cancel", as the worker was told last; ``why`` goes with it.
+    ``waiting``: why it cannot save, or be recorded, just now, or None.
     """
 
     __slots__ = (
@@ -45,6 +44,35 @@ class Running:
         self.why: str | None = None
         self.waiting: str | None = None
 
+    def export(self) -> dict[str, Any]:
+        """For the snapshot."""
+        return {
+            "task": self.task,
+            "queue": self.queue,
+            "name": self.name,
+            "owner": self.owner,
+            "on_deploy": self.on_deploy,
+            "attempt": self.attempt,
+            "progress": self.progress,
+            "asked": self.asked,
+            "why": self.why,
+            "waiting": self.waiting,
+        }
+
+    @classmethod
+    def restored(cls, fields: dict[str, Any]) -> Running:
+        """What ``export`` of this version or of the one before has written."""
+        parts = (fields[name] for name in ("task", "queue", "name", "owner", "on_deploy"))
+        running = cls(*parts)
+        running.attempt = fields["attempt"]
+        running.progress = fields["progress"]
+        running.asked, running.why = fields["asked"], fields["why"]
+        running.waiting = fields["waiting"]
+        return running
+
+    def is_attempt(self, task: int, attempt: int) -> bool:
+        return (self.task, self.attempt) == (task, attempt)
+
 
 def of_row(row: Row) -> Running:
     """A running task's attempt, as the store knows it."""
@@ -58,7 +86,7 @@ def owner_of(row: Row) -> tuple[str, Identity]:
     """The slot file's name and the process that was given the task."""
     assert row.worker is not None, f"task {row.id} is running without an owner"
     worker, pid, start, boot = cbor.loads(row.worker)
-    return f"{worker.hex()}.slot", Identity(pid, start, boot)
+    return layout.file_name(worker), Identity(pid, start, boot)
 
 
 def rows(reader: Reader) -> list[Row]:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 from taskd.config import Limits
 from taskd.errors import ProtocolError
 from taskd.master.fleet.revision import Revision
 from taskd.master.fleet.running import Running
-from taskd.master.loop.wire import Messages
+from taskd.master.loop import Entry, Kind, Messages
 from taskd.model.table import after
 from taskd.model.worker import WORKERS, WorkerEvent, WorkerState
 from taskd.posix import process
 from taskd.posix.cleaners import Patience
 from taskd.record import Record
 from taskd.slot import reader
+from taskd.upgrade.snapshot import Carried
+
+
+class Parent(Enum):
+    """Who reaps a worker, and so who tells of its death."""
+
+    ZYGOTE = "zygote"
+    MASTER = "master"  # its zygote died
+    INIT = "init"  # its zygote died, and so had the master that was above: pidfds tell
 
 
 class Probe(Record):
@@ -35,9 +45,8 @@ class Worker:
         "channel",
         "id",
         "is_grouped",
-        "is_orphan",
-        "is_ours",
         "limits",
+        "parent",
         "patience",
         "pid",
         "revision",
@@ -53,19 +62,55 @@ class Worker:
         self.id = worker_id
         self.revision = revision
         self.state = WorkerState.ASKED
+        self.parent = Parent.ZYGOTE
         self.pid = 0
         self.start = 0
         self.channel: Messages | None = None
         self.slot_fd = -1
         self.running: Running | None = None
         self.served = 0
-        self.is_ours = False  # its zygote died: we are its parent
-        self.is_orphan = False  # its zygote died, and so had the master that was above: nobody is
-        self.asked_to_leave: str | None = None  # why we end its task, if we do
+        self.asked_to_leave: str | None = None  # why the master ends its task, if it does
         self.limits: Limits | None = None  # that it is bound to; None: it had no task yet
         self.is_grouped = True  # in its control group, if it was given one
         self.patience = Patience()  # with what it leaves behind
         self.unready: str | None = None  # why it could not begin, as it said itself
+
+    def export(self, carried: Carried) -> dict[str, Any]:
+        """For the snapshot. (What it has said of itself while it booted stays behind: no worker
+        boots at an exec. What it leaves behind the next master finds out anew.)"""
+        return {
+            "id": self.id,
+            "revision": self.revision.number,
+            "state": self.state.value,
+            "pid": self.pid,
+            "start": self.start,
+            "served": self.served,
+            "is_ours": self.parent is Parent.MASTER,
+            "is_orphan": self.parent is Parent.INIT,
+            "limits": None if self.limits is None else list(self.limits),
+            "is_grouped": self.is_grouped,
+            "asked_to_leave": self.asked_to_leave,
+            "has_slot": self.slot_fd >= 0,
+            "running": None if self.running is None else self.running.export(),
+            "channel": None if self.channel is None else self.channel.export(carried),
+        }
+
+    @classmethod
+    def restored(cls, fields: dict[str, Any], revision: Revision) -> Worker:
+        """What ``export`` of this version or of the one before has written, without its channel,
+        slot and attempt."""
+        worker = cls(fields["id"], revision)
+        worker.state = WorkerState(fields["state"])
+        worker.pid, worker.start = fields["pid"], fields["start"]
+        worker.served = fields["served"]
+        if fields["is_ours"]:
+            worker.parent = Parent.MASTER
+        if fields["is_orphan"]:
+            worker.parent = Parent.INIT
+        worker.limits = None if fields["limits"] is None else Limits(*fields["limits"])
+        worker.is_grouped = fields["is_grouped"]
+        worker.asked_to_leave = fields["asked_to_leave"]
+        return worker
 
     def take(self, event: WorkerEvent) -> None:
         self.state = after(WORKERS, self.state, event)
@@ -86,8 +131,20 @@ class Worker:
 
     @property
     def channel_name(self) -> str:
+        """In the ledger."""
         return f"worker:{self.id.hex()}"
 
     @property
     def slot_name(self) -> str:
+        """In the ledger."""
         return f"slot:{self.id.hex()}"
+
+    def carried(self) -> list[Entry]:
+        slot = [Entry(self.slot_fd, Kind.SLOT, self.slot_name)] if self.slot_fd >= 0 else []
+        if self.channel is None:
+            return slot
+        return [*slot, Entry(self.channel.wire.fd, Kind.WORKER, self.channel_name)]
+
+    def tell(self, message: dict[str, Any]) -> None:
+        if self.channel is not None:
+            self.channel.send(message)

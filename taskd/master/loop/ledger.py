@@ -1,14 +1,15 @@
-"""Every descriptor that the master carries over an exec: its name, kind and owner.
+"""The ledger: every descriptor that the master carries over an exec, with its name and kind.
 
-The handoff passes exactly the ledger, and the new master closes what it does not claim. What is
-not in here (the selector, the wakeup pipe, the store's files) is made anew by each master, and
-close-on-exec. Invariant: every entry is close-on-exec except between ``open_for_exec`` and the
-exec itself.
+It is made anew for each exec, from those who own the descriptors (``carried`` of each). The handoff
+passes exactly the ledger, and the new master closes what it does not claim. What is not in it (the
+selector, the wakeup pipe, the store's files) is made anew by each master, and close-on-exec.
+Invariant: every descriptor is close-on-exec except between ``open_for_exec`` and the exec itself.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from enum import Enum
 
 from taskd.record import Record
@@ -36,36 +37,22 @@ class Entry(Record):
     name: str
 
 
-class Ledger:
-    """Names are unique; an entry's owner drops it when it closes the descriptor."""
+def ledger(carried: Iterable[Entry]) -> list[Entry]:
+    """Raises ValueError if two owners use one name: the new master could claim only one."""
+    by_name: dict[str, Entry] = {}
+    for entry in carried:
+        if by_name.setdefault(entry.name, entry) is not entry:
+            raise ValueError(f"two descriptors are named {entry.name}")
+    return list(by_name.values())
 
-    def __init__(self) -> None:
-        self._entries: dict[str, Entry] = {}
 
-    def add(self, fd: int, kind: Kind, name: str) -> None:
-        """Raises ValueError if the name is taken: two owners would close it twice."""
-        if name in self._entries:
-            raise ValueError(f"the ledger already has a descriptor named {name}")
-        self._entries[name] = Entry(fd, kind, name)
+def open_for_exec(entries: Iterable[Entry], also: int) -> None:
+    """Clear close-on-exec on the ledger's descriptors and on ``also`` (the snapshot)."""
+    for fd in (also, *(entry.fd for entry in entries)):
+        os.set_inheritable(fd, True)
 
-    def drop(self, name: str) -> None:
-        self._entries.pop(name, None)
 
-    def entries(self) -> list[Entry]:
-        return list(self._entries.values())
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._entries
-
-    def __getitem__(self, name: str) -> int:
-        return self._entries[name].fd
-
-    def open_for_exec(self, also: int) -> None:
-        """Clear close-on-exec on the ledger's descriptors and on ``also`` (the snapshot)."""
-        for fd in (also, *(entry.fd for entry in self._entries.values())):
-            os.set_inheritable(fd, True)
-
-    def close_on_exec(self) -> None:
-        """Set it again: after an exec that failed, or in the new image."""
-        for entry in self._entries.values():
-            os.set_inheritable(entry.fd, False)
+def close_on_exec(entries: Iterable[Entry]) -> None:
+    """Set it again: after an exec that failed, or in the new image."""
+    for entry in entries:
+        os.set_inheritable(entry.fd, False)

@@ -144,6 +144,10 @@ class Loop:
             timer.when = time.monotonic() + AGAIN
             self._push(timer)
 
+    def again(self, action: Callable[[], None]) -> None:
+        """Call ``action`` once more in a while: it has met a transient error."""
+        self.after(AGAIN, action)
+
     def soon(self, action: Callable[[], None]) -> None:
         """Call ``action`` once, after the handlers of this round."""
         self.after(0, action)

@@ -14,6 +14,7 @@ from taskd.master.loop.loop import AGAIN, READ, SHORT, WRITE, Loop
 from taskd.master.loop.trouble import PASSING
 from taskd.protocol import frames
 from taskd.protocol.worker import check
+from taskd.upgrade.snapshot import Carried
 
 _CHUNK = 262144
 
@@ -207,6 +208,11 @@ class Messages:
     def unread(self) -> bytes:
         first = b"" if self._put_off is None else frames.encode(self._put_off)
         return first + self._decoder.rest
+
+    def export(self, carried: Carried) -> list[list[int]]:
+        """For the snapshot: where its bytes are, [those that are unread, those that are unsent].
+        Another one is made from them with a Wire of its own."""
+        return [carried.put(self.unread), carried.put(self.wire.unsent)]
 
     def send(self, message: dict[str, object]) -> None:
         self.wire.send(frames.encode(message))

@@ -1,1 +1,18 @@
 """The daemon as its service manager sees it: status, checks, the stop."""
+
+from __future__ import annotations
+
+from taskd.master.service.checks import Check, checks
+from taskd.master.service.periodic import Periodic
+from taskd.master.service.socket_files import SocketFiles
+from taskd.master.service.stop import Stop
+from taskd.master.service.systemd_status import SystemdStatus
+
+__all__ = (
+    "Check",
+    "Periodic",
+    "SocketFiles",
+    "Stop",
+    "SystemdStatus",
+    "checks",
+)

@@ -20,12 +20,13 @@ from support.waiting import eventually
 
 from taskd import paths
 from taskd.config import Config
+from taskd.handoff import old
 from taskd.master.fleet.revision import Revision
-from taskd.master.loop import statedir
-from taskd.master.loop.ledger import Kind
+from taskd.master.loop.life import LifeEvent
 from taskd.master.loop.wire import Messages, Wire
 from taskd.master.master import Master
 from taskd.model.revision import RevisionEvent
+from taskd.model.zygote import ZygoteState
 from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET, WORKER_SOCKET
 from taskd.posix import process, sockets
 from taskd.protocol import data, frames
@@ -138,20 +139,21 @@ class Bench:
         places = paths.Places(*(str(root / name) for name in ("state", "run", "logs")))
         paths.ensure(places)
         self.master = Master(config, places)
-        statedir.take(places, self.master.ledger)
-        self.master.open_store()
+        old.connect(self.master)
+        self.master.statedir.take()
+        self.master.storage.open()
         for name in (WORKER_SOCKET, CONTROL_SOCKET, SUBMIT_SOCKET):
             path = os.path.join(places.runtime, name)
-            self.master.adopt_listener(name, sockets.listen(path, 0o600))
+            self.master.listeners.keep(name, sockets.listen(path, 0o600))
         self._open: list[socket.socket] = []
         self.revision = self._revision(str(root / "r1"))
 
     def _revision(self, path: str) -> Revision:
         revisions = self.master.revisions
-        revision = revisions._new(path, self.master.config.app)
+        revision = revisions.add(path, self.master.config.app)
         revision.tasks = {"work": dict(ENTRY), "other": dict(ENTRY)}
         revision.fingerprint = "0" * 16
-        revision.pid, revision.start = os.getpid(), 1  # played by this process
+        revision.zygote.pid, revision.zygote.start = os.getpid(), 1  # played by this process
         revision.take(RevisionEvent.MANIFEST)
         revisions.confirm(revision)
         self.zygote = self.connect_zygote(revision)
@@ -160,16 +162,20 @@ class Bench:
     def connect_zygote(self, revision: Revision) -> Line:
         ours, theirs = socket.socketpair()
         self._open.append(theirs)
-        revision.channel = Messages(Wire(self.master.loop, ours))
-        self.master.ledger.add(revision.channel.wire.fd, Kind.ZYGOTE, revision.ledger_name)
-        self.master.revisions.listen(revision)
-        revision.channel.wire.start()
+        revision.zygote.channel = Messages(Wire(self.master.loop, ours))
+        revision.zygote.state = ZygoteState.CONNECTED
+        self.master.zygotes.listen(revision)
+        revision.zygote.channel.wire.start()
         return Line(theirs)
 
     def connect(self, name: str) -> socket.socket:
         sock = sockets.connect(os.path.join(self.master.places.runtime, name))
         self._open.append(sock)
         return sock
+
+    def serve(self) -> None:
+        self.master.life.take(LifeEvent.SERVE)
+        self.master.serve()
 
     def turn(self) -> None:
         timer = self.master.loop.after(0.01, lambda: None)
@@ -225,21 +231,35 @@ class Bench:
 
     def close(self) -> None:
         for revision in self.master.revisions:
-            if revision.pid not in (None, os.getpid()):
+            if revision.zygote.pid not in (None, os.getpid()):
                 with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                    os.kill(revision.pid, signal.SIGKILL)
-                    os.waitpid(revision.pid, 0)
-            revision.pid = None  # if it was this process: the master would kill it
+                    os.kill(revision.zygote.pid, signal.SIGKILL)
+                    os.waitpid(revision.zygote.pid, 0)
+            revision.zygote.pid = None  # if it was this process: the master would kill it
         for sock in self._open:
             sock.close()
         self.master.close()
-        for name in (statedir.FILE, statedir.DIRECTORY):
-            os.close(self.master.ledger[name])
+        for lock in self.master.statedir.carried():
+            os.close(lock.fd)
+
+
+NewBench = Callable[..., Bench]
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    made.master.serve()
-    yield made
-    made.close()
+def new_bench(tmp_path: Path) -> Iterator[NewBench]:
+    """Makes one that serves, with these sections of the configuration."""
+    with contextlib.ExitStack() as open_ones:
+
+        def make(**sections: Any) -> Bench:
+            made = Bench(tmp_path, **sections)
+            open_ones.callback(made.close)
+            made.serve()
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def bench(new_bench: NewBench) -> Bench:
+    return new_bench()

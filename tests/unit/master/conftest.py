@@ -1,5 +1,5 @@
-"""The fixture that most of these tests use."""
+"""The fixtures that most of these tests use."""
 
-from bench import bench
+from bench import bench, new_bench
 
-__all__ = ["bench"]
+__all__ = ["bench", "new_bench"]

@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
 import pytest
 
+from taskd.master.loop.life import LIFE, LifeEvent, LifeState
 from taskd.model import task
 from taskd.model.revision import LIVE, REVISIONS, RevisionEvent, RevisionState
 from taskd.model.table import after
 from taskd.model.task import CHANGES, ENDED, SETTLED, Change, State
 from taskd.model.upgrade import PHASES, Phase, Step
 from taskd.model.worker import WORKERS, WorkerEvent, WorkerState
+from taskd.model.zygote import ZYGOTES, ZygoteEvent, ZygoteState
 from taskd.protocol.control import CONNECTION, REQUEST, Stage, Turn
 from taskd.protocol.control import Phase as ConnectionPhase
 from taskd.protocol.control import Step as ConnectionStep
 
-TABLES: list[tuple[dict[Any, Any], type[Enum], type[Enum], Enum]] = [
-    (CHANGES, State, Change, State.QUEUED),
-    (REVISIONS, RevisionState, RevisionEvent, RevisionState.STARTING),
-    (WORKERS, WorkerState, WorkerEvent, WorkerState.ASKED),
-    (PHASES, Phase, Step, Phase.IDLE),
-    (CONNECTION, ConnectionPhase, ConnectionStep, ConnectionPhase.NEW),
-    (REQUEST, Stage, Turn, Stage.ASKED),
+TABLES: list[tuple[Mapping[Any, Any], type[Enum], type[Enum], set[Enum]]] = [
+    (CHANGES, State, Change, {State.QUEUED}),
+    (REVISIONS, RevisionState, RevisionEvent, {RevisionState.STARTING}),
+    (WORKERS, WorkerState, WorkerEvent, {WorkerState.ASKED}),
+    (ZYGOTES, ZygoteState, ZygoteEvent, {ZygoteState.ABSENT}),
+    (LIFE, LifeState, LifeEvent, {LifeState.STARTING, LifeState.ADOPTING}),
+    (PHASES, Phase, Step, {Phase.IDLE}),
+    (CONNECTION, ConnectionPhase, ConnectionStep, {ConnectionPhase.NEW}),
+    (REQUEST, Stage, Turn, {Stage.ASKED}),
 ]
-NAMES = ["tasks", "revisions", "workers", "deploys", "connections", "requests"]
+"""Each with its states and events, and the states that something begins in."""
 
-each_table = pytest.mark.parametrize(("table", "states", "events", "first"), TABLES, ids=NAMES)
+NAMES = [
+    "tasks",
+    "revisions",
+    "workers",
+    "zygotes",
+    "the daemon's life",
+    "deploys",
+    "connections",
+    "requests",
+]
+
+each_table = pytest.mark.parametrize(("table", "states", "events", "begins"), TABLES, ids=NAMES)
 
 
 @each_table
 def test_every_listed_pair_leads_where_it_says_and_every_other_raises(
-    table: dict[Any, Any], states: type[Enum], events: type[Enum], first: Enum
+    table: Mapping[Any, Any], states: type[Enum], events: type[Enum], begins: set[Enum]
 ) -> None:
     for state in states:
         for event in events:
@@ -45,9 +61,9 @@ def test_every_listed_pair_leads_where_it_says_and_every_other_raises(
 
 @each_table
 def test_every_state_can_be_reached_and_every_event_is_used(
-    table: dict[Any, Any], states: type[Enum], events: type[Enum], first: Enum
+    table: Mapping[Any, Any], states: type[Enum], events: type[Enum], begins: set[Enum]
 ) -> None:
-    reached = {first}
+    reached = set(begins)
     while more := {to for (at, _), to in table.items() if at in reached} - reached:
         reached |= more
     assert reached == set(states)
@@ -96,3 +112,22 @@ def test_every_phase_up_to_the_confirmation_can_be_refused() -> None:
     refusable = {phase for phase, step in PHASES if step is Step.REFUSE}
     assert refusable == set(Phase) - {Phase.IDLE}
     assert {PHASES[phase, Step.REFUSE] for phase in refusable} == {Phase.IDLE}
+
+
+def test_a_zygote_is_gone_by_its_death_alone() -> None:
+    gone = {event for (_, event), to in ZYGOTES.items() if to is ZygoteState.ABSENT}
+    assert gone == {ZygoteEvent.DIED}
+    mortal = {state for state, event in ZYGOTES if event is ZygoteEvent.DIED}
+    assert mortal == set(ZygoteState) - {ZygoteState.ABSENT}
+
+
+def test_a_daemon_that_stops_never_does_anything_else() -> None:
+    left = {to for (state, _), to in LIFE.items() if state is LifeState.STOPPING}
+    assert left == {LifeState.STOPPING}
+
+
+def test_a_daemon_that_is_not_decided_about_can_only_be_decided_about() -> None:
+    assert {event for state, event in LIFE if state is LifeState.ADOPTING} == {
+        LifeEvent.SERVE,
+        LifeEvent.GIVE_BACK,
+    }

@@ -26,6 +26,12 @@ BASE = {"errors", "record", "paths", "config"}
 WIRE = BASE | {"model", "protocol", "posix"}
 SERVER = WIRE | {"log", "slot", "store", "systemd", "revision", "upgrade"}
 
+LOOP = {"master.loop"}
+FLEET = LOOP | {"master.fleet"}
+ATTEMPTS = FLEET | {"master.attempts"}
+ROOMS = ATTEMPTS | {"master.recovery", "master.deploy", "master.service", "master.clients"}
+"""The master's rooms; the lower ones each with those below it."""
+
 ALLOWED: dict[str, tuple[set[str], str]] = {
     "errors": (set(), "every process needs them, so that they need nothing"),
     "record": (set(), "every process needs records, so that they need nothing"),
@@ -52,11 +58,55 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
         WIRE | {"systemd", "log"},
         "a release is proven before store and slots come into it",
     ),
-    "upgrade": (SERVER - {"upgrade"}, "what is carried over an exec, seen from below the master"),
+    "upgrade": (
+        WIRE | {"revision"},
+        "what is carried over an exec, seen from below the master, whose parts say what of them is",
+    ),
     "master": (
-        SERVER,
-        "it never imports user-facing code (tasks, worker, client): a bug in an app, or the "
-        "import of one, must not be able to hurt the process that all others depend on",
+        set(),
+        "no part of it ever imports user-facing code (tasks, worker, client): a bug in an app, or "
+        "the import of one, must not be able to hurt the process that all others depend on",
+    ),
+    "master.loop": (
+        WIRE | {"log", "store", "upgrade"},
+        "what every room stands on: it knows neither processes nor tasks",
+    ),
+    "master.fleet": (
+        SERVER | LOOP,
+        "zygotes and workers are held without knowing what tasks are: those above are told",
+    ),
+    "master.attempts": (
+        WIRE | {"log", "slot", "store"} | FLEET,
+        "a task runs in a worker, so that it knows them; what a dead one left is for a room above",
+    ),
+    "master.recovery": (
+        WIRE | {"log", "slot", "store", "revision"} | ATTEMPTS,
+        "what is found of the dead becomes ends of attempts; no deploy has a part in that",
+    ),
+    "master.deploy": (
+        WIRE | {"log", "slot", "store", "revision", "upgrade"} | ATTEMPTS,
+        "a deploy is made of living things alone: it neither recovers nor answers clients itself",
+    ),
+    "master.service": (
+        WIRE | {"log", "store", "systemd"} | ATTEMPTS | {"master.recovery", "master.deploy"},
+        "the stop ends what all of those have begun",
+    ),
+    "master.clients": (
+        WIRE
+        | {"log", "store", "systemd", "revision", "upgrade"}
+        | ATTEMPTS
+        | {"master.deploy", "master.service"},
+        "requests end in every room; no room below may depend on who asked",
+    ),
+    "master.master": (
+        {"config", "paths", "posix"} | ROOMS,
+        "the composition root: the one place that knows all rooms, and in which nothing is decided",
+    ),
+    "master.start": (
+        SERVER - {"model", "protocol", "slot"}
+        | FLEET
+        | {"master.recovery", "master.master", "handoff"},
+        "a start makes a master and connects it with the handoff: it is above both",
     ),
     "api": (
         WIRE,
@@ -82,15 +132,15 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
         "it becomes workers; the store and the master's decisions are not its business",
     ),
     "handoff": (
-        SERVER | {"master"},
+        SERVER - {"slot", "store"} | FLEET | {"master.master"},
         "it takes the whole master apart and puts it together: all of it lies below",
     ),
     "takeover": (
-        SERVER | {"master", "handoff"},
-        "a new image's first stage: it must catch whatever fails in the master's import",
+        {"handoff"},
+        "the names by which other versions start this one: whatever can fail is behind them",
     ),
     "cli": (
-        SERVER | {"master", "worker", "tasks", "client", "zygote"},
+        SERVER | LOOP | {"master.start", "worker", "tasks", "client", "zygote"},
         "it starts each of the others",
     ),
     "demo": (SERVER | {"api", "tasks", "client", "cli"}, "a user's programs in miniature"),
@@ -101,7 +151,6 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
 LATE: dict[tuple[str, str], str] = {
     ("tasks", "client"): "fn.submit() makes a client in the process that calls it, never before",
     ("testing", "client"): "as tasks",
-    ("master", "handoff"): "the deploy calls the handoff, which is to be handed to it",
     ("cli", "demo"): "taskd demo draws its bars with the command line's own code",
     ("__init__", "api"): "type checkers see the public names; nothing is imported",
     ("__init__", "client"): "likewise",
@@ -111,7 +160,9 @@ LATE: dict[tuple[str, str], str] = {
 }
 """Further imports that are allowed inside a function or for type checkers alone."""
 
-MASTER_START_UP = {*SERVER, "config_rules", "master", "handoff", "takeover", "__init__"}
+MASTER = {"master", *ROOMS, "master.master", "master.start"}
+
+MASTER_START_UP = {*SERVER, *MASTER, "handoff", "takeover", "__init__"}
 
 SLOW = {
     "argparse",
@@ -158,12 +209,17 @@ class Import(NamedTuple):
 
 
 def part(module: str) -> str:
-    """The part of taskd that a module belongs to: ``taskd.store.api`` → ``store``."""
-    return module.split(".")[1] if "." in module else "__init__"
+    """The part of taskd that a module belongs to: ``taskd.store.api`` → ``store``.
+
+    The master's are its rooms, and what stands beside them: ``taskd.master.loop.wire`` →
+    ``master.loop``, ``taskd.master.start`` → ``master.start``.
+    """
+    names = module.split(".")[1:] or ["__init__"]
+    return ".".join(names[:2]) if names[0] == "master" else names[0]
 
 
 def part_of_file(file: Path) -> str:
-    return file.relative_to(ROOT).parts[0].removesuffix(".py")
+    return "__init__" if file == ROOT / "__init__.py" else part(module_name(file))
 
 
 @functools.cache
@@ -184,13 +240,10 @@ def targets(node: ast.stmt) -> list[str]:
 
 def resolved(module: str, name: str) -> str:
     """What ``from module import name`` loads; a public name of taskd loads its home."""
-    if module == "taskd":
-        return taskd._HOME.get(name, f"taskd.{name}" if exists(name) else "taskd")
-    return module
-
-
-def exists(name: str) -> bool:
-    return (ROOT / name).is_dir() or (ROOT / f"{name}.py").is_file()
+    path = ROOT.parent.joinpath(*module.split("."), name)
+    if module.startswith("taskd") and (path.is_dir() or path.with_suffix(".py").is_file()):
+        return f"{module}.{name}"
+    return taskd._HOME.get(name, module) if module == "taskd" else module
 
 
 def walk(nodes: list[ast.stmt], late: bool) -> Iterator[tuple[ast.stmt, bool]]:
@@ -239,6 +292,14 @@ def test_the_rules_point_one_way() -> None:
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, naming the circle
 
 
+def test_the_rules_allow_no_more_than_the_rooms_of_the_master_use() -> None:
+    """In the rules for others there is room: what they may import is a matter of principle."""
+    used = {(part_of_file(file), part(e.target)) for file in sources() for e in imports_in(file)}
+    for of in MASTER | {"handoff", "takeover"}:
+        spare = {to for to in ALLOWED[of][0] - WIRE if (of, to) not in used}
+        assert not spare, f"{of} does not import {sorted(spare)}"
+
+
 @pytest.mark.parametrize("of", sorted(ALLOWED))
 def test_imports_point_one_way(of: str) -> None:
     wrong = [
@@ -253,7 +314,7 @@ def test_imports_point_one_way(of: str) -> None:
 
 def test_master_worker_and_client_never_import_one_another() -> None:
     towers = {
-        "master": {"master"},
+        "master": MASTER,
         "worker": {"worker", "tasks", "testing", "api"},
         "client": {"client"},
     }
@@ -349,3 +410,107 @@ def test_the_master_never_forks() -> None:
         and node.value.id in ("os", "pty")
     ]
     assert not wrong, wrong
+
+
+# ── parts take what they use ─────────────────────────────────────────────────────────────────
+
+ABOVE = ["master.loop", "master.fleet", "master.attempts", "master.recovery", "master.deploy",
+         "master.service", "master.clients", "master.master"]  # fmt: skip
+"""From below: a part may take what stands before it, or beside it in its own room."""
+
+
+def parts_named(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Every name that stands in it, with its line; also within an annotation that is a string."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
+                yield node.lineno, name.rpartition(".")[2]
+            case ast.arg(annotation=ast.Constant(value=str(text))):
+                yield from ((node.lineno, name) for _, name in parts_named(ast.parse(text)))
+
+
+def rooms() -> list[tuple[str, Path, ast.Module]]:
+    """The modules below the composition root, each with its room."""
+    folders = [(f"master.{f.name}", f) for f in (ROOT / "master").iterdir() if f.is_dir()]
+    return [
+        (room, file, ast.parse(file.read_text(encoding="utf-8"), str(file)))
+        for room, folder in folders
+        for file in sorted(folder.glob("*.py"))
+    ]
+
+
+def constructors(tree: ast.Module) -> Iterator[ast.expr]:
+    """The annotations of what classes are made of: of ``__init__``, or a record's fields."""
+    for made in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+        for each in made.body:
+            if isinstance(each, ast.FunctionDef) and each.name == "__init__":
+                taken = [*each.args.posonlyargs, *each.args.args, *each.args.kwonlyargs]
+                yield from (arg.annotation for arg in taken if arg.annotation is not None)
+            elif isinstance(each, ast.AnnAssign):
+                yield each.annotation
+
+
+def test_no_part_below_the_composition_root_knows_the_master() -> None:
+    wrong = [
+        f"{file.relative_to(ROOT.parent)}:{line}"
+        for _, file, tree in rooms()
+        for line, name in parts_named(tree)
+        if name == "Master"
+    ]
+    assert not wrong, f"{wrong}; a part takes what it uses"
+
+
+def test_no_part_takes_a_part_of_a_room_above_it() -> None:
+    """What it needs of one it is told, or calls by what the composition root has set."""
+    homes = {"Master": {"master.master"}}
+    for room, _, tree in rooms():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, set()).add(room)
+    wrong = [
+        f"{file.relative_to(ROOT.parent)}:{annotation.lineno} takes a {name}"
+        for room, file, tree in rooms()
+        for annotation in constructors(tree)
+        for _, name in parts_named(ast.parse(ast.unparse(annotation).strip("'\"")))
+        if name in homes and all(ABOVE.index(h) > ABOVE.index(room) for h in homes[name])
+    ]
+    assert not wrong, wrong
+
+
+def test_a_name_of_the_master_is_found_however_it_is_written() -> None:
+    for text in (
+        "from taskd.master.master import Master",
+        "def f(master: Master) -> None: ...",
+        "def f(master: 'Master | None') -> None: ...",
+        "x: master.Master",
+        "taskd.master.master.Master(config)",
+    ):
+        assert "Master" in {name for _, name in parts_named(ast.parse(text))}, text
+
+
+# ── no circles ───────────────────────────────────────────────────────────────────────────────
+
+
+def for_types(nodes: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Every statement that runs with its module's import, or is there for type checkers."""
+    for node in nodes:
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+                yield from for_types(getattr(node, field, []))
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Nor by way of imports for type checkers alone: what is typed by one another is one thing."""
+    known = {module_name(file) for file in sources()}
+    graph = {
+        module_name(file): {
+            target
+            for node in for_types(ast.parse(file.read_text(encoding="utf-8")).body)
+            for target in targets(node)
+            if target in known
+        }
+        for file in sources()
+        if file != ROOT / "__init__.py"  # the public names: each is imported when first used
+    }
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, naming the circle

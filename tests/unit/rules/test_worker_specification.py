@@ -17,11 +17,11 @@ from taskd.protocol import worker as specification
 ROOT = Path(taskd.__file__).parent
 TREES = {str(f.relative_to(ROOT)): ast.parse(f.read_text("utf-8")) for f in ROOT.rglob("*.py")}
 
-# What stands before ``.send`` and ``.tell``: a channel; or the master's ``Workers``, whose ``tell``
-# sends to a worker; or what sends no message of this protocol.
-CHANNELS, WORKERS = {"channel", "_channel", "zygote"}, {"workers", "self"}
-OTHERS = {"wire", "steps", "_sock", "sock", "troubles", "notify", "verdict"}
-TELL = "master/fleet/workers.py", "tell"
+# What stands before ``.send`` and ``.tell``: a channel, or a Zygote of the master's; a Worker of
+# the master's; or what sends no message of this protocol.
+CHANNELS, WORKERS = {"channel", "_channel", "zygote"}, {"worker"}
+OTHERS = {"wire", "steps", "_sock", "sock", "troubles", "_troubles", "notify"}
+TELLS = {("master/fleet/worker.py", "tell"), ("master/fleet/zygote.py", "tell")}
 MADE_IN = {
     ("worker/control.py", "report"): ("worker/slot_recorder.py", "progress"),
     ("worker/control.py", "answer"): ("worker/plan.py", "_fields"),
@@ -116,7 +116,7 @@ def sent() -> dict[str, list[Fields]]:
                 case ast.Call(ast.Attribute(of, "send" | "tell"), [*_, value]):
                     by = ast.unparse(of).rpartition(".")[2]
                     assert by in CHANNELS | WORKERS | OTHERS, f"{file}: what does {by} send?"
-                    if by in OTHERS or (file, function.name) == TELL:
+                    if by in OTHERS or (file, function.name) in TELLS:
                         continue
                     who, to = file.partition("/")[0], "worker" if by in WORKERS else "zygote"
                     way = f"{who.capitalize()} → {to if who == 'master' else 'master'}"

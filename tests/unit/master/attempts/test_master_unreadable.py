@@ -24,11 +24,11 @@ from taskd.store.reader import SqliteReader
 
 @contextmanager
 def unreadable(bench: Bench) -> Iterator[None]:
-    bench.master.reader.close()
+    bench.master.storage.reader.close()
     try:
         yield
     finally:
-        bench.master.reader = SqliteReader(bench.master.places.store)
+        bench.master.storage.reader = SqliteReader(bench.master.places.store)
 
 
 def troubles(bench: Bench, what: str) -> list[str]:
@@ -36,7 +36,7 @@ def troubles(bench: Bench, what: str) -> list[str]:
 
 
 def row(bench: Bench, task: int) -> Any:
-    return bench.master.reader.task(task)
+    return bench.master.storage.reader.task(task)
 
 
 def test_an_end_waits_in_its_slot_until_it_can_be_judged(bench: Bench) -> None:
@@ -46,11 +46,11 @@ def test_an_end_waits_in_its_slot_until_it_can_be_judged(bench: Bench) -> None:
     with unreadable(bench):
         bench.end(worker, order, result=data.encode(42))
         bench.until(lambda: troubles(bench, "it has ended, and that cannot be recorded yet"))
-        assert bench.master.attempts.unrecorded == 1
+        assert bench.master.intake.unrecorded == 1
         assert not worker.of("noted")
     assert bench.until(lambda: worker.of("noted"))[0]["answer"] == "recorded"
     assert row(bench, task).state is State.SUCCEEDED
-    assert bench.master.attempts.unrecorded == 0
+    assert bench.master.intake.unrecorded == 0
 
 
 def test_what_a_dead_worker_saved_is_added_up_once_the_store_can_be_read(bench: Bench) -> None:
@@ -88,7 +88,7 @@ def test_who_follows_is_told_later_and_everything_in_order(bench: Bench) -> None
     bench.until(lambda: [e for e in client.talk() if isinstance(e, Item)])
     bench.until(lambda: waiter.talk())
     with unreadable(bench):
-        bench.master.write(Hold(task, "for a test", 5.0), lambda _: None)
+        bench.master.storage.write(Hold(task, "for a test", 5.0), lambda _: None)
         bench.until(lambda: troubles(bench, "a client waits for what happened"))
     bench.until(lambda: any(isinstance(e, End) for e in client.talk()))
     bench.until(lambda: any(isinstance(e, End) for e in waiter.talk()))

@@ -23,7 +23,9 @@ def ended(client: PlayedClient) -> bool:
 
 
 def history(bench: Bench, *tasks: int) -> list[int]:
-    found = [e.number for task in tasks for e in bench.master.reader.events([task], 0, 1000)]
+    found = [
+        e.number for task in tasks for e in bench.master.storage.reader.events([task], 0, 1000)
+    ]
     return sorted(found)
 
 
@@ -34,13 +36,13 @@ def test_following_several_tasks_misses_no_event_that_is_committed_together(benc
     client = PlayedClient(bench)
     client.ask("follow", tasks=tasks)
     bench.until(lambda: len(numbers(client)) == 3)
-    writer = bench.master.writer
+    writer = bench.master.storage.writer
     for first, second in ((0, 1), (1, 2), (2, 0)):
         for index in (first, second, first):
             change: Any = Hold(tasks[index], "test", 1.0)
-            bench.master.write(change, lambda _: None)
+            bench.master.storage.write(change, lambda _: None)
             assert writer.flush(30)
-            bench.master.write(_retry(tasks[index]), lambda _: None)
+            bench.master.storage.write(_retry(tasks[index]), lambda _: None)
             assert writer.flush(30)
     bench.until(lambda: len(numbers(client)) >= len(history(bench, *tasks)))
     assert numbers(client) == history(bench, *tasks)
@@ -65,14 +67,14 @@ def test_progress_of_a_task_whose_end_is_just_committed_ends_the_stream_alone(
     client = PlayedClient(bench)
     bench.until(client.talk)
     bench.end(worker, order)
-    completions = bench.master.writer.completions
-    bench.master.writer.completions = lambda: 0  # type: ignore[method-assign]
+    completions = bench.master.storage.writer.completions
+    bench.master.storage.writer.completions = lambda: 0  # type: ignore[method-assign]
     try:
-        bench.until(lambda: bench.master.reader.task(task).state.value == "succeeded")  # type: ignore[union-attr]
+        bench.until(lambda: bench.master.storage.reader.task(task).state.value == "succeeded")  # type: ignore[union-attr]
         client.ask("follow", tasks=[task], progress=True)
         bench.until(lambda: ended(client))
     finally:
-        bench.master.writer.completions = completions  # type: ignore[method-assign]
+        bench.master.storage.writer.completions = completions  # type: ignore[method-assign]
     completions()
     assert numbers(client) == history(bench, task)
 
@@ -83,7 +85,7 @@ def test_a_wait_gives_each_task_once_it_is_settled(bench: Bench) -> None:
     client.ask("wait", tasks=tasks)
     bench.until(client.talk)
     for task in reversed(tasks):
-        bench.master.write(Hold(task, "test", 1.0), lambda _: None)
+        bench.master.storage.write(Hold(task, "test", 1.0), lambda _: None)
     bench.until(lambda: ended(client))
     assert [item["task"]["id"] for item in items(client)] == tasks[::-1]
 
@@ -98,8 +100,8 @@ def test_with_many_streams_on_a_task_others_are_answered_in_between(bench: Bench
     bench.until(lambda: all(len(numbers(client)) == 200 for client in followers))
     modest = PlayedClient(bench)
     bench.until(modest.talk)
-    bench.master.write(Hold(task, "test", 1.0), lambda _: None)
-    assert bench.master.writer.flush(30)
+    bench.master.storage.write(Hold(task, "test", 1.0), lambda _: None)
+    assert bench.master.storage.writer.flush(30)
     modest.ask("status")
     bench.until(lambda: len(modest.talk()) == 2)
     streams = bench.master.streams

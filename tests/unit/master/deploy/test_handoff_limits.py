@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import Bench
+from bench import Bench, NewBench
 from forked import in_child
 
 from taskd.handoff.dump import dump
@@ -24,7 +24,7 @@ def test_limits_and_hooks_cross_an_exec(tmp_path: Path) -> None:
         master = Bench(tmp_path).master
         revision = next(iter(master.revisions))
         revision.state, revision.draining_since = RevisionState.DRAINING, 1234.5
-        master.deploy.target, master.deploy.hook = revision, "said “ö”\n"
+        master.revisions.target, master.deploy.hook = revision, "said “ö”\n"
         master.after_drain.previous = "/srv/r0"
         loaded = Loader(snapshot.decode(dump(master, [], Phase.ADOPTING))).load()
         began = next(iter(loaded.revisions)).draining_since
@@ -33,24 +33,23 @@ def test_limits_and_hooks_cross_an_exec(tmp_path: Path) -> None:
     assert in_child(under_test) == (1234.5, "said “ö”\n", "/srv/r0")
 
 
-def test_a_limit_is_reckoned_from_the_time_that_was_carried(bench: Bench) -> None:
+def test_a_limit_is_reckoned_from_the_time_that_was_carried(new_bench: NewBench) -> None:
     """Long over for one revision, not for the other."""
+    bench = new_bench(daemon={"drain_limit": "1h"})
     bench.submit()
     worker = bench.fork()
     order = bench.run(worker)
     master = bench.master
     old = bench.revision
-    new = master.revisions._new(f"{old.path}-new", master.config.app)
+    new = master.revisions.add(f"{old.path}-new", master.config.app)
     new.tasks, new.state = dict(old.tasks), RevisionState.PROVEN
     master.revisions.confirm(new)
-    daemon = master.config.daemon._replace(drain_limit=3600.0)
-    master.config = master.config._replace(daemon=daemon)
-    master.drain_limit.look()
+    master.draining.look()
     for _ in range(5):
         bench.turn()
     assert not worker.of("leave")
     old.draining_since -= 3600.0
-    master.drain_limit.look()
+    master.draining.look()
     asked = bench.until(lambda: worker.of("leave"))[0]
     assert (asked["task"], asked["attempt"]) == (order["task"], order["attempt"])
     assert asked["why"] == "r1 has drained for longer than drain_limit (3600 s)"
@@ -58,7 +57,7 @@ def test_a_limit_is_reckoned_from_the_time_that_was_carried(bench: Bench) -> Non
 
 def test_a_revision_that_is_promoted_again_drains_no_more(bench: Bench) -> None:
     revisions = bench.master.revisions
-    new = revisions._new("/srv/r2", bench.master.config.app)
+    new = revisions.add("/srv/r2", bench.master.config.app)
     new.state = RevisionState.PROVEN
     revisions.confirm(new)
     assert bench.revision.draining_since > 0
@@ -67,31 +66,36 @@ def test_a_revision_that_is_promoted_again_drains_no_more(bench: Bench) -> None:
     assert new.draining_since > 0
 
 
+def capacity_of(bench: Bench) -> capacity.Capacity:
+    master = bench.master
+    return capacity.Capacity(master.revisions, master.workers, master.attempts)
+
+
 @pytest.mark.parametrize(("concurrency", "workers"), [(1, 1), (20, 20), (1_000_000, 32)])
 def test_the_memory_of_a_new_revision_is_a_zygote_and_a_bounded_number_of_workers(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, concurrency: int, workers: int
 ) -> None:
     def like(pid: int | None) -> int:
-        assert pid == bench.revision.pid
+        assert pid == bench.revision.zygote.pid
         return 50_000_000
 
     monkeypatch.setattr(capacity.memory, "alone", like)
     settings = bench.master.config._replace(queues={"default": concurrency})
-    assert capacity.needed(bench.master, settings) == 50_000_000 + workers * capacity.WORKER
+    assert capacity_of(bench).needed(settings) == 50_000_000 + workers * capacity.WORKER
 
 
 def test_a_place_that_is_taken_needs_no_worker_more(bench: Bench) -> None:
     settings = bench.master.config._replace(queues={"default": 4, "other": 2})
     bench.submit()
     bench.run(bench.fork())
-    bench.revision.pid, pid = None, bench.revision.pid
-    assert capacity.needed(bench.master, settings) == 5 * capacity.WORKER
-    bench.revision.pid = pid
+    bench.revision.zygote.pid, pid = None, bench.revision.zygote.pid
+    assert capacity_of(bench).needed(settings) == 5 * capacity.WORKER
+    bench.revision.zygote.pid = pid
 
 
 def free(monkeypatch: pytest.MonkeyPatch, size: int | None) -> None:
     monkeypatch.setattr(capacity.memory, "available", lambda: size)
-    monkeypatch.setattr(capacity, "needed", lambda *_: 10)
+    monkeypatch.setattr(capacity.Capacity, "needed", lambda *_: 10)
 
 
 @pytest.mark.parametrize(("size", "fits"), [(None, True), (110, True), (109, False)])
@@ -102,18 +106,16 @@ def test_the_reserve_must_be_left_to_the_byte(
     app = bench.master.config.app._replace(memory_reserve=100)
     settings = bench.master.config._replace(app=app)
 
-    def check() -> Any:
-        return capacity.check(bench.master, settings, "/srv/r2")
-
+    asked = capacity_of(bench)
     if fits:
-        assert check() is None
+        asked.check(settings, "/srv/r2")
     else:
         with pytest.raises(capacity.DeployRefused, match="memory_reserve"):
-            check()
+            asked.check(settings, "/srv/r2")
 
 
 def test_an_after_drain_that_cannot_be_started_is_tried_again_and_stays_due(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    new_bench: NewBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Out of descriptors, say: nobody would run it later."""
     real, tries = hooks.Command, []
@@ -125,17 +127,16 @@ def test_an_after_drain_that_cannot_be_started_is_tried_again_and_stays_due(
         return real(*args)
 
     monkeypatch.setattr(after_drain, "AGAIN", 0.01)
-    monkeypatch.setattr(hooks, "Command", start)
+    monkeypatch.setattr(after_drain, "Command", start)
+    bench = new_bench(hooks={"after_drain": ["true"]})
     master = bench.master
-    settings = master.config.hooks._replace(after_drain=["true"])
-    master.config = master.config._replace(hooks=settings)
     master.after_drain.promise("/srv/r0")
     master.dispatch.kick()
     due = os.path.join(master.places.state, "after-drain")
     bench.until(lambda: len(tries) == 2)
     assert os.path.exists(due)
-    bench.until(lambda: master.reap() or not os.path.exists(due))
-    assert (len(tries), master.note) == (3, "after_drain of r1 is done")
+    bench.until(lambda: master.children.reap() or not os.path.exists(due))
+    assert (len(tries), master.life.note) == (3, "after_drain of r1 is done")
 
 
 def test_output_is_kept_whole_up_to_its_bound_and_then_its_end() -> None:

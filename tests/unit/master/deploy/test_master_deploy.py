@@ -19,12 +19,15 @@ from support.waiting import eventually
 
 from taskd.errors import DeployRefused
 from taskd.handoff import old
-from taskd.master.deploy.plan_questions import Planning
-from taskd.master.fleet import respawn, revisions
+from taskd.master.deploy.guard import Guard
+from taskd.master.deploy.plan_questions import Done, Planning, Sources
+from taskd.master.fleet import respawn, zygotes
 from taskd.master.fleet.revision import Revision
+from taskd.master.loop.life import LifeEvent, LifeState
 from taskd.model.revision import RevisionState
 from taskd.model.task import State
 from taskd.model.upgrade import Phase
+from taskd.model.zygote import ZygoteState
 from taskd.protocol.client_side import Reply
 
 
@@ -37,7 +40,7 @@ def in_bench(tmp_path: Path) -> Callable[[Callable[[Bench], Any]], Any]:
             old.FLUSH_WITHIN = 30.0  # a disk that others use, too
             bench = Bench(tmp_path)
             bench.master.catch_signals()
-            bench.master.serve()
+            bench.serve()
             try:
                 return function(bench)
             finally:
@@ -49,8 +52,9 @@ def in_bench(tmp_path: Path) -> Callable[[Callable[[Bench], Any]], Any]:
 
 
 def about_to_exec(bench: Bench) -> None:
+    bench.master.life.take(LifeEvent.HOLD)
     bench.master.deploy.phase = Phase.EXECING
-    bench.master.deploy.target = bench.revision
+    bench.master.revisions.target = bench.revision
 
 
 def try_to_exec(bench: Bench) -> str:
@@ -83,9 +87,7 @@ def test_a_failed_exec_leaves_signals_timer_descriptors_and_store_as_they_were(
             "why": why,
             "blocked": signal.pthread_sigmask(signal.SIG_BLOCK, []),
             "timer": signal.getitimer(signal.ITIMER_REAL),
-            "inherited": [
-                e.name for e in bench.master.ledger.entries() if os.get_inheritable(e.fd)
-            ],
+            "inherited": [e.name for e in bench.master.carried() if os.get_inheritable(e.fd)],
             "leaked": len(descriptors()) - before,
             "serves": serves(bench),
         }
@@ -110,7 +112,7 @@ def test_a_signal_that_was_caught_before_a_failed_exec_is_acted_on_after_it(
         os.kill(os.getpid(), signal.SIGTERM)
         try_to_exec(bench)
         bench.master.deploy.phase = Phase.IDLE
-        bench.until(lambda: bench.master.stopping)
+        bench.until(lambda: bench.master.life.is_stopping)
         return True
 
     assert in_bench(under_test)
@@ -120,7 +122,7 @@ def test_an_end_that_could_not_be_recorded_yet_keeps_the_exec_from_losing_it(
     in_bench: Any,
 ) -> None:
     def under_test(bench: Bench) -> str:
-        bench.master.attempts.unrecorded = 1
+        bench.master.intake.unrecorded = 1
         return try_to_exec(bench)
 
     assert "could not be recorded" in in_bench(under_test)
@@ -131,9 +133,9 @@ def test_any_failure_of_the_handoff_refuses_the_deploy(in_bench: Any) -> None:
 
     def under_test(bench: Bench) -> tuple[str, str, bool]:
         about_to_exec(bench)
-        bench.master.note = "\ud800"  # no text that a snapshot could hold
+        bench.master.life.note = "\ud800"  # no text that a snapshot could hold
         bench.master.deploy._exec()
-        return bench.master.deploy.phase.value, bench.master.note, serves(bench)
+        return bench.master.deploy.phase.value, bench.master.life.note, serves(bench)
 
     phase, note, still_serves = in_bench(under_test)
     assert (phase, still_serves) == ("idle", True)
@@ -147,15 +149,15 @@ def test_a_frozen_master_claims_nothing_until_it_thaws(bench: Bench) -> None:
     bench.end(worker, order)
     bench.until(lambda: worker.of("noted"))
     worker.slot.reset()
-    bench.master.is_frozen = True
+    bench.master.life.take(LifeEvent.HOLD)
     second = bench.submit()
     worker.send({"type": "idle", "reusable": True})
     for _ in range(10):
         bench.turn()
-    row = bench.master.reader.task(second)
+    row = bench.master.storage.reader.task(second)
     assert row is not None
     assert row.state is State.QUEUED
-    bench.master.is_frozen = False
+    bench.master.life.take(LifeEvent.RELEASE)
     bench.master.dispatch.kick()
     bench.until(lambda: len(worker.of("run")) == 2)
 
@@ -174,7 +176,7 @@ def test_a_task_whose_arguments_find_no_room_waits_unclaimed_and_keeps_nobody_wa
     other = bench.submit()
     order = bench.run(worker)
     assert order["task"] == other
-    row: Any = bench.master.reader.task(task)
+    row: Any = bench.master.storage.reader.task(task)
     assert (row.state, row.attempt) == (State.QUEUED, 0)
     os.rmdir(obstacle)
     bench.end(worker, order)
@@ -187,18 +189,18 @@ def test_a_task_whose_arguments_find_no_room_waits_unclaimed_and_keeps_nobody_wa
 def test_a_stop_ends_a_deploy_that_is_under_way(bench: Bench) -> None:
     for phase in (Phase.PROVING, Phase.QUIESCING, Phase.EMPTYING):
         bench.master.deploy.phase = phase
-        bench.master.is_frozen = phase is not Phase.PROVING
-        bench.master.stop.under_way = False
+        is_held = phase is not Phase.PROVING
+        bench.master.life.state = LifeState.HOLDING if is_held else LifeState.SERVING
         bench.master.stop.begin()
         assert bench.master.deploy.phase is Phase.IDLE
-        assert bench.master.note == "last deploy refused: the daemon stops"
+        assert bench.master.life.note == "last deploy refused: the daemon stops"
 
 
 def outcomes(bench: Bench, path: str, within: float = 30.0, **app: Any) -> list[Any]:
     """What a proof comes to; filled as the loop turns."""
     found: list[Any] = []
     settings = bench.master.config.app._replace(**app)
-    bench.master.revisions.prove(path, settings, within, found.append)
+    bench.master.proofs.begin(path, settings, within, found.append)
     return found
 
 
@@ -208,13 +210,13 @@ def test_a_release_whose_python_is_not_there_is_refused_once(bench: Bench) -> No
         f"r1: cannot start: [app] python = 'missing/python': {bench.revision.path}/missing/python "
         "is not there or may not be executed"
     ]
-    assert not bench.master.revisions._proofs
+    assert not bench.master.proofs._all
 
 
 def twin(bench: Bench) -> Revision:
     """A proof's own revision that turns out to be the live one."""
     started = next(r for r in bench.master.revisions if r is not bench.revision)
-    bench.master.revisions._identified(started, {"hash": bench.revision.fingerprint})
+    bench.master.zygotes.told(started, {"type": "identity", "hash": bench.revision.fingerprint})
     return started
 
 
@@ -222,7 +224,7 @@ def test_a_live_revision_that_does_not_answer_is_refused_in_time_and_let_live(
     bench: Bench,
 ) -> None:
     killed: list[int | None] = []
-    bench.master.kill = killed.append  # type: ignore[method-assign]
+    bench.master.orphans.kill = killed.append  # type: ignore[method-assign]
     found = outcomes(bench, bench.revision.path, within=0.3)
     started = twin(bench)
     bench.until(lambda: found)
@@ -230,9 +232,9 @@ def test_a_live_revision_that_does_not_answer_is_refused_in_time_and_let_live(
     assert "its zygote does not answer after" in str(found[0])
     assert bench.revision.state is RevisionState.CURRENT
     assert os.getpid() not in killed, "the live one's zygote, played by the test"
-    assert started.pid in killed
-    del bench.master.kill  # type: ignore[method-assign]
-    bench.master.kill(started.pid)
+    assert started.zygote.pid in killed
+    del bench.master.orphans.kill  # type: ignore[method-assign]
+    bench.master.orphans.kill(started.zygote.pid)
 
 
 def test_a_live_revision_that_answers_is_given_instead(bench: Bench) -> None:
@@ -245,13 +247,14 @@ def test_a_live_revision_that_answers_is_given_instead(bench: Bench) -> None:
 
 
 def test_a_target_whose_zygote_dies_during_the_deploy_is_refused(bench: Bench) -> None:
-    new = bench.master.revisions._new("/srv/r2", bench.master.config.app)
-    new.state, new.pid = RevisionState.PROVEN, 1 << 22
-    bench.master.deploy.target, bench.master.deploy.phase = new, Phase.QUIESCING
-    bench.master.is_frozen = True
-    bench.master.revisions.on_death(new, 9)
+    new = bench.master.revisions.add("/srv/r2", bench.master.config.app)
+    new.state, new.zygote.pid = RevisionState.PROVEN, 1 << 22
+    new.zygote.state = ZygoteState.CONNECTED
+    bench.master.revisions.target, bench.master.deploy.phase = new, Phase.QUIESCING
+    bench.master.life.take(LifeEvent.HOLD)
+    bench.master.zygotes.on_death(new, 9)
     assert bench.master.deploy.phase is Phase.IDLE
-    assert "its zygote died during the deploy" in bench.master.note
+    assert "its zygote died during the deploy" in bench.master.life.note
     bench.until(lambda: new not in list(bench.master.revisions))
     assert serves(bench)
 
@@ -261,15 +264,15 @@ def test_a_zygote_that_has_closed_its_connection_is_ended(tmp_path: Path) -> Non
 
     def under_test() -> bool:
         bench = Bench(tmp_path)
-        bench.master.serve()
+        bench.serve()
 
         def deaf() -> None:
             bench.zygote.sock.close()
             hang()
 
-        pid = bench.revision.pid = fork(deaf)
+        pid = bench.revision.zygote.pid = fork(deaf)
         bench.zygote.sock.close()
-        bench.until(lambda: bench.revision.channel is None)
+        bench.until(lambda: bench.revision.zygote.channel is None)
         bench.until(lambda: not processes.is_alive(pid))
         bench.close()
         return True
@@ -282,10 +285,10 @@ def test_a_zygote_that_dies_is_started_again_only_for_tasks_or_as_the_current_on
 ) -> None:
     started: list[str] = []
     monkeypatch.setattr(
-        revisions.Revisions, "start_zygote", lambda self, revision, _: started.append(revision.name)
+        zygotes.Zygotes, "start", lambda self, revision, _: started.append(revision.name)
     )
-    old = bench.master.revisions._new("/srv/r0", bench.master.config.app)
-    old.state, old.pid = RevisionState.DRAINING, None
+    old = bench.master.revisions.add("/srv/r0", bench.master.config.app)
+    old.state = RevisionState.DRAINING
     old.tasks = dict(bench.revision.tasks)
     bench.master.dispatch.kick()
     for _ in range(5):
@@ -323,8 +326,8 @@ def test_what_a_dead_zygote_leaves_to_us_is_killed_and_what_was_there_before_us_
         respawn.FIRST = 3600.0  # none takes its place while we look
         before = fork(hang)
         bench = Bench(tmp_path)
-        bench.master.not_ours = frozenset({before})
-        bench.master.serve()
+        bench.master.children.not_ours = frozenset({before})
+        bench.serve()
         read, write = os.pipe()
 
         def zygote() -> None:
@@ -336,20 +339,33 @@ def test_what_a_dead_zygote_leaves_to_us_is_killed_and_what_was_there_before_us_
             fork(leftover)
             hang()
 
-        pid = bench.revision.pid = fork(zygote)
+        pid = bench.revision.zygote.pid = fork(zygote)
         left = int(os.read(read, 20))
         os.kill(pid, signal.SIGKILL)
 
         def reaped() -> bool:
-            bench.master.reap()
+            bench.master.children.reap()
             return processes.state_and_parent(left) is None
 
         bench.until(reaped)
-        result = bench.revision.pid is None, processes.is_alive(before)
+        result = bench.revision.zygote.pid is None, processes.is_alive(before)
         bench.close()
         return result
 
     assert in_child(under_test) == (True, True)
+
+
+def plan(bench: Bench, done: Done) -> Planning:
+    master = bench.master
+    sources = Sources(
+        master.loop,
+        master.places,
+        master.storage,
+        master.revisions,
+        master.workers,
+        master.attempts,
+    )
+    return Planning(sources, bench.revision, Guard(lambda error: done(error)), done)
 
 
 def test_what_a_plan_asks_is_nobody_elses_to_read(bench: Bench) -> None:
@@ -359,7 +375,7 @@ def test_what_a_plan_asks_is_nobody_elses_to_read(bench: Bench) -> None:
     answered: list[object] = []
     before = os.umask(0)
     try:
-        Planning(bench.master, bench.revision, answered.append)
+        plan(bench, answered.append)
         worker = bench.fork()
         path = bench.until(lambda: worker.of("plan"))[0]["path"]
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600

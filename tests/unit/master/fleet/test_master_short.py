@@ -43,7 +43,7 @@ def test_a_task_that_could_not_be_claimed_is_claimed_soon_and_keeps_no_place(
     assert order["task"] == task and bench.master.attempts.occupied["default"] == 1
     bench.end(worker, order)
     bench.until(lambda: bench.master.attempts.occupied["default"] == 0, "its place is free")
-    row = bench.master.reader.task(task)
+    row = bench.master.storage.reader.task(task)
     assert row is not None and (row.state, row.attempt) == (State.SUCCEEDED, 1)
 
 

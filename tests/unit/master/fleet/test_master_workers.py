@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from bench import Bench, Line, PlayedClient, PlayedWorker
 
 from taskd.master.fleet import introductions, workers
+from taskd.master.loop.loop import Loop, Timer
 from taskd.model.task import State
 from taskd.paths import WORKER_SOCKET
 from taskd.posix import process
@@ -20,7 +22,7 @@ from taskd.store.api import Claim
 
 
 def row(bench: Bench, task: int) -> Any:
-    return bench.master.reader.task(task)
+    return bench.master.storage.reader.task(task)
 
 
 def settled(bench: Bench, task: int) -> bool:
@@ -48,7 +50,7 @@ def test_a_task_is_run_and_its_end_recorded_before_it_is_noted(bench: Bench) -> 
     noted = bench.until(lambda: worker.of("noted"))[0]
     assert (noted["task"], noted["answer"]) == (task, "recorded")
     assert row(bench, task).state is State.SUCCEEDED
-    assert data.decode(bench.master.reader.result(task) or b"") == 42
+    assert data.decode(bench.master.storage.reader.result(task) or b"") == 42
 
 
 def test_a_death_is_settled_from_the_slot_and_the_slot_removed(bench: Bench) -> None:
@@ -72,7 +74,7 @@ def test_a_worker_that_ended_and_died_at_once_leaves_one_end(bench: Bench) -> No
     bench.end(worker, order)
     exited(bench, worker)
     bench.until(lambda: settled(bench, task))
-    bench.until(lambda: not bench.master.writer.pending)
+    bench.until(lambda: not bench.master.storage.writer.pending)
     assert row(bench, task).state is State.SUCCEEDED
     assert bench.master.attempts.occupied["default"] == 0
 
@@ -111,7 +113,7 @@ def test_a_worker_that_died_before_its_claim_was_committed_leaves_no_slot(
 ) -> None:
     """Its slot says that nothing was begun, and is needed for no longer than that takes."""
     claims: list[tuple[Any, Any]] = []
-    write = bench.master.write
+    write = bench.master.storage.write
 
     def hold(operation: Any, done: Any) -> None:
         if isinstance(operation, Claim):
@@ -119,7 +121,7 @@ def test_a_worker_that_died_before_its_claim_was_committed_leaves_no_slot(
         else:
             write(operation, done)
 
-    monkeypatch.setattr(bench.master, "write", hold)
+    monkeypatch.setattr(bench.master.storage, "write", hold)
     task = bench.submit()
     worker = bench.fork()
     bench.until(lambda: claims)
@@ -153,7 +155,7 @@ def test_what_is_wrong_within_a_value_is_left_to_who_reads_it(bench: Bench) -> N
     exited(bench, worker)
     bench.until(lambda: settled(bench, task))
     assert row(bench, task).state is State.QUEUED
-    assert wrong in (bench.master.reader.saved(task) or b"")
+    assert wrong in (bench.master.storage.reader.saved(task) or b"")
 
 
 BREACHES: dict[str, list[dict[str, Any]]] = {
@@ -205,12 +207,12 @@ def test_a_stranger_is_turned_away(bench: Bench, stranger: str) -> None:
     line = Line(bench.connect(WORKER_SOCKET))
     line.send(STRANGERS[stranger])
     bench.until(lambda: line.receive() is not None and line.closed)
-    assert not [entry for entry in bench.master.ledger.entries() if "stranger" in entry.name]
+    assert not [entry for entry in bench.master.carried() if "stranger" in entry.name]
 
 
 def test_a_zygote_that_says_hello_twice_is_heard_on_its_first_connection(bench: Bench) -> None:
     me = process.identity()
-    bench.revision.zygote_id = b"z" * 16
+    bench.revision.zygote.id = b"z" * 16
     line = Line(bench.connect(WORKER_SOCKET))
     line.send(
         {"type": "hello", "role": "zygote", "id": b"z" * 16, "pid": me.pid, "start": me.start}
@@ -233,7 +235,15 @@ def test_a_worker_that_dies_before_it_is_ready_is_not_asked_for_again_at_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a full disk none can make its slot: a fork a millisecond helps nobody."""
-    monkeypatch.setattr(workers, "FORK_PAUSE", 60.0)
+    monkeypatch.setattr(workers, "FORK_PAUSE", 61.0)
+    loop, put_off = bench.master.loop, []
+
+    def after(seconds: float, action: Callable[[], None]) -> Timer:
+        if seconds == workers.FORK_PAUSE:
+            put_off.append(action)
+        return Loop.after(loop, seconds, action)
+
+    monkeypatch.setattr(loop, "after", after)
     bench.submit()
     asked = bench.until(lambda: bench.zygote.of("fork"))[0]
     child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
@@ -246,7 +256,8 @@ def test_a_worker_that_dies_before_it_is_ready_is_not_asked_for_again_at_once(
     for _ in range(5):
         bench.turn()
     assert len(bench.zygote.of("fork")) == 1
-    bench.master.workers._resume_forks()
+    (resume,) = put_off
+    resume()
     bench.until(lambda: len(bench.zygote.of("fork")) == 2)
 
 
@@ -286,7 +297,7 @@ def test_strangers_are_accepted_a_few_at_a_time_and_few_of_them_are_kept(bench: 
         bench.connect(WORKER_SOCKET)
     client = PlayedClient(bench)
     bench.until(client.talk, "the client is greeted")
-    strangers = bench.master.doorway.strangers
+    strangers = bench.master.introductions.strangers
     assert 0 < len(strangers()) <= 6 * introductions.ACCEPTED
     bench.until(lambda: len(strangers()) == introductions.most_strangers(), "many are in")
     bench.submit()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from taskd.master.loop.ledger import Entry, Kind, Ledger
+from taskd.master.loop.ledger import Entry, Kind, close_on_exec, ledger, open_for_exec
 
 
 @pytest.fixture
@@ -25,51 +25,27 @@ def crosses(fd: int) -> bool:
 
 
 def test_only_what_is_listed_and_the_snapshot_are_opened_for_the_exec(fds: list[int]) -> None:
-    ledger = Ledger()
-    ledger.add(fds[0], Kind.LISTENER, "control.sock")
-    ledger.add(fds[1], Kind.SLOT, "slot:ab")
-    ledger.open_for_exec(also=fds[2])
+    listed = [Entry(fds[0], Kind.LISTENER, "control.sock"), Entry(fds[1], Kind.SLOT, "slot:ab")]
+    open_for_exec(listed, also=fds[2])
     assert [crosses(fd) for fd in fds] == [True, True, True, False]
 
 
 def test_an_exec_that_failed_closes_them_again(fds: list[int]) -> None:
-    ledger = Ledger()
-    for number, fd in enumerate(fds):
-        ledger.add(fd, Kind.CLIENT, f"client:{number}")
-    ledger.open_for_exec(also=fds[0])
-    ledger.close_on_exec()
+    listed = [Entry(fd, Kind.CLIENT, f"client:{number}") for number, fd in enumerate(fds)]
+    open_for_exec(listed, also=fds[0])
+    close_on_exec(listed)
     assert not [fd for fd in fds if crosses(fd)]
 
 
 def test_a_name_stands_for_one_descriptor(fds: list[int]) -> None:
-    ledger = Ledger()
-    ledger.add(fds[0], Kind.LOCK, "lock")
-    with pytest.raises(ValueError, match="already has a descriptor named lock"):
-        ledger.add(fds[1], Kind.LOCK, "lock")
-    assert ledger["lock"] == fds[0]
-
-
-def test_what_its_owner_dropped_does_not_cross(fds: list[int]) -> None:
-    ledger = Ledger()
-    ledger.add(fds[0], Kind.WORKER, "worker:ab")
-    ledger.drop("worker:ab")
-    ledger.drop("worker:ab")
-    ledger.open_for_exec(also=fds[1])
-    assert not crosses(fds[0])
-    assert "worker:ab" not in ledger
-    assert ledger.entries() == []
-
-
-def test_entries_tell_number_kind_and_name(fds: list[int]) -> None:
-    ledger = Ledger()
-    ledger.add(fds[0], Kind.ZYGOTE, "zygote:1")
-    assert ledger.entries() == [Entry(fds[0], Kind.ZYGOTE, "zygote:1")]
+    twice = [Entry(fd, Kind.LOCK, "lock") for fd in fds[:2]]
+    with pytest.raises(ValueError, match="two descriptors are named lock"):
+        ledger(twice)
+    assert ledger(twice[:1]) == twice[:1]
 
 
 def test_a_descriptor_that_is_not_open_refuses_the_exec(fds: list[int]) -> None:
-    ledger = Ledger()
     closed = os.dup(fds[0])
     os.close(closed)
-    ledger.add(closed, Kind.SLOT, "slot:ab")
     with pytest.raises(OSError):
-        ledger.open_for_exec(also=fds[1])
+        open_for_exec([Entry(closed, Kind.SLOT, "slot:ab")], also=fds[1])

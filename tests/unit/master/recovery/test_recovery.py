@@ -10,6 +10,7 @@ import cbor2
 import pytest
 from bench import Bench
 
+from taskd.master.loop.life import LifeState
 from taskd.master.recovery import unowned
 from taskd.model.task import State
 from taskd.posix import process
@@ -24,31 +25,32 @@ def of_a_dead_worker(bench: Bench) -> int:
     who = Identity(os.getpid(), 1, process.boot_id()[::-1])
     owner = cbor2.dumps([secrets.token_bytes(16), *who])
     answers: list[object] = []
-    bench.master.write(Claim(task, owner, "r1", time.time()), answers.append)
+    bench.master.storage.write(Claim(task, owner, "r1", time.time()), answers.append)
     bench.until(lambda: answers)
     return task
 
 
 def state_of(bench: Bench, task: int) -> State:
-    row = bench.master.reader.task(task)
+    row = bench.master.storage.reader.task(task)
     assert row is not None
     return row.state
 
 
-@pytest.mark.parametrize("serving", [True, False], ids=["serving", "in a deploy"])
+@pytest.mark.parametrize("is_up", [True, False], ids=["serving", "in a deploy"])
 def test_a_sweep_that_could_not_read_the_store_is_made_again(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, serving: bool
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, is_up: bool
 ) -> None:
     monkeypatch.setattr(unowned, "SWEEP_EVERY", 0.05)
-    bench.master.is_serving = False  # nobody but the test claims the task
+    life = bench.master.life
+    life.state = LifeState.STARTING  # nobody but the test claims the task
     task = of_a_dead_worker(bench)
-    bench.master.is_serving = serving
-    bench.master.reader.close()
-    unowned.sweep(bench.master)
+    life.state = LifeState.SERVING if is_up else LifeState.ADOPTING
+    bench.master.storage.reader.close()
+    bench.master.unowned.sweep()
     passed: list[bool] = []  # once a sweep was due
     bench.master.loop.after(2 * unowned.SWEEP_EVERY, lambda: passed.append(True))
     bench.until(lambda: passed)
-    bench.master.reader = SqliteReader(bench.master.places.store)
+    bench.master.storage.reader = SqliteReader(bench.master.places.store)
     assert task not in bench.master.attempts
-    bench.master.is_serving = True
+    life.state = LifeState.SERVING
     bench.until(lambda: state_of(bench, task) is State.HELD)

@@ -1,0 +1,266 @@
+"""What each request about tasks does: one handler an operation.
+
+A handler answers by ``client.reply``, or raises Refused; one that writes calls ``client.written``
+once its operation is on disk. The operations are those of ``protocol.control``; their fields are
+checked already.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from taskd.errors import BadArguments, ProtocolError, Refused, StoreError, UnknownTask
+from taskd.master.attempts import Attempts, Dispatch
+from taskd.master.clients import programs
+from taskd.master.clients.client import Client
+from taskd.master.clients.clients import Handler
+from taskd.master.clients.peer_limits import USUAL, PeerLimits
+from taskd.master.clients.queues import Queues
+from taskd.master.clients.shares import Shares
+from taskd.master.clients.streams import Streams
+from taskd.master.clients.taskviews import TaskViews
+from taskd.master.clients.wait_cycles import WaitCycles
+from taskd.master.fleet import Revisions
+from taskd.master.loop import Storage
+from taskd.model.binding import SECRET_SIGN, bind
+from taskd.model.task import COMMAND, SETTLED, OnDeploy, State
+from taskd.paths import Places
+from taskd.posix import files, growing
+from taskd.protocol import data, secret
+from taskd.protocol.server_side import Request
+from taskd.store.api import Applied, Cancel, Filter, Operation, Retry, Row, Share, Submit, SubmitAll
+
+LOG_CHUNK = 256 * 1024
+"""Bytes of a task's log in one reply, unless less was asked for."""
+
+
+class TaskRequests:
+    def __init__(
+        self,
+        places: Places,
+        storage: Storage,
+        revisions: Revisions,
+        attempts: Attempts,
+        dispatch: Dispatch,
+        limits: PeerLimits,
+        queues: Queues,
+        shares: Shares,
+        streams: Streams,
+        views: TaskViews,
+        cycles: WaitCycles,
+    ) -> None:
+        self._places = places
+        self._storage = storage
+        self._revisions = revisions
+        self._attempts = attempts
+        self._dispatch = dispatch
+        self._limits = limits
+        self._queues = queues
+        self._shares = shares
+        self._streams = streams
+        self._views = views
+        self._cycles = cycles
+
+    def handlers(self) -> dict[str, Handler]:
+        return {
+            "submit": self.submit,
+            "show": self.show,
+            "list": self.list_tasks,
+            "wait": self.wait,
+            "follow": self.follow,
+            "stop": self.stop,
+            "log": self.log,
+            "cancel": self.cancel,
+            "retry": self.retry,
+        }
+
+    # ── submitting ───────────────────────────────────────────────────────────────────────────
+
+    def submit(self, client: Client, request: Request) -> None:
+        self._need_whole_store()
+        now, share = time.time(), self._shares.of(client)
+        self._shares.check(client, request.fields["tasks"])
+        new = [self._new_task(client, task, now, share) for task in request.fields["tasks"]]
+        operation: Operation = new[0] if len(new) == 1 else SubmitAll(tuple(new))
+
+        def done(outcome: Applied | StoreError) -> None:
+            result = outcome.result if isinstance(outcome, Applied) else outcome
+            if isinstance(result, Refused):
+                client.written(request, result)
+                return
+            made = result if isinstance(result, list) else [result]
+            ids = [{"id": each.task, "created": each.created} for each in made]
+            client.written(request, {"tasks": ids})
+            for task in new:
+                self._dispatch.on_scheduled(task.run_at)
+
+        self._storage.write(operation, done)
+
+    def _need_whole_store(self) -> None:
+        """Raises StoreError: what is put into a damaged file may be lost, or harm what is in it."""
+        if self._storage.damage is not None:
+            raise self._storage.damage
+
+    def _new_task(
+        self, client: Client, task: dict[str, Any], now: float, share: Share | None
+    ) -> Submit:
+        name = task["name"]
+        entry = self._entry(name)
+        args = _arguments(task["args"])
+        if (why := bind(entry, args)) is not None:
+            raise BadArguments(f"{name}: {why}")
+        if name == COMMAND:
+            programs.check(client, args)
+        secrets: set[str] = set()
+        if secret.MARK in task["args"]:
+            secrets = {arg for arg, value in args.items() if secret.found_in([arg, value])}
+        queue = task.get("queue") or entry["queue"]
+        if queue != entry["queue"]:
+            self._queues.check(client, queue)
+        delay = task.get("delay")
+        wish = (task.get("options") or {}).get("on_deploy")
+        return Submit(
+            submission=task["submission"],
+            owner=client.uid,
+            name=name,
+            version=entry["version"],
+            args=task["args"],
+            shape=",".join(arg + SECRET_SIGN * (arg in secrets) for arg in sorted(args)),
+            queue=queue,
+            priority=task.get("priority") or 0,
+            key=task.get("key"),
+            run_at=now + delay if delay else None,
+            retries=entry["retries"],
+            on_deploy=OnDeploy(wish) if wish else None,
+            at=now,
+            share=share,
+        )
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        """What the current revision says of the task. Raises UnknownTask with near names."""
+        current = self._revisions.current
+        assert current is not None, "requests are read only once a revision serves"
+        entry = current.tasks.get(name)
+        if entry is not None:
+            return dict(entry)
+        import difflib
+
+        near = difflib.get_close_matches(name, current.tasks, 3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UnknownTask(f"{current.name} has no task {name!r}{hint}")
+
+    # ── looking ──────────────────────────────────────────────────────────────────────────────
+
+    def _visible(self, client: Client, task: int) -> Row:
+        """The task's row, if this client may see it. Raises UnknownTask."""
+        row = self._storage.reader.task(task)
+        if row is None or client.owner not in (None, row.owner):
+            raise UnknownTask(f"no task {task}")
+        return row
+
+    def show(self, client: Client, request: Request) -> None:
+        row = self._visible(client, request.fields["task"])
+        client.reply(request.id, {"task": self._views.view(row)})
+
+    def list_tasks(self, client: Client, request: Request) -> None:
+        fields = request.fields
+        state = fields.get("state")
+        wanted = Filter(
+            owner=client.owner,
+            state=State(state) if state else None,
+            queue=fields.get("queue"),
+            name=fields.get("name"),
+            before=fields.get("before"),
+            limit=fields.get("limit") or USUAL,
+        )
+        tasks = self._views.listed(wanted, fields.get("results", False))
+        client.reply(request.id, {"tasks": tasks})
+
+    def log(self, client: Client, request: Request) -> None:
+        task, offset = request.fields["task"], request.fields.get("offset") or 0
+        limit = min(request.fields.get("limit") or LOG_CHUNK, LOG_CHUNK)
+        row = self._visible(client, task)
+        try:
+            fd = files.open_own(self._places.task_log(task), os.O_RDONLY)
+        except FileNotFoundError:  # it has not run yet
+            start, chunk, size = offset, b"", 0
+        except OSError as error:
+            raise Refused(f"the log of task {task} cannot be read: {error.strerror}") from error
+        else:
+            with open(fd, "rb", buffering=0):
+                if request.fields.get("skips"):
+                    start, chunk = growing.read(fd, offset, limit)
+                else:
+                    start, chunk = offset, os.pread(fd, limit, offset)
+                size = os.fstat(fd).st_size
+        end, ended = start + len(chunk), row.state in SETTLED
+        client.reply(request.id, {"data": chunk, "offset": end, "size": size, "ended": ended})
+
+    # ── watching ─────────────────────────────────────────────────────────────────────────────
+
+    def _watched(self, client: Client, tasks: list[int]) -> list[Row]:
+        """The rows to watch. Raises UnknownTask, Busy."""
+        self._limits.check_stream(client.uid, len(tasks))
+        return [self._visible(client, task) for task in tasks]
+
+    def follow(self, client: Client, request: Request) -> None:
+        fields = request.fields
+        rows = self._watched(client, fields["tasks"])
+        client.reply(request.id, {})
+        after = fields.get("after") or 0
+        self._streams.follow(client, request.id, rows, after, bool(fields.get("progress")))
+
+    def wait(self, client: Client, request: Request) -> None:
+        rows = self._watched(client, request.fields["tasks"])
+        within = self._cycles.waiter(client, request.fields.get("within"))
+        self._cycles.check(within, rows)
+        client.reply(request.id, {})
+        self._streams.wait(client, request.id, rows, within)
+
+    def stop(self, client: Client, request: Request) -> None:
+        """Of a stream."""
+        self._streams.stop(client, request.fields["stream"])
+        client.reply(request.id, {})
+
+    # ── changing ─────────────────────────────────────────────────────────────────────────────
+
+    def cancel(self, client: Client, request: Request) -> None:
+        task = request.fields["task"]
+
+        def done(outcome: Applied | StoreError) -> None:
+            result = outcome.result if isinstance(outcome, Applied) else outcome
+            if isinstance(result, Refused):
+                client.written(request, result)
+                return
+            if result.state is State.RUNNING:
+                self._attempts.ask(task, "cancel", f"cancelled by user {client.uid}")
+            client.written(request, {"state": result.state.value, "was": result.was.value})
+
+        self._storage.write(Cancel(task, client.owner, time.time()), done)
+
+    def retry(self, client: Client, request: Request) -> None:
+        self._need_whole_store()
+
+        def done(outcome: Applied | StoreError) -> None:
+            result = outcome.result if isinstance(outcome, Applied) else outcome
+            if isinstance(result, Refused):
+                client.written(request, result)
+                return
+            client.written(request, {"state": result.value})
+            self._dispatch.kick()
+
+        share = self._shares.of(client)
+        again = Retry(request.fields["task"], client.owner, time.time(), share)
+        self._storage.write(again, done)
+
+
+def _arguments(raw: bytes) -> dict[str, Any]:
+    try:
+        args = data.decode(raw)
+    except ProtocolError as error:
+        raise BadArguments(f"the arguments are not plain data: {error}") from None
+    if not isinstance(args, dict) or not all(isinstance(name, str) for name in args):
+        raise BadArguments("the arguments must be a dict with text keys")
+    return args

@@ -1,0 +1,150 @@
+"""The zygotes: spawned, heard, told to go, and found dead.
+
+A zygote is spawned (never forked), connects to worker.sock and proves who it is: the random id that
+the master gave it, from the pid that the master started. If a zygote dies, its workers go on as the
+master's own children, and a new zygote is started when one is needed again.
+
+What a zygote says is for those who listen: ``greeted`` (its hello came; a listener may raise
+ProtocolError), ``told`` (any other message), ``ready`` (it can fork, perhaps again), ``died``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from taskd import log
+from taskd.config import Config
+from taskd.master.fleet.orphans import Orphans
+from taskd.master.fleet.revision import Revision
+from taskd.master.fleet.revisions import Revisions
+from taskd.master.loop import Entry, Kind, Loop, Messages, Notice
+from taskd.model.endings import death_in_words
+from taskd.model.zygote import ZygoteEvent, ZygoteState
+from taskd.paths import Places
+from taskd.posix import process, spawn, title
+from taskd.protocol import boot
+from taskd.revision import record, release
+
+DEAF_WITHIN = 3.0
+"""Seconds that a zygote which lives on without its connection has to come back on another one."""
+
+OWN_END = 20.0
+"""Times its deadline after which an app that still imports is ended by the kernel's timer. That
+timer knows the clock alone; the master's, in the process's own time, tells why: it has to come
+first on a busy machine too."""
+
+
+class Zygotes:
+    def __init__(
+        self, loop: Loop, config: Config, places: Places, revisions: Revisions, orphans: Orphans
+    ) -> None:
+        self._loop = loop
+        self._config = config
+        self._places = places
+        self._revisions = revisions
+        self._orphans = orphans
+        self.greeted: Notice[[Revision, dict[str, Any]]] = Notice()
+        self.told: Notice[[Revision, dict[str, Any]]] = Notice()
+        self.ready: Notice[[Revision]] = Notice()
+        self.died: Notice[[Revision, int | None]] = Notice()
+
+    def carried(self) -> list[Entry]:
+        return [
+            Entry(revision.zygote.channel.wire.fd, Kind.ZYGOTE, revision.channel_name)
+            for revision in self._revisions
+            if revision.zygote.channel is not None
+        ]
+
+    # ── beginning and ending ─────────────────────────────────────────────────────────────────
+
+    def start(self, revision: Revision, within: float) -> None:
+        """Raises OSError or DeployRefused if its Python cannot be started."""
+        zygote, places = revision.zygote, self._places
+        python = release.interpreter(revision.path, revision.app.python)
+        if zygote.id:
+            record.remove(places.zygotes, zygote.id)
+        zygote.python, zygote.id, zygote.is_foreign = python, os.urandom(16), False
+        orders = boot.Boot(
+            id=zygote.id,
+            socket=places.worker_socket,
+            release=revision.path,
+            revision=revision.name,
+            modules=revision.app.modules,
+            fork=revision.app.fork,
+            slots=places.slots,
+            records=places.zygotes,
+            sockets=places.runtime,
+            import_within=within * OWN_END,
+            number=revision.number,
+            app=revision.app._asdict(),
+            orphan_grace=self._config.daemon.orphan_grace,
+        )
+        argv = [python, "-P", "-m", "taskd.zygote", title.ROOM]
+        zygote.pid = spawn.spawn(argv, boot.encode(orders), spawn.environment())
+        zygote.start = process.start_time(zygote.pid) or 0  # a child: there until it is reaped
+        zygote.take(ZygoteEvent.SPAWN)
+        log.info("zygote started", revision=revision.name, pid=zygote.pid)
+
+    def retire(self, revision: Revision) -> bool:
+        """Tell it to end once its workers have; one that is not connected is killed. False if it
+        has been told, or is not there."""
+        if revision.zygote.state in (ZygoteState.ABSENT, ZygoteState.RETIRING):
+            return False
+        revision.zygote.take(ZygoteEvent.RETIRE)
+        if not revision.zygote.tell({"type": "retire"}):
+            self.kill(revision)
+        return True
+
+    def kill(self, revision: Revision) -> None:
+        self._orphans.kill(revision.zygote.pid)
+
+    def watch(self, revision: Revision) -> None:
+        """Of a zygote that is not the master's child: hear of its death."""
+        self._orphans.watch(revision.zygote.identity, lambda: self.on_death(revision, None))
+
+    # ── hearing ──────────────────────────────────────────────────────────────────────────────
+
+    def greet(self, revision: Revision, channel: Messages, message: dict[str, Any]) -> None:
+        """Its hello came, from the right pid with the right id. Raises ProtocolError."""
+        zygote = revision.zygote
+        zygote.channel = channel
+        zygote.start = zygote.start or message["start"]
+        zygote.version = message["version"]
+        zygote.take(ZygoteEvent.HELLO)
+        self.listen(revision)
+        self.greeted(revision, message)
+        self._loop.soon(lambda: self.ready(revision))
+
+    def listen(self, revision: Revision) -> None:
+        channel = revision.zygote.channel
+        assert channel is not None
+        channel.on_message = lambda message: self.told(revision, message)
+        channel.wire.on_lost = lambda: self._on_lost(revision)
+
+    def _on_lost(self, revision: Revision) -> None:
+        """The connection ended; that the zygote is dead, only its exit status says. A zygote that
+        lives on without a connection (its app closed it) is of no use, and is killed."""
+        zygote, pid = revision.zygote, revision.zygote.pid
+        zygote.channel = None
+        zygote.take(ZygoteEvent.LOSE)
+
+        def end_deaf() -> None:
+            if pid is not None and zygote.pid == pid and zygote.channel is None:
+                self.kill(revision)
+
+        self._loop.after(DEAF_WITHIN, end_deaf)
+
+    def on_death(self, revision: Revision, status: int | None) -> None:
+        """It was reaped; or, not being the master's child, is seen to be dead (status None)."""
+        zygote = revision.zygote
+        how = death_in_words(status)
+        log.info("zygote gone", revision=revision.name, pid=zygote.pid, how=how)
+        if zygote.channel is not None:
+            zygote.channel.wire.drain()  # what it said last: deaths, and what it just forked
+        if zygote.channel is not None:
+            zygote.channel.wire.close()
+            self._on_lost(revision)
+        zygote.pid = None
+        zygote.take(ZygoteEvent.DIED)
+        self.died(revision, status)

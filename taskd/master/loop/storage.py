@@ -1,0 +1,90 @@
+"""The store as the loop uses it: writes go to the store's thread, reads are answered at once.
+
+``applied`` is told of each operation that has taken effect, after its own callback. ``damage`` says
+why nothing new may be accepted or started on the store; what runs goes on, and its end is recorded
+if it can be; else it stays in its slot.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from taskd.errors import StoreDamaged, StoreError
+from taskd.master.loop.life import Life
+from taskd.master.loop.loop import READ, Loop
+from taskd.master.loop.notice import Notice
+from taskd.master.loop.statedir import StateDirectory
+from taskd.master.loop.trouble import UNWRITABLE
+from taskd.store import health
+from taskd.store.api import Applied, Operation, Reader
+from taskd.store.reader import SqliteReader
+from taskd.store.sqlite import SqliteStore
+from taskd.store.writer import Writer, launch
+
+CLOSE_WITHIN = 10.0
+"""Seconds that the store has to close at the daemon's end."""
+
+
+class Storage:
+    """Owns the writer's thread, the loop's reader and the check of the whole file."""
+
+    reader: Reader
+
+    def __init__(self, loop: Loop, life: Life, statedir: StateDirectory, path: str) -> None:
+        self._loop = loop
+        self._life = life
+        self._statedir = statedir
+        self._path = path
+        self._committed = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.writer = Writer(lambda: SqliteStore(path), self._committed)
+        self.applied: Notice[[Applied]] = Notice()
+        self._check: health.Check | None = None
+        self._damage: StoreError | None = None
+        loop.watch(self._committed, READ, self._on_committed)
+
+    def open(self) -> None:
+        """Raises StoreError. Nothing before this touches the store."""
+        self.writer.start()
+        self.reader = SqliteReader(self._path)
+        self._statedir.opened()
+
+    def _on_committed(self, _: int) -> None:
+        self.writer.completions()
+
+    def try_to_open(self) -> None:
+        """For a trial, which writes nothing: open the store and read it. Raises StoreError."""
+        self.reader = SqliteReader(self._path)
+        self.reader.counts()
+
+    def check(self) -> None:
+        """Look at all of it, in a thread of its own; ``damage`` is what it finds."""
+        self._check = health.Check(self._path, self._committed)
+        launch(self._check.run, "store-check")
+
+    def write(self, operation: Operation, done: Callable[[Applied | StoreError], None]) -> None:
+        """Apply ``operation``; ``done`` is called in the loop once it is on disk (or refused)."""
+        assert not self._life.is_adopting, "nothing is written before it is decided who serves"
+
+        def applied(outcome: Applied | StoreError) -> None:
+            if isinstance(outcome, StoreDamaged):
+                self._damage = outcome
+            if isinstance(outcome, StoreError):
+                self._loop.troubles.tell(UNWRITABLE, outcome)
+            elif self.damage is None:
+                self._loop.troubles.over(UNWRITABLE)
+            done(outcome)
+            if isinstance(outcome, Applied):
+                self.applied(outcome)
+
+        self.writer.submit(operation, applied)
+
+    @property
+    def damage(self) -> StoreError | None:
+        """The store's file is damaged, or was taken away from under the daemon."""
+        found = None if self._check is None else self._check.damage
+        return self._damage or found or self.reader.damage or self._statedir.lost
+
+    def close(self) -> None:
+        self.reader.close()
+        self.writer.stop(CLOSE_WITHIN)

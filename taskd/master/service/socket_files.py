@@ -1,0 +1,86 @@
+"""The listening sockets' files: where one is gone, the socket is made anew.
+
+Somebody cleaned up the runtime directory, or a tool that believed it to be left over: the daemon
+would go on, and no client could reach it. Connections that are open are not concerned. A socket
+that systemd holds is not made anew: its unit may have been stopped on purpose, so that nothing new
+comes. That nobody can connect is told, and what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from taskd import log, paths
+from taskd.errors import Error
+from taskd.master.loop import Listeners, Loop
+
+OLD_FOR = 60.0
+"""Seconds that a socket without a file is listened to still: some may have connected before."""
+
+TOLD_FOR = 30.0
+"""Seconds; the periodic checks come more often."""
+
+Inode = tuple[int, int]
+
+
+class SocketFiles:
+    """``look`` restores what is gone; what is another's it leaves alone, and says so."""
+
+    def __init__(self, loop: Loop, places: paths.Places, listeners: Listeners) -> None:
+        self._loop = loop
+        self._places = places
+        self._listeners = listeners
+        self._known: dict[str, Inode] = {}
+
+    def look(self) -> None:
+        """Raises OSError: a transient error."""
+        for name in self._listeners:
+            found = _inode(self._listeners.path(name))
+            if found is None and name in self._listeners.given:
+                self._tell(
+                    name,
+                    "its socket unit was stopped, or its file removed; to open it again, stop the "
+                    "socket unit and restart the service",
+                )
+            elif found is None:
+                self._make(name)
+            elif self._known.setdefault(name, found) != found:
+                self._tell(name, "its file is another's: end that process, and remove the file")
+
+    def _make(self, name: str) -> None:
+        """Anew; the socket without a file goes in a while."""
+        try:
+            paths.ensure(self._places)
+        except Error as error:
+            self._tell(name, str(error))
+            return
+        old = self._listeners.release(name)
+        try:
+            self._listeners.make(name)
+        except OSError:
+            self._listeners.keep(name, old)
+            raise
+        log.warning("a socket's file was gone, and is made anew", socket=self._listeners.path(name))
+        self._listeners.hear(name)
+        if (made := _inode(self._listeners.path(name))) is not None:
+            self._known[name] = made
+
+        def close() -> None:
+            self._loop.watch(old.fileno(), 0, lambda _: None)
+            old.close()
+
+        self._loop.after(OLD_FOR, close)
+
+    def _tell(self, name: str, why: str) -> None:
+        what = f"nobody can connect to {self._listeners.path(name)}"
+        self._loop.troubles.tell(what, why, lasts=TOLD_FOR)
+
+
+def _inode(path: str) -> Inode | None:
+    """Of the socket there; None if there is nothing, or something else."""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISSOCK(found.st_mode) else None
