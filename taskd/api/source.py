@@ -62,14 +62,6 @@ class Numbered:
             )
         return mark.cursor
 
-    def _set_by_a_migration(self, cursor: Any) -> int:
-        if type(cursor) is int and 0 <= cursor <= self.length:
-            return cursor
-        raise Held(
-            f"a migration set the cursor of loop '{self._name}' to {cursor!r:.100}: its source is "
-            f"a sequence, whose cursor is an index, from 0 to {self.length}. {REMEDY}"
-        )
-
     def mark(self, cursor: Any, done: int, total: int | None) -> Mark:
         """What to save once the item before ``cursor`` is done."""
         if cursor >= self.length:

@@ -229,7 +229,7 @@ def _kill_tree(spared: frozenset[int], group: str) -> int | None:
     the zygote kills them."""
     try:
         with limits.every_descriptor():
-            killed = tree.kill_all(spared, resource_trackers.let_go)
+            killed = tree.kill_all(spared, resource_trackers.close_pipes)
             alone = not group or cgroup.holds_only(group, spared | {os.getpid()})
             return killed if alone and process.is_subreaper() else None
     except Exception:
@@ -255,7 +255,7 @@ def _prepare(order: Order, recorder: SlotRecorder) -> output.Output:
                 raise Yielded(f"its worker could not begin: {error.strerror}") from None
             raise
 
-    return recorder.patiently("cannot begin yet", make, (OSError,))
+    return recorder.retry("cannot begin yet", make, (OSError,))
 
 
 def _run(worker: Worker, registered: Any, order: Order, recorder: SlotRecorder) -> Ending:

@@ -13,7 +13,7 @@ from typing import Any
 from taskd.posix import native, tree
 
 
-def let_go() -> None:
+def close_pipes() -> None:
     """Close this process's end of the pipe of each tracker that is its child. Python starts another
     tracker when it needs one again."""
     ours = tree.children()

@@ -57,18 +57,18 @@ class SlotRecorder:
     def save(self, write: Callable[[], T], *, can_leave: bool = True) -> T:
         """Call ``write``, which writes to the slot, until the disk is not full; returns its result.
 
-        ``can_leave``: as for ``patiently``. The process ends if the slot is lost: its attempt is
+        ``can_leave``: as for ``retry``. The process ends if the slot is lost: its attempt is
         continued by another one, from the records in the slot, whose file the master holds too.
         """
         try:
-            return self.patiently("cannot save", write, (SlotFull,), can_leave=can_leave)
+            return self.retry("cannot save", write, (SlotFull,), can_leave=can_leave)
         except SlotLost as lost:
             with suppress(Exception):  # the standard streams may be closed, too
                 why = f"taskd: {lost}; the task continues in another process"
                 print(why, file=sys.stderr, flush=True)
             output.leave(os.EX_IOERR)
 
-    def patiently(
+    def retry(
         self,
         what: str,
         action: Callable[[], T],

@@ -1,4 +1,4 @@
-"""Entry of a zygote, and of a worker that is spawned afresh: ``python -P -m taskd.zygote``."""
+"""Entry of a zygote, and of a worker that is spawned: ``python -P -m taskd.zygote``."""
 
 from taskd.zygote.main import main
 

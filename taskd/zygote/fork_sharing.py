@@ -66,7 +66,7 @@ def keep_directories() -> None:
                 finalizer.atexit = False
 
 
-def seed_anew() -> None:
+def seed_numpy() -> None:
     """Seed numpy's global generator in a forked worker: else each worker would get the same
     numbers. (Python's own ``random`` seeds itself after a fork.)"""
     seed = getattr(sys.modules.get("numpy.random"), "seed", None)

@@ -355,7 +355,7 @@ class Zygote:
             if gevent is not None:
                 gevent.reinit()
                 gevent.sleep(0)
-            fork_sharing.seed_anew()
+            fork_sharing.seed_numpy()
             from taskd.worker.process import run_worker
 
             run_worker(_join_group(config), worker)
