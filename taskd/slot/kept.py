@@ -1,6 +1,6 @@
 """What an attempt has kept: its slot's records on top of what the store has.
 
-Runs in the master, for the dead, and in the probe worker of a deploy, for those that run.
+Runs in the master, for dead workers' slots, and in a deploy's probe worker, for running ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from taskd.slot.reader import Content
 
 
 def read(fd: int) -> Content:
-    """What stands there, with nothing in it that we would trip over. Raises Error, OSError."""
+    """The slot's content, with the fields that the master reads checked. Raises Error, OSError."""
     content = reader.read(fd)
     told = {Kind.BEGIN: content.begin, Kind.PROGRESS: content.progress, Kind.END: content.end}
     for kind, fields in told.items():
@@ -23,15 +23,15 @@ def read(fd: int) -> Content:
 
 
 def is_of(content: Content, task: int, attempt: int) -> bool:
-    """Whether it is that attempt's."""
+    """Whether the slot holds that attempt of that task."""
     begin = content.begin
     return begin is not None and (begin["task"], begin["attempt"]) == (task, attempt)
 
 
 def add_up(content: Content, stored: bytes | None) -> RawSaved:
-    """What an attempt has kept in all; ``stored``: what the store had when it began, which nothing
-    asks for where there is a snapshot. Raises Error, KeyError, TypeError for records that are
-    not what they should be."""
+    """All that an attempt has kept. ``stored``: the saved state in the store when it began; it is
+    not read where the slot has a snapshot. Raises Error, KeyError or TypeError for records with
+    wrong fields."""
     assert content.begin is not None
     base = stored if content.snapshot is None else content.snapshot
     kept = RawSaved(content.begin["version"]) if base is None else RawSaved.decode(base)

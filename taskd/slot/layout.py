@@ -1,8 +1,8 @@
 """The slot file, format 1: its bytes, and the errors that reading and writing it may raise.
 
-Pure: bytes in, bytes out. Used by the worker that writes its slot and by whoever reads one. A
-slot belongs to one worker for its whole life; it outlives the worker and the master, and a slot
-may be read by a taskd of another version than the one that wrote it. All numbers are big-endian
+Pure: bytes in, bytes out. Used by the worker that writes its slot and by the master and probe
+workers, which read slots. A slot belongs to one worker for its whole life; it outlives the worker
+and the master, and a taskd of another version may read it. All numbers are big-endian
 and unsigned, all maps are plain CBOR without tags.
 
 Header block: bytes 0 to 4095, written once
@@ -11,8 +11,8 @@ Header block: bytes 0 to 4095, written once
     10    u32       length of the map
     14    map       {"worker": 16 random bytes, the slot's id; "pid", "start" (clock ticks since
                     boot), "boot" (boot id): the process that owns it; "revision": its name;
-                    "zygote": the id of the one that forked it; "mark": what its descendants can
-                    be told by (``posix.mark``); the last two may be missing}
+                    "zygote": the id of its zygote; "mark": by which the worker's descendants are
+                    found (``posix.mark``); the last two may be missing}
     ...             zeros
     4092  u32       CRC-32 of bytes 0 to 4091
     The first ten bytes and the checksum stay where they are in every later version, so that a
@@ -27,7 +27,7 @@ Records: from byte 4096 on, one right behind the other
                     and a byte from 0xa0 to 0xbb.
     Kinds are those of ``protocol.saved.Kind``. Because the checksum covers the id and the offset,
     no bytes that users save can be taken for a record, not even a copy of a real one; and because
-    the id is random, neither can remains of another slot.
+    the id is random, nor can bytes of another slot that the disk still has.
 
 PAD  {"fill": bytes of 0xff}. Stands where the next record must begin at a multiple of 4096.
     0xff and not zero, so that it is never taken for a hole.
@@ -44,17 +44,17 @@ Reading
     A record that is not whole (cut off, or a wrong checksum) ends the slot:
 
     * zeros in it, and a whole SNAPSHOT somewhere behind: a hole, perhaps half made; reading goes
-      on at the first such snapshot. What is before a whole snapshot is past, whoever zeroed it.
+      on at the first such snapshot, which replaces all that was before it.
     * a whole record somewhere behind, at any byte: damage. The slot must not be trusted.
     * zeros at byte 4096, other bytes behind, no whole SNAPSHOT: damage too, for a snapshot is on
       disk before anything is given back for it.
-    * all the bytes that it says it has are there, or its checksum is right for all that are there:
-      damage, since a process that is killed in a write leaves the beginning of what it wrote.
+    * the file has all the bytes of its length, or its checksum is right for the bytes up to the
+      file's end: damage, since a process that is killed in a write leaves the beginning of it.
     * otherwise: a torn tail (a write cut short by a crash, or zeros). The slot ends before it.
 
     A power cut may leave any of the pages that were not synced, in any order, which looks like
     damage. If the slot was written before the machine's last start, and no mark behind the broken
-    record says that its place had been synced, then it is a torn tail as well.
+    record says that its place had been synced, then the broken record is a torn tail too.
 
     Writers truncate a torn tail before they write again, so there is never anything behind one.
 """
@@ -85,17 +85,23 @@ BODY_LIMIT = 32 * 1024 * 1024
 LIMIT = 256 * 1024 * 1024
 """Bytes of records in one slot at most, the hole before the last snapshot not counted."""
 
-SUFFIX, NEW = ".slot", ".new"
-"""Ends a slot's file name; a slot under construction has NEW instead and means nothing."""
+SUFFIX = ".slot"
+"""Ends a slot's file name."""
+
+NEW = ".new"
+"""Ends the name of a slot under construction, which means nothing."""
 
 LOAD, PLAN = ".load", ".plan"
-"""Ends the name of a file beside it, for the same worker: large arguments, a plan's questions."""
+"""End the names of files for that worker: large arguments (``load`` of ``run`` in
+``protocol.worker``), and the questions of a deploy's plan (``plan``)."""
 
 _START = struct.Struct(">8sHI")
-_FRAME = struct.Struct(">II")
+FRAME = struct.Struct(">II")
+"""What a record begins with: its body's length and the checksum."""
+
 _PLACE = struct.Struct(">QI")
 _CRC = struct.Struct(">I")
-FRAME_SIZE = _FRAME.size
+FRAME_SIZE = FRAME.size
 BODY_START = b"\x82[\x00-\x17][\xa0-\xbb]"
 """A regular expression: how every body begins."""
 
@@ -134,13 +140,13 @@ class SlotTooLarge(SlotError):
 
 
 class SlotLost(SlotError):
-    """The writer's descriptor was closed by somebody else, and the file is not to be had again."""
+    """Other code closed the writer's descriptor, and the file cannot be opened again."""
 
     code = "slot-lost"
 
 
 class Header(Record):
-    """What a slot says about itself: its id (the worker's), its owner and the code it runs."""
+    """A slot's header: its id (the worker's), the process that owns it, the code that runs."""
 
     worker: bytes
     pid: int
@@ -165,7 +171,8 @@ class SlotRecord(Record):
 
 
 def file_name(worker: bytes, suffix: str = SUFFIX) -> str:
-    """The name of that worker's slot file."""
+    """The name of that worker's slot in the slot directory, or of a file beside it: NEW, LOAD,
+    PLAN."""
     return worker.hex() + suffix
 
 
@@ -251,13 +258,7 @@ def checksum(seed: int, offset: int, body: bytes) -> int:
 
 def frame(seed: int, offset: int, body: bytes) -> bytes:
     """The whole record, to be written at exactly that offset."""
-    return _FRAME.pack(len(body), checksum(seed, offset, body)) + body
-
-
-def split_frame(head: bytes) -> tuple[int, int]:
-    """A record's length of body and checksum, from its first FRAME_SIZE bytes."""
-    length, crc = _FRAME.unpack(head)
-    return length, crc
+    return FRAME.pack(len(body), checksum(seed, offset, body)) + body
 
 
 def pad(seed: int, offset: int) -> bytes:

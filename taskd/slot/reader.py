@@ -1,10 +1,10 @@
 """What a slot holds, read from its file. Runs in the master, mostly on the slots of the dead.
 
-The rules of reading are in ``slot.layout``. Reading changes nothing and needs no lock: it may look
-at a slot whose owner is writing (or punching, or truncating) and then sees what was whole when it
-looked. It reads by pieces at stated offsets; the descriptor's own position means nothing to
-anybody (looking for a hole's end may move it). Only what an attempt needs is decoded: the bodies
-of records before the last BEGIN or SNAPSHOT are checked and forgotten.
+The rules of reading are in ``slot.layout``. Reading changes nothing and needs no lock: of a slot
+whose owner is writing (or punching, or truncating) it sees the records that are whole at that
+moment. It reads pieces at given offsets and does not use the descriptor's position (which the
+search for a hole's end may move). Only what an attempt needs is decoded: the bodies of records
+before the last BEGIN or SNAPSHOT are checked and dropped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from taskd.slot.layout import BLOCK, FRAME_SIZE, Header, SlotDamaged, SlotError,
 _PIECE = 1024 * 1024
 _HOLE_UNIT = 512  # no file system makes holes at a finer grain
 _ZEROS = bytes(_HOLE_UNIT)
-_LOOKS = 100  # at a slot that changes under our eyes
+_LOOKS = 100  # reads of a slot that its owner changes meanwhile
 _SEARCH_LIMIT = 512 * 1024 * 1024  # bytes to checksum in one search for whole records
 
 
@@ -34,11 +34,11 @@ class Content(Record):
     last SNAPSHOT after it. ``records``: what was saved after that, in order (STEP, LOOP,
     CHECKPOINT; whatever kinds a newer task API may add). ``progress``: fields of the last
     PROGRESS. ``end``: fields of END, ``end_offset`` its offset. ``saves``: how many records saved
-    something since BEGIN; 0 means that the attempt got nowhere. ``size``: where the last whole
+    something since BEGIN; with 0 the attempt made no progress. ``size``: where the last whole
     record ends (bytes). ``torn``: a write was cut short behind it, which is harmless.
-    ``damage``: not None if whole records stand behind a broken one: where, and what was found;
-    everything else then tells of the part before it. ``was_synced``: what is broken had been on
-    disk, so that it cannot be what a power cut leaves of writes that were not.
+    ``damage``: where the file is damaged and what was found there, or None; the other fields then
+    tell of the part before it. ``was_synced``: the damaged place had been synced, so that a power
+    cut cannot be the cause.
     """
 
     header: Header
@@ -60,8 +60,9 @@ _NO_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENXIO})
 
 
 def open_slot(path: str, flags: int = os.O_RDONLY) -> int:
-    """A descriptor of the slot at ``path``. Raises FileNotFoundError also for what is no file (a
-    task may have put a pipe there, to have whoever opens it wait), OSError for what passes."""
+    """A descriptor of the slot at ``path``. Raises FileNotFoundError, also if no regular file is
+    there (a task may have put a pipe there, on which an open would wait); OSError for a transient
+    error."""
     try:
         return files.open_own(path, flags)
     except OSError as error:
@@ -76,9 +77,9 @@ def read_header(fd: int) -> Header:
 
 
 def mark_of(fd: int) -> int:
-    """What its owner's descendants are told by (``posix.mark``); 0 if the slot does not say.
+    """The mark by which its owner's descendants are found (``posix.mark``); 0 if it has none.
 
-    Raises OSError: that it cannot be read just now does not mean that there is none.
+    Raises OSError where it cannot be read now: there may be a mark.
     """
     try:
         return read_header(fd).mark
@@ -87,9 +88,9 @@ def mark_of(fd: int) -> int:
 
 
 def read(fd: int) -> Content:
-    """Everything the slot's last attempt left.
+    """All that the slot's last attempt left.
 
-    A broken record does not raise, it is told in ``damage``. Raises SlotDamaged if the header is
+    A broken record does not raise; ``damage`` tells of it. Raises SlotDamaged if the header is
     broken or a record with a right checksum is not what the format allows, SlotFromFuture if the
     slot is of a newer format.
     """
@@ -97,8 +98,8 @@ def read(fd: int) -> Content:
     for _ in range(_LOOKS):
         walk = _Walk(_Slot(fd, header))
         walk.run()
-        if walk.clean or not walk.slot.has_changed():
-            break  # else the owner wrote, and gave back what was still to be read: look again
+        if walk.clean or os.fstat(fd).st_size == walk.slot.size:
+            break  # else the owner wrote, and gave back what was still to be read: read again
     return walk.content()
 
 
@@ -140,29 +141,15 @@ class _Slot:
         return body if crc == layout.checksum(self.seed, offset, body) else None
 
     def announced(self, offset: int) -> tuple[int, int]:
-        """What a record at ``offset`` says are its body's length and checksum; length 0 if it
-        cannot be true.
+        """The length and checksum of the body, as the record at ``offset`` gives them; length 0 if
+        the file cannot hold it.
         """
         head = self.look(offset, FRAME_SIZE)
         if len(head) == FRAME_SIZE:
-            length, crc = layout.split_frame(head)
+            length, crc = layout.FRAME.unpack(head)
             if 3 <= length <= min(layout.BODY_LIMIT, self.size - offset - FRAME_SIZE):
                 return length, crc
         return 0, 0
-
-    def has_changed(self) -> bool:
-        """Whether the file has grown or shrunk since this was made."""
-        return os.fstat(self.fd).st_size != self.size
-
-    def is_zero_from(self, offset: int) -> bool:
-        """Whether nothing but zeros follows."""
-        at = self.data_from(offset)
-        while at < self.size:
-            piece = self.look(at, _PIECE)
-            if piece.strip(b"\0"):
-                return False
-            at += max(1, len(piece))
-        return True
 
     def data_from(self, offset: int) -> int:
         """The first offset from here on that may hold other bytes than zeros."""
@@ -173,7 +160,7 @@ class _Slot:
 
 
 class _Walk:
-    """From record to record, keeping what counts for the last attempt."""
+    """Goes from record to record and keeps those of the last attempt."""
 
     __slots__ = (
         "_begin",
@@ -194,7 +181,7 @@ class _Walk:
         self._start_over()
 
     def _start_over(self) -> None:
-        """A BEGIN or a SNAPSHOT: what was gathered before it is past."""
+        """Drop what was gathered: a BEGIN or a SNAPSHOT replaces it."""
         self._begin: tuple[int, bytes] | None = None
         self._progress: tuple[int, bytes] | None = None
         self._end: tuple[int, bytes] | None = None
@@ -205,9 +192,12 @@ class _Walk:
             body = self.slot.body(self._offset)
             if body is not None:
                 self._take(body)
-            elif not self._pass_hole():
+                continue
+            snapshot = _snapshot_behind(self.slot, self._offset)
+            if snapshot is None or not _has_zeros(self.slot, self._offset, snapshot):
                 self._damage = _damage(self.slot, self._offset)
                 return
+            self._offset = snapshot  # the broken record is in a hole, or is one
 
     @property
     def clean(self) -> bool:
@@ -222,7 +212,13 @@ class _Walk:
             self._begin = offset, body
         elif kind == Kind.SNAPSHOT:
             self._start_over()
-            self._snapshot = _snapshot(layout.decode_body(offset, body))
+            self._snapshot = record = layout.decode_body(offset, body)
+            fields = [record.fields.get(name) for name in ("saved", "begin", "saves", "progress")]
+            kinds = [*map(type, fields)]
+            if kinds[:3] != [bytes, dict, int] or kinds[3] not in (dict, type(None)):
+                raise SlotDamaged(
+                    f"the snapshot at byte {offset} lacks a field, or has a wrong one"
+                )
         elif kind == Kind.PROGRESS:
             self._progress = offset, body
         elif kind == Kind.END:
@@ -230,14 +226,6 @@ class _Walk:
         elif kind != Kind.PAD:
             self._since.append((offset, body))
         self._offset = offset + FRAME_SIZE + len(body)
-
-    def _pass_hole(self) -> bool:
-        """If the broken record here is (part of) a hole: go on at the snapshot behind it."""
-        snapshot = _snapshot_behind(self.slot, self._offset)
-        if snapshot is None or not _has_zeros(self.slot, self._offset, snapshot):
-            return False
-        self._offset = snapshot
-        return True
 
     def content(self) -> Content:
         snapshot = self._snapshot
@@ -264,15 +252,6 @@ def _fields(place: tuple[int, bytes] | None, default: dict[str, Any] | None) -> 
     return default if place is None else layout.decode_body(*place).fields
 
 
-def _snapshot(record: SlotRecord) -> SlotRecord:
-    """Raises SlotDamaged if it is not what a SNAPSHOT holds: everything before it is past."""
-    fields = record.fields
-    kinds = [type(fields.get(name)) for name in ("saved", "begin", "saves", "progress")]
-    if kinds[:3] != [bytes, dict, int] or kinds[3] not in (dict, type(None)):
-        raise SlotDamaged(f"the snapshot at byte {record.offset} lacks a field, or has a wrong one")
-    return record
-
-
 def _snapshot_behind(slot: _Slot, offset: int) -> int | None:
     """Where the first whole SNAPSHOT behind ``offset`` begins; they stand at block boundaries."""
     at = (offset // BLOCK + 1) * BLOCK
@@ -295,8 +274,13 @@ def _has_zeros(slot: _Slot, start: int, stop: int) -> bool:
 
 
 def _damage(slot: _Slot, offset: int) -> str | None:
-    """None if what stands at ``offset`` is a torn tail, else what is wrong there."""
-    found = _record_behind(slot, offset) or _lost_snapshot(slot, offset) or _last_one(slot, offset)
+    """None if a torn tail stands at ``offset``, else what is wrong there."""
+    found = _lost_snapshot(slot, offset) or _last_one(slot, offset)
+    for place, body in _records_behind(slot, offset):
+        found = f"a whole one stands behind it at byte {place}"
+        if body is None:
+            found = f"so much that looks like records follows that byte {place} was the last try"
+        break
     if found is None:
         return None
     return (
@@ -307,21 +291,29 @@ def _damage(slot: _Slot, offset: int) -> str | None:
 
 
 def _lost_snapshot(slot: _Slot, offset: int) -> str | None:
-    """A slot that begins with zeros and goes on with something: its beginning was given back, and
-    the snapshot, which was on disk before that, is broken. Without it nothing is left to go on.
+    """For a slot that begins with zeros and has other bytes behind them: its beginning was given
+    back, and the snapshot, which was on disk before that, is broken. All that was saved is lost.
     """
-    if offset != BLOCK or any(slot.look(BLOCK, FRAME_SIZE)) or slot.is_zero_from(BLOCK):
+    if offset != BLOCK or any(slot.look(BLOCK, FRAME_SIZE)):
         return None
-    return "what was before a snapshot was given back, but no whole snapshot stands behind it"
+    at = slot.data_from(BLOCK)
+    while at < slot.size:
+        piece = slot.look(at, _PIECE)
+        if piece.strip(b"\0"):
+            return (
+                "what was before a snapshot was given back, but no whole snapshot stands behind it"
+            )
+        at += max(1, len(piece))
+    return None
 
 
 def _last_one(slot: _Slot, offset: int) -> str | None:
-    """A last record that is there in full: a write cut short leaves its beginning alone."""
+    """For a last record that is there in full: a write cut short leaves only its beginning."""
     head = slot.look(offset, FRAME_SIZE)
     rest = slot.size - offset - FRAME_SIZE
     if len(head) < FRAME_SIZE or not 3 <= rest <= layout.BODY_LIMIT:
         return None
-    length, crc = layout.split_frame(head)
+    length, crc = layout.FRAME.unpack(head)
     if 3 <= length <= rest:
         return "all of its bytes are there"
     if crc == layout.checksum(slot.seed, offset, slot.look(offset + FRAME_SIZE, rest)):
@@ -330,8 +322,8 @@ def _last_one(slot: _Slot, offset: int) -> str | None:
 
 
 def _was_synced(slot: _Slot, offset: int) -> bool:
-    """Whether a mark behind ``offset`` says that it had been synced; or there is too much there to
-    tell."""
+    """Whether a mark behind ``offset`` says that it had been synced; also True where the search for
+    a mark was given up."""
     for _, body in _records_behind(slot, offset):
         if body is None:
             return True
@@ -340,20 +332,11 @@ def _was_synced(slot: _Slot, offset: int) -> bool:
     return False
 
 
-def _record_behind(slot: _Slot, offset: int) -> str | None:
-    """Look for a whole record at every byte behind ``offset``; its checksum covers its place, so
-    that only a real one counts."""
-    for place, body in _records_behind(slot, offset):
-        if body is None:
-            return f"so much that looks like records follows that byte {place} was the last try"
-        return f"a whole one stands behind it at byte {place}"
-    return None
-
-
 def _records_behind(slot: _Slot, offset: int) -> Iterator[tuple[int, bytes | None]]:
-    """Where whole records stand behind ``offset``, and their bodies. Bounded: a tail made of
-    nothing but likely beginnings (user data made to look so) is taken for damage rather than
-    searched for ever: None is its body."""
+    """The whole records behind ``offset``, tried at every byte: where each stands, and its body. A
+    checksum covers the record's place, so that only real records count. The search is bounded: a
+    tail of nothing but likely beginnings (user data made to look so) is taken for damage, and its
+    body is None."""
     import re  # only for a slot that does not end with a whole record
 
     beginning = re.compile(layout.BODY_START, re.DOTALL)

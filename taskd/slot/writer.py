@@ -1,24 +1,24 @@
 """The owner's side of a slot: appends records and keeps the file whole. Runs in the worker.
 
-The format is in ``slot.layout``; the records' meaning, but for BEGIN, PROGRESS, END, SNAPSHOT and
-PAD, is the task API's business. One record costs one ``write``; it needs no other process.
+The format is in ``slot.layout``. Only BEGIN, PROGRESS, END, SNAPSHOT and PAD mean anything here;
+the other records are the task API's. One record costs one ``write`` and needs no other process.
 
 Invariants:
 * The process that creates the writer is the only one that writes, from one thread at a time
   (``sync`` may come from another). Once it has the lock, it never duplicates nor closes the
   descriptor, for that would drop it (see ``posix.locks``). The descriptor is close-on-exec, and
   record locks do not pass to forked children.
-* User code may close the descriptor, and its number may then stand for a file of the user's: each
-  use looks whether it is the slot still, and if not opens the slot again and locks it anew.
+* User code may close the descriptor, and its number may then be that of another file: each use
+  checks that it is still the slot, and otherwise opens and locks the slot again.
 * Between any two calls the file ends with a whole record. A write that came out short is truncated
   back before anything else happens.
 * A record other than END is written only while END_ROOM bytes stay allocated behind it, so that an
-  attempt's end can be written when the disk is full. Where the file system cannot reserve, it has
-  this promise not to give; nor against a lowering of RLIMIT_FSIZE below what was reserved.
-* Every write is at a stated offset: the descriptor's own position means nothing to anybody.
+  attempt's end can be written when the disk is full. There is no such promise where the file system
+  cannot reserve, nor once RLIMIT_FSIZE is lowered below what was reserved.
+* Every write gives its offset: the descriptor's own position is not used.
 
 After a power cut a slot may hold what it held before its last ``reset``, since only ``sync`` and
-``durable`` reach the disk: who reads it compares BEGIN's task and attempt with the claim.
+``durable`` reach the disk: its readers compare BEGIN's task and attempt with the claim.
 """
 
 from __future__ import annotations
@@ -115,14 +115,16 @@ class SlotWriter:
         """A new, empty slot, locked and in place under its name, also after a power cut.
 
         ``worker``: the worker's random id, which is the slot's. ``who``: this process. ``zygote``:
-        the id of the one that forked it; ``mark``: see ``posix.mark``. Raises SlotFull if there
+        the id of its zygote. ``mark``: see ``posix.mark``. Raises SlotFull if there
         is no room, FileExistsError if a slot of that id is there.
         """
         header = layout.Header(worker, who.pid, who.start, who.boot, revision, zygote, mark)
-        path = os.path.join(directory, layout.file_name(worker))
+        path, temporary = (
+            os.path.join(directory, layout.file_name(worker, suffix))
+            for suffix in (layout.SUFFIX, layout.NEW)
+        )
         if os.path.lexists(path):
             raise FileExistsError(f"a slot of this id exists already: {path}")
-        temporary = path.removesuffix(layout.SUFFIX) + ".new"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         fd = files.out_of_the_way(os.open(temporary, flags, 0o600))
         try:
@@ -161,7 +163,12 @@ class SlotWriter:
         self._make_room(len(mark) + layout.FRAME_SIZE + len(body), END_ROOM)
         offset = self._put(body, mark)
         self._marked = marked
-        self._note(kind, fields)
+        if kind in _SAVES:
+            self._saves += 1
+        elif kind == Kind.PROGRESS:
+            self._progress = dict(fields)
+        elif kind == Kind.BEGIN:
+            self._begin, self._saves, self._progress = dict(fields), 0, None
         if durable:
             self.sync()
         return offset
@@ -169,8 +176,8 @@ class SlotWriter:
     def append_end(self, fields: dict[str, Any]) -> int:
         """Write the END record and return its offset.
 
-        If there is no room, it takes what is kept for it: a record of up to END_ROOM bytes
-        succeeds on a full disk too. Raises SlotFull only for a larger one.
+        On a full disk it uses the END_ROOM bytes that are kept for it. Raises SlotFull only for a
+        record that is larger.
         """
         body = layout.encode_body(Kind.END, fields)
         mark, _ = self._mark()
@@ -180,7 +187,7 @@ class SlotWriter:
         except SlotFull:
             if layout.FRAME_SIZE + len(body) > END_ROOM:
                 raise
-        return self._put(body)  # without the mark: what is kept is kept for END
+        return self._put(body)  # without the mark: the bytes kept are for END alone
 
     def sync(self) -> None:
         """Make everything appended so far survive a power cut. Raises SlotFull, OSError."""
@@ -204,13 +211,27 @@ class SlotWriter:
         """
         self._ask_at = self._end + SNAPSHOT_AFTER
         pad = layout.pad(self._seed, self._end)
-        body = layout.encode_body(Kind.SNAPSHOT, self._full_state(saved))
+        body = layout.encode_body(
+            Kind.SNAPSHOT,
+            {
+                "saved": saved,
+                "begin": self._begin,
+                "saves": self._saves,
+                "progress": self._progress,
+            },
+        )
         length = len(pad) + layout.FRAME_SIZE + len(body)
         self._check_limit(length)
         self._make_room(length, END_ROOM)
         offset = self._put(body, pad)
         self.sync()  # before the first byte that it replaces goes
-        self._give_back(offset)
+        try:
+            self._punches = files.punch(self._own(), self._floor, offset - self._floor)
+        except OSError:
+            pass  # the data is safe all the same; the next snapshot tries again
+        else:
+            if self._punches:
+                self._floor = offset
         self._ask_at = self._end + max(SNAPSHOT_AFTER, SNAPSHOT_FACTOR * len(saved))
         return offset
 
@@ -231,22 +252,6 @@ class SlotWriter:
             if files.is_at(path, self._file):
                 os.unlink(path)
         files.sync_directory(self._directory)
-
-    def _full_state(self, saved: bytes) -> dict[str, Any]:
-        return {
-            "saved": saved,
-            "begin": self._begin,
-            "saves": self._saves,
-            "progress": self._progress,
-        }
-
-    def _note(self, kind: int, fields: dict[str, Any]) -> None:
-        if kind in _SAVES:
-            self._saves += 1
-        elif kind == Kind.PROGRESS:
-            self._progress = dict(fields)
-        elif kind == Kind.BEGIN:
-            self._begin, self._saves, self._progress = dict(fields), 0, None
 
     def _check_limit(self, length: int) -> None:
         if self._end + length - self._floor > LIMIT:
@@ -277,13 +282,13 @@ class SlotWriter:
         except OSError as error:
             if error.errno not in files.DISK_FULL:
                 raise
-            ahead = needed  # less than we like, but all that is owed
+            ahead = needed  # without CHUNK, but with all that is promised
             files.reserve(self.fd, self._end, ahead - self._end)
         self._room = ahead
 
     def _mark(self) -> tuple[bytes, int]:
-        """What goes before the next record, and up to where it says that the slot is synced;
-        nothing where the last mark says as much."""
+        """The mark to write before the next record, and the offset up to which it says that the
+        slot is synced. No bytes if the last mark already says so."""
         epoch, synced = self._synced
         if epoch is not self._epoch or synced <= self._marked:
             return b"", self._marked
@@ -294,22 +299,19 @@ class SlotWriter:
         if self._unsure:
             self._truncate_back()
         offset = self._end + len(before)
-        self._write(before + layout.frame(self._seed, offset, body))
-        return offset
-
-    def _write(self, record: bytes) -> None:
-        offset = self._end
+        record = before + layout.frame(self._seed, offset, body)
         self._unsure = True  # also if an exception comes between the next two lines
         try:
-            written = os.pwrite(self._own(), record, offset)
+            written = os.pwrite(self._own(), record, self._end)
         except OSError as error:
             self._truncate_back()
             self._tell(error)
         if written < len(record):
             self._truncate_back()
             raise SlotFull(f"no room in the slot: {written} of {len(record)} bytes were written")
-        self._end = offset + written
+        self._end += written
         self._unsure = False
+        return offset
 
     def _truncate_back(self) -> None:
         """End the file with its last whole record again, and get back the room this frees."""
@@ -324,14 +326,6 @@ class SlotWriter:
         with contextlib.suppress(SlotFull):
             self._make_room(0, END_ROOM)
 
-    def _give_back(self, offset: int) -> None:
-        try:
-            self._punches = files.punch(self._own(), self._floor, offset - self._floor)
-        except OSError:  # the data is safe either way; the next snapshot tries again
-            return
-        if self._punches:
-            self._floor = offset
-
     def _own(self) -> int:
         """The descriptor, which is the slot's. Raises SlotLost."""
         try:
@@ -342,8 +336,9 @@ class SlotWriter:
         return self._reopen()
 
     def _reopen(self) -> int:
-        """What ``fd`` stands for now is not ours to close. The lock was dropped with the first
-        close; meanwhile, this process being alive said that the slot has an owner."""
+        """Open the slot again: user code closed ``fd``, whose number may be another file's, so that
+        it is not closed here. The lock went with that close; meanwhile the slot had an owner all
+        the same, since this process is alive (see ``slot.owner``)."""
         path = os.path.join(self._directory, self.name)
         with self._reopening:  # the control thread syncs
             try:
@@ -359,8 +354,8 @@ class SlotWriter:
             return fd
 
     def _tell(self, error: OSError) -> NoReturn:
-        """Raise SlotFull in place of the errors that pass once someone makes room, or mounts the
-        file system again."""
+        """Raise SlotFull in place of a transient error: a full disk or quota, a file system mounted
+        read-only. Raise other errors as they are."""
         if error.errno in files.DISK_FULL:
             what = (
                 f"no room in the slot: {os.strerror(error.errno)}; make room in {self._directory}"

@@ -23,7 +23,7 @@ def kinds(slot: SlotWriter) -> list[int]:
     """The kinds of all its records, in order."""
     raw, at, found = os.pread(slot.fd, 1 << 20, 0), layout.BLOCK, []
     while at < len(raw):
-        length, _ = layout.split_frame(raw[at : at + layout.FRAME_SIZE])
+        length, _ = layout.FRAME.unpack(raw[at : at + layout.FRAME_SIZE])
         found.append(raw[at + layout.FRAME_SIZE + 1])
         at += layout.FRAME_SIZE + length
     return found
