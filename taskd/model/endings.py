@@ -1,7 +1,7 @@
-"""What becomes of a task when an attempt is over: the three budgets, and where it goes next.
+"""The end of an attempt: what it uses of the task's budgets, and the task's next state.
 
-Pure: facts in, one ``Verdict`` out. The cancel wish is not looked at here; the store applies it in
-the transaction that records the verdict, so that no wish can slip in between.
+Pure: facts in, one ``Verdict`` out. A wish to cancel plays no part here: the store applies it in
+the transaction that records the verdict, so that no wish can come between the two.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ LONGEST_DELAY = 600.0
 """Seconds: backoff doubles from one second up to this."""
 
 OWN_FAULT = 70
-"""EX_SOFTWARE: a worker's exit status for a fault of its own machinery (which a task may break)."""
+"""EX_SOFTWARE: a worker's exit status if taskd's own code in it fails (user code may break it)."""
 
 _DOUBLINGS = 10
-"""Enough to reach LONGEST_DELAY; the count itself may be any, also too large for a float."""
+"""Enough to reach LONGEST_DELAY; 2 to the power of a larger count may be too large for a float."""
 
 
 class Facts(Record):
     """How the attempt ended.
 
-    ``outcome``: of its END record ("succeeded", "failed", "left", "cancelled", "sleeping",
-    "held", "yielded"), "unfit" if that revision cannot take its state and another one can,
-    "unbegun" if none of the task's code has run in it, or None if it died without one.
-    ``progressed``: it saved something new.
-    ``asked``: why we ended it ourselves, or None. ``death``: how the process ended, in words.
+    ``outcome``: that of its END record ("succeeded", "failed", "left", "cancelled", "sleeping",
+    "held", "yielded"); "unfit" if its revision cannot take its state and another one can; "unbegun"
+    if none of the task's code has run; None if its process died without an END record.
+    ``progressed``: it saved something new. ``asked``: why the master asked it to leave or ended it,
+    or None. ``death``: how the process ended, in words.
     """
 
     outcome: str | None
@@ -60,7 +60,7 @@ def backoff(count: int) -> float:
 
 
 def death_in_words(status: int | None) -> str:
-    """How a process ended, from its wait status (None: nobody knows)."""
+    """How a process ended, from its wait status (None: it is not known)."""
     if status is None:
         return "its process died; nobody saw how"
     if status & 0x7F:
@@ -79,7 +79,11 @@ def death_in_words(status: int | None) -> str:
 
 
 def judge(facts: Facts, budgets: Budgets, retries_allowed: int, now: float) -> Verdict:
-    """Where the task goes next."""
+    """The task's next state. What was counted "in a row" begins anew once something was saved."""
+    moved = budgets._replace(crashes=0, interruptions=0) if facts.progressed else budgets
+    left = moved
+    if not facts.progressed:
+        left = budgets._replace(interruptions=budgets.interruptions + 1)
     match facts.outcome:
         case "succeeded":
             return Verdict(State.SUCCEEDED, budgets)
@@ -92,20 +96,22 @@ def judge(facts: Facts, budgets: Budgets, retries_allowed: int, now: float) -> V
         case "held":
             return Verdict(State.HELD, budgets, facts.reason)
         case "sleeping":
-            left = _after_progress(budgets) if facts.progressed else budgets
-            return Verdict(State.SCHEDULED, left, "sleeping", run_at=facts.wake)
+            return Verdict(State.SCHEDULED, moved, "sleeping", run_at=facts.wake)
         case "yielded":
-            return _yielded(facts, budgets, now)
-        case "left":
-            return _left(facts, budgets)
+            again = now + backoff(max(1, left.interruptions))
+            reason = facts.reason or "asked to be continued later"
+            return Verdict(State.SCHEDULED, left, reason, run_at=again)
+        case outcome if outcome == "left" or facts.asked:
+            why = facts.asked or facts.reason or "asked to leave"
+            return Verdict(State.QUEUED, left, f"interrupted: {why}")
         case _:
-            return _left(facts, budgets) if facts.asked else _died(facts, budgets, now)
+            return _died(facts, moved, now)
 
 
 def if_cancelled(facts: Facts, why: str | None) -> str:
-    """The reason of a task that is to be cancelled, and whose attempt did not end so by itself.
+    """The reason shown of a cancelled task whose attempt ended otherwise than by cancelling.
 
-    ``why``: who wished it; None: a daemon before this one was told."""
+    ``why``: the wish's reason, with who wished it; None: an earlier daemon was told."""
     wish = why or "cancelled"
     how = (facts.asked or facts.death) if facts.outcome is None else ""
     return f"{wish}; {how}" if how else wish
@@ -122,33 +128,9 @@ def _failed(facts: Facts, budgets: Budgets, allowed: int, now: float) -> Verdict
     return Verdict(State.SCHEDULED, left, reason, run_at=now + backoff(used), error=error)
 
 
-def _after_progress(budgets: Budgets) -> Budgets:
-    """It is at another place now: what was counted 'in a row' begins anew."""
-    return budgets._replace(crashes=0, interruptions=0)
-
-
-def _interrupted(facts: Facts, budgets: Budgets) -> Budgets:
-    if facts.progressed:
-        return _after_progress(budgets)
-    return budgets._replace(interruptions=budgets.interruptions + 1)
-
-
-def _left(facts: Facts, budgets: Budgets) -> Verdict:
-    why = facts.asked or facts.reason or "asked to leave"
-    return Verdict(State.QUEUED, _interrupted(facts, budgets), f"interrupted: {why}")
-
-
-def _yielded(facts: Facts, budgets: Budgets, now: float) -> Verdict:
-    left = _interrupted(facts, budgets)
-    again = now + backoff(max(1, left.interruptions))
-    reason = facts.reason or "asked to be continued later"
-    return Verdict(State.SCHEDULED, left, reason, run_at=again)
-
-
 def _died(facts: Facts, budgets: Budgets, now: float) -> Verdict:
-    before = _after_progress(budgets) if facts.progressed else budgets
-    crashes = before.crashes + 1
-    left = before._replace(crashes=crashes)
+    crashes = budgets.crashes + 1
+    left = budgets._replace(crashes=crashes)
     if crashes >= CRASHES:
         reason = f"died {crashes} times at the same place; the last time {facts.death}"
         return Verdict(State.HELD, left, reason)

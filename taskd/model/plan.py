@@ -4,8 +4,8 @@ Pure. What the new revision cannot take is *held*: nothing of it is lost, but it
 operator, so it refuses the deploy unless held tasks are allowed. A running task that the new
 revision cannot take finishes on the revision it runs on, as long as its worker lives.
 
-What the revision that serves now cannot go on with either was *accepted* when that one was
-deployed: this deploy makes nothing worse for it, and is not refused for its sake.
+Tasks that the revision that serves now cannot go on with either were *accepted* when that one was
+deployed: this deploy makes nothing worse for them, and is not refused because of them.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ Row = dict[str, Any]
 
 
 class Item(Record):
-    """One thing to be answered for: a group that waits (``tasks`` of them) or one running task.
+    """A group of ``tasks`` waiting tasks, or one running ``task``, that the new revision judges.
 
     ``version``: of what is saved, if ``has_saved``, else the one at submission. ``example``: the
-    task that answers for a group.
-    ``accepted``: what serves now could not go on with it. ``stays``: it runs on the new revision.
+    task whose arguments and state stand for a group. ``accepted``: the revision that serves now
+    could not go on with it either. ``stays``: it runs on the new revision already.
     """
 
     name: str
@@ -54,9 +54,9 @@ class Item(Record):
 
 
 class Plan(Record):
-    """All rows (of PLAN in ``protocol.control``), and which tasks the new revision cannot take:
-    those that run, which are not asked to leave for it; and of those that wait with something saved
-    the example of each group, which its tasks do not tell."""
+    """All rows of PLAN (see ``protocol.control``), and in ``unfit`` the tasks that the new revision
+    cannot take: running tasks, which are not asked to leave for it; and the example of each waiting
+    group that has something saved."""
 
     target: str
     running: list[Row]
@@ -171,8 +171,9 @@ def _waiting(
     target: Mapping[str, Any],
     others: Sequence[tuple[str, Mapping[str, Any]]],
 ) -> Row:
-    """An older revision is kept for what waits (``retirement``) if the new one does not even say
-    that it could run it. Where it says so and cannot, as its migration fails, none is."""
+    """A group continues on an older revision, which is kept for it (see the master's
+    ``retirement``), if by its manifest the new revision cannot run it. If the new one can by its
+    manifest, but its migration fails, no older one is kept."""
     verdict = "continues"
     if why is not None:
         verdict = "accepted" if item.accepted else "held"
@@ -191,7 +192,7 @@ def _waiting(
 
 
 def _warnings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Steps and loops that were renamed although the version says that nothing changed."""
+    """Tasks whose steps or loops have other names, while their version is the same."""
     found = []
     for name, entry in sorted(after.items()):
         old = before.get(name)

@@ -1,7 +1,7 @@
 """A revision's life, as the master sees it.
 
-Pure. A revision is a release that the master knows: a real path and what its files are. It lives
-until its last worker is gone and nothing waits for it.
+Pure. A revision is a release that the master knows: its real path and the hash of its files. It
+lives until its last worker is gone and no task waits for it.
 
     start ─→ starting ─manifest→ proven ─confirm→ current ─superseded→ draining ─empty→ gone
                  └───── broken ─────┴──────→ rejected          ↑______promoted_____|

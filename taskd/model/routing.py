@@ -7,11 +7,21 @@ else to the newest live one that does, else nowhere: the task is held, and says 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskd.record import Record
 
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Revision(Protocol):
+        """A live revision: its name, and the tasks of its manifest."""
+
+        name: str
+        tasks: dict[str, Any]
+
+
+R = TypeVar("R", bound="Revision")
 
 
 class Held(Record):
@@ -31,14 +41,12 @@ def can_run(manifest: Mapping[str, Any], name: str, saved_version: int | None) -
     return None
 
 
-def route(
-    live: Iterable[tuple[R, str, Mapping[str, Any]]], name: str, saved_version: int | None
-) -> R | Held:
-    """The first of ``live`` (revision, its name, its tasks) that can; the current one is first."""
+def route(live: Iterable[R], name: str, saved_version: int | None) -> R | Held:
+    """The first of the ``live`` revisions that can run the task; the current one comes first."""
     reasons = []
-    for revision, label, manifest in live:
-        why = can_run(manifest, name, saved_version)
+    for revision in live:
+        why = can_run(revision.tasks, name, saved_version)
         if why is None:
             return revision
-        reasons.append(f"{label} {why}")
+        reasons.append(f"{revision.name} {why}")
     return Held("no live revision can run it: " + "; ".join(reasons))

@@ -1,7 +1,7 @@
 """A task's life: the states that are stored, and every change between them that is allowed.
 
-Pure. The store writes a row's state only by an entry of ``CHANGES``; a pair that is not listed is
-a bug in taskd and raises, it never passes silently.
+Pure. The store writes a row's state only by an entry of ``CHANGES`` (with ``table.after``); a pair
+that is not listed is a bug in taskd and raises.
 
     submit ─→ queued ─claim─→ running ─succeed─→ succeeded
                 ↑  ↑             │ ├──fail─────→ failed
@@ -80,20 +80,12 @@ class OnDeploy(str, Enum):
     CHECKPOINT = "checkpoint"
 
 
-def after(state: State, change: Change) -> State:
-    """The state that ``change`` leads to. Raises ValueError for a pair that CHANGES lacks."""
-    try:
-        return CHANGES[state, change]
-    except KeyError:
-        raise ValueError(f"a task that is {state.value} cannot {change.value}") from None
-
-
 class Budgets(Record):
-    """What an attempt's end may still use up; the three counts are kept apart on purpose.
+    """Counts of ended attempts, each with a limit of its own (see ``endings``).
 
     ``retries``: attempts that ended by an exception of the task. ``crashes``: attempts in a row
-    that died unasked with nothing newly saved. ``interruptions``: times in a row that we asked it
-    to leave and it had saved nothing new.
+    whose process died without being asked to leave, and that had saved nothing new.
+    ``interruptions``: attempts in a row that were asked to leave and had saved nothing new.
     """
 
     retries: int = 0

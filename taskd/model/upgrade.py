@@ -1,7 +1,7 @@
 """The handoff's phases: one deploy at a time goes through them, or back to idle.
 
-Pure. Each phase has a deadline; every way out but the last leads back to ``idle`` with a reason,
-and with nothing changed.
+Pure. Each phase has a deadline. A refusal in any phase leads back to ``idle`` with a reason, and
+then nothing has changed.
 
     idle ─begin→ proving ─proven→ planning ─accepted→ trying ─tried→ hooking ─hooked→ quiescing
            ↑________|_____refuse_____|_______________|_____________|______________|

@@ -1,8 +1,7 @@
 """A worker's life, as the master sees it.
 
-Pure. What the master wants of a worker and what the worker is are kept apart: a wish (leave,
-cancel, retire) is sent and remembered, the state moves only by facts that the worker, its zygote
-or the store report.
+Pure. A wish of the master (leave, cancel, retire) is sent and remembered, and does not change the
+state; the state changes only by facts that the worker, its zygote or the store report.
 
     ask ─→ asked ─forked→ starting ─idle→ idle ─claim→ claimed ─sent→ running ─ended→ ending
                                            ↑ ↑_______unclaim_|                           |

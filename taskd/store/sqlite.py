@@ -3,7 +3,7 @@
 Runs in the writer thread, which alone uses it. One ``apply`` is one transaction with one sync.
 
 Invariants:
-* A state is written only by ``model.task.after``, together with its numbered event and the
+* A state is written only by ``model.task.CHANGES``, together with its numbered event and the
   counters (``_change``), in the same transaction.
 * An operation checks everything before its first write, so that a refusal leaves nothing behind;
   only SubmitAll, which can be refused in its middle, needs a savepoint.
@@ -19,7 +19,8 @@ from typing import Any
 import cbor2
 
 from taskd import errors
-from taskd.model.task import ENDED, Change, State, after
+from taskd.model.table import after
+from taskd.model.task import CHANGES, ENDED, Change, State
 from taskd.store import connection, schema, turns
 from taskd.store.api import (
     Answer,
@@ -309,7 +310,7 @@ class SqliteStore:
         The event gets ``task``'s attempt and revision; ``group``: the task's new group, if it has
         another.
         """
-        state = after(task.state, change)
+        state = after(CHANGES, task.state, change)
         self._run(_NEW_EVENT, task.id, at, state.value, task.attempt, task.revision, reason)
         self._tally.count(task.queue, task.state, -1)
         self._tally.count(task.queue, state, 1)

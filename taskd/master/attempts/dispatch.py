@@ -142,7 +142,7 @@ class Dispatch:
         for row in [row for row in rows if row.id not in self._attempts][:room]:
             if self._handed >= HANDED_AT_ONCE:
                 return
-            live = [(r, r.name, r.tasks) for r in self._attempts.takers(row.id)]
+            live = self._attempts.takers(row.id)
             revision = route(live, row.name, row.saved_version)
             if isinstance(revision, Held):
                 log.warning("held", task=row.id, reason=revision.reason)

@@ -97,7 +97,7 @@ class DaemonRequests:
         )
 
     def revisions(self, client: Client, request: Request) -> None:
-        live = [(r, r.name, r.tasks) for r in self._revisions.live()]
+        live = self._revisions.live()
         waiting: dict[int, int] = {}
         for (name, _), count in self._storage.reader.waiting().items():
             home = route(live, name, None)

@@ -75,7 +75,7 @@ class Retirement:
 
     def _is_needed(self, revision: Revision) -> bool:
         """Whether something waits, or is on its way back to the store, that runs nowhere else."""
-        others = [(r, r.name, r.tasks) for r in self._revisions.live() if r is not revision]
+        others = [r for r in self._revisions.live() if r is not revision]
         return any(
             name in revision.tasks and isinstance(route(others, name, version), Held)
             for name, version in self._wanted()

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from taskd.model import endings
 from taskd.model.endings import CRASHES, LONGEST_DELAY, Facts, Verdict, backoff, judge
-from taskd.model.task import ENDED, Budgets, Change, State, after
+from taskd.model.table import after
+from taskd.model.task import CHANGES, ENDED, Budgets, Change, State
 from taskd.protocol.saved import Outcome
 
 NOW = 1000.0
@@ -69,13 +70,13 @@ def _waits() -> list[float]:
 def test_every_verdict_is_a_change_that_a_running_task_may_make(
     facts: Facts, budgets: Budgets, allowed: int
 ) -> None:
-    changes = {after(State.RUNNING, change) for change in Change if _may(change)}
+    changes = {after(CHANGES, State.RUNNING, change) for change in Change if _may(change)}
     assert judge(facts, budgets, allowed, NOW).state in changes
 
 
 def _may(change: Change) -> bool:
     try:
-        after(State.RUNNING, change)
+        after(CHANGES, State.RUNNING, change)
     except ValueError:
         return False
     return True

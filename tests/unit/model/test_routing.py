@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,30 +10,49 @@ from hypothesis import strategies as st
 from taskd.model.routing import Held, can_run, route
 
 
+class Release(NamedTuple):
+    """A live revision, as far as routing looks at it."""
+
+    number: int
+    name: str
+    tasks: dict[str, Any]
+
+
 def knows(version: int, *reads: int, name: str = "work") -> dict[str, Any]:
     return {name: {"version": version, "reads": [version, *reads]}}
 
 
 def test_a_fresh_task_goes_to_the_current_revision() -> None:
-    assert route([(2, "r2", knows(2)), (1, "r1", knows(1))], "work", None) == 2
+    live = [Release(2, "r2", knows(2)), Release(1, "r1", knows(1))]
+    assert route(live, "work", None) == live[0]
 
 
 def test_saved_state_goes_to_the_current_revision_if_that_reads_it() -> None:
-    assert route([(2, "r2", knows(2, 1)), (1, "r1", knows(1))], "work", 1) == 2
+    live = [Release(2, "r2", knows(2, 1)), Release(1, "r1", knows(1))]
+    assert route(live, "work", 1) == live[0]
 
 
 def test_saved_state_that_the_current_one_cannot_read_goes_to_the_newest_that_can() -> None:
-    live = [(4, "r4", knows(3)), (3, "r3", knows(2)), (2, "r2", knows(1)), (1, "r1", knows(1))]
-    assert route(live, "work", 1) == 2
+    live = [
+        Release(4, "r4", knows(3)),
+        Release(3, "r3", knows(2)),
+        Release(2, "r2", knows(1)),
+        Release(1, "r1", knows(1)),
+    ]
+    assert route(live, "work", 1) == live[2]
 
 
 def test_a_name_that_the_current_one_has_not_goes_to_the_newest_that_has() -> None:
-    live = [(3, "r3", knows(1, name="other")), (2, "r2", knows(1)), (1, "r1", knows(1))]
-    assert route(live, "work", None) == 2
+    live = [
+        Release(3, "r3", knows(1, name="other")),
+        Release(2, "r2", knows(1)),
+        Release(1, "r1", knows(1)),
+    ]
+    assert route(live, "work", None) == live[1]
 
 
 def test_a_task_that_none_can_run_is_held_and_each_revision_says_why() -> None:
-    live = [(2, "r2", knows(1, name="other")), (1, "r1", knows(2))]
+    live = [Release(2, "r2", knows(1, name="other")), Release(1, "r1", knows(2))]
     held = route(live, "work", 1)
     assert isinstance(held, Held)
     assert held.reason == (
@@ -62,7 +81,7 @@ MANIFESTS = st.dictionaries(
 def test_the_first_that_can_is_taken_and_a_hold_means_that_none_can(
     manifests: list[dict[str, Any]], saved: int | None
 ) -> None:
-    live = [(number, f"r{number}", manifest) for number, manifest in enumerate(manifests)]
-    able = [number for number, _, manifest in live if can_run(manifest, "work", saved) is None]
+    live = [Release(*each) for each in zip(range(4), "abcd", manifests, strict=False)]
+    able = [each for each in live if can_run(each.tasks, "work", saved) is None]
     found = route(live, "work", saved)
     assert isinstance(found, Held) if not able else found == able[0]

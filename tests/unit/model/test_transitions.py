@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from taskd.master.loop.life import LIFE, LifeEvent, LifeState
-from taskd.model import task
 from taskd.model.revision import LIVE, REVISIONS, RevisionEvent, RevisionState
 from taskd.model.table import after
 from taskd.model.task import CHANGES, ENDED, SETTLED, Change, State
@@ -74,10 +73,10 @@ def test_every_state_can_be_reached_and_every_event_is_used(
 @pytest.mark.parametrize("state", State)
 def test_a_task_changes_by_its_table_alone(state: State, change: Change) -> None:
     if (state, change) in CHANGES:
-        assert task.after(state, change) is CHANGES[state, change]
+        assert after(CHANGES, state, change) is CHANGES[state, change]
     else:
-        with pytest.raises(ValueError, match=f"that is {state.value} cannot {change.value}"):
-            task.after(state, change)
+        with pytest.raises(ValueError, match=f"State {state.value} cannot take {change.value}"):
+            after(CHANGES, state, change)
 
 
 def test_only_a_retry_leaves_an_ended_task() -> None:
