@@ -92,12 +92,16 @@ CHANGES: dict[str, list[tuple[str, str]]] = {
         ('{"version": VERSION}', '{"version": VERSION, "tomorrow": {"a": [1]}}')
     ],
     "revision/confirmed.py": [("""f'{{"release": """, """f'{{"tomorrow": 1, "release": """)],
-    "handoff/dump.py": [
-        ('"number": revision.number,', '"number": revision.number, "tomorrow": 1,'),
-        ('"number": client.number,', '"number": client.number, "tomorrow": 1,'),
-        ('"id": worker.id,', '"id": worker.id, "tomorrow": 1,'),
-        ('"phase": phase.value,', '"phase": phase.value, "tomorrow": 1,'),
+    "master/fleet/revision.py": [
+        ('"number": self.number,', '"number": self.number, "tomorrow": 1,')
     ],
+    "master/fleet/worker.py": [('"id": self.id,', '"id": self.id, "tomorrow": 1,')],
+    "master/fleet/running.py": [('"task": self.task,', '"task": self.task, "tomorrow": 1,')],
+    "master/clients/client.py": [
+        ('"number": self.number,', '"number": self.number, "tomorrow": 1,')
+    ],
+    "master/clients/streams.py": [('"id": self.id,', '"id": self.id, "tomorrow": 1,')],
+    "master/deploy/deploy.py": [('"phase": phase.value,', '"phase": phase.value, "tomorrow": 1,')],
     "slot/layout.py": [
         ("dumps({k: v for k, v in header", 'dumps({"tomorrow": 1} | {k: v for k, v in header'),
         ("dumps([int(kind), fields])", 'dumps([int(kind), fields | {"tomorrow": 1}])'),
