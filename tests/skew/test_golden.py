@@ -47,6 +47,7 @@ def test_a_daemon_goes_on_from_the_state_that_a_killed_one_of_the_version_before
         assert client.handle(1).result(30) == [4, "r3", NEW]
         assert client.handle(6).result(30) == ["r1", "r3"]
         assert client.handle(10).result(30) == ["r3", "Secret", True]
+        assert client.handle(11).result(30) == 1, "its sleep is over, long ago"
         for number in (7, 14, 20, 17, 23):  # by priority, and in turns between their users
             daemon.reached(number, "0")
             client.cancel(number)
@@ -57,7 +58,6 @@ def test_a_daemon_goes_on_from_the_state_that_a_killed_one_of_the_version_before
         assert client.task(3).error is not None
         assert "died 3 times" in str(client.task(8).reason)
         assert client.task(9).result == Secret("hunter2")
-        assert client.task(11).attempt == 1
         assert client.submit("which", delay=1e9, key="later", priority=5).id == 5
         assert [event["state"] for event in client.handle(12).follow()] == [
             "queued",
@@ -69,16 +69,16 @@ def test_a_daemon_goes_on_from_the_state_that_a_killed_one_of_the_version_before
     assert daemon.items(1) == ["0", "1", "2", "3"], "the step of the first attempt is kept"
     assert daemon.items(6) == ["1"]
     assert daemon.items(10) == ["saved"]
+    assert daemon.items(11) == [], "the step before its sleep is kept"
 
 
 STATES = {
-    **dict.fromkeys((1, 2, 6, 9, 10), ("succeeded", 0)),
+    **dict.fromkeys((1, 2, 6, 9, 10, 11), ("succeeded", 0)),
     3: ("failed", 0),
     4: ("cancelled", 0),
     7: ("cancelled", 0),
     8: ("held", 0),
     5: ("scheduled", 0),
-    11: ("scheduled", 0),
     **{
         first + nth: (state, user)
         for first, user in ((12, 54321), (15, 54322), (18, 54323), (21, 54321))
