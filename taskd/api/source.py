@@ -14,7 +14,7 @@ from typing import Any
 from taskd.api.checks import is_async
 from taskd.api.interrupt import Held
 from taskd.errors import NotPlainData
-from taskd.protocol import data
+from taskd.protocol import cbor, data
 from taskd.protocol.saved import Mark
 
 REMEDY = (
@@ -195,7 +195,7 @@ def fingerprint(item: Any) -> bytes:
     return hashlib.blake2b(raw, digest_size=8).digest()
 
 
-def _ordered(item: Any, depth: int = data.DEPTH) -> Any:
+def _ordered(item: Any, depth: int = cbor.DEPTH) -> Any:
     """``item`` with each set as a sorted list: the order of sets differs between processes."""
     kind = type(item)
     if depth == 0:

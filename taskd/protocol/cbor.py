@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from io import BytesIO
+from types import NoneType
 from typing import Any
 
 from cbor2 import CBORDecoder, CBORError
@@ -19,6 +20,12 @@ from taskd.errors import ProtocolError
 
 DEPTH = 64
 """Maps and arrays within each other at most."""
+
+INT_BYTES = 1024
+"""The largest int of plain data. JSON and print stay quick and within Python's limit on digits."""
+
+NATIVE = frozenset((NoneType, bool, int, float, str, bytes))
+"""Types without parts that CBOR has itself: nothing but the type has to be checked."""
 
 Tags = Mapping[int, Callable[[Any, bool], Any]]
 """Tag to decoder: it gets what the tag holds, and whether a hashable value is needed."""

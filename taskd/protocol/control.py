@@ -13,7 +13,7 @@ keys and without tags; whatever users save or pass (arguments, results) travels 
 string in plain-data encoding (see ``data``), so that a frame can be read without building it.
 Unknown fields are ignored; an optional field that is null counts as absent.
 
-Who the peer is, its socket says (SO_PEERCRED), never a message.
+The socket tells who the peer is (SO_PEERCRED); no message does.
 
 Hello
     The client sends ``{"hello": {"low": 3, "high": 4}}``: the versions it speaks. The daemon
@@ -32,8 +32,8 @@ Requests and replies
     An operation that the daemon does not know is refused; a field of a wrong type or out of its
     bounds (see ``operations``), like any other breach, ends the connection, after a last
     ``{"error": {"code": "protocol", "message": "…"}}`` that belongs to no request.
-    A peer that takes too much is told ``busy``: of a request that is refused; or, in such a last
-    error, of the connection, in place of the hello if there is no room for it at all.
+    A peer that takes too much gets the code ``busy``: for a request, which is refused; or in such a
+    last error, in place of the hello if there is no room for one more connection.
     ``limit-reached`` refuses a ``submit`` or ``retry`` on submit.sock that is beyond what its user
     may have. Both pass: the same request later may be accepted, with the same ``submission``.
 
@@ -71,8 +71,8 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               ``more_queues``: whether there are more of them; ``link``: the path that ``[app]
               release`` names, ``symlink``: what it points to; ``stopping``: whether a stop is
               under way; ``control``: whether one may do what is for operators;
-              ``problems``: a sentence for each thing that does not go on just now; ``checks``:
-              what is in force of what a machine may or may not offer
+              ``problems``: a sentence for each part of the daemon that cannot work now; ``checks``:
+              which of the machine's optional features are in use
     wait      tasks: [id…], within? → stream of {"task": TASK}, one as each is settled; end {}.
               ``within``: $TASKD_SCRATCH of the task whose code waits, for however long, and does
               nothing else meanwhile. Where no task of its queue could ever go on, it is refused
@@ -119,7 +119,7 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     of the warnings, with their texts cut; ``counts`` and ``on`` count all.
 
 Limits
-    A frame is at most frames.LIMIT bytes, nested at most data.DEPTH deep. On submit.sock a peer
+    A frame is at most frames.LIMIT bytes, nested at most cbor.DEPTH deep. On submit.sock a peer
     sees and changes its own tasks alone; another's id answers like one that does not exist. What
     could name others' tasks is left out there: ``holds`` has the peer's own, ``rejected`` is empty
     and ``note`` and ``problems`` too. Of others it sees how many there are, in ``status`` and
@@ -169,11 +169,11 @@ CONNECTION: dict[tuple[Phase, Step], Phase] = {
     (Phase.GREETED, Step.WELCOME): Phase.OPEN,
     (Phase.OPEN, Step.REQUEST): Phase.OPEN,
 }
-"""The daemon's view; whatever is not listed is a breach of the protocol."""
+"""The daemon's view; a pair that is not listed is a breach of the protocol."""
 
 
 class Stage(Enum):
-    """How far one request is; ``stop`` on its way leaves a stream STOPPING until its reply."""
+    """How far one request is. A stream is STOPPING from its ``stop`` until the reply to that."""
 
     ASKED = "asked"
     STREAMING = "streaming"
@@ -207,7 +207,7 @@ REQUEST: dict[tuple[Stage, Turn], Stage] = {
     (Stage.STOPPING, Turn.ERROR): Stage.DONE,
     (Stage.STOPPING, Turn.STOPPED): Stage.DONE,
 }
-"""Both ends' view of one request; ``stop`` itself is an ordinary request too."""
+"""Both ends' view of one request; a ``stop`` is a request itself, beside the stream it ends."""
 
 
 class Call:

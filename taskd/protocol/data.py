@@ -34,15 +34,14 @@ meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from types import NoneType
 from typing import Any
 
 from cbor2 import CBOREncodeError, dumps
 
 from taskd.errors import NotPlainData, ProtocolError
 from taskd.protocol import cbor
+from taskd.protocol.cbor import DEPTH, INT_BYTES, NATIVE
 
-DEPTH = 64
 CURSOR_LIMIT = 64 * 1024
 RESULT_LIMIT = 1024 * 1024
 ARGUMENTS_LIMIT = 1024 * 1024
@@ -51,16 +50,10 @@ SAVED_LIMIT = 16 * 1024 * 1024
 MOST_ITEMS = SAVED_LIMIT
 """Items in one value, however they are shared: bounds the walk over lists that hold each other."""
 
-_NATIVE = frozenset((NoneType, bool, int, float, str, bytes))
-"""Types without parts that CBOR has itself: nothing but the type has to be checked."""
-
-INT_BYTES = 1024
-"""The largest int's size. JSON and print stay quick and within Python's limit on digits."""
-
 _LARGE_INT_MARKS = (b"\xc2\x59", b"\xc2\x5a", b"\xc2\x5b", b"\xc3\x59", b"\xc3\x5a", b"\xc3\x5b")
 """How an int of 256 bytes or more begins. Other bytes may look like it: ``notplain`` looks."""
 
-_holds_native: Callable[[Iterable[type]], bool] = _NATIVE.issuperset
+_holds_native: Callable[[Iterable[type]], bool] = NATIVE.issuperset
 
 
 def encode(value: Any, what: str = "value", limit: int | None = None) -> bytes:
@@ -106,7 +99,7 @@ def decode(raw: bytes) -> Any:
         value = cbor.decode(raw, 2 * DEPTH + 2, _allowed_tags)
     except ProtocolError as error:
         raise ProtocolError(f"not plain data: {error}") from None
-    if type(value) not in _NATIVE and not _fits(value, DEPTH, _Walk(MOST_ITEMS)):
+    if type(value) not in NATIVE and not _fits(value, DEPTH, _Walk(MOST_ITEMS)):
         raise ProtocolError("not plain data: a value of a kind or a depth that is not allowed")
     return value
 
@@ -132,7 +125,7 @@ def _is_simple(value: Any) -> bool:
     kind = type(value)
     if kind is dict:
         return _holds_native(map(type, value)) and _holds_native(map(type, value.values()))
-    return kind in _NATIVE or (kind is list and _holds_native(map(type, value)))
+    return kind in NATIVE or (kind is list and _holds_native(map(type, value)))
 
 
 class _Walk:
@@ -167,7 +160,7 @@ def _fits(value: Any, depth: int, walk: _Walk) -> bool:
     elif kind is tuple:
         walk.is_tagged = True
     elif kind is not list:
-        return kind in _NATIVE or _is_leaf(kind, walk)
+        return kind in NATIVE or _is_leaf(kind, walk)
     if depth <= 0 or not walk.takes(value):
         return False
     return _holds_native(map(type, items)) or all(_fits(each, depth - 1, walk) for each in items)
@@ -185,7 +178,7 @@ def _keys_fit(keys: Iterable[Any], depth: int, walk: _Walk) -> bool:
             walk.is_tagged = True
             if depth <= 0 or not walk.takes(key) or not _keys_fit(key, depth - 1, walk):
                 return False
-        elif kind not in _NATIVE and not (_is_leaf(kind, walk) and has_fixed_offset(key)):
+        elif kind not in NATIVE and not (_is_leaf(kind, walk) and has_fixed_offset(key)):
             return False
     return True
 

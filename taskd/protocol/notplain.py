@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from taskd.errors import NotPlainData
-from taskd.protocol import data, tags
+from taskd.protocol import tags
+from taskd.protocol.cbor import DEPTH, INT_BYTES, NATIVE
 
 _ALLOWED = (
     "None, bool, int, float, str, bytes, list, tuple, dict, set, datetime, date, Decimal, UUID, "
@@ -75,16 +76,22 @@ class _Walk:
                 self.visit(part, where, (*above, id(value)))
         elif kind is int:
             bits = (value if value >= 0 else -1 - value).bit_length()
-            if bits > 8 * data.INT_BYTES:
+            if bits > 8 * INT_BYTES:
                 raise NotPlainData(
                     f"{_short(path)} is an int of {value.bit_length():,} bits; at most "
-                    f"{8 * data.INT_BYTES:,} are allowed. Use its bytes: value.to_bytes(...)"
+                    f"{8 * INT_BYTES:,} are allowed. Use its bytes: value.to_bytes(...)"
                 )
         elif kind is str:
-            _check_text(value, path)
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise NotPlainData(
+                    f"{_short(path)} is text that is not valid Unicode (a lone surrogate at "
+                    f"position {error.start}). Use bytes; for a file's name os.fsencode(name)"
+                ) from None
         elif kind is datetime:
             _check_zone(value, path)
-        elif kind not in data._NATIVE and kind not in tags.LEAVES:
+        elif kind not in NATIVE and kind not in tags.LEAVES:
             module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
             raise NotPlainData(
                 f"{_short(path)} is of type {module}{kind.__name__}, which cannot be saved. Use "
@@ -94,9 +101,9 @@ class _Walk:
     def _enter(self, value: Any, path: str, above: tuple[int, ...]) -> None:
         if id(value) in above:
             raise NotPlainData(f"{_short(path)} contains itself; plain data cannot")
-        if len(above) >= data.DEPTH:
+        if len(above) >= DEPTH:
             raise NotPlainData(
-                f"{_short(path)} is nested more than {data.DEPTH} levels deep; "
+                f"{_short(path)} is nested more than {DEPTH} levels deep; "
                 "keep a flatter form, such as a list of rows"
             )
         self.room -= len(value)
@@ -130,16 +137,6 @@ def _brief(value: Any) -> str:
 
 def _short(path: str) -> str:
     return path if len(path) <= 200 else f"{path[:90]} … {path[-90:]}"
-
-
-def _check_text(value: str, path: str) -> None:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise NotPlainData(
-            f"{_short(path)} is text that is not valid Unicode (a lone surrogate at position "
-            f"{error.start}). Use bytes; for a file's name os.fsencode(name)"
-        ) from None
 
 
 def _check_zone(value: datetime, path: str) -> None:

@@ -1,8 +1,8 @@
-"""What each request of the client protocol may hold: one table, and the check by it.
+"""The fields that each request of the client protocol may have: one table, and the check by it.
 
-Pure; used by both ends. ``control`` describes what the operations do. The daemon checks what it
-receives (a peer that sends something else has broken the protocol), the client library what it
-is about to send.
+Pure; used by both ends. ``control`` describes the operations. The daemon checks the requests that
+it receives, where other fields are a breach of the protocol; the client library checks those that
+it is about to send.
 """
 
 from __future__ import annotations

@@ -18,11 +18,11 @@ Records (kind, and a CBOR map of fields; user values as byte strings in plain-da
                                                       The others are the slot's (``slot.layout``)
     PAD         fill                                  brings the next record to a block boundary
 
-``version`` in END is that of what is saved: of the attempt's own code once it has saved something.
-``unfit`` says that this code cannot take what was saved (or submitted), and has not begun.
+``version`` in END is the version of the saved state: the attempt's own once it has saved something.
+``unfit`` says that this code cannot take the saved state (or the arguments), and has not begun.
 
 A *path* names a step or a loop: the names of the loops around it and its own, joined by "/"
-(``rows/parse``). What belongs to a loop's body has the loop's path and "/" in front, and is
+(``rows/parse``). The paths in a loop's body begin with the loop's path and "/". What they name is
 dropped when that loop's cursor moves: it belonged to the item that is now done.
 
 In a record, ``value`` and ``state`` are byte strings in plain-data encoding, and ``mark`` is a map
@@ -31,7 +31,6 @@ named sleep is kept as a step whose value is the time to wake, in Unix seconds.
 
 The full state is plain data itself: a map ``{format: 1, version, steps: {path: bytes}, cursors:
 {path: mark}, state: bytes, args?: bytes}``. Unknown fields of both are ignored.
-
 """
 
 from __future__ import annotations
@@ -93,8 +92,9 @@ class Mark(Record):
     ``cursor``: what the source resumes from; ``done``: items done; ``total``: of how many, or
     None; ``length`` and ``fingerprint``: of a sequence and of its item at the cursor, to notice
     that it changed (None for callables); ``finished``: the loop is over and is not entered again;
-    ``moved``: a migration has set the cursor, or put it under this path: it answers for it that the
-    source fits, whichever kind that is, so that only what is known is checked.
+    ``moved``: a migration has set the cursor, or put it under this path. The migration vouches that
+    the source fits the cursor, whatever kind of source it is; only the fields that are there are
+    checked.
     """
 
     cursor: Any

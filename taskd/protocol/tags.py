@@ -20,7 +20,7 @@ from uuid import UUID
 
 from cbor2 import CBOREncoder
 
-from taskd.protocol.data import INT_BYTES
+from taskd.protocol.cbor import INT_BYTES
 from taskd.protocol.secret import Secret
 
 AWARE, POSITIVE, NEGATIVE, UUID_TAG, SET, DATE = 0, 2, 3, 37, 258, 1004

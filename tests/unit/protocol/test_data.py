@@ -20,6 +20,7 @@ from support.naming import as_id
 
 from taskd.errors import NotPlainData, ProtocolError
 from taskd.protocol import data
+from taskd.protocol.cbor import INT_BYTES
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden" / "data-1.hex"
 
@@ -48,12 +49,12 @@ def rebuilt(value: Any) -> Any:
     return data.decode(data.encode(value))
 
 
-LARGEST = 2 ** (8 * data.INT_BYTES) - 1
+LARGEST = 2 ** (8 * INT_BYTES) - 1
 OFFSETS = st.integers(-86399, 86399).map(lambda seconds: dt.timedelta(seconds=seconds))
 NAMED = st.sampled_from(["UTC", "Etc/GMT+5", "Etc/GMT-14"]).map(ZoneInfo)
 FIXED = st.builds(dt.timezone, OFFSETS) | NAMED
 NAIVE = st.builds(lambda at, fold: at.replace(fold=fold), st.datetimes(), st.integers(0, 1))
-LONG = st.binary(max_size=data.INT_BYTES).map(lambda raw: int.from_bytes(raw, "big"))
+LONG = st.binary(max_size=INT_BYTES).map(lambda raw: int.from_bytes(raw, "big"))
 INTS = st.integers() | LONG | LONG.map(lambda n: -1 - n) | st.integers(2**64 - 2, 2**64 + 2)
 KEY_ATOMS = st.one_of(
     st.none(),
