@@ -84,6 +84,7 @@ class DaemonRequests:
                 "taskd": taskd.__version__,
                 "revision": current.name,
                 "release": current.path,
+                "confirmed": current.path,  # 0.2's taskctl reads it; a start uses this one
                 "link": self._link,
                 "symlink": _shown(os.path.realpath(self._link)),
                 "stopping": self._life.is_stopping,
