@@ -20,11 +20,11 @@ Messages
 Zygote → master
     hello(role, version, id, pid, start, workers)
         role "zygote"; id: bytes16; start: clock ticks since boot; workers: [[worker, pid,
-        start]…]: whom it has; start 0: dead, and not noted yet
+        start]…]: its workers; start 0: that worker is dead, and its exit not noted yet
     identity(hash, changed?)
-        hash: what of the release can be imported (see ``revision.content``): before any import,
-        and again when asked (empty: not readable); changed: [path…], when asked and readable: the
-        first files that are others than at the start
+        hash: of the files of the release that can be imported (see ``revision.content``): sent
+        before any import, and again when asked (empty: they cannot be read); changed: [path…], when
+        asked and if they can be read: the first files that have changed since the start
     manifest(taskd, python, forks, warnings, tasks)
         forks: bool; warnings: [str]; tasks: {name: task} (see below)
     broken(message, traceback)
@@ -33,18 +33,18 @@ Zygote → master
     unforked(worker, message)
         the fork failed
     exited(worker, pid, status)
-        status as of waitpid: the worker is dead and its tree gone; repeated on each new connection
-        until acknowledged; not believed of a living one
+        the worker is dead and its tree gone; status: as of waitpid; sent again on each new
+        connection until ``noted`` comes. The master does not believe it of a living worker
     pong()
 
 Master → zygote
     fork(worker, group)
         worker: bytes16; group: path of the control group that the worker is to join; empty: none
     noted(worker)
-        the exit is recorded, forget it
+        the exit is recorded: the zygote forgets that worker
     ping()
     keep()
-        the revision serves: leave a record for a master to come (``revision.record``)
+        the revision serves: leave a record on disk for the next master (``revision.record``)
     identify()
         say ``identity`` again, as the files are now
     cut(log, size)
@@ -54,10 +54,10 @@ Master → zygote
 
 Worker → master
     hello(role, version, id, pid, start, slot, busy, reads_slots, ungrouped?)
-        role "worker"; id: bytes16; slot: file name; busy: null or, from one whose master was lost,
-        [task, attempt]: then ``waiting`` and ``ended`` again, if they hold; reads_slots: true: a
-        master of 0.2 sends ``plan`` to no other worker; ungrouped: why it could not join the
-        control group that it was to
+        role "worker"; id: bytes16; slot: file name; busy: null or, from a worker that has lost its
+        master, [task, attempt]: ``waiting`` and ``ended`` follow once more, if they still hold;
+        reads_slots: true: a master of 0.2 sends ``plan`` to no other worker; ungrouped: why it
+        could not join the control group of ``fork``
     unready(worker, pid, message)
         in place of ``hello``: it cannot begin (no room for its slot, say), and exits; worker:
         bytes16
@@ -83,12 +83,12 @@ Master → worker
     plan(path)
         answer for each item in that file whether this revision can take it. The file is a CBOR map
         {probe: null or "module:function", items: [question…]} (see below); it is the worker's to
-        remove. What is in it are copies: migrating them here changes nothing. Comes once for each
-        piece of a plan, at ``idle``; the last one names the probe
+        remove. It holds copies, which the worker may migrate. Sent at ``idle``, once for each piece
+        of a plan; the last one names the probe
     leave(task, attempt, why)
         leave at the next safe point
     cancel(task, attempt, why)
-        likewise, and the task is cancelled
+        leave at the next safe point; the task is cancelled
     noted(task, attempt, answer)
         answer: "recorded", "already recorded" or "superseded": the end is in the store (or refused
         as stale); the worker resets its slot
@@ -102,8 +102,8 @@ Inside
         function's source names, null where that cannot be told
     question(ref, name, args, saved, version, slot, task, attempt)
         ref: int; args: bytes; saved: bytes or null; version: int; slot: null or the file name,
-        beside that file, of the worker that runs this attempt of the task: what that has saved is
-        there, on top of ``saved``; task: null or int; attempt: int
+        beside that file, of the worker that runs this attempt of the task: the slot has what that
+        attempt has saved on top of ``saved``; task: null or int; attempt: int
 """
 
 from __future__ import annotations
