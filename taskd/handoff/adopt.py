@@ -142,11 +142,11 @@ class Adoption:
         """Read, reap, accept, dispatch; until told to stop."""
         master = self.master
         for client in master.clients:
-            client.wire.start()
+            client.wire.watch()
         channels = [revision.zygote.channel for revision in master.revisions]
         for channel in [*channels, *(worker.channel for worker in master.workers)]:
             if channel is not None:
-                channel.wire.start()
+                channel.wire.watch()
                 channel.pump()
         master.clients.pump()
         master.loop.soon(master.unowned.resume)  # it reads the store

@@ -47,9 +47,9 @@ class Loader:
         fields, master = self._taken.fields, self.master
         for entry in list(self._unclaimed.values()):
             if entry.kind is Kind.LISTENER:
-                master.listeners.keep(entry.name, self._socket(entry.name))
+                master.listeners.sockets[entry.name] = self._socket(entry.name)
             elif entry.kind in LOCKS:
-                master.statedir.keep(self._unclaimed.pop(entry.name))
+                master.statedir.locks[entry.name] = self._unclaimed.pop(entry.name)
         for each in fields["revisions"]:
             self._load_revision(each)
         for each in fields["workers"]:

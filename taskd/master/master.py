@@ -373,7 +373,7 @@ class Master:
         return ledger(
             [
                 *self.listeners.carried(),
-                *self.statedir.carried(),
+                *self.statedir.locks.values(),
                 *self.zygotes.carried(),
                 *self.workers.carried(),
                 *self.introductions.carried(),

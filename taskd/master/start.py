@@ -17,7 +17,7 @@ from taskd import config, log, paths
 from taskd.errors import ConfigError, DeployRefused, Error
 from taskd.handoff import old
 from taskd.master.fleet import Revision
-from taskd.master.loop import ALL, PIDFILE, Entry, Kind, LifeEvent, in_words
+from taskd.master.loop import ALL, PIDFILE, Entry, Kind, LifeEvent, in_words, take_locks
 from taskd.master.master import Master
 from taskd.master.recovery import misplaced
 from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET, WORKER_SOCKET
@@ -77,7 +77,7 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     given = _take_sockets(places)
     master = Master(settings, places)
     old.connect(master)
-    master.statedir.take()
+    master.statedir.locks = take_locks(places)
     before = frozenset(tree.children())
     process.become_subreaper()
     master.children.not_ours = before
@@ -89,12 +89,12 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     master.listeners.given = frozenset(given)
     for name in ALL:
         if name in given:
-            master.listeners.keep(name, given[name])
+            master.listeners.sockets[name] = given[name]
         else:
             _check_unused(master.listeners.path(name))
             master.listeners.make(name)
     if (path := pidfile.wanted()) is not None:
-        master.statedir.keep(Entry(pidfile.take(path), Kind.LOCK, PIDFILE))
+        master.statedir.locks[PIDFILE] = Entry(pidfile.take(path), Kind.LOCK, PIDFILE)
     return master, chosen
 
 

@@ -94,7 +94,7 @@ class Client:
             "is_control": self.is_control,
             "side": self.side.export(),
             "unread": carried.put(self.side.rest),
-            "unsent": carried.put(self.wire.unsent),
+            "unsent": carried.put(bytes(self.wire.unsent)),
         }
 
     @property
@@ -105,7 +105,7 @@ class Client:
     @property
     def held(self) -> int:
         """Bytes that wait for the peer: to send the rest, or to read."""
-        return self.side.held + self.wire.waiting
+        return self.side.held + len(self.wire.unsent)
 
     @property
     def in_flight(self) -> int:
@@ -216,7 +216,7 @@ class Client:
 
     def _send(self, data: bytes) -> None:
         self.wire.send(data)
-        if self.wire.waiting:
+        if self.wire.unsent:
             self._owner.limits.weigh(self)
 
     def close(self) -> None:

@@ -72,7 +72,7 @@ class Clients:
             return
         wire = Wire(self._loop, sock)
         client = self.add(self._numbers + 1, wire, protocol.ServerSide(), peer.uid, is_control)
-        wire.start()
+        wire.watch()
         self.limits.owes(client, True, False)
 
     def add(
@@ -144,7 +144,7 @@ class Clients:
 
     def is_sent(self, caller: Caller) -> bool:
         client = self._all.get(caller.client)
-        return client is None or not client.wire.waiting
+        return client is None or not client.wire.unsent
 
 
 def _send_away(sock: socket.socket, error: Refused) -> None:

@@ -60,7 +60,7 @@ class Trial:
             theirs.close()
         self._wire = Wire(means.loop, ours)
         self._wire.on_data = self._said.extend
-        self._wire.start()
+        self._wire.watch()
         means.children.helpers[self._pid] = guard.around(self._ended)
         overdue = lambda: self._refuse(f"its trial was not done after {limit:g} s")  # noqa: E731
         self._deadline = Deadline(means.loop, limit, lambda: [self._pid], overdue)

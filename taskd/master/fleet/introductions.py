@@ -119,7 +119,7 @@ class Introductions:
         self._strangers[fd] = _Stranger(channel, pid, timer, dismiss)
         channel.on_message = on_message
         channel.wire.on_lost = forget
-        channel.wire.start()
+        channel.wire.watch()
 
     def drain(self, pid: int) -> None:
         """That process is dead: hear what it said on a connection of which nothing was read."""

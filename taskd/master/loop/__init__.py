@@ -1,4 +1,4 @@
-"""The one wait point of the master, and what every part of it stands on. Knows no task."""
+"""The master's event loop, and what every part of the master is built on. Knows no task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from taskd.master.loop.listeners import ALL, Listeners
 from taskd.master.loop.loop import READ, Look, Loop, Timer
 from taskd.master.loop.notice import Notice
 from taskd.master.loop.seldom import Seldom
-from taskd.master.loop.statedir import PIDFILE, StateDirectory
+from taskd.master.loop.statedir import PIDFILE, StateDirectory, take_locks
 from taskd.master.loop.storage import Storage
 from taskd.master.loop.trouble import LASTS, NO_WORKER, PASSING, UNWRITABLE, Troubles, in_words
 from taskd.master.loop.wire import Later, Messages, Wire
@@ -49,4 +49,5 @@ __all__ = (
     "in_words",
     "ledger",
     "open_for_exec",
+    "take_locks",
 )

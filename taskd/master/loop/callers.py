@@ -1,4 +1,4 @@
-"""Clients that wait for an answer which comes later, also behind an exec."""
+"""Requests of clients that are answered later, perhaps by the next image, after an exec."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ class Caller(Record):
 
 
 class Answers(Protocol):
-    """The clients, as those see them who answer late. A caller that is gone is no error."""
+    """Answers a request later. A caller that has disconnected is no error."""
 
     def reply(
         self, caller: Caller, ok: dict[str, Any], short: dict[str, Any] | None = None
     ) -> None:
-        """``short``: of something that was done, if ``ok`` may not fit in a frame."""
+        """``short``: sent instead if ``ok`` does not fit in a frame."""
 
     def refuse(self, caller: Caller, error: Refused) -> None: ...
 
     def has_hung_up(self, caller: Caller) -> bool:
-        """It has gone, and had sent nothing more before; told also while nothing is read."""
+        """The client has disconnected and sent nothing that is still to be read. Known also while
+        no client is read."""
 
     def is_sent(self, caller: Caller) -> bool:
-        """Nothing waits for it to be read, or it is gone."""
+        """All that was sent to the client is on its socket, or the client has disconnected."""
 
 
 class Gate(Answers, Protocol):
-    """The clients, as a deploy holds them up."""
+    """The clients, as a deploy pauses them."""
 
     @property
     def in_flight(self) -> int:
-        """Requests that are being carried out."""
+        """How many requests are being carried out."""
 
     def pause(self, paused: bool) -> None:
         """Read no client and accept none (True); go on (False)."""

@@ -1,9 +1,9 @@
-"""A deadline in the own time of the processes that are waited for.
+"""A deadline that does not count the time in which processes get no CPU.
 
-In the master. A process's own time is what it computes and what it sleeps; the time that it is
-ready to run and gets no CPU is not its own. So a release that hangs, or computes for ever, is
-refused after the seconds that it was given, and one that does its work on a busy machine is not.
-Time is looked at when it may be over, and never in between.
+A process's own time is what it computes and sleeps; the time in which it is ready to run and gets
+no CPU (starves) is not. So a release that hangs or computes for ever is refused after its seconds,
+and a release that does its work on a busy machine is not. The times are read when the deadline may
+be over, never in between.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from taskd.master.loop.loop import Loop
 from taskd.posix import starved
 
 LEAST = 0.1
-"""Seconds of starving that are not worth another look."""
+"""Seconds; starving for less does not extend the deadline."""
 
 
 class Deadline:
-    """``overdue`` is called once, when ``seconds`` of own time are over, unless ``cancel`` comes
+    """Calls ``overdue`` once, when ``seconds`` of own time are over, unless ``cancel`` is called
     before.
 
-    ``pids``: the processes that are waited for, as they are when it is looked at. The one that
-    starved most decides; the master counts as well, since it has to read what they say.
+    ``pids``: gives the processes that are waited for now. The one that starved most decides; the
+    master counts as well, since it has to read what they send.
     """
 
     __slots__ = ("_loop", "_overdue", "_pids", "_since", "_threads", "_timer")
@@ -50,7 +50,7 @@ class Deadline:
         self._timer = self._loop.after(seconds, self._over)
 
     def _over(self) -> None:
-        """Time on the clock is over; what they starved of it is added."""
+        """The time on the clock is over: add the part of it in which they starved."""
         passed = time.monotonic() - self._since
         lost = starved.lost(self._threads, self._look(), passed)
         if lost > LEAST:

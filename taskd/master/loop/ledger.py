@@ -1,8 +1,8 @@
 """The ledger: every descriptor that the master carries over an exec, with its name and kind.
 
-It is made anew for each exec, from those who own the descriptors (``carried`` of each). The handoff
-passes exactly the ledger, and the new master closes what it does not claim. What is not in it (the
-selector, the wakeup pipe, the store's files) is made anew by each master, and close-on-exec.
+It is put together at each exec from the parts that own descriptors (their ``carried``). The handoff
+passes exactly the ledger, and the new master closes what it does not claim. Each master opens all
+other descriptors itself (the selector, the wakeup pipe, the store's files), close-on-exec.
 Invariant: every descriptor is close-on-exec except between ``open_for_exec`` and the exec itself.
 """
 
@@ -24,11 +24,11 @@ class Kind(str, Enum):
     WORKER = "worker"
     SLOT = "slot"
     LOCK = "lock"
-    DIRECTORY = "directory"  # that is locked
+    DIRECTORY = "directory"  # the locked state directory
 
 
 LOCKS = frozenset({Kind.LOCK, Kind.DIRECTORY})
-"""What is held for its lock alone."""
+"""Kinds that are held for their lock alone."""
 
 
 class Entry(Record):
@@ -53,6 +53,6 @@ def open_for_exec(entries: Iterable[Entry], also: int) -> None:
 
 
 def close_on_exec(entries: Iterable[Entry]) -> None:
-    """Set it again: after an exec that failed, or in the new image."""
+    """Set close-on-exec again: after an exec that failed, or in the new image."""
     for entry in entries:
         os.set_inheritable(entry.fd, False)

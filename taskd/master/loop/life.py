@@ -1,4 +1,4 @@
-"""The daemon's life, as a table like any other: what may be done in which part of it.
+"""The daemon's life as a transition table, and what may be done in which state.
 
     starting ──serve──▶ serving ◀──release── holding ◀──give back── adopting
         │               │     └────hold─────▶   │                      │
@@ -58,9 +58,9 @@ LIFE: Mapping[tuple[LifeState, LifeEvent], LifeState] = {
 
 
 class Life:
-    """Where the daemon is in its life. ``note``: what happened last, in words, for ``status``.
+    """The daemon's state. ``note``: what happened last, in words, for ``status``.
 
-    ``changed`` is told of a new state or note.
+    ``changed``: the state or the note has changed.
     """
 
     def __init__(self, state: LifeState = LifeState.STARTING) -> None:
@@ -88,7 +88,7 @@ class Life:
 
     @property
     def is_up(self) -> bool:
-        """A revision serves: clients are answered, and dates and lost tasks are looked after."""
+        """A revision serves: clients are answered, due tasks queued, lost tasks recovered."""
         return self.state in (LifeState.SERVING, LifeState.HOLDING)
 
     @property

@@ -3,11 +3,11 @@
 Handlers run to their end, one after another; nothing else changes the master's state. Signals
 only set a byte in the wakeup pipe; threads only write to an eventfd that the loop watches.
 
-The boundary of every handler is here: what it raises for want of something that passes (a
-descriptor, room on a disk: ``trouble.PASSING``) ends nothing. It is told as a trouble, and the
-handler is called again after AGAIN; a descriptor is not watched until then. So a handler either
-begins with what can fail, or leaves that to a ``Look``. Anything else that is raised is a bug and
-ends the daemon: its next start goes on from what is on disk.
+A transient error (``trouble.PASSING``: no descriptor, memory or disk space left) that a handler
+raises is caught here. It is reported as a trouble, and the handler is called again after AGAIN
+seconds; its descriptor is not watched until then. So a handler either begins with what can fail, or
+leaves that to a ``Look``. Any other exception is a bug and ends the daemon: its next start goes on
+from what is on disk.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from taskd.master.loop.trouble import PASSING, Troubles
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
 
-Handler = Callable[[int], None]
+Handler = Callable[[int], object]
 """Called with the ready events (READ, WRITE)."""
 
 AGAIN = 0.5
-"""Seconds after which a handler that failed for something that passes is called again."""
+"""Seconds after which a handler that met a transient error is called again."""
 
 SHORT = "the daemon is short of something"
-"""What a trouble is called where nobody has said better what does not go on."""
+"""The trouble's name where the handler has given no better one."""
 
 
 class Timer:
-    """A deadline that was asked for; ``cancel`` may be called at any time, any number of times."""
+    """A pending call of ``action``; ``cancel`` may be called at any time, and more than once."""
 
     __slots__ = ("action", "when")
 
@@ -50,13 +50,13 @@ class Timer:
 
 
 class Look:
-    """Something to look at whenever it may have changed: once, soon, however often it was asked
-    for; and again while looking fails for something that passes."""
+    """A check that runs once, soon, however often it was asked for, and again while it meets a
+    transient error."""
 
     __slots__ = ("_asked", "_look", "_loop", "_what")
 
     def __init__(self, loop: Loop, what: str, look: Callable[[], None]) -> None:
-        """``what`` does not go on while it fails, in words."""
+        """``what``: the trouble's name while the check fails."""
         self._loop = loop
         self._what = what
         self._look = look
@@ -72,7 +72,7 @@ class Look:
         try:
             self._look()
         except PASSING as error:
-            self._asked = True  # who asks meanwhile is served by the next try
+            self._asked = True  # the next try serves what is asked until then
             self._loop.troubles.tell(self._what, error)
             self._loop.after(AGAIN, self._run)
         else:
@@ -80,7 +80,7 @@ class Look:
 
 
 class Loop:
-    """Runs handlers until ``stop``. ``troubles``: what does not go on just now."""
+    """Runs handlers until ``stop``. ``troubles``: what fails just now."""
 
     def __init__(self) -> None:
         self.troubles = Troubles(self.after)
@@ -115,13 +115,10 @@ class Loop:
             self.troubles.tell(SHORT, error)
             watched = self._selector.get_map().get(key.fd)
             if watched is not None and watched.data == key.data:
-                self._rest(watched)
-
-    def _rest(self, key: selectors.SelectorKey) -> None:
-        """It is ready still: watched on, it would be called at once, for ever."""
-        self.watch(key.fd, 0, key.data)
-        again = lambda: self.watch(key.fd, key.events, key.data)  # noqa: E731
-        self._resting[key.fd] = self.after(AGAIN, again)
+                # Still ready: if it were watched, its handler would be called at once, for ever.
+                fd, wanted = key.fd, watched.events
+                self.watch(fd, 0, key.data)
+                self._resting[fd] = self.after(AGAIN, lambda: self.watch(fd, wanted, key.data))
 
     # ── timers ───────────────────────────────────────────────────────────────────────────────
 
@@ -145,11 +142,11 @@ class Loop:
             self._push(timer)
 
     def again(self, action: Callable[[], None]) -> None:
-        """Call ``action`` once more in a while: it has met a transient error."""
+        """Call ``action`` once more after AGAIN seconds: it has met a transient error."""
         self.after(AGAIN, action)
 
     def soon(self, action: Callable[[], None]) -> None:
-        """Call ``action`` once, after the handlers of this round."""
+        """Call ``action`` once, after the handlers of this turn."""
         self.after(0, action)
 
     # ── signals ──────────────────────────────────────────────────────────────────────────────
@@ -163,7 +160,7 @@ class Loop:
     def caught_signals(self) -> set[int]:
         """Take the signals that were caught and not yet acted on out of the wakeup pipe.
 
-        They are nowhere else: an exec would lose them. Those that nobody asked for are left out.
+        They are nowhere else: an exec would lose them. Signals without a handler are left out.
         """
         caught: set[int] = set()
         with contextlib.suppress(BlockingIOError):
@@ -185,9 +182,12 @@ class Loop:
             self.turn()
 
     def turn(self) -> None:
-        """Wait for something to do and do it."""
-        for key, events in self._selector.select(self._patience()):
-            # A handler earlier in this round may have closed this one's descriptor.
+        """Wait until a descriptor is ready or a timer due, and call the handlers."""
+        while self._timers and self._timers[0][2].action is None:
+            heapq.heappop(self._timers)
+        timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+        for key, events in self._selector.select(timeout):
+            # An earlier handler of this turn may have closed this descriptor.
             if self._selector.get_map().get(key.fd) is key:
                 self._call(key, events)
         now = time.monotonic()
@@ -196,10 +196,3 @@ class Loop:
 
     def stop(self) -> None:
         self._stopping = True
-
-    def _patience(self) -> float | None:
-        while self._timers and self._timers[0][2].action is None:
-            heapq.heappop(self._timers)
-        if not self._timers:
-            return None
-        return max(0.0, self._timers[0][0] - time.monotonic())

@@ -1,7 +1,7 @@
-"""What a room tells of itself, to whoever listens: so lower rooms need not know upper ones.
+"""Notices: a lower part of the master calls listeners of upper parts that it does not import.
 
-The composition root (``master.master``) connects both ends. A listener is called at once, in the
-order of subscription; one that has more to do than to note it asks a ``Look``.
+The composition root (``master.master``) connects both. A listener is called at once, in the order
+of subscription; a listener with more to do than to note the fact asks a ``Look``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _Told = ParamSpec("_Told")
 
 
 class Notice(Generic[_Told]):
-    """``notice(...)`` tells all listeners."""
+    """``notice(...)`` calls all listeners."""
 
     __slots__ = ("_listeners",)
 
@@ -21,7 +21,7 @@ class Notice(Generic[_Told]):
         self._listeners: list[Callable[_Told, object]] = []
 
     def to(self, *listeners: Callable[_Told, object]) -> None:
-        """Call them, too, from now on."""
+        """Call these listeners as well from now on."""
         self._listeners += listeners
 
     def __call__(self, *args: _Told.args, **kwargs: _Told.kwargs) -> None:

@@ -1,4 +1,4 @@
-"""Warnings that others can cause as often as they like."""
+"""Warnings that clients and tasks can cause as often as they like."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 from taskd import log
 
 LOG_PAUSE = 1.0
-"""Seconds between two lines of the log about the same."""
+"""Seconds between two log lines of one warning."""
 
 
 class Seldom:
-    """A warning that is logged at most once in LOG_PAUSE, with the number of those left out."""
+    """A warning that is logged at most once in LOG_PAUSE, with the number of lines left out."""
 
     __slots__ = ("_last", "_left_out", "_text")
 

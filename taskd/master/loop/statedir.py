@@ -1,14 +1,13 @@
-"""The state directory is this daemon's alone, and stays the one that it was.
+"""Locks the state directory for this daemon, and checks that its files are still in place.
 
-Two locks say whose it is, taken at a start before anything else is touched and kept over each exec:
-the file ``lock`` (a record lock, which tells the pid), and the directory itself, since a file can
-be removed, and then another daemon would lock a new one. A pid file, if one is wanted, is locked
-likewise.
+A start takes two locks before it touches anything else, and each exec carries them: the file
+``lock`` (a record lock, which tells the pid), and the directory itself, since the file can be
+removed, and then another daemon would lock a new one. A pid file, if configured, is locked as well.
 
-While the daemon serves, the periodic checks have this look whether the directory, the store and its
-log are those that it has open. If they were moved away or others put in their place, what is
-written would be gone with the next exec or start: nothing new is accepted or started until they are
-back. What can be made anew (the lock's file, the directories of slots and the like) is.
+While the daemon serves, the periodic checks call ``look``: are the directory, the store and its
+write-ahead log those that the daemon has open? If they were moved or replaced, the next exec or
+start would lose what is written now: nothing new is accepted or started until they are back. The
+lock's file and the directories (slots, zygotes, scratch, logs) are made anew if they are gone.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from taskd.master.loop.trouble import UNWRITABLE, Troubles
 from taskd.posix import files, locks
 
 DIRECTORY, FILE, PIDFILE = "state", "lock", "pidfile"
-"""The locks' names in the ledger."""
+"""Names of the locks in the ledger."""
 
 _STORE_BACK = "put it back; to restore a backup, stop the daemon first"
 _LOG_BACK = "stop the daemon, which writes what is in it into the store, and start it"
@@ -32,51 +31,33 @@ _CANNOT = "a directory of the daemon's is gone, and cannot be made anew"
 
 
 class StateDirectory:
-    """Owns the locks. ``lost``: which of the daemon's files is not there any more; None: all are.
-
-    ``back`` is told when what was lost is back.
-    """
+    """``locks``: by name, owned. ``lost``: which of the daemon's files is gone, or None. ``back``:
+    what was lost is in place again."""
 
     def __init__(self, places: paths.Places, troubles: Troubles) -> None:
         self._places = places
         self._troubles = troubles
-        self._locks: dict[str, Entry] = {}
+        self.locks: dict[str, Entry] = {}
         self._open: dict[str, tuple[int, int]] = {}  # the store's files, as they were opened
         self.lost: StoreError | None = None
         self.back: Notice[[]] = Notice()
 
-    # ── the locks ────────────────────────────────────────────────────────────────────────────
-
-    def take(self) -> None:
-        """Raises as ``take_locks``."""
-        for lock in take_locks(self._places):
-            self.keep(lock)
-
-    def keep(self, lock: Entry) -> None:
-        """Hold that lock, which was taken here or by the master before this one."""
-        self._locks[lock.name] = lock
-
-    def carried(self) -> list[Entry]:
-        return list(self._locks.values())
-
     def adopted(self) -> None:
-        """A new image serves: the file system may lock directories by now."""
-        if DIRECTORY not in self._locks:
+        """A new image serves: lock the directory if that was not possible before."""
+        if DIRECTORY not in self.locks:
             try:
-                for lock in _take_directory(self._places):
-                    self.keep(lock)
+                self.locks |= _take_directory(self._places)
             except locks.Held as held:
                 log.error("another process has locked the state directory", pid=held.pid)
 
-    # ── what is there ────────────────────────────────────────────────────────────────────────
-
     def opened(self) -> None:
-        """The store was opened just now."""
+        """The store was opened just now: remember which file that is."""
         self._open = {}
         self._taken(self._places.store)
 
     def look(self) -> None:
-        """Raises OSError: a transient error."""
+        """Check the files, set ``lost``, and make anew what can be. Raises OSError: a transient
+        error."""
         why = self._find()
         if why is None and self.lost is not None:
             self._troubles.over(UNWRITABLE)
@@ -84,8 +65,8 @@ class StateDirectory:
         self.lost = None if why is None else StoreError(why)
 
     def _find(self) -> str | None:
-        """What is wrong and stays so; the rest is put right."""
-        directory = self._locks.get(DIRECTORY)
+        """What is wrong and needs the operator, or None."""
+        directory = self.locks.get(DIRECTORY)
         if directory is not None and not files.is_at(
             self._places.state, files.identity(directory.fd), follow=True
         ):
@@ -101,8 +82,8 @@ class StateDirectory:
         return self._relock()
 
     def _taken(self, path: str) -> str | None:
-        """What became of one of the store's files; None: it is the one that is open, or there was
-        none up to now (a log that nothing was written to)."""
+        """What happened to a file of the store; None: it is the one that is open, or there was none
+        yet (a write-ahead log without content)."""
         try:
             now = files.at(path)
         except FileNotFoundError:
@@ -123,10 +104,10 @@ class StateDirectory:
         log.warning("directories were gone, and are made anew", paths=", ".join(gone))
 
     def _relock(self) -> str | None:
-        """The file of the lock is the one that is locked; a file put in its place is locked as
-        well, unless another daemon has."""
+        """Lock the file ``lock`` again if another file is in its place. Returns what is wrong if
+        another daemon has locked that."""
         path = self._places.lock
-        if files.is_at(path, files.identity(self._locks[FILE].fd)):
+        if files.is_at(path, files.identity(self.locks[FILE].fd)):
             return None
         fd = files.open_own(path, os.O_RDWR | os.O_CREAT)
         try:
@@ -135,17 +116,17 @@ class StateDirectory:
             os.close(fd)
             return f"another daemon (pid {held.pid}) has locked {path}: end one of the two"
         log.warning("the lock's file was gone, and is made anew", path=path)
-        os.close(self._locks[FILE].fd)
-        self.keep(Entry(fd, Kind.LOCK, FILE))
+        os.close(self.locks[FILE].fd)
+        self.locks[FILE] = Entry(fd, Kind.LOCK, FILE)
         return None
 
 
-def take_locks(places: paths.Places) -> list[Entry]:
-    """One daemon per state directory. Raises OSError, ConfigError naming the one that is there."""
+def take_locks(places: paths.Places) -> dict[str, Entry]:
+    """One daemon per state directory. Raises OSError, or ConfigError naming the other daemon."""
     fd = files.open_own(places.lock, os.O_RDWR | os.O_CREAT)
     try:
         locks.take(fd)
-        return [Entry(fd, Kind.LOCK, FILE), *_take_directory(places)]
+        return {FILE: Entry(fd, Kind.LOCK, FILE)} | _take_directory(places)
     except locks.Held as held:
         who = f" (pid {held.pid})" if held.pid else ""
         raise ConfigError(
@@ -153,10 +134,11 @@ def take_locks(places: paths.Places) -> list[Entry]:
         ) from None
 
 
-def _take_directory(places: paths.Places) -> list[Entry]:
-    """Where the file system cannot lock a directory, the file's lock must do. Raises Held."""
+def _take_directory(places: paths.Places) -> dict[str, Entry]:
+    """Empty where the file system cannot lock a directory: the file's lock must do. Raises Held."""
     try:
-        return [Entry(locks.take_directory(places.state), Kind.DIRECTORY, DIRECTORY)]
+        fd = locks.take_directory(places.state)
     except OSError as error:
         log.warning("the state directory itself cannot be locked", why=error.strerror)
-        return []
+        return {}
+    return {DIRECTORY: Entry(fd, Kind.DIRECTORY, DIRECTORY)}

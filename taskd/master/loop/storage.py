@@ -1,8 +1,8 @@
-"""The store as the loop uses it: writes go to the store's thread, reads are answered at once.
+"""The store as the loop uses it: the store's thread writes, the loop reads at once.
 
-``applied`` is told of each operation that has taken effect, after its own callback. ``damage`` says
-why nothing new may be accepted or started on the store; what runs goes on, and its end is recorded
-if it can be; else it stays in its slot.
+``applied``: called with each operation that has taken effect, after the operation's own callback.
+``damage``: why nothing new may be accepted or started. Attempts that run go on; their ends are
+recorded if that is possible, and otherwise stay in their slots.
 """
 
 from __future__ import annotations
@@ -41,16 +41,13 @@ class Storage:
         self.applied: Notice[[Applied]] = Notice()
         self._check: health.Check | None = None
         self._damage: StoreError | None = None
-        loop.watch(self._committed, READ, self._on_committed)
+        loop.watch(self._committed, READ, lambda _: self.writer.completions())
 
     def open(self) -> None:
-        """Raises StoreError. Nothing before this touches the store."""
+        """Start the writer's thread and open the store. Raises StoreError."""
         self.writer.start()
         self.reader = SqliteReader(self._path)
         self._statedir.opened()
-
-    def _on_committed(self, _: int) -> None:
-        self.writer.completions()
 
     def try_to_open(self) -> None:
         """For a trial, which writes nothing: open the store and read it. Raises StoreError."""
@@ -58,12 +55,12 @@ class Storage:
         self.reader.counts()
 
     def check(self) -> None:
-        """Look at all of it, in a thread of its own; ``damage`` is what it finds."""
+        """Check the whole file in another thread; ``damage`` is what that finds."""
         self._check = health.Check(self._path, self._committed)
         launch(self._check.run, "store-check")
 
     def write(self, operation: Operation, done: Callable[[Applied | StoreError], None]) -> None:
-        """Apply ``operation``; ``done`` is called in the loop once it is on disk (or refused)."""
+        """Apply ``operation``; ``done`` is called in the loop once it is on disk, or has failed."""
         assert not self._life.is_adopting, "nothing is written before it is decided who serves"
 
         def applied(outcome: Applied | StoreError) -> None:
@@ -81,7 +78,7 @@ class Storage:
 
     @property
     def damage(self) -> StoreError | None:
-        """The store's file is damaged, or was taken away from under the daemon."""
+        """Why the store cannot be used: its file is damaged, or was removed or replaced."""
         found = None if self._check is None else self._check.damage
         return self._damage or found or self.reader.damage or self._statedir.lost
 

@@ -1,7 +1,8 @@
-"""What the daemon cannot do just now, for want of something that passes: disk, descriptors, memory.
+"""Troubles: what the daemon cannot do just now because of a transient error (disk, descriptors,
+memory).
 
-In the master. Whoever meets such a trouble tells it here and tries again by a timer; ``status``
-shows it for as long as it is told again. The log has a line when it begins and one when it is over.
+The part of the master that meets one reports it here and tries again by a timer; ``status`` shows
+the trouble as long as it is reported again. The log has a line when it begins and one when it ends.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from taskd.errors import Error, StoreError
 from taskd.record import Record
 
 PASSING = (OSError, StoreError, ImportError, MemoryError)
-"""Errors that are no fault of the code that meets them; waiting helps, or somebody who makes room.
-(An import fails, too, when no descriptor is left.)"""
+"""Transient errors: ENOSPC, EMFILE, ENOMEM and the like. Waiting helps, or the operator makes room.
+(An import, too, fails while no descriptor is left.)"""
 
 UNWRITABLE = "nothing new is accepted or started"
 NO_WORKER = "no worker can be started"
-"""What a trouble is called while the store cannot commit, and while workers do not come up."""
+"""The troubles' names while the store cannot commit, and while workers do not come up."""
 
 LASTS = 5.0
-"""Seconds that a trouble is shown after it was told; retries are closer together than this."""
+"""Seconds that a trouble is shown after it was reported; retries are closer together than this."""
 
 
 class _Trouble(Record):
@@ -31,7 +32,7 @@ class _Trouble(Record):
 
 
 class Troubles:
-    """By what cannot be done, in words; ``after`` is the loop's."""
+    """The current troubles, by name. ``after``: starts a timer of the loop."""
 
     def __init__(self, after: Callable[[float, Callable[[], None]], object]) -> None:
         self._after = after
@@ -39,8 +40,8 @@ class Troubles:
         self._all: dict[str, _Trouble] = {}
 
     def tell(self, what: str, error: BaseException | str, lasts: float = LASTS) -> None:
-        """``what`` does not go on because of ``error``; it is told again in less than ``lasts``
-        seconds, or over."""
+        """Report the trouble ``what``, whose cause is ``error``. It is over unless it is reported
+        again within ``lasts`` seconds."""
         why = error if isinstance(error, str) else in_words(error)
         known = self._all.get(what)
         self._all[what] = _Trouble(why, time.monotonic() + lasts)
@@ -51,13 +52,13 @@ class Troubles:
             self.on_change()
 
     def over(self, what: str) -> None:
-        """It went on."""
+        """The trouble is over, if there was one."""
         if self._all.pop(what, None) is not None:
             log.info(f"over: {what}")
             self.on_change()
 
     def why(self, what: str) -> str | None:
-        """Why it does not go on, or None."""
+        """The cause of the trouble, or None if there is none of that name."""
         found = self._all.get(what)
         return None if found is None else found.why
 
@@ -77,7 +78,7 @@ class Troubles:
 
 
 def in_words(error: BaseException) -> str:
-    """Why, and with which file, in one line."""
+    """The error in one line, with the file's name."""
     if isinstance(error, Error) or not str(error):
         return str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:

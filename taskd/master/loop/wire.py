@@ -1,7 +1,7 @@
 """One connection of the master: bytes in and out, watched by the loop, carried over an exec.
 
-Knows frames, not what they mean. ``carried`` is what an exec must not lose: bytes that were read
-and make no whole frame yet, and bytes that are not yet sent.
+Knows frames, not what they mean. An exec carries the bytes that were read and are not yet handled
+(``Messages.unread``), and those that are not yet sent (``Wire.unsent``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OUT_BOUND = 256 * 1024
 
 
 class Later(Exception):
-    """A message cannot be handled yet: ``when(again)`` has ``again`` called once it may be."""
+    """A message cannot be handled yet: ``when(retry)`` has ``retry`` called once it may be."""
 
     def __init__(self, when: Callable[[Callable[[], None]], None]) -> None:
         super().__init__()
@@ -31,20 +31,22 @@ class Later(Exception):
 
 
 class Wire:
-    """``on_data(bytes)`` and ``on_lost()`` are called in the loop; after ``on_lost`` it is closed.
+    """A socket with a buffer of bytes to send. Reads nothing before the first ``watch``.
 
-    ``on_drained`` is called when unsent bytes fell below the bound again.
+    ``on_data``: called in the loop with bytes that were read. ``on_lost``: the connection ended and
+    is closed. ``on_drained``: the unsent bytes fell below the bound again. ``unsent``: bytes that
+    the socket has not taken yet.
     """
 
-    __slots__ = ("_loop", "_out", "_paused", "_sock", "on_data", "on_drained", "on_lost")
+    __slots__ = ("_loop", "_paused", "_sock", "on_data", "on_drained", "on_lost", "unsent")
 
     def __init__(self, loop: Loop, sock: socket.socket, unsent: bytes = b"") -> None:
         sock.setblocking(False)
         self._loop = loop
         self._sock = sock
-        self._out = bytearray(unsent)
         self._paused = False
-        self.on_data: Callable[[bytes], None] = _ignore
+        self.unsent = bytearray(unsent)
+        self.on_data: Callable[[bytes], None] = _nothing
         self.on_lost: Callable[[], None] = _nothing
         self.on_drained: Callable[[], None] = _nothing
 
@@ -53,17 +55,8 @@ class Wire:
         return self._sock.fileno()
 
     @property
-    def unsent(self) -> bytes:
-        return bytes(self._out)
-
-    @property
-    def waiting(self) -> int:
-        """How many bytes ``unsent`` has."""
-        return len(self._out)
-
-    @property
     def is_full(self) -> bool:
-        return len(self._out) > OUT_BOUND
+        return len(self.unsent) > OUT_BOUND
 
     @property
     def is_closed(self) -> bool:
@@ -71,7 +64,8 @@ class Wire:
 
     @property
     def is_hung_up(self) -> bool:
-        """The peer has gone, and had sent nothing more before; also while nothing is read."""
+        """The peer has closed the connection and sent nothing that is still to be read. Known also
+        while the wire is paused."""
         try:
             return not self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -79,25 +73,27 @@ class Wire:
         except OSError:
             return True
 
-    def start(self) -> None:
-        """Begin to read, and to send what was carried here."""
-        self._watch()
+    def watch(self) -> None:
+        """Have the loop read from the socket unless paused, and send what is unsent."""
+        if not self.is_closed:
+            events = (0 if self._paused else READ) | (WRITE if self.unsent else 0)
+            self._loop.watch(self.fd, events, self._on_ready)
 
     def pause(self, paused: bool) -> None:
         """Stop reading (True) or read again (False)."""
         if paused != self._paused:
             self._paused = paused
-            self._watch()
+            self.watch()
 
     def send(self, data: bytes) -> None:
         """Send now what the socket takes, the rest when it is ready."""
         if self.is_closed:
             return
-        if not self._out:
+        if not self.unsent:
             data = data[self._write(data) :]
         if data and not self.is_closed:
-            self._out += data
-            self._watch()
+            self.unsent += data
+            self.watch()
 
     def close(self) -> None:
         """Close without telling ``on_lost``."""
@@ -105,81 +101,63 @@ class Wire:
             self._loop.watch(self.fd, 0, self._on_ready)
             self._sock.close()
 
-    def _watch(self) -> None:
-        if not self.is_closed:
-            events = (0 if self._paused else READ) | (WRITE if self._out else 0)
-            self._loop.watch(self.fd, events, self._on_ready)
-
     def _write(self, data: bytes | bytearray) -> int:
         try:
             return self._sock.send(data, socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return 0
         except OSError:
-            self._loop.soon(self._lose)  # not from inside a send: the caller still uses us
+            self._loop.soon(self._lose)  # not from inside ``send``: its caller still uses the wire
             return 0
 
     def _on_ready(self, events: int) -> None:
         if events & WRITE:
-            self._flush()
-        if events & READ and not self.is_closed and not self._paused:
-            self._read()
-
-    def _flush(self) -> None:
-        was_full = self.is_full
-        del self._out[: self._write(self._out)]
-        if not self._out:
-            self._watch()
-        if was_full and not self.is_full:
-            self.on_drained()
+            was_full = self.is_full
+            del self.unsent[: self._write(self.unsent)]
+            if not self.unsent:
+                self.watch()
+            if was_full and not self.is_full:
+                self.on_drained()
+        if events & READ:
+            self.look()
 
     def look(self) -> None:
-        """Read what is there now, without waiting for our turn."""
+        """Read once what the peer has sent, unless paused, without waiting for the loop."""
         if not self.is_closed and not self._paused:
             self._read()
 
-    def _read(self) -> None:
+    def drain(self) -> None:
+        """The peer is dead: read all that it has sent, also if paused, and close."""
+        while not self.is_closed:
+            self._read(is_peer_dead=True)
+
+    def _read(self, is_peer_dead: bool = False) -> None:
         try:
             data = self._sock.recv(_CHUNK)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
+        except OSError as error:
+            if isinstance(error, (BlockingIOError, InterruptedError)) and not is_peer_dead:
+                return
             data = b""
-        self._deliver(data)
-
-    def _deliver(self, data: bytes) -> None:
-        """What was read; nothing is the end of the stream."""
-        if not data:
+        if data:
+            self._call(lambda: self.on_data(data))
+        else:  # the end of the stream
             self._lose()
-        else:
-            self._hear(lambda: self.on_data(data))
 
-    def _hear(self, take: Callable[[], None]) -> None:
+    def _call(self, handler: Callable[[], None]) -> None:
         try:
-            take()
+            handler()
         except ProtocolError:
-            self._lose()  # it loses its own connection and nothing else
+            self._lose()  # the peer loses its connection, and nothing else
 
-    def put_off(self, error: BaseException, action: Callable[[], None]) -> None:
-        """``action`` failed for something that passes: again after a while, and read nothing until
-        then."""
-        self._loop.troubles.tell(SHORT, error)
+    def retry(self, error: BaseException, handler: Callable[[], None]) -> None:
+        """``handler`` met ``error``: read nothing, and call it again when a Later says so, or after
+        AGAIN seconds for a transient error."""
         self.pause(True)
-        self._loop.after(AGAIN, lambda: self._hear(action))
-
-    def put_off_until(self, later: Later, action: Callable[[], None]) -> None:
-        """As ``put_off``, until ``later`` says so."""
-        self.pause(True)
-        later.when(lambda: self._hear(action))
-
-    def drain(self) -> None:
-        """The peer is dead: take all that it has sent, to the end of the stream."""
-        while not self.is_closed:
-            try:
-                data = self._sock.recv(_CHUNK)
-            except OSError:
-                data = b""
-            self._deliver(data)
+        if isinstance(error, Later):
+            error.when(lambda: self._call(handler))
+        else:
+            self._loop.troubles.tell(SHORT, error)
+            self._loop.after(AGAIN, lambda: self._call(handler))
 
     def _lose(self) -> None:
         if not self.is_closed:
@@ -190,8 +168,8 @@ class Wire:
 class Messages:
     """A Wire that speaks whole messages: the master's end of a zygote's or worker's channel.
 
-    A message whose handler fails for something that passes, or raises Later, is handled again after
-    a while, and nothing that came behind it before that; an exec carries it.
+    A message whose handler meets a transient error or raises Later is handled again later, and no
+    message behind it before that; an exec carries it.
     """
 
     __slots__ = ("_decoder", "_put_off", "on_message", "wire")
@@ -201,46 +179,40 @@ class Messages:
         self._decoder = frames.Decoder()
         self._decoder.feed(unread)
         self._put_off: dict[str, object] | None = None
-        self.on_message: Callable[[dict[str, object]], None] = _ignore_message
-        wire.on_data = self._feed
+        self.on_message: Callable[[dict[str, object]], None] = _nothing
+        wire.on_data = self.pump
 
     @property
     def unread(self) -> bytes:
+        """The message that is to be handled again, and what came behind it."""
         first = b"" if self._put_off is None else frames.encode(self._put_off)
         return first + self._decoder.rest
 
     def export(self, carried: Carried) -> list[list[int]]:
-        """For the snapshot: where its bytes are, [those that are unread, those that are unsent].
-        Another one is made from them with a Wire of its own."""
-        return [carried.put(self.unread), carried.put(self.wire.unsent)]
+        """For the snapshot: where the unread bytes and the unsent bytes are. The next image makes a
+        Wire and its Messages from them."""
+        return [carried.put(self.unread), carried.put(bytes(self.wire.unsent))]
 
     def send(self, message: dict[str, object]) -> None:
         self.wire.send(frames.encode(message))
 
-    def _feed(self, data: bytes) -> None:
+    def pump(self, data: bytes = b"") -> None:
+        """Take ``data``, and handle the whole messages that have come. Raises ProtocolError."""
         self._decoder.feed(data)
-        self.pump()
-
-    def pump(self) -> None:
-        """Deliver the whole messages that are here."""
-        while not self.wire.is_closed and (message := self._next()) is not None:
+        while not self.wire.is_closed and self._put_off is None:
+            if (message := self._decoder.next()) is None:
+                return
             self._deliver(message)
-
-    def _next(self) -> dict[str, object] | None:
-        return None if self._put_off is not None else self._decoder.next()
 
     def _deliver(self, message: dict[str, object]) -> None:
         check(message)
         try:
             self.on_message(message)
-        except PASSING as error:
+        except (*PASSING, Later) as error:
             self._put_off = message
-            self.wire.put_off(error, self._again)
-        except Later as later:
-            self._put_off = message
-            self.wire.put_off_until(later, self._again)
+            self.wire.retry(error, self._retry)
 
-    def _again(self) -> None:
+    def _retry(self) -> None:
         message, self._put_off = self._put_off, None
         if message is not None and not self.wire.is_closed:
             self.wire.pause(False)
@@ -248,10 +220,4 @@ class Messages:
             self.pump()
 
 
-def _ignore(_: bytes) -> None: ...
-
-
-def _ignore_message(_: dict[str, object]) -> None: ...
-
-
-def _nothing() -> None: ...
+def _nothing(*_: object) -> None: ...

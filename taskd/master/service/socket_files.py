@@ -35,7 +35,7 @@ class SocketFiles:
 
     def look(self) -> None:
         """Raises OSError: a transient error."""
-        for name in self._listeners:
+        for name in list(self._listeners.sockets):
             found = _inode(self._listeners.path(name))
             if found is None and name in self._listeners.given:
                 self._tell(
@@ -55,11 +55,11 @@ class SocketFiles:
         except Error as error:
             self._tell(name, str(error))
             return
-        old = self._listeners.release(name)
+        old = self._listeners.sockets.pop(name)
         try:
             self._listeners.make(name)
         except OSError:
-            self._listeners.keep(name, old)
+            self._listeners.sockets[name] = old
             raise
         log.warning("a socket's file was gone, and is made anew", socket=self._listeners.path(name))
         self._listeners.hear(name)

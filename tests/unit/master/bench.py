@@ -23,6 +23,7 @@ from taskd.config import Config
 from taskd.handoff import old
 from taskd.master.fleet.revision import Revision
 from taskd.master.loop.life import LifeEvent
+from taskd.master.loop.statedir import take_locks
 from taskd.master.loop.wire import Messages, Wire
 from taskd.master.master import Master
 from taskd.model.revision import RevisionEvent
@@ -140,11 +141,11 @@ class Bench:
         paths.ensure(places)
         self.master = Master(config, places)
         old.connect(self.master)
-        self.master.statedir.take()
+        self.master.statedir.locks = take_locks(self.master.places)
         self.master.storage.open()
         for name in (WORKER_SOCKET, CONTROL_SOCKET, SUBMIT_SOCKET):
             path = os.path.join(places.runtime, name)
-            self.master.listeners.keep(name, sockets.listen(path, 0o600))
+            self.master.listeners.sockets[name] = sockets.listen(path, 0o600)
         self._open: list[socket.socket] = []
         self.revision = self._revision(str(root / "r1"))
 
@@ -165,7 +166,7 @@ class Bench:
         revision.zygote.channel = Messages(Wire(self.master.loop, ours))
         revision.zygote.state = ZygoteState.CONNECTED
         self.master.zygotes.listen(revision)
-        revision.zygote.channel.wire.start()
+        revision.zygote.channel.wire.watch()
         return Line(theirs)
 
     def connect(self, name: str) -> socket.socket:
@@ -239,7 +240,7 @@ class Bench:
         for sock in self._open:
             sock.close()
         self.master.close()
-        for lock in self.master.statedir.carried():
+        for lock in self.master.statedir.locks.values():
             os.close(lock.fd)
 
 

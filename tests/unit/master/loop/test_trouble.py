@@ -166,7 +166,7 @@ def test_a_message_that_cannot_be_handled_now_is_handled_later_and_in_its_order(
         seen.append(message["type"])
 
     channel.on_message = on_message
-    channel.wire.start()
+    channel.wire.watch()
     messages = [{"type": "pong"}, {"type": "planned", "refused": [], "probe": None}]
     pair[1].send(b"".join(map(frames.encode, messages)))
     until(loop, lambda: handler.tries)
@@ -189,7 +189,7 @@ def test_a_peer_whose_message_turns_out_wrong_at_the_second_try_is_cut_off(
     channel = Messages(Wire(loop, pair[0]))
     channel.on_message = on_message
     channel.wire.on_lost = lambda: lost.append(1)
-    channel.wire.start()
+    channel.wire.watch()
     pair[1].send(frames.encode({"type": "pong"}))
     until(loop, lambda: lost)
     assert channel.wire.is_closed

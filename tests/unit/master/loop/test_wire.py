@@ -52,7 +52,7 @@ class Ends:
 @pytest.fixture
 def ends() -> Iterator[Ends]:
     made = Ends()
-    made.wire.start()
+    made.wire.watch()
     yield made
     made.wire.close()
     made.peer.close()
@@ -87,7 +87,7 @@ def test_unsent_bytes_are_carried_to_the_next_image(ends: Ends) -> None:
     assert sent == in_the_socket + unsent
 
     next_one = Ends(unsent)
-    next_one.wire.start()
+    next_one.wire.watch()
     got = b""
     while len(got) < len(unsent):
         got += next_one.read()
@@ -101,7 +101,7 @@ def test_unsent_bytes_are_carried_to_the_next_image(ends: Ends) -> None:
 def test_what_was_carried_goes_before_what_is_sent_later() -> None:
     made = Ends(b"carried ")
     made.wire.send(b"later")
-    made.wire.start()
+    made.wire.watch()
     made.until(lambda: not made.wire.unsent)
     assert made.read() == b"carried later"
     made.wire.close()
@@ -227,7 +227,7 @@ def test_half_a_message_is_carried_to_the_next_image(ends: Ends) -> None:
 
     next_one = Ends()
     carried, heard = messages(next_one, channel.unread)
-    next_one.wire.start()
+    next_one.wire.watch()
     carried.pump()
     next_one.peer.send(raw[3:])
     next_one.turn()
