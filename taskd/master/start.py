@@ -1,7 +1,7 @@
-"""A start of the daemon: lock, prove the confirmed release, then serve.
+"""A start of the daemon: takes the lock, proves the confirmed release, then serves.
 
-Without ``confirmed`` (the very first start, or `taskd run --release PATH`) the release is proved
-as a deploy proves it, and only then written there.
+Without ``confirmed`` (the first start, or `taskd run --release PATH`) the release is proved as a
+deploy proves it, and written to ``confirmed`` only then.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from taskd.systemd import activation
 from taskd.upgrade import image
 
 MEET_WITHIN = 5.0
-"""Seconds that a zygote which served before the start has to come back."""
+"""Seconds that the zygote of the daemon before has to connect to this one."""
 
 CONFIRMED_TIMES = 10.0
-"""Times ``prove_timeout`` that a confirmed release has at a start. It has proven itself before, and
-there is nothing to go back to: to wait is better than to serve nothing."""
+"""Times ``prove_timeout`` that a confirmed release has at a start. It was proved before, and no
+other release could serve instead: to wait is better than to serve nothing."""
 
 _PROBE = "import taskd.master.start"
 """Asks a release's Python whether it has a taskd that can be the daemon."""
@@ -59,7 +59,7 @@ def main(
 
 
 def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master, str]:
-    """Everything up to the first process: configuration, directories, lock, store, sockets."""
+    """All that comes before the first zygote: configuration, directories, lock, store, sockets."""
     path = config.find(config_path, os.environ)
     if path is None:
         raise ConfigError(
@@ -99,7 +99,7 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
 
 
 def _take_sockets(places: paths.Places) -> dict[str, socket.socket]:
-    """Those that a service manager holds for us, by our names."""
+    """The listening sockets that a service manager has given to this process, by name."""
     wanted = {os.path.join(places.runtime, name): name for name in (CONTROL_SOCKET, SUBMIT_SOCKET)}
     taken = activation.take(os.environ, os.getpid(), wanted)
     for what in taken.refused:
@@ -109,8 +109,8 @@ def _take_sockets(places: paths.Places) -> dict[str, socket.socket]:
 
 
 def _check_unused(path: str) -> None:
-    """A daemon on another state directory may use the same runtime directory: its sockets are not
-    ours to replace. One that is dead does not answer. Raises ConfigError."""
+    """Raises ConfigError if another daemon listens on ``path``: one with another state directory,
+    and the same runtime directory by mistake. Its sockets must not be replaced."""
     try:
         sockets.connect(path, timeout=1.0).close()
     except OSError:
@@ -122,11 +122,11 @@ def _check_unused(path: str) -> None:
 
 
 def _hand_over_to(python: str, config_path: str, release_path: str | None) -> None:
-    """Go on with the taskd of the release, if the release has a Python of its own.
+    """Exec the taskd of the release, if the release has a Python of its own.
 
-    So a start runs the very daemon that the last deploy left, and ``taskd run`` in the unit is
-    a launcher that never needs to change. Returns if we are that one already. Raises DeployRefused
-    if that Python has no taskd.
+    So a start runs the same daemon that the last deploy left, and ``taskd run`` in the unit is
+    a launcher that never needs to change. Returns if this process is that daemon already. Raises
+    DeployRefused if that Python has no taskd.
     """
     os.environ.setdefault(spawn.LAUNCHER, sys.executable)
     handed_over = os.environ.pop(spawn.HANDED_OVER, None)
@@ -145,16 +145,16 @@ def _hand_over_to(python: str, config_path: str, release_path: str | None) -> No
 
 
 def _open_standard() -> None:
-    """Have something on descriptors 0 to 2, if the caller closed them: else the next files that we
-    open would be what our children take for their input and output."""
+    """Open /dev/null as those of descriptors 0 to 2 that the caller has closed: else the next files
+    that this process opens would be the input and output of its children."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)
 
 
 def _disown_inherited() -> None:
-    """What whoever started us left open is not for our children, nor for the next image; but for
-    the sockets that systemd gives: a release's own taskd may be the one that takes them."""
+    """Have the descriptors that were open at the start closed in children and in the next image,
+    without systemd's sockets: the taskd of a release, exec'd next, may be the one to take them."""
     given = activation.announced(os.environ, os.getpid())
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) not in given:
@@ -162,17 +162,9 @@ def _disown_inherited() -> None:
                 os.set_inheritable(int(name), False)
 
 
-def _take_away(mark: str) -> bool:
-    """Whether that file was there; it is not any more."""
-    try:
-        os.unlink(mark)
-    except OSError:
-        return False
-    return True
-
-
 def _choose(confirmed_path: str, settings: config.Config, release_path: str | None) -> str:
-    """The release to start: as said, else as confirmed, else what the symlink names."""
+    """The release to start: the one named on the command line, else the confirmed one, else the
+    symlink's. Raises DeployRefused."""
     if release_path is not None:
         return release.resolve(release_path)
     found = confirmed.read(confirmed_path)
@@ -187,7 +179,7 @@ def _choose(confirmed_path: str, settings: config.Config, release_path: str | No
 
 
 def _another(confirmed_path: str, link: str, previous: str | None) -> str:
-    """Which release the next start could run, and how: one that is there."""
+    """Which release that exists the next start could run, and the command for that."""
     current = os.path.realpath(link)
     if os.path.isdir(current):
         which, one = f"[app] release = {link!r} now points to {current}", current
@@ -204,10 +196,10 @@ def _another(confirmed_path: str, link: str, previous: str | None) -> str:
 def _tell_of_a_crash(
     master: Master, serving: Revision, cut_off: str, before: confirmed.Confirmed | None
 ) -> None:
-    """The daemon before this one died in a deploy, between its exec and its end.
+    """Report that the daemon before this one died in a deploy of ``cut_off``, after its exec.
 
-    If what it deployed is what ``confirmed`` names, the deploy was decided all the same; only what
-    comes after that is made up for here.
+    If ``confirmed`` names that release, the deploy was decided: only the steps that come after are
+    done here. Otherwise the release is remembered as rejected.
     """
     name = master.revisions.name_of(cut_off)
     if before is not None and before.release == cut_off:
@@ -225,9 +217,9 @@ def _tell_of_a_crash(
 
 
 class Start:
-    """From the first zygote to serving; ``failure`` says why it did not come to that.
+    """From the first zygote until the daemon serves; ``failure``: why it does not, else None.
 
-    ``is_named``: the operator has named the release.
+    ``is_named``: the operator has named the release on the command line.
     """
 
     def __init__(
@@ -248,12 +240,12 @@ class Start:
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except (Error, OSError) as error:  # no room for ``confirmed``, say
+        except (Error, OSError) as error:  # for example ENOSPC for ``confirmed``
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         self.failure = in_words(error)
-        self._master.stop.keeps = True  # what lives on from before is not this daemon's to end
+        self._master.stop.keeps = True  # workers of the daemon before go on
         self._master.stop.begin()
         self._master.loop.soon(self._master.loop.stop)
 
@@ -261,7 +253,9 @@ class Start:
         """Raises Error, OSError."""
         master = self._master
         misplaced.put_right(master.places.slots)
-        master.unowned.was_swept = _take_away(master.places.swept)
+        with contextlib.suppress(OSError):
+            os.unlink(master.places.swept)
+            master.unowned.was_swept = True
         master.survivors.restore()
         master.unowned.sweep()
         master.listeners.hear(WORKER_SOCKET)
@@ -287,7 +281,7 @@ class Start:
         self._master.proofs.begin(self._chosen, app, within, self._proven, is_another=True)
 
     def _proven(self, outcome: Revision | DeployRefused) -> None:
-        if self._master.life.is_stopping:  # told to stop meanwhile, which is no failure
+        if self._master.life.is_stopping:  # asked to stop meanwhile: no failure
             return
         if isinstance(outcome, DeployRefused):
             self._fail(outcome)
@@ -295,7 +289,7 @@ class Start:
             self._guarded(lambda: self._go(outcome))
 
     def _go(self, outcome: Revision) -> None:
-        """Serve with that one. Raises Error, OSError."""
+        """Confirm the release that was proved, and serve. Raises Error, OSError."""
         master = self._master
         if master.storage.damage is not None:
             raise master.storage.damage
@@ -311,7 +305,7 @@ class Start:
             _tell_of_a_crash(master, outcome, cut_off, before)
         master.life.take(LifeEvent.SERVE)
         master.serve()
-        # A master that died in between may not have asked those that move.
+        # The master before may have died before it asked the tasks that move to leave.
         accepted = before.accepted if before and before.release == outcome.path else ()
         master.draining.let_old_ones_leave(outcome, accepted)
         log.info("ready", revision=outcome.name, pid=os.getpid())

@@ -1,7 +1,7 @@
-"""One client's connection: heard, answered, and held up where others have their turn.
+"""One client's connection: reads its requests, in turns with other clients, and sends the answers.
 
-Requests take effect in their order: writes may be under way together (they are applied in order),
-anything else waits for the writes before it.
+Requests take effect in their order: several writes may be under way (the store applies them in
+order); every other request waits until the writes before it are answered.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import taskd
-from taskd.errors import Error, ProtocolError, Refused
-from taskd.master.clients.peer_limits import MANY, TURN, USUAL, PeerLimits
-from taskd.master.loop import Entry, Kind, Loop, Wire
+from taskd.errors import ProtocolError, Refused
+from taskd.master.loop import Loop, Notice, Wire
 from taskd.protocol import server_side as protocol
 from taskd.upgrade.snapshot import Carried
 
@@ -19,36 +18,53 @@ WRITES = frozenset(("submit", "cancel", "retry"))
 """Operations that are answered once they are on disk."""
 
 COUNTS = frozenset(("status", "revisions"))
-"""Operations that count what everybody has."""
+"""Operations that count the tasks of all users."""
+
+TURN = 64
+"""Requests of one connection before other connections have their turn; MANY tasks count as one."""
+
+MANY = 16
+
+USUAL = 100
+"""Tasks in the answer to ``list``, unless the request has a limit."""
+
+
+class Limits(Protocol):
+    """PeerLimits, as a client uses it."""
+
+    def owes(self, client: Client, owes: bool, has_moved: bool) -> None: ...
+
+    def weigh(self, client: Client, at_once: bool = False) -> None: ...
 
 
 class Owner(Protocol):
-    """Who holds all clients. ``is_paused``: none is read."""
+    """Clients, as one of them uses it. ``is_paused``: no client is read."""
 
-    limits: PeerLimits
     is_paused: bool
+    answered: Notice[[]]
+    drained: Notice[[Client]]
 
     def carry_out(self, client: Client, request: protocol.Request) -> None: ...
-
-    def on_answered(self) -> None: ...
-
-    def on_drained(self, client: Client) -> None: ...
 
     def forget(self, client: Client) -> None: ...
 
 
 class Client:
     """``number`` names it for good, also over an exec. ``is_control``: it came by control.sock and
-    may do everything; ``uid`` owns what it submits."""
+    may do everything; ``uid`` owns the tasks that it submits. ``owner``: the user whose tasks it
+    may see and change (None: those of all users). ``channel_name``: its name in the ledger."""
 
     __slots__ = (
+        "_all",
         "_blocked",
         "_goes_on",
+        "_limits",
         "_loop",
-        "_owner",
         "_writes",
+        "channel_name",
         "is_control",
         "number",
+        "owner",
         "side",
         "uid",
         "wire",
@@ -57,7 +73,8 @@ class Client:
     def __init__(
         self,
         loop: Loop,
-        owner: Owner,
+        clients: Owner,
+        limits: Limits,
         number: int,
         wire: Wire,
         side: protocol.ServerSide,
@@ -65,29 +82,24 @@ class Client:
         is_control: bool,
     ) -> None:
         self._loop = loop
-        self._owner = owner
+        self._all = clients
+        self._limits = limits
         self.number = number
+        self.channel_name = f"client:{number}"
         self.wire = wire
         self.side = side
         self.uid = uid
         self.is_control = is_control
+        self.owner = None if is_control else uid
         self._writes = 0
         self._blocked: protocol.Request | None = None
-        self._goes_on = False  # its next turn will come
+        self._goes_on = False  # the loop will call _next_turn
         wire.on_data = self._on_data
-        wire.on_lost = lambda: owner.forget(self)
-        wire.on_drained = lambda: owner.on_drained(self)
-
-    @property
-    def channel_name(self) -> str:
-        """In the ledger."""
-        return f"client:{self.number}"
-
-    def carried(self) -> Entry:
-        return Entry(self.wire.fd, Kind.CLIENT, self.channel_name)
+        wire.on_lost = lambda: clients.forget(self)
+        wire.on_drained = self._on_drained
 
     def export(self, carried: Carried) -> dict[str, Any]:
-        """For the snapshot, without its streams. (No request is being carried out at an exec.)"""
+        """The client in the snapshot, without its streams. (At an exec no request is under way.)"""
         return {
             "number": self.number,
             "uid": self.uid,
@@ -98,18 +110,13 @@ class Client:
         }
 
     @property
-    def owner(self) -> int | None:
-        """Whose tasks it may see and change: None is everybody's."""
-        return None if self.is_control else self.uid
-
-    @property
     def held(self) -> int:
-        """Bytes that wait for the peer: to send the rest, or to read."""
+        """Bytes that wait for the peer: unfinished frames, and answers that it has not read."""
         return self.side.held + len(self.wire.unsent)
 
     @property
     def in_flight(self) -> int:
-        """Requests that are being carried out; not streams, nor callers of a deploy."""
+        """Requests under way, without open streams and callers of a deploy."""
         return self._writes + (self._blocked is not None)
 
     # ── in ───────────────────────────────────────────────────────────────────────────────────
@@ -118,19 +125,23 @@ class Client:
         self.side.feed(data)
         self.pump()
 
+    def _on_drained(self) -> None:
+        self._all.drained(self)
+        self.pump()
+
     @property
     def _takes_nothing(self) -> bool:
-        """Nothing new is taken from it, whatever it has sent."""
-        return self._owner.is_paused or self._blocked is not None or self.wire.is_full
+        """No new request is taken, whatever the client has sent."""
+        return self._all.is_paused or self._blocked is not None or self.wire.is_full
 
     @property
     def is_paused(self) -> bool:
-        """It is not read, for a reason of the daemon's own."""
+        """The master does not read it, for a reason of its own: the client owes nothing."""
         return self._takes_nothing or self._goes_on or self.side.is_full
 
     def pump(self) -> None:
-        """Carry out what has come, as far as its turn and the order of effects allow; then decide
-        whether it is read on."""
+        """Carry out the requests that have come, as far as the client's turn and the order of
+        effects allow; then decide whether its socket is read."""
         room, has_moved = TURN, False
         try:
             while room > 0 and (event := self._next()) is not None:
@@ -138,23 +149,22 @@ class Client:
                 has_moved = True
                 room -= _cost(event)
         except ProtocolError as error:
-            self.say_goodbye(error)
+            self.say_goodbye(protocol.farewell(error))
         if room <= 0 and not self._goes_on:
             self._goes_on = True
             self._loop.soon(self._next_turn)
         is_paused = self.is_paused
         self.wire.pause(is_paused)
         owes = not is_paused and self.side.awaits_more
-        self._owner.limits.owes(self, owes, has_moved)
-        self._owner.limits.weigh(self, at_once=True)
+        self._limits.owes(self, owes, has_moved)
+        self._limits.weigh(self, at_once=True)
 
     def _next_turn(self) -> None:
-        """The others had theirs."""
         self._goes_on = False
         self.pump()
 
     def _next(self) -> protocol.ServerEvent | None:
-        """What is to be done now, if there is something."""
+        """The event to take now, if there is one."""
         if self.wire.is_closed:
             return None
         if self._blocked is not None and self._writes == 0:
@@ -169,21 +179,20 @@ class Client:
             case protocol.Answer(data):
                 self._send(data)
             case protocol.Farewell(data):
-                self.wire.send(data)
-                self.close()
+                self.say_goodbye(data)
             case protocol.Request() if self._writes and event.op not in WRITES:
                 self._blocked = event
             case protocol.Request():
                 self._writes += event.op in WRITES
-                self._owner.carry_out(self, event)
+                self._all.carry_out(self, event)
 
     # ── out ──────────────────────────────────────────────────────────────────────────────────
 
     def written(self, request: protocol.Request, outcome: dict[str, Any] | Refused) -> None:
-        """A write is on disk (or refused): answer it, and go on with what waited for it."""
+        """A write is on disk (or refused): answer it, then take the requests that waited for it."""
         self.answer(request, outcome)
         self.pump()
-        self._owner.on_answered()
+        self._all.answered()
 
     def answer(self, request: protocol.Request, outcome: dict[str, Any] | Refused) -> None:
         self._writes -= request.op in WRITES
@@ -193,7 +202,7 @@ class Client:
             self.reply(request.id, outcome)
 
     def reply(self, id: int, ok: dict[str, Any], short: dict[str, Any] | None = None) -> None:
-        """``short``: of something that was done, if ``ok`` may not fit in a frame."""
+        """``short``: sent if ``ok`` does not fit in a frame, of a request that had an effect."""
         if not self.wire.is_closed:
             self._send(self.side.reply(id, ok, short))
 
@@ -209,24 +218,21 @@ class Client:
         if not self.wire.is_closed:
             self._send(self.side.end(id, {}))
 
-    def say_goodbye(self, error: Error) -> None:
-        """Tell the reason, as far as the peer reads it, and close."""
-        self.wire.send(protocol.farewell(error))
-        self.close()
+    def say_goodbye(self, farewell: bytes) -> None:
+        """Send the reason, as far as the socket takes it at once, and close."""
+        self.wire.send(farewell)
+        self.wire.close()
+        self._all.forget(self)
 
     def _send(self, data: bytes) -> None:
         self.wire.send(data)
         if self.wire.unsent:
-            self._owner.limits.weigh(self)
-
-    def close(self) -> None:
-        self.wire.close()
-        self._owner.forget(self)
+            self._limits.weigh(self)
 
 
 def _cost(event: protocol.ServerEvent) -> int:
-    """How much of its turn a request takes: one that names or lists many tasks reads them all; one
-    that counts everything grows with what everybody has."""
+    """How much of its client's turn a request takes: one that names or lists many tasks reads all
+    of them; one of COUNTS grows with the tasks of all users."""
     if not isinstance(event, protocol.Request):
         return 1
     if event.op in COUNTS:

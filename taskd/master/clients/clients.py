@@ -1,4 +1,4 @@
-"""The clients: accepted, held to their limits, answered late, carried over an exec."""
+"""All clients: accepts them within the limits, and carries out their requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from taskd.config import Config
 from taskd.errors import Busy, NotAllowed, Refused
 from taskd.master.clients.client import Client
 from taskd.master.clients.peer_limits import PeerLimits
-from taskd.master.loop import Caller, Entry, Loop, Notice, Seldom, Wire
+from taskd.master.loop import Caller, Entry, Kind, Loop, Notice, Seldom, Wire
 from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET
 from taskd.posix import sockets
 from taskd.protocol import server_side as protocol
@@ -22,16 +22,16 @@ Handler = Callable[[Client, protocol.Request], None]
 
 
 class Clients:
-    """Owns every Client; ``handlers`` by operation are set by the composition root. Notices:
+    """Owns every Client; the composition root sets ``handlers`` (by operation). Notices:
     ``answered`` (a write was answered, or a client is gone), ``gone``, ``drained`` (a client has
-    read what was waiting for it)."""
+    read so many answers that the next may be sent)."""
 
     handlers: Mapping[str, Handler]
 
     def __init__(self, loop: Loop, config: Config, limits: PeerLimits) -> None:
         self._loop = loop
         self._access = config.access
-        self.limits = limits
+        self._limits = limits
         self._all: dict[int, Client] = {}
         self._numbers = 0
         self.is_paused = False
@@ -45,18 +45,18 @@ class Clients:
         return iter(list(self._all.values()))
 
     def carried(self) -> list[Entry]:
-        return [client.carried() for client in self]
+        return [Entry(each.wire.fd, Kind.CLIENT, each.channel_name) for each in self]
 
     # ── coming and going ─────────────────────────────────────────────────────────────────────
 
     def accept(self, listener: socket.socket, is_control: bool) -> None:
+        """Accept one connection of ``listener``, if the user may connect and there is room."""
         if self.is_paused:
             return
-        with contextlib.suppress(BlockingIOError):
+        try:
             sock, _ = listener.accept()
-            self._meet(sock, is_control)
-
-    def _meet(self, sock: socket.socket, is_control: bool) -> None:
+        except BlockingIOError:
+            return
         peer, access = sockets.peer(sock), self._access
         groups = access.admin_groups if is_control else access.admin_groups + access.submit_groups
         if not may_use(sock, peer, groups):
@@ -65,7 +65,7 @@ class Clients:
             _send_away(sock, NotAllowed(f"user {peer.uid} may not use {name} (see [access])"))
             return
         try:
-            self.limits.check_room(peer.uid)
+            self._limits.check_room(peer.uid)
         except Busy as error:
             self._no_room.warn(why=str(error))
             _send_away(sock, error)
@@ -73,22 +73,22 @@ class Clients:
         wire = Wire(self._loop, sock)
         client = self.add(self._numbers + 1, wire, protocol.ServerSide(), peer.uid, is_control)
         wire.watch()
-        self.limits.owes(client, True, False)
+        self._limits.owes(client, True, False)
 
     def add(
         self, number: int, wire: Wire, side: protocol.ServerSide, uid: int, is_control: bool
     ) -> Client:
-        """One that has connected, here or to the master before this one."""
-        client = Client(self._loop, self, number, wire, side, uid, is_control)
+        """A client that has connected, to this master or to the one before it."""
+        client = Client(self._loop, self, self._limits, number, wire, side, uid, is_control)
         self._numbers = max(self._numbers, number)
         self._all[number] = client
-        self.limits.add(client)
+        self._limits.add(client)
         return client
 
     def forget(self, client: Client) -> None:
-        """Its connection is closed."""
+        """The client's connection is closed."""
         self._all.pop(client.number, None)
-        self.limits.drop(client)
+        self._limits.drop(client)
         self.gone(client)
         self.answered()
 
@@ -106,13 +106,6 @@ class Clients:
         except Exception as error:  # the boundary: one request must not end the daemon
             log.error("a request failed", op=request.op, why=f"{type(error).__name__}: {error}")
             client.answer(request, Refused(str(error) or type(error).__name__))
-
-    def on_answered(self) -> None:
-        self.answered()
-
-    def on_drained(self, client: Client) -> None:
-        self.drained(client)
-        client.pump()
 
     def pause(self, paused: bool) -> None:
         """Read no client and accept none (True); go on (False)."""
@@ -148,14 +141,14 @@ class Clients:
 
 
 def _send_away(sock: socket.socket, error: Refused) -> None:
-    """Say why, as far as the socket takes it at once, and close."""
+    """Send the reason, as far as the socket takes it at once, and close."""
     with sock, contextlib.suppress(OSError):
         sock.setblocking(False)
         sock.send(protocol.farewell(error))
 
 
 def may_use(sock: socket.socket, peer: sockets.Peer, groups: list[str]) -> bool:
-    """The service's user, root, and the members of ``groups``; what the kernel says decides."""
+    """Whether ``peer`` is root, the service's user or, as the kernel says, in one of ``groups``."""
     if peer.uid in (0, os.getuid()):
         return True
     if not groups:

@@ -1,4 +1,4 @@
-"""What each request about the daemon and its revisions does: one handler an operation.
+"""The requests about the daemon and its revisions: one handler for each operation.
 
 As in ``task_requests``, a handler answers by ``client.reply``, or raises Refused.
 """
@@ -25,48 +25,35 @@ from taskd.model.revision import LIVE
 from taskd.model.routing import Held, route
 from taskd.posix import memory
 from taskd.protocol.server_side import Request
+from taskd.record import Record
 from taskd.revision import confirmed, naming
 
 HOLDS = 10
 """Tasks named as keeping a revision alive."""
 
 
-class DaemonRequests:
-    def __init__(
-        self,
-        troubles: Troubles,
-        life: Life,
-        config: Config,
-        confirmed_path: str,
-        storage: Storage,
-        revisions: Revisions,
-        workers: Workers,
-        attempts: Attempts,
-        deploy: Deploy,
-        stop: Stop,
-        checks: Callable[[], list[Check]],
-        queues: Queues,
-    ) -> None:
-        """``checks``: what is in force on this machine."""
-        self._troubles = troubles
-        self._life = life
-        self._link = config.app.release
-        self._confirmed = confirmed_path
-        self._storage = storage
-        self._revisions = revisions
-        self._workers = workers
-        self._attempts = attempts
-        self._deploy = deploy
-        self._stop = stop
-        self._checks = checks
-        self._queues = queues
+class DaemonRequests(Record):
+    """``checks``: what taskctl doctor shows (see ``service.checks``)."""
+
+    troubles: Troubles
+    life: Life
+    config: Config
+    confirmed_path: str
+    storage: Storage
+    revisions: Revisions
+    workers: Workers
+    attempts: Attempts
+    deploy: Deploy
+    stop: Stop
+    checks: Callable[[], list[Check]]
+    queues: Queues
 
     def handlers(self) -> dict[str, Handler]:
         return {
             "status": self.status,
-            "revisions": self.revisions,
-            "reload": self.reload,
-            "rollback": self.rollback,
+            "revisions": self.list_revisions,
+            "reload": self.begin_deploy,
+            "rollback": self.begin_deploy,
             "drain": self.drain,
             "shutdown": self.shutdown,
         }
@@ -74,9 +61,9 @@ class DaemonRequests:
     # ── looking ──────────────────────────────────────────────────────────────────────────────
 
     def status(self, client: Client, request: Request) -> None:
-        current = self._revisions.current
+        current = self.revisions.current
         assert current is not None
-        is_operator = client.owner is None
+        link, is_operator = self.config.app.release, client.owner is None
         client.reply(
             request.id,
             {
@@ -85,37 +72,38 @@ class DaemonRequests:
                 "revision": current.name,
                 "release": current.path,
                 "confirmed": current.path,  # 0.2's taskctl reads it; a start uses this one
-                "link": self._link,
-                "symlink": _shown(os.path.realpath(self._link)),
-                "stopping": self._life.is_stopping,
+                "link": link,
+                # A message is valid text: other bytes of a path are escaped.
+                "symlink": os.fsencode(os.path.realpath(link)).decode(errors="backslashreplace"),
+                "stopping": self.life.is_stopping,
                 "control": client.is_control,
-                **self._queues.in_status(client),
-                "note": self._life.note if is_operator else "",
-                "problems": self._troubles.sentences() if is_operator else [],
-                "checks": self._checks() if is_operator else [],
-                "deploy": self._deploy.under_way() if is_operator else None,
+                **self.queues.in_status(client),
+                "note": self.life.note if is_operator else "",
+                "problems": self.troubles.sentences() if is_operator else [],
+                "checks": self.checks() if is_operator else [],
+                "deploy": self.deploy.under_way() if is_operator else None,
             },
         )
 
-    def revisions(self, client: Client, request: Request) -> None:
-        live = self._revisions.live()
+    def list_revisions(self, client: Client, request: Request) -> None:
+        live = self.revisions.live()
         waiting: dict[int, int] = {}
-        for (name, _), count in self._storage.reader.waiting().items():
+        for (name, _), count in self.storage.reader.waiting().items():
             home = route(live, name, None)
             if not isinstance(home, Held):
                 waiting[home.number] = waiting.get(home.number, 0) + count
         found = [
             self._revision(client, r, waiting.get(r.number, 0))
-            for r in sorted(self._revisions, key=lambda r: -r.number)
+            for r in sorted(self.revisions, key=lambda r: -r.number)
             if r.state in LIVE
         ]
-        # Why a release was refused may name anybody's tasks.
-        known = self._revisions.rejected if client.owner is None else []
+        # The reason why a release was refused may name tasks of every user.
+        known = self.revisions.rejected if client.owner is None else []
         rejected = [each._asdict() for each in known]
         client.reply(request.id, {"revisions": found, "rejected": rejected})
 
     def _revision(self, client: Client, revision: Revision, waiting: int) -> dict[str, Any]:
-        workers = self._workers.of(revision)
+        workers = self.workers.of(revision)
         busy = [worker.running for worker in workers if worker.running is not None]
         shown = [running for running in busy if client.owner in (None, running.owner)]
         pids = [pid for pid in (*(worker.pid for worker in workers), revision.zygote.pid) if pid]
@@ -134,28 +122,24 @@ class DaemonRequests:
 
     # ── changing ─────────────────────────────────────────────────────────────────────────────
 
-    def reload(self, client: Client, request: Request) -> None:
-        self._begin(client, request, request.fields.get("release"))
-
-    def rollback(self, client: Client, request: Request) -> None:
+    def begin_deploy(self, client: Client, request: Request) -> None:
+        """``reload``: to the release that is named, or to the symlink's. ``rollback``: to the
+        release that was deployed before this one."""
         _operators_only(client)
-        found = confirmed.read(self._confirmed)
-        if found is None or found.previous is None:
-            raise DeployRefused("there is no release before this one to go back to")
-        self._begin(client, request, found.previous, goes_back=True)
-
-    def _begin(
-        self, client: Client, request: Request, release: str | None, goes_back: bool = False
-    ) -> None:
-        _operators_only(client)
-        plan, allow = request.fields.get("plan"), request.fields.get("allow_held")
-        how = How(bool(plan), bool(allow), goes_back)
-        self._deploy.begin(release, Caller(client.number, request.id), how)
+        fields, goes_back = request.fields, request.op == "rollback"
+        release = fields.get("release")
+        if goes_back:
+            found = confirmed.read(self.confirmed_path)
+            if found is None or found.previous is None:
+                raise DeployRefused("there is no release before this one to go back to")
+            release = found.previous
+        how = How(bool(fields.get("plan")), bool(fields.get("allow_held")), goes_back)
+        self.deploy.begin(release, Caller(client.number, request.id), how)
 
     def _meant(self, word: str) -> Revision:
-        """The live revision that a user names by its name, its path or the end of that: of two at
-        the same path the one that drains. Raises Refused if there is none, or more than one."""
-        found = [r for r in self._revisions.live() if naming.is_meant(r.path, word)]
+        """The live revision of that name, path, or end of a path; of two at the same path the one
+        that drains. Raises Refused if there is none, or if there are several paths."""
+        found = [r for r in self.revisions.live() if naming.is_meant(r.path, word)]
         if not found:
             raise Refused(f"no revision {word!r} is alive; see `taskctl revisions`")
         if len(paths := {r.path for r in found}) > 1:
@@ -163,39 +147,34 @@ class DaemonRequests:
         return found[-1]
 
     def drain(self, client: Client, request: Request) -> None:
-        """What keeps a draining revision alive, and asking it to go."""
+        """Tell how many tasks keep a draining revision alive and, if asked to, end them."""
         _operators_only(client)
         found, how = self._meant(request.fields["revision"]), request.fields.get("how") or "finish"
         name = found.name
-        if found is self._revisions.current:
+        if found is self.revisions.current:
             raise Refused(
                 f"{name} is the current revision: deploy another one first, then drain it"
             )
-        busy = [w for w in self._workers.of(found) if w.running is not None and w.running.attempt]
+        busy = [w for w in self.workers.of(found) if w.running is not None and w.running.attempt]
         for worker in busy:
             assert worker.running is not None
             if how == "checkpoint":
-                self._attempts.ask(worker.running.task, "leave", f"{name} is drained")
+                self.attempts.ask(worker.running.task, "leave", f"{name} is drained")
             elif how == "now":
-                self._workers.kill(worker, f"{name} was drained at once")
+                self.workers.kill(worker, f"{name} was drained at once")
         asked = 0 if how == "finish" else len(busy)
         client.reply(request.id, {"running": len(busy), "asked": asked})
 
     def shutdown(self, client: Client, request: Request) -> None:
-        """Answered at the very end, by the stop."""
+        """Begin a stop, which answers at its very end; with ``plan``, tell what it would end."""
         _operators_only(client)
         if request.fields.get("plan"):
-            client.reply(request.id, self._stop.plan())
+            client.reply(request.id, self.stop.plan())
         else:
             caller = Caller(client.number, request.id)
-            self._stop.wish(caller, request.fields.get("keep"))
+            self.stop.wish(caller, request.fields.get("keep"))
 
 
 def _operators_only(client: Client) -> None:
     if not client.is_control:
         raise NotAllowed("only an operator may do this (by control.sock)")
-
-
-def _shown(path: str) -> str:
-    """A path as a message can carry it: what is not valid text in it is escaped."""
-    return os.fsencode(path).decode(errors="backslashreplace")

@@ -1,75 +1,49 @@
-"""What peers may take of the master, each and all together, so that none is in another's way.
+"""Limits on what one client, and all clients together, may take of the master.
 
-Counted by connection and by user (the kernel says who that is). What goes beyond is refused, or its
-connection is ended, with the reason; all other clients go on.
+Counted by connection and by user (as the kernel tells the uid). A client that asks for more is
+refused, or its connection is closed, with the reason; no other client is disturbed.
 
-    connections    half of what the process may open, MAX_CLIENTS at most; half of that for a user
+    connections    half of the descriptors, MAX_CLIENTS at most; half of that for one user
     silence        HEARD_WITHIN for a hello, and for a frame from its first byte to its last
-    memory         HELD_IN_ALL bytes that wait: unfinished frames, and what a peer does not read.
-                   Beyond, the connection that holds most, of the user who holds most, is ended
-    streams        MOST_STREAMS, and MOST_WATCHED tasks in them, for a user
-    turns          TURN requests, or one that names many tasks, before the next connection's turn
+    memory         HELD_IN_ALL bytes that wait: unfinished frames, and answers that are not read.
+                   Beyond, the connection that holds most, of the user who holds most, is closed
+    streams        MOST_STREAMS, and MOST_WATCHED tasks in them, for one user
+    turns          TURN requests, or one that names many tasks (see ``client``)
 
-Nothing of this is carried over an exec: it is counted anew from the connections that are.
+The counts do not cross an exec: the next image counts the connections that it adopts.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Protocol
 
-from taskd.errors import Busy, Error
+from taskd.errors import Busy
+from taskd.master.clients.client import Client
 from taskd.master.loop import Loop, Seldom
 from taskd.posix import limits
+from taskd.protocol.server_side import farewell
 
 MAX_CLIENTS = 2000
-"""Connections at a time, and half of the descriptors at most."""
+"""Connections at a time; no more than half of the descriptors either."""
 
 HEARD_WITHIN = 30.0
 """Seconds for a hello, and for each frame from its first byte to its last."""
 
 HELD_IN_ALL = 64 * 1024 * 1024
-"""Bytes of all connections that wait for their peers: frames to be ended, replies to be read."""
+"""Bytes of all connections together: unfinished frames, and answers that are not read."""
 
 MOST_STREAMS = 4096
 """Streams that one user may have open, over all connections."""
 
 MOST_WATCHED = 50_000
-"""Tasks in the open streams of one user; one that stands in several counts in each."""
-
-TURN = 64
-"""What one connection may ask before others have their turn, in requests; MANY tasks are one."""
-
-MANY = 16
-
-USUAL = 100
-"""Tasks in a list, unless more or fewer were asked for."""
-
-
-class Peer(Protocol):
-    """A client's connection, as far as it is bounded here."""
-
-    @property
-    def uid(self) -> int: ...
-
-    @property
-    def held(self) -> int:
-        """Bytes that wait for it: to send the rest, or to read."""
-
-    @property
-    def is_paused(self) -> bool:
-        """The daemon does not read it: it owes nothing."""
-
-    def pump(self) -> None: ...
-
-    def say_goodbye(self, error: Error) -> None: ...
+"""Tasks in the open streams of one user; a task in several streams counts once in each."""
 
 
 class PeerLimits:
     """Invariants: ``_held`` has each connection's bytes as last weighed, ``_held_in_all`` their
-    sum; ``_waiting`` those connections that owe the rest of a frame, longest first, and a timer
-    is set for the first of them.
+    sum; ``_waiting`` has the deadline of each connection that owes the rest of a frame, the
+    earliest first, and a timer is set for the first of them.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -77,16 +51,16 @@ class PeerLimits:
         self._connections: Counter[int] = Counter()
         self._streams: Counter[int] = Counter()
         self._watched: Counter[int] = Counter()
-        self._held: dict[Peer, int] = {}
+        self._held: dict[Client, int] = {}
         self._held_in_all = 0
-        self._waiting: dict[Peer, float] = {}
+        self._waiting: dict[Client, float] = {}
         self._is_timed = False
         self._cut_off = Seldom("a client is cut off")
 
     # ── connections ──────────────────────────────────────────────────────────────────────────
 
     def check_room(self, uid: int) -> None:
-        """Raises Busy if one more connection of that user is too many."""
+        """Raises Busy if one more connection of user ``uid`` would be too many."""
         most = most_clients()
         if (count := self._connections.total()) >= most:
             raise Busy(f"{count} clients are connected, and {most} is the limit; try again later")
@@ -96,11 +70,11 @@ class PeerLimits:
                 "close some, or try again later"
             )
 
-    def add(self, client: Peer) -> None:
+    def add(self, client: Client) -> None:
         self._connections[client.uid] += 1
         self._held[client] = 0
 
-    def drop(self, client: Peer) -> None:
+    def drop(self, client: Client) -> None:
         if client in self._held:
             self._connections[client.uid] -= 1
             self._held_in_all -= self._held.pop(client)
@@ -108,9 +82,9 @@ class PeerLimits:
 
     # ── silence ──────────────────────────────────────────────────────────────────────────────
 
-    def owes(self, client: Peer, owes: bool, has_moved: bool) -> None:
-        """Whether the peer ``owes`` the rest of what it began; ``has_moved``: something whole has
-        come since this was last said."""
+    def owes(self, client: Client, owes: bool, has_moved: bool) -> None:
+        """``owes``: the client has begun a frame (or sent no hello yet) and must go on.
+        ``has_moved``: a whole frame has come since the last call."""
         if has_moved or not owes:
             self._waiting.pop(client, None)
         if owes and client in self._held:
@@ -128,7 +102,7 @@ class PeerLimits:
         now = time.monotonic()
         for client in [each for each, until in self._waiting.items() if until <= now]:
             del self._waiting[client]
-            if client.is_paused:  # the daemon does not read: it owes nothing
+            if client.is_paused:  # the master does not read it: it owes nothing
                 client.pump()
             else:
                 self._end(client, f"nothing whole has come from it for {HEARD_WITHIN:.0f} s")
@@ -136,11 +110,11 @@ class PeerLimits:
 
     # ── memory ───────────────────────────────────────────────────────────────────────────────
 
-    def weigh(self, client: Peer, at_once: bool = False) -> None:
-        """What waits for that peer has changed; ends whoever holds most, if all is too much.
+    def weigh(self, client: Client, at_once: bool = False) -> None:
+        """Count the bytes of a client anew; above HELD_IN_ALL, close those that hold most.
 
-        ``at_once``: nobody is in the middle of a send to anyone. A thousand peers may be read or
-        answered in one round of the loop, so that the end of the round would be too late.
+        ``at_once``: now, which is safe only when no send to a client is under way; else at the end
+        of the loop's round. A round may read and answer a thousand clients: its end is late.
         """
         if client not in self._held:
             return
@@ -150,7 +124,7 @@ class PeerLimits:
             self._shed() if at_once else self._loop.soon(self._shed)
 
     def _shed(self) -> None:
-        self._held = {client: client.held for client in self._held}  # what was read since counts
+        self._held = {client: client.held for client in self._held}  # some have read since
         self._held_in_all = sum(self._held.values())
         while self._held_in_all > HELD_IN_ALL:
             by_user: Counter[int] = Counter()
@@ -160,14 +134,14 @@ class PeerLimits:
             most = max((c for c in self._held if c.uid == worst), key=lambda c: self._held[c])
             self._end(most, f"{self._held[most]:,} bytes wait for it, more than there is room for")
 
-    def _end(self, client: Peer, why: str) -> None:
+    def _end(self, client: Client, why: str) -> None:
         self._cut_off.warn(uid=client.uid, why=why)
-        client.say_goodbye(Busy(f"{why}: the connection is closed"))
+        client.say_goodbye(farewell(Busy(f"{why}: the connection is closed")))
 
     # ── streams ──────────────────────────────────────────────────────────────────────────────
 
     def check_stream(self, uid: int, tasks: int) -> None:
-        """Raises Busy if one more stream on so many tasks is too much for that user."""
+        """Raises Busy if one more stream, on ``tasks`` tasks, is too much for user ``uid``."""
         if self._streams[uid] >= MOST_STREAMS:
             raise Busy(f"user {uid} has {MOST_STREAMS:,} streams open, the limit: end some first")
         if self._watched[uid] + tasks > MOST_WATCHED:
@@ -176,15 +150,13 @@ class PeerLimits:
                 f"{MOST_WATCHED:,} is the limit: end some first, or ask for fewer at a time"
             )
 
-    def opened(self, uid: int, tasks: int) -> None:
-        self._streams[uid] += 1
-        self._watched[uid] += tasks
-
-    def closed(self, uid: int, tasks: int) -> None:
-        self._streams[uid] -= 1
-        self._watched[uid] -= tasks
+    def count_stream(self, uid: int, tasks: int, opened: bool) -> None:
+        """A stream on ``tasks`` tasks was opened, or closed."""
+        step = 1 if opened else -1
+        self._streams[uid] += step
+        self._watched[uid] += step * tasks
 
 
 def most_clients() -> int:
-    """So many that workers, slots and files find descriptors however many clients connect."""
+    """How many clients may connect, so that descriptors are left for workers, slots and files."""
     return min(MAX_CLIENTS, limits.most() // 2)

@@ -1,9 +1,9 @@
-"""Which queues there are, and what ``status`` tells of them.
+"""The queues that clients may submit to, and what ``status`` tells of them.
 
-A queue is named by taskd.toml or by a task of a live revision: each gets places of its own, so a
-name that a client makes up is no queue. [app] open_queues lets operators (control.sock) make up
-names; submitters never. Tasks that wait in a queue that a deploy has left without a name still run,
-with what ``default`` has.
+A queue exists if taskd.toml or a task of a live revision names it: each queue has places of its
+own, so a client cannot make up a name. With [app] open_queues operators (control.sock) can;
+submitters never. Tasks in a queue that no file or revision names any more, after a deploy, still
+run, with the settings of ``default``.
 """
 
 from __future__ import annotations
@@ -16,30 +16,28 @@ from taskd.master.clients.client import Client
 from taskd.master.fleet import Revisions
 from taskd.master.loop import Storage, Troubles
 from taskd.model.task import State
+from taskd.record import Record
 
 LISTED = 500
 """Queues in one answer to ``status``."""
 
 
-class Queues:
-    def __init__(
-        self, troubles: Troubles, config: Config, storage: Storage, revisions: Revisions
-    ) -> None:
-        self._troubles = troubles
-        self._config = config
-        self._storage = storage
-        self._revisions = revisions
+class Queues(Record):
+    troubles: Troubles
+    config: Config
+    storage: Storage
+    revisions: Revisions
 
     def named(self) -> set[str]:
-        """The queues that the file or a task of a live revision names."""
-        tasks = (entry for r in self._revisions.live() for entry in r.tasks.values())
-        return {*self._config.queues, *(entry["queue"] for entry in tasks)}
+        """The queues that taskd.toml or a task of a live revision names."""
+        tasks = (entry for r in self.revisions.live() for entry in r.tasks.values())
+        return {*self.config.queues, *(entry["queue"] for entry in tasks)}
 
     def check(self, client: Client, queue: str) -> None:
-        """Raises Refused if that client may not submit to a queue of this name."""
-        if queue in self._config.queues or queue in (known := self.named()):
+        """Raises Refused if ``client`` may not submit to ``queue``."""
+        if queue in self.config.queues or queue in (known := self.named()):
             return
-        if self._config.app.open_queues and client.is_control:
+        if self.config.app.open_queues and client.is_control:
             return
         import difflib
 
@@ -51,34 +49,27 @@ class Queues:
         )
 
     def in_status(self, client: Client) -> dict[str, Any]:
-        """``states``, ``queues`` and ``more_queues`` of the answer to ``status``. A submitter is
-        not told names that others have made up."""
+        """``states``, ``queues`` and ``more_queues`` of the answer to ``status``: first the queues
+        that taskd.toml names. Names that clients have made up are shown to operators alone."""
+        reader = self.storage.reader
+        queues: dict[str, dict[str, int]] = {}
         try:
-            totals = self._storage.reader.states()
-            names = self._names(client)
-            queues = {name: self._queue(name) for name in names[:LISTED]}
-        except StoreError as error:  # the problems say so, which is what one looks for then
-            self._troubles.tell("the store cannot be read", error)
+            totals = reader.states()
+            file, known = sorted(self.config.queues), self.named()
+            busy = reader.busy(LISTED + len(known)) if client.owner is None else []
+            names = [*file, *sorted(known.difference(file)), *sorted(set(busy).difference(known))]
+            for name in names[:LISTED]:
+                counts = reader.states(name)
+                queues[name] = {
+                    "running": counts.get(State.RUNNING, 0),
+                    "queued": counts.get(State.QUEUED, 0),
+                    "concurrency": self.config.concurrency(name),
+                }
+        except StoreError as error:  # the answer's ``problems`` will say so
+            self.troubles.tell("the store cannot be read", error)
             totals, names, queues = {}, [], {}
         return {
             "states": {state.value: totals.get(state, 0) for state in State},
             "queues": queues,
             "more_queues": len(names) > LISTED,
-        }
-
-    def _names(self, client: Client) -> list[str]:
-        """Those that the file names come first."""
-        file = sorted(self._config.queues)
-        known = self.named()
-        reader = self._storage.reader
-        busy = reader.busy(LISTED + len(known)) if client.owner is None else []
-        made_up = set(busy).difference(known)
-        return [*file, *sorted(known.difference(file)), *sorted(made_up)]
-
-    def _queue(self, name: str) -> dict[str, int]:
-        counts = self._storage.reader.states(name)
-        return {
-            "running": counts.get(State.RUNNING, 0),
-            "queued": counts.get(State.QUEUED, 0),
-            "concurrency": self._config.concurrency(name),
         }

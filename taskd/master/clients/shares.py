@@ -1,8 +1,8 @@
-"""What submit.sock takes: a share for each user, so that none is in another's way ([access]).
+"""The limits of [access] on the tasks that each user submits by submit.sock.
 
-Operators (control.sock) have no limit. What a user has already, the store counts: the limits hold
-over deploys, crashes and reboots. The last of the disk (``disk_reserve``) is for what runs, which
-must save its state, and for operators.
+Operators (control.sock) have no limit. The store counts what a user has: the limits hold over
+deploys, crashes and reboots. The last of the disk (``disk_reserve``) is kept for running tasks,
+which must save their state, and for operators.
 """
 
 from __future__ import annotations
@@ -14,30 +14,31 @@ from taskd.config import Access
 from taskd.errors import NotAllowed, Refused
 from taskd.master.clients.client import Client
 from taskd.master.loop import Troubles
+from taskd.record import Record
 from taskd.store.api import Share
 
 FULL = "submit.sock accepts nothing new"
-"""What the trouble is called."""
+"""The name of the trouble."""
 
 
-class Shares:
-    def __init__(self, troubles: Troubles, access: Access, state: str) -> None:
-        """``state``: the state directory."""
-        self._troubles = troubles
-        self._access = access
-        self._state = state
+class Shares(Record):
+    """``state``: the state directory."""
+
+    troubles: Troubles
+    access: Access
+    state: str
 
     def of(self, client: Client) -> Share | None:
-        """What the store is to hold this client's tasks to; None: nothing."""
+        """The limits that the store applies to this client's tasks; None: no limit."""
         if client.is_control:
             return None
-        return Share(self._access.tasks_per_user, self._access.bytes_per_user, self._shortage())
+        return Share(self.access.tasks_per_user, self.access.bytes_per_user, self._shortage())
 
     def check(self, client: Client, tasks: list[dict[str, Any]]) -> None:
-        """Raises Refused for what can never be accepted, whatever ends meanwhile."""
+        """Raises Refused for tasks beyond the limits of a user who has no others."""
         if client.is_control:
             return
-        access = self._access
+        access = self.access
         highest = max(task.get("priority") or 0 for task in tasks)
         if highest > access.max_priority:
             raise NotAllowed(
@@ -53,20 +54,20 @@ class Shares:
                 raise Refused(f"{count:,} {what} at once, and [access] {key} is {limit:,}")
 
     def _shortage(self) -> str | None:
-        """Why no submitter may add anything just now."""
-        reserve = self._access.disk_reserve
+        """Why no submitter may add a task just now, if the disk is short."""
+        reserve = self.access.disk_reserve
         if reserve is None:
             return None
         try:
-            found = os.statvfs(self._state)
-        except OSError:  # the store will say so, if it matters
+            found = os.statvfs(self.state)
+        except OSError:  # the store will report it, if it cannot write either
             return None
         free = found.f_bavail * found.f_frsize
         if free >= reserve:
             return None
         why = (
-            f"{free >> 20:,} MiB are free in {self._state}, and [access] disk_reserve = "
+            f"{free >> 20:,} MiB are free in {self.state}, and [access] disk_reserve = "
             f"{reserve >> 20:,} MiB is for running tasks and operators"
         )
-        self._troubles.tell(FULL, why)
+        self.troubles.tell(FULL, why)
         return f"{why}: try again later"

@@ -1,8 +1,8 @@
-"""``follow`` and ``wait``: what clients are told as it happens, none of it twice, none missed.
+"""``follow`` and ``wait``: streams that tell a client each event of its tasks exactly once.
 
 Level-triggered: a committed change marks the task's streams; a stream is then brought up to date
-from the store, from the last event number it sent. A client that reads slowly is paused at that
-number. So there is nothing to carry over an exec but the number.
+from the store, from the number of the last event that it sent. The stream of a client that reads
+slowly stays at that number. So an exec has to carry nothing but the number.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from taskd.master.clients.taskviews import TaskViews
 from taskd.master.fleet import Running
 from taskd.master.loop import PASSING, Loop, Storage
 from taskd.model.task import SETTLED
-from taskd.store.api import Applied, Event, Row, Submitted
+from taskd.store.api import Applied, Row, Submitted
 
 BATCH = 200
 """Events read for one stream at a time."""
 
 AT_ONCE = 64
-"""Streams that are brought up to date in one go; with more, others have their turn in between."""
+"""Streams that are brought up to date in one go; with more, the loop does other work between."""
 
 
 class Stream:
-    """One open stream. ``open``: tasks that are not settled; ``stale``: tasks that changed since
-    (of a ``follow``, only whether there are any counts). ``late``: the store could not be read, and
-    a timer brings it up to date.
+    """One open stream. ``open``: tasks that are not settled; ``stale``: tasks that have changed
+    since it was up to date (a ``follow`` only asks whether there are any). ``late``: the store
+    could not be read, and a timer will bring the stream up to date.
 
     ``after``: number of the last event sent (follow). ``wait`` sends each task once it is settled.
-    ``within``: the running task whose code does nothing but wait here (see ``stuck``).
+    ``within``: the running task whose code does nothing but wait here (see ``wait_cycles``).
     """
 
     __slots__ = (
@@ -61,7 +61,7 @@ class Stream:
         self.within: int | None = None
 
     def export(self) -> dict[str, Any]:
-        """For the snapshot. (Which tasks have changed stays behind: all are looked at anew.)"""
+        """The stream in the snapshot, without ``stale``: the next image looks at all its tasks."""
         return {
             "id": self.id,
             "tasks": self.tasks,
@@ -71,14 +71,6 @@ class Stream:
             "open": list(self.open),
             "within": self.within,
         }
-
-    @classmethod
-    def restored(cls, client: Client, fields: dict[str, Any]) -> Stream:
-        """What ``export`` of this version or of the one before has written."""
-        stream = cls(client, fields["id"], fields["tasks"], fields["is_follow"])
-        stream.after, stream.progress = fields["after"], fields["progress"]
-        stream.open, stream.within = set(fields["open"]), fields["within"]
-        return stream
 
 
 class Streams:
@@ -94,22 +86,13 @@ class Streams:
         self._views = views
         self._by_task: dict[int, dict[Stream, None]] = {}
         self._by_client: dict[int, dict[int, Stream]] = {}
-        self._late: dict[Stream, bool] = {}  # to be brought up to date; whether with progress
+        self._late: dict[Stream, bool] = {}  # the streams to bring up to date: with progress?
 
     # ── opening and closing ──────────────────────────────────────────────────────────────────
 
-    def follow(self, client: Client, id: int, rows: list[Row], after: int, progress: bool) -> None:
-        stream = Stream(client, id, [row.id for row in rows], is_follow=True)
-        stream.after, stream.progress = after, progress
-        self._open(stream, rows)
-
-    def wait(self, client: Client, id: int, rows: list[Row], within: int | None = None) -> None:
-        stream = Stream(client, id, [row.id for row in rows], is_follow=False)
-        stream.within = within
-        self._open(stream, rows)
-
-    def _open(self, stream: Stream, rows: list[Row]) -> None:
-        # The rows were read before any event is: an event read later can only say newer things.
+    def open(self, stream: Stream, rows: list[Row]) -> None:
+        """``rows``: of the stream's tasks, read just now. (An event that is read later can only be
+        newer.)"""
         settled = {row.id for row in rows if row.state in SETTLED}
         stream.open = set(stream.tasks) - (settled if stream.is_follow else set())
         self._enter(stream)
@@ -121,15 +104,12 @@ class Streams:
         self._by_client.setdefault(stream.client.number, {})[stream.id] = stream
         for task in set(stream.tasks):
             self._by_task.setdefault(task, {})[stream] = None
-        self._limits.opened(stream.client.uid, len(stream.tasks))
+        self._limits.count_stream(stream.client.uid, len(stream.tasks), opened=True)
 
-    def stop(self, client: Client, id: int) -> None:
-        stream = self._by_client.get(client.number, {}).get(id)
-        if stream is not None:
-            self._close(stream)
-
-    def _close(self, stream: Stream) -> None:
-        if self._by_client.get(stream.client.number, {}).pop(stream.id, None) is None:
+    def close(self, client: Client, id: int) -> None:
+        """Nothing happens if there is no such stream."""
+        stream = self._by_client.get(client.number, {}).pop(id, None)
+        if stream is None:
             return
         self._late.pop(stream, None)
         for task in set(stream.tasks):
@@ -137,29 +117,35 @@ class Streams:
             del streams[stream]
             if not streams:
                 del self._by_task[task]
-        self._limits.closed(stream.client.uid, len(stream.tasks))
+        self._limits.count_stream(client.uid, len(stream.tasks), opened=False)
 
     def forget(self, client: Client) -> None:
         for stream in self.of(client):
-            self._close(stream)
+            self.close(client, stream.id)
         self._by_client.pop(client.number, None)
 
     def of(self, client: Client) -> list[Stream]:
         return list(self._by_client.get(client.number, {}).values())
 
     def within(self) -> list[Stream]:
-        """Those in which a running task waits."""
-        found = [each for streams in self._by_client.values() for each in streams.values()]
-        return [each for each in found if each.within is not None]
+        """The streams in which a running task waits."""
+        return [each for each in self._every() if each.within is not None]
+
+    def _every(self) -> list[Stream]:
+        return [each for streams in self._by_client.values() for each in streams.values()]
 
     def restore(self, client: Client, fields: dict[str, Any]) -> None:
-        """Take over a stream of the master before this one; ``on_everything`` brings it on."""
-        self._enter(Stream.restored(client, fields))
+        """Take over a stream that the master before this one has exported (this version, or the one
+        before it); ``on_everything`` brings it up to date."""
+        stream = Stream(client, fields["id"], fields["tasks"], fields["is_follow"])
+        stream.after, stream.progress = fields["after"], fields["progress"]
+        stream.open, stream.within = set(fields["open"]), fields["within"]
+        self._enter(stream)
 
     # ── what happened ────────────────────────────────────────────────────────────────────────
 
     def on_applied(self, outcome: Applied) -> None:
-        """An operation is committed: whose streams does it concern?"""
+        """An operation is committed: mark the streams of its tasks."""
         if not self._by_task:
             return
         if outcome.task is not None:
@@ -175,14 +161,14 @@ class Streams:
         self._bring_on(streams)
 
     def on_everything(self) -> None:
-        """After an exec: anything may have changed."""
-        everything = [s for streams in self._by_client.values() for s in streams.values()]
-        for stream in everything:
+        """After an exec: every task may have changed."""
+        every = self._every()
+        for stream in every:
             stream.stale = set(stream.tasks)
-        self._bring_on(everything)
+        self._bring_on(every)
 
     def resume(self, client: Client) -> None:
-        """The client has read what was waiting for it."""
+        """The client has read so many answers that the next items may be sent."""
         for stream in self.of(client):
             self._update(stream)
 
@@ -203,7 +189,7 @@ class Streams:
             self._update(stream)
 
     def _bring_on_later(self, streams: list[Stream], with_progress: bool) -> None:
-        """Too many for one go. Each waits once, however much happens meanwhile."""
+        """Too many streams for one go. Each is queued once, however many changes it sees."""
         if not self._late:
             self._loop.soon(self._bring_on_some)
         for stream in streams:
@@ -211,21 +197,26 @@ class Streams:
 
     def _bring_on_some(self) -> None:
         for stream in list(islice(self._late, AT_ONCE)):
-            with_progress = self._late.pop(stream, None)
-            if with_progress is None:
-                continue  # it was closed on the way
-            self._update(stream)
-            if with_progress and stream.open and not stream.client.wire.is_full:
-                self._send_current_progress(stream)
+            if (with_progress := self._late.pop(stream, None)) is not None:  # else it was closed
+                self._update(stream)
+                if with_progress and stream.open and not stream.client.wire.is_full:
+                    self._send_current_progress(stream)
         if self._late:
             self._loop.soon(self._bring_on_some)
 
     # ── sending ──────────────────────────────────────────────────────────────────────────────
 
     def _update(self, stream: Stream) -> None:
-        """Bring it up to date; again later, while the store cannot be read."""
+        """Bring a stream up to date, and end it if it is over; while the store cannot be read, a
+        timer tries again."""
         try:
-            self._send(stream)
+            if stream.is_follow:
+                self._send_events(stream)
+            else:
+                self._send_settled(stream)
+            if not stream.open and not stream.stale:
+                self.close(stream.client, stream.id)
+                stream.client.end(stream.id)
         except PASSING as error:
             self._loop.troubles.tell("a client waits for what happened", error)
             if not stream.late:
@@ -234,30 +225,31 @@ class Streams:
 
     def _update_late(self, stream: Stream) -> None:
         stream.late = False
-        if stream in self.of(stream.client):  # else it has been closed meanwhile
+        if stream in self.of(stream.client):  # else it was closed meanwhile
             self._update(stream)
 
-    def _send(self, stream: Stream) -> None:
-        if stream.is_follow:
-            self._send_events(stream)
-        else:
-            self._send_settled(stream)
-        if not stream.open and not stream.stale:
-            self._close(stream)
-            stream.client.end(stream.id)
-
     def _send_events(self, stream: Stream) -> None:
-        """Every event after ``after``, of all its tasks, in the order of their numbers.
+        """Send every event after ``after``, of all its tasks, in the order of their numbers.
 
-        All of its tasks are read, whichever changed: by the time we hear of one commit the next
-        may be there, and what is sent for one task must not pass over another's event.
+        The events of all its tasks are read, whichever has changed: when the master hears of one
+        commit, the store may have the next, and an event sent for one task must not move ``after``
+        past an earlier event of another.
         """
         while stream.stale and not stream.client.wire.is_full:
             events = self._storage.reader.events(stream.tasks, stream.after, BATCH)
             if len(events) < BATCH:
                 stream.stale = set()
             for event in events:
-                stream.client.item(stream.id, _event_item(event))
+                item = {
+                    "event": event.number,
+                    "task": event.task,
+                    "at": event.at,
+                    "state": event.state.value,
+                    "attempt": event.attempt,
+                    "revision": event.revision,
+                    "reason": event.reason,
+                }
+                stream.client.item(stream.id, item)
                 stream.after = event.number
                 if event.state in SETTLED:
                     stream.open.discard(event.task)
@@ -276,23 +268,10 @@ class Streams:
 
     def _send_current_progress(self, stream: Stream) -> None:
         for task in stream.tasks:
-            running = self._attempts.get(task)
-            if running is not None and running.progress is not None:
+            if (running := self._attempts.get(task)) is not None:
                 self._send_progress(stream, running)
 
     def _send_progress(self, stream: Stream, running: Running) -> None:
         if running.progress is not None:
             progress = {"task": running.task, **running.progress}
             stream.client.item(stream.id, {"progress": progress})
-
-
-def _event_item(event: Event) -> dict[str, Any]:
-    return {
-        "event": event.number,
-        "task": event.task,
-        "at": event.at,
-        "state": event.state.value,
-        "attempt": event.attempt,
-        "revision": event.revision,
-        "reason": event.reason,
-    }

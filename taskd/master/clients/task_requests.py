@@ -1,8 +1,7 @@
-"""What each request about tasks does: one handler an operation.
+"""The requests about tasks: one handler for each operation of ``protocol.control``.
 
 A handler answers by ``client.reply``, or raises Refused; one that writes calls ``client.written``
-once its operation is on disk. The operations are those of ``protocol.control``; their fields are
-checked already.
+once its operation is on disk. The protocol has checked the fields before.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from typing import Any
 from taskd.errors import BadArguments, ProtocolError, Refused, StoreError, UnknownTask
 from taskd.master.attempts import Attempts, Dispatch
 from taskd.master.clients import programs
-from taskd.master.clients.client import Client
+from taskd.master.clients.client import USUAL, Client
 from taskd.master.clients.clients import Handler
-from taskd.master.clients.peer_limits import USUAL, PeerLimits
+from taskd.master.clients.peer_limits import PeerLimits
 from taskd.master.clients.queues import Queues
 from taskd.master.clients.shares import Shares
-from taskd.master.clients.streams import Streams
+from taskd.master.clients.streams import Stream, Streams
 from taskd.master.clients.taskviews import TaskViews
 from taskd.master.clients.wait_cycles import WaitCycles
 from taskd.master.fleet import Revisions
@@ -30,38 +29,25 @@ from taskd.paths import Places
 from taskd.posix import files, growing
 from taskd.protocol import data, secret
 from taskd.protocol.server_side import Request
+from taskd.record import Record
 from taskd.store.api import Applied, Cancel, Filter, Operation, Retry, Row, Share, Submit, SubmitAll
 
 LOG_CHUNK = 256 * 1024
 """Bytes of a task's log in one reply, unless less was asked for."""
 
 
-class TaskRequests:
-    def __init__(
-        self,
-        places: Places,
-        storage: Storage,
-        revisions: Revisions,
-        attempts: Attempts,
-        dispatch: Dispatch,
-        limits: PeerLimits,
-        queues: Queues,
-        shares: Shares,
-        streams: Streams,
-        views: TaskViews,
-        cycles: WaitCycles,
-    ) -> None:
-        self._places = places
-        self._storage = storage
-        self._revisions = revisions
-        self._attempts = attempts
-        self._dispatch = dispatch
-        self._limits = limits
-        self._queues = queues
-        self._shares = shares
-        self._streams = streams
-        self._views = views
-        self._cycles = cycles
+class TaskRequests(Record):
+    places: Places
+    storage: Storage
+    revisions: Revisions
+    attempts: Attempts
+    dispatch: Dispatch
+    limits: PeerLimits
+    queues: Queues
+    shares: Shares
+    streams: Streams
+    views: TaskViews
+    cycles: WaitCycles
 
     def handlers(self) -> dict[str, Handler]:
         return {
@@ -80,8 +66,8 @@ class TaskRequests:
 
     def submit(self, client: Client, request: Request) -> None:
         self._need_whole_store()
-        now, share = time.time(), self._shares.of(client)
-        self._shares.check(client, request.fields["tasks"])
+        now, share = time.time(), self.shares.of(client)
+        self.shares.check(client, request.fields["tasks"])
         new = [self._new_task(client, task, now, share) for task in request.fields["tasks"]]
         operation: Operation = new[0] if len(new) == 1 else SubmitAll(tuple(new))
 
@@ -94,14 +80,14 @@ class TaskRequests:
             ids = [{"id": each.task, "created": each.created} for each in made]
             client.written(request, {"tasks": ids})
             for task in new:
-                self._dispatch.on_scheduled(task.run_at)
+                self.dispatch.on_scheduled(task.run_at)
 
-        self._storage.write(operation, done)
+        self.storage.write(operation, done)
 
     def _need_whole_store(self) -> None:
-        """Raises StoreError: what is put into a damaged file may be lost, or harm what is in it."""
-        if self._storage.damage is not None:
-            raise self._storage.damage
+        """Raises StoreError: what is written to a damaged file may be lost, or damage the rest."""
+        if self.storage.damage is not None:
+            raise self.storage.damage
 
     def _new_task(
         self, client: Client, task: dict[str, Any], now: float, share: Share | None
@@ -118,7 +104,7 @@ class TaskRequests:
             secrets = {arg for arg, value in args.items() if secret.found_in([arg, value])}
         queue = task.get("queue") or entry["queue"]
         if queue != entry["queue"]:
-            self._queues.check(client, queue)
+            self.queues.check(client, queue)
         delay = task.get("delay")
         wish = (task.get("options") or {}).get("on_deploy")
         return Submit(
@@ -139,8 +125,8 @@ class TaskRequests:
         )
 
     def _entry(self, name: str) -> dict[str, Any]:
-        """What the current revision says of the task. Raises UnknownTask with near names."""
-        current = self._revisions.current
+        """The current revision's entry of the task. Raises UnknownTask, with similar names."""
+        current = self.revisions.current
         assert current is not None, "requests are read only once a revision serves"
         entry = current.tasks.get(name)
         if entry is not None:
@@ -155,14 +141,14 @@ class TaskRequests:
 
     def _visible(self, client: Client, task: int) -> Row:
         """The task's row, if this client may see it. Raises UnknownTask."""
-        row = self._storage.reader.task(task)
+        row = self.storage.reader.task(task)
         if row is None or client.owner not in (None, row.owner):
             raise UnknownTask(f"no task {task}")
         return row
 
     def show(self, client: Client, request: Request) -> None:
         row = self._visible(client, request.fields["task"])
-        client.reply(request.id, {"task": self._views.view(row)})
+        client.reply(request.id, {"task": self.views.view(row)})
 
     def list_tasks(self, client: Client, request: Request) -> None:
         fields = request.fields
@@ -175,7 +161,7 @@ class TaskRequests:
             before=fields.get("before"),
             limit=fields.get("limit") or USUAL,
         )
-        tasks = self._views.listed(wanted, fields.get("results", False))
+        tasks = self.views.listed(wanted, fields.get("results", False))
         client.reply(request.id, {"tasks": tasks})
 
     def log(self, client: Client, request: Request) -> None:
@@ -183,7 +169,7 @@ class TaskRequests:
         limit = min(request.fields.get("limit") or LOG_CHUNK, LOG_CHUNK)
         row = self._visible(client, task)
         try:
-            fd = files.open_own(self._places.task_log(task), os.O_RDONLY)
+            fd = files.open_own(self.places.task_log(task), os.O_RDONLY)
         except FileNotFoundError:  # it has not run yet
             start, chunk, size = offset, b"", 0
         except OSError as error:
@@ -202,26 +188,29 @@ class TaskRequests:
 
     def _watched(self, client: Client, tasks: list[int]) -> list[Row]:
         """The rows to watch. Raises UnknownTask, Busy."""
-        self._limits.check_stream(client.uid, len(tasks))
+        self.limits.check_stream(client.uid, len(tasks))
         return [self._visible(client, task) for task in tasks]
 
     def follow(self, client: Client, request: Request) -> None:
         fields = request.fields
         rows = self._watched(client, fields["tasks"])
         client.reply(request.id, {})
-        after = fields.get("after") or 0
-        self._streams.follow(client, request.id, rows, after, bool(fields.get("progress")))
+        stream = Stream(client, request.id, [row.id for row in rows], is_follow=True)
+        stream.after, stream.progress = fields.get("after") or 0, bool(fields.get("progress"))
+        self.streams.open(stream, rows)
 
     def wait(self, client: Client, request: Request) -> None:
         rows = self._watched(client, request.fields["tasks"])
-        within = self._cycles.waiter(client, request.fields.get("within"))
-        self._cycles.check(within, rows)
+        within = self.cycles.waiter(client, request.fields.get("within"))
+        self.cycles.check(within, rows)
         client.reply(request.id, {})
-        self._streams.wait(client, request.id, rows, within)
+        stream = Stream(client, request.id, [row.id for row in rows], is_follow=False)
+        stream.within = within
+        self.streams.open(stream, rows)
 
     def stop(self, client: Client, request: Request) -> None:
-        """Of a stream."""
-        self._streams.stop(client, request.fields["stream"])
+        """Close one of the client's streams."""
+        self.streams.close(client, request.fields["stream"])
         client.reply(request.id, {})
 
     # ── changing ─────────────────────────────────────────────────────────────────────────────
@@ -235,10 +224,10 @@ class TaskRequests:
                 client.written(request, result)
                 return
             if result.state is State.RUNNING:
-                self._attempts.ask(task, "cancel", f"cancelled by user {client.uid}")
+                self.attempts.ask(task, "cancel", f"cancelled by user {client.uid}")
             client.written(request, {"state": result.state.value, "was": result.was.value})
 
-        self._storage.write(Cancel(task, client.owner, time.time()), done)
+        self.storage.write(Cancel(task, client.owner, time.time()), done)
 
     def retry(self, client: Client, request: Request) -> None:
         self._need_whole_store()
@@ -249,11 +238,11 @@ class TaskRequests:
                 client.written(request, result)
                 return
             client.written(request, {"state": result.value})
-            self._dispatch.kick()
+            self.dispatch.kick()
 
-        share = self._shares.of(client)
+        share = self.shares.of(client)
         again = Retry(request.fields["task"], client.owner, time.time(), share)
-        self._storage.write(again, done)
+        self.storage.write(again, done)
 
 
 def _arguments(raw: bytes) -> dict[str, Any]:

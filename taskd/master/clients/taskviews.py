@@ -1,4 +1,4 @@
-"""Tasks as clients see them (TASK in ``protocol.control``): their rows, and what is in motion."""
+"""Tasks as clients see them (TASK in ``protocol.control``): the store's row and the attempt."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from taskd.master.loop import NO_WORKER, UNWRITABLE, Storage, Troubles
 from taskd.model.task import State
 from taskd.posix import process, title
 from taskd.protocol import frames
+from taskd.record import Record
 from taskd.store.api import Filter, Row
 
 ROOM = frames.LIMIT // 2
@@ -22,45 +23,42 @@ _EACH = 500
 """Bytes of a task without its texts, at most."""
 
 _NAMES = (title.WORKER, "python")
-"""How a worker's process is called, and one that has not been given its name yet."""
+"""The names of a worker's process: later, and before it has set its name."""
 
 _WAITING = frozenset({State.QUEUED, State.SCHEDULED})
 _ONE_RUN = frozenset({State.RUNNING, State.SUCCEEDED, State.FAILED})
 """States in which a task with one attempt has run ever since, or until its end."""
 
 
-class TaskViews:
-    def __init__(
-        self, troubles: Troubles, storage: Storage, attempts: Attempts, dispatch: Dispatch
-    ) -> None:
-        self._troubles = troubles
-        self._storage = storage
-        self._attempts = attempts
-        self._dispatch = dispatch
+class TaskViews(Record):
+    troubles: Troubles
+    storage: Storage
+    attempts: Attempts
+    dispatch: Dispatch
 
     def view(self, row: Row) -> dict[str, Any]:
-        """One task with all that there is to know."""
+        """One task in full: with its result, and with what its process shows."""
         found = self._glance(row, self._ran([row]).get(row.id))
         if row.state is State.SUCCEEDED:
-            found["result"] = self._storage.reader.result(row.id)
-        running = self._attempts.get(row.id)
+            found["result"] = self.storage.reader.result(row.id)
+        running = self.attempts.get(row.id)
         if row.state is State.RUNNING and not (running and running.waiting):
             found["reason"] = self._odd(row.id) or found["reason"]
         if row.state is State.QUEUED and running is None:
-            found["reason"] = found["reason"] or self._dispatch.why_full(row.queue)
+            found["reason"] = found["reason"] or self.dispatch.why_full(row.queue)
         return found
 
     def listed(self, filter: Filter, with_results: bool) -> list[dict[str, Any]]:
-        """As many as fit into a frame, the newest first; the client asks for the rest by
+        """As many tasks as fit into a frame, the newest first; the client asks for the rest by
         ``before``."""
-        rows = self._storage.reader.tasks(filter)
+        rows = self.storage.reader.tasks(filter)
         seconds = self._ran(rows)
         found: list[dict[str, Any]] = []
         size = 0
         for row in rows:
             task = self._glance(row, seconds.get(row.id))
             if with_results and row.state is State.SUCCEEDED:
-                task["result"] = self._storage.reader.result(row.id)
+                task["result"] = self.storage.reader.result(row.id)
             size += _size(task, row)
             if found and size > ROOM:
                 break
@@ -69,13 +67,16 @@ class TaskViews:
 
     def _glance(self, row: Row, ran: float | None) -> dict[str, Any]:
         """One of many tasks: without its result, and without a look at its process."""
-        running = self._attempts.get(row.id)
+        running = self.attempts.get(row.id)
         progress, reason = row.progress, row.reason
         if running is not None and row.state is State.RUNNING:
             progress = running.progress or progress
             reason = running.waiting or running.why or reason
         if row.state is State.QUEUED:
-            reason = self._why_it_waits() or reason
+            for what in (UNWRITABLE, NO_WORKER, CROWDED):  # these hold up every queued task
+                if (why := self.troubles.why(what)) is not None:
+                    reason = f"waits: {what}: {why}"
+                    break
         return {
             "id": row.id,
             "name": row.name,
@@ -98,17 +99,10 @@ class TaskViews:
             "run_at": row.run_at,
         }
 
-    def _why_it_waits(self) -> str | None:
-        """What keeps every waiting task from being started just now, if something does."""
-        for what in (UNWRITABLE, NO_WORKER, CROWDED):
-            if (why := self._troubles.why(what)) is not None:
-                return f"waits: {what}: {why}"
-        return None
-
     def _odd(self, task: int) -> str | None:
-        """What is the matter with the process of a running task, if something is; seen from
-        outside."""
-        worker = self._attempts.worker_of(task)
+        """What is wrong with the process of a running task, as far as /proc and its connection
+        tell; None: nothing."""
+        worker = self.attempts.worker_of(task)
         if worker is None or not worker.pid:
             return None
         if worker.asked_to_leave is not None:
@@ -121,15 +115,15 @@ class TaskViews:
         return None
 
     def _ran(self, rows: Sequence[Row]) -> dict[int, float]:
-        """Seconds that the attempts of these tasks ran; without those that never did.
+        """Seconds that the attempts of each task ran, without tasks that never started.
 
-        Waiting, for a retry or an operator or asleep, is no running. Of most tasks, which have one
-        attempt, their row says it; for all others together the store is asked once.
+        Time in which a task sleeps, or waits for a retry or an operator, does not count. The row of
+        a task with one attempt tells it; for all other tasks together the store is asked once.
         """
         now = time.time()
         begun = [row for row in rows if row.started is not None]
         odd = [row.id for row in begun if row.attempt != 1 or row.state not in _ONE_RUN]
-        found = self._storage.reader.ran(odd, now) if odd else {}
+        found = self.storage.reader.ran(odd, now) if odd else {}
         for row in begun:
             if row.id not in found and row.started is not None:
                 found[row.id] = max(0.0, (row.ended or now) - row.started)
@@ -137,7 +131,7 @@ class TaskViews:
 
 
 def _shown(row: Row) -> str:
-    """The state, with ``retrying`` and ``resuming`` told apart."""
+    """The state's name, or ``retrying`` or ``resuming`` for a task that has run before."""
     if row.state in _WAITING and row.budgets.retries:
         return "retrying"
     if row.saved_version is not None and row.state in (State.QUEUED, State.RUNNING):
@@ -146,7 +140,7 @@ def _shown(row: Row) -> str:
 
 
 def _size(task: dict[str, Any], row: Row) -> int:
-    """About how many bytes it takes in the frame."""
+    """About how many bytes the task takes in the frame."""
     texts = [*task.values(), *(row.error or {}).values(), *(task["progress"] or {}).values()]
     return _EACH + sum(
         len(text) if isinstance(text, bytes) or text.isascii() else len(text.encode())

@@ -1,10 +1,10 @@
-"""Tasks that wait for each other: a wait that could never end is refused when it begins.
+"""Deadlocks of tasks that wait for each other: the request to wait that would close one is refused.
 
-A task may submit others and wait for them. If all places of a queue are taken by tasks that wait
-for one that is queued there, none of them ever goes on. The last one to wait is told, and can
-raise, which frees a place. What comes about otherwise (over several queues, at the ceiling for all
-of them, by a task that is requeued meanwhile) is not found; ``show`` says that those wait for a
-place.
+A task may submit other tasks and wait for them. If all places of a queue are taken by tasks that
+wait for tasks queued there, none of them ever goes on. The last one that asks to wait is refused,
+and can raise, which frees a place. A deadlock that comes about otherwise (over several queues, at
+the ceiling for all queues, or by a task that is requeued meanwhile) is not found; ``show`` says
+that its tasks wait for a place.
 """
 
 from __future__ import annotations
@@ -19,32 +19,30 @@ from taskd.master.clients.streams import Streams
 from taskd.master.loop import Storage
 from taskd.model.task import State
 from taskd.paths import Places
+from taskd.record import Record
 from taskd.store.api import Row
 
 
-class WaitCycles:
-    def __init__(
-        self, config: Config, places: Places, storage: Storage, attempts: Attempts, streams: Streams
-    ) -> None:
-        self._config = config
-        self._places = places
-        self._storage = storage
-        self._attempts = attempts
-        self._streams = streams
+class WaitCycles(Record):
+    config: Config
+    places: Places
+    storage: Storage
+    attempts: Attempts
+    streams: Streams
 
     def waiter(self, client: Client, scratch: str | None) -> int | None:
-        """The running task that waits, by its scratch directory (a daemon's own: another one has a
-        task of that number, too). Only a client that may do everything is believed, as tasks may:
-        another one that says so could make other people's waits be refused."""
+        """The running task that waits, by its scratch directory (a task of another daemon may have
+        the same number, but not the same directory). Only a client of control.sock is believed, as
+        tasks are: a submitter's false claim could have the waits of other users refused."""
         name = os.path.basename(scratch or "")
         if not client.is_control or not name.isascii() or not name.isdigit() or len(name) > 18:
             return None
         task = int(name)
-        is_known = task in self._attempts and scratch == self._places.task_scratch(task)
+        is_known = task in self.attempts and scratch == self.places.task_scratch(task)
         return task if is_known else None
 
     def check(self, within: int | None, rows: list[Row]) -> None:
-        """Raise Refused if the task ``within`` would wait for one of ``rows`` for ever."""
+        """Raises Refused if the task ``within`` would wait for one of ``rows`` for ever."""
         if within is None:
             return
         for row in rows:
@@ -56,20 +54,19 @@ class WaitCycles:
                 )
 
     def _needs_a_place(self, row: Row) -> bool:
-        return row.state is State.QUEUED and row.id not in self._attempts
+        return row.state is State.QUEUED and row.id not in self.attempts
 
     def _all_wait(self, within: int, queue: str) -> bool:
-        """Whether all places of ``queue`` are taken by tasks that wait for one that is queued
-        there; the task ``within`` is about to."""
-        there = {running.task for running in self._attempts.all() if running.queue == queue}
-        if within not in there or len(there) < self._config.concurrency(queue):
+        """Whether all places of ``queue`` are taken by tasks that wait for tasks queued there;
+        ``within`` is the last of them."""
+        there = {running.task for running in self.attempts.all() if running.queue == queue}
+        if within not in there or len(there) < self.config.concurrency(queue):
             return False
         waits: dict[int | None, set[int]] = {}
-        for stream in self._streams.within():
+        for stream in self.streams.within():
             waits.setdefault(stream.within, set()).update(stream.open)
-        others = there - {within}
-        return all(self._waits_there(waits.get(other, set()), queue) for other in others)
-
-    def _waits_there(self, tasks: set[int], queue: str) -> bool:
-        rows = [self._storage.reader.task(task) for task in tasks]
-        return any(row and row.queue == queue and self._needs_a_place(row) for row in rows)
+        for other in there - {within}:
+            rows = [self.storage.reader.task(task) for task in waits.get(other, ())]
+            if not any(row and row.queue == queue and self._needs_a_place(row) for row in rows):
+                return False
+        return True

@@ -1,4 +1,4 @@
-"""The daemon as its service manager sees it: status, checks, the stop."""
+"""The daemon as a service: what systemd is told, the periodic checks, the stop."""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
-"""What is looked at every few seconds while the daemon serves, since no process tells of it.
+"""Checks every 5 s, while the daemon serves, what no event reports.
 
-* **The clock.** Durations go by the monotonic clock, but when a scheduled task is due is a date,
-  kept over restarts, and the timer for it was set before. If the clock is set forward (or after a
-  suspend), what has become due is due. If it is set back, everything that waits would wait for as
-  long as the clock was set back: its date moves along, so that nothing waits longer than it was
-  asked to.
-* **Files**: that the state directory is what it was (``loop.statedir``), the sockets' files are in
-  their places (``socket_files``), and no log of a task is far too long (``attempts.tasklogs``).
-* **The store's damage**, which is told of for as long as it is there.
+* **The clock.** Durations go by the monotonic clock, but a scheduled task is due at a date, kept
+  over restarts, and its timer was set before. If the clock is set forward (or after a suspend),
+  tasks whose date has passed are due at once. If it is set back, the date of each waiting task is
+  moved back as far: no task waits longer than it was asked to.
+* **Files**: whether the state directory was replaced (``loop.statedir``), a socket's file is gone
+  (``socket_files``), or a task's log is far too long (``attempts.tasklogs``).
+* **The store's damage**: reported as a trouble for as long as it lasts.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from taskd.master.service.socket_files import SocketFiles
 from taskd.store.api import Applied, Shift
 
 EVERY = 5.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 SET = 1.0
-"""Seconds that the clock must have moved to count as set; less is a clock being kept right."""
+"""Seconds that the clock must have moved to count as set; less is NTP's correction."""
 
 
 class Periodic:
@@ -49,7 +48,7 @@ class Periodic:
         self._revisions = revisions
         self._tasklogs = tasklogs
         self._dispatch = dispatch
-        self._ahead = _ahead()  # dates that are older count on the clock as it is now
+        self._ahead = _ahead()  # as it was when the dates kept here were last right
         self._sockets = Look(loop, "its sockets cannot be made anew", socket_files.look)
         self._state = Look(loop, "its state directory is unreadable", statedir.look)
 
@@ -64,7 +63,8 @@ class Periodic:
             self._loop.troubles.tell(UNWRITABLE, self._storage.damage, lasts=2 * EVERY)
 
     def look_at_the_clock(self) -> None:
-        """Before a date is compared with the clock to tell how long something has lasted."""
+        """Move the dates if the clock was set. Called also before a duration is computed from a
+        date."""
         by = _ahead() - self._ahead
         if abs(by) < SET:
             return
@@ -74,19 +74,21 @@ class Periodic:
             revision.since += by
             revision.draining_since += by if revision.draining_since else 0.0
         if by < 0:
-            self._bring_forward(by)
+            self._shift_dates(by)
         else:
             self._dispatch.wake_due()
 
-    def _bring_forward(self, by: float) -> None:
+    def _shift_dates(self, by: float) -> None:
+        """Of waiting tasks, in the store; again later, while it cannot be written."""
+
         def done(outcome: Applied | StoreError) -> None:
             if isinstance(outcome, StoreError):
-                self._loop.after(EVERY, lambda: self._bring_forward(by))
+                self._loop.after(EVERY, lambda: self._shift_dates(by))
             self._dispatch.wake_due()
 
         self._storage.write(Shift(by), done)
 
 
 def _ahead() -> float:
-    """Seconds that the clock is ahead of the monotonic one: changes only when it is set."""
+    """Seconds that the clock is ahead of the monotonic clock: changes only when it is set."""
     return time.time() - time.monotonic()

@@ -1,9 +1,9 @@
-"""The listening sockets' files: where one is gone, the socket is made anew.
+"""Makes a listening socket anew when its file was removed.
 
-Somebody cleaned up the runtime directory, or a tool that believed it to be left over: the daemon
-would go on, and no client could reach it. Connections that are open are not concerned. A socket
-that systemd holds is not made anew: its unit may have been stopped on purpose, so that nothing new
-comes. That nobody can connect is told, and what to do.
+An operator or a tool may clean up the runtime directory: the daemon would go on, and no client
+could connect to it. Open connections are not disturbed. A socket that systemd holds is not made
+anew: the operator may have stopped its unit so that no client connects. Then, and where the file
+belongs to another process, the daemon reports a trouble that says what to do.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from taskd.errors import Error
 from taskd.master.loop import Listeners, Loop
 
 OLD_FOR = 60.0
-"""Seconds that a socket without a file is listened to still: some may have connected before."""
+"""Seconds that the daemon still accepts from a socket without a file, for clients in its queue."""
 
 TOLD_FOR = 30.0
-"""Seconds; the periodic checks come more often."""
+"""Seconds that a trouble lasts: longer than the time between two periodic checks."""
 
 Inode = tuple[int, int]
 
 
 class SocketFiles:
-    """``look`` restores what is gone; what is another's it leaves alone, and says so."""
+    """``look`` makes sockets anew whose files are gone; it leaves other processes' files alone."""
 
     def __init__(self, loop: Loop, places: paths.Places, listeners: Listeners) -> None:
         self._loop = loop
@@ -49,7 +49,7 @@ class SocketFiles:
                 self._tell(name, "its file is another's: end that process, and remove the file")
 
     def _make(self, name: str) -> None:
-        """Anew; the socket without a file goes in a while."""
+        """Make a socket anew; the one without a file is closed after OLD_FOR."""
         try:
             paths.ensure(self._places)
         except Error as error:
@@ -78,7 +78,7 @@ class SocketFiles:
 
 
 def _inode(path: str) -> Inode | None:
-    """Of the socket there; None if there is nothing, or something else."""
+    """The device and inode of the socket at ``path``; None if there is no socket."""
     try:
         found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,16 +1,17 @@
-"""Stopping: every task is asked to leave at its next safe point, and what has left is kept.
+"""The stop: asks every task to leave at its next safe point, waits, and ends the daemon.
 
-Begun by SIGTERM or SIGINT, or by the request ``shutdown`` (the unit's ExecStop=), which knows what
-of the two it is. A task that does not leave within ``[daemon] stop_timeout`` (or until a second
-signal) is ended by force, and continues from its last saved point after the next start. In a
-restart it is not: the daemon goes and its workers are kept, and the next master adopts them.
+SIGTERM, SIGINT or the request ``shutdown`` (the unit's ExecStop=) begin it. A task that does not
+leave within ``[daemon] stop_timeout`` (or until a second signal) is ended by force in a stop, and
+continues from its last saved point after the next start. In a restart it is kept: the daemon ends,
+the worker goes on, and the next master adopts it.
 
-A signal does not say which. Under a service manager it is taken as a restart: what a real stop must
-not leave behind, the unit sweeps after it (ExecStopPost=, for a daemon that does not get so far).
+The request tells a stop from a restart; a signal does not. Under a service manager a signal counts
+as a restart: after a real stop, the unit ends the workers that are left (ExecStopPost=).
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from taskd import log
@@ -25,18 +26,18 @@ from taskd.posix import pidfile
 from taskd.systemd import notify
 
 LAST_MOMENTS = 5.0
-"""Seconds that zygotes and idle workers have to go before they are killed."""
+"""Seconds that zygotes have to end, once asked, before they are killed."""
 
 TOLD = 1000
-"""Tasks that a list of an answer names."""
+"""Tasks in each list of an answer."""
 
 LAST_WORDS = 100
-"""Looks, a hundredth of a second apart, at whether the callers have read their answer."""
+"""Times, a hundredth of a second apart, that the stop looks whether callers read their answer."""
 
 
 class Stop:
-    """The stop under way, if any. ``keeps``: what does not leave goes on without a daemon.
-    ``begun`` is told once. ``look``: a worker, zygote or attempt may be over: is everything?"""
+    """``keeps``: workers whose tasks do not leave go on without a daemon. ``begun`` is told once.
+    ``look`` is called whenever a worker, zygote or attempt may have ended: the stop may be over."""
 
     answers: Answers
 
@@ -67,7 +68,7 @@ class Stop:
         self._after_drain = after_drain
         self._forced = False
         self._signalled = False
-        # A detached daemon has such a socket too, until it is ready, and nobody behind it.
+        # A daemon in the background has a notify socket, too, until it is ready: its launcher's.
         self.keeps = notify.is_heard() and pidfile.wanted() is None
         self._asked: list[int] = []  # the tasks that were asked to leave
         self._ended: list[int] = []
@@ -87,15 +88,15 @@ class Stop:
         self.begin()
 
     def wish(self, caller: Caller, keep: bool | None) -> None:
-        """Stop, and tell ``caller`` once all is over. ``keep``: what happens to tasks that do not
-        leave in time (None: as after a signal)."""
+        """Stop, and answer ``caller`` at the end. ``keep``: tasks that do not leave in time go on
+        (True) or are ended (False); None: as after a signal."""
         if keep is not None:
             self.keeps = keep
         self._callers.append(caller)
         self.begin()
 
     def begin(self) -> None:
-        """Ask everything to leave, if that has not been done."""
+        """Ask every running task to leave; a second call does nothing."""
         if self._life.is_stopping:
             return
         self._life.take(LifeEvent.STOP)
@@ -146,7 +147,9 @@ class Stop:
             if worker.state in (WorkerState.IDLE, WorkerState.STARTING):
                 self._workers.retire(worker)
         for revision in self._revisions:
-            self._retire(revision)
+            if self._zygotes.retire(revision):
+                late = functools.partial(self._kill_late, revision, revision.zygote.pid)
+                self._loop.after(LAST_MOMENTS, late)
         is_busy = self._after_drain.is_running or any(
             running.attempt and self._attempts.worker_of(running.task)
             for running in self._attempts.all()
@@ -155,16 +158,10 @@ class Stop:
         if not is_busy and not lives and not list(self._workers):
             self._finish()
 
-    def _retire(self, revision: Revision) -> None:
-        if not self._zygotes.retire(revision):
-            return
-        pid = revision.zygote.pid
-
-        def overdue() -> None:
-            if revision.zygote.pid == pid and not self._workers.any_of(revision):
-                self._zygotes.kill(revision)
-
-        self._loop.after(LAST_MOMENTS, overdue)
+    def _kill_late(self, revision: Revision, pid: int | None) -> None:
+        """Kill the zygote ``pid``, which was asked to end, if it has no workers and still lives."""
+        if revision.zygote.pid == pid and not self._workers.any_of(revision):
+            self._zygotes.kill(revision)
 
     def _finish(self) -> None:
         if self._storage.writer.pending:
@@ -185,7 +182,7 @@ class Stop:
         self._go_once_read(LAST_WORDS)
 
     def _go_once_read(self, looks: int) -> None:
-        """Once the callers have read their answer, as far as they do so soon."""
+        """Stop the loop once the callers have read their answer, or after ``looks`` looks."""
         if looks and not all(self.answers.is_sent(caller) for caller in self._callers):
             self._loop.after(0.01, lambda: self._go_once_read(looks - 1))
         else:
@@ -194,14 +191,14 @@ class Stop:
     # ── telling ──────────────────────────────────────────────────────────────────────────────
 
     def in_words(self) -> str:
-        """How far it is, for systemd's status."""
+        """How many tasks have yet to leave, for systemd's STATUS."""
         left = sum(1 for task in self._asked if task in self._attempts)
         if not left:
             return "stopping"
         return f"stopping: {left} of {len(self._asked)} tasks have not left yet"
 
     def plan(self) -> dict[str, Any]:
-        """What a stop would interrupt: see ``shutdown`` in ``protocol.control``."""
+        """The tasks that a stop would interrupt: see ``shutdown`` in ``protocol.control``."""
         tasks = []
         all_running = sorted(self._attempts.all(), key=lambda running: running.task)
         for running in all_running[:TOLD]:

@@ -1,19 +1,19 @@
-"""What systemd is told of the daemon: READY, STATUS, WATCHDOG, and more time where it is needed.
+"""Reports the daemon's state to systemd (sd_notify): READY, STATUS, WATCHDOG, EXTEND_TIMEOUT_USEC.
 
-Without a service manager nothing here wakes up. What ps and pgrep show of the daemon is said here,
-too: its name at once, the title, which takes an import, a little later, when no client waits for
-the daemon any more.
+Without a service manager no timer is set here. The process name and title, which ps and pgrep show,
+are set here, too: the name at once; the title, which takes an import, a second later, when clients
+no longer wait for the daemon.
 
-* READY once it serves, again and again until it can be told.
-* STATUS when it has changed, once a second at most; that a deploy was refused at once, since
-  `systemctl status` is where one looks for the reason when `systemctl reload` has failed.
-* WATCHDOG only while the loop turns and the store's writer gets on: a timer of the loop sends it,
-  and not unless the writer has nothing to do or has carried out something since the last time. A
-  writer that hangs for all of WatchdogSec= ends the daemon; its tasks go on, and the next daemon
-  begins with a store of its own.
-* EXTEND_TIMEOUT_USEC again and again while the daemon starts or stops: both have limits of their
-  own (``[daemon] prove_timeout`` and ``stop_timeout``), and an operator who raises those need not
-  know of systemd's.
+* READY once the daemon serves; repeated until systemd's socket takes it.
+* STATUS when it has changed, once a second at most; but at once when a deploy was refused, since
+  an operator whose `systemctl reload` has failed looks for the reason in `systemctl status`.
+* WATCHDOG while the loop turns and the store's writer makes progress: a timer of the loop sends it
+  if the writer is idle or has finished an operation since the last time. If the writer hangs for
+  all of WatchdogSec=, systemd ends the daemon; its tasks go on, and the next daemon opens the store
+  with a new writer.
+* EXTEND_TIMEOUT_USEC every 5 s while the daemon starts or stops: both have limits of their own
+  (``[daemon] prove_timeout`` and ``stop_timeout``), and an operator who raises those need not raise
+  systemd's limits.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from taskd.store.writer import Writer
 from taskd.systemd import notify
 
 SELDOM = 1.0
-"""Seconds between two STATUS."""
+"""Seconds between two STATUS messages."""
 
 EXTEND_EVERY = 5.0
 EXTENSION = 20.0
 """Seconds: how often more time is asked for, and how much from then on."""
 
 PINGS = 3
-"""Looks within the watchdog's time: all but one may find the writer busy with the same."""
+"""Looks at the writer within WatchdogSec=; one of them must find progress."""
 
 
 class SystemdStatus:
-    """Begun by ``begin``; ``changed`` may be called at any time. ``stop_in_words``: how far a stop
-    is."""
+    """``changed`` may be called at any time, also before ``begin``. ``stop_in_words``: how far a
+    stop has come."""
 
     stop_in_words: Callable[[], str]
 
@@ -64,7 +64,7 @@ class SystemdStatus:
         self._finished = -1
 
     def begin(self) -> None:
-        """From now on; a second call does nothing."""
+        """Start the timers; a second call does nothing."""
         if self._begun or not self._is_heard:
             return
         self._begun = True
@@ -74,8 +74,8 @@ class SystemdStatus:
         self._extend()
 
     def ready(self) -> None:
-        """The daemon serves, whether systemd listens just now or not: one that hangs must not make
-        the daemon hang."""
+        """The daemon serves: report it, and set the process's name and title. Does not wait for
+        systemd: if systemd hangs, the daemon must not."""
 
         def show_title() -> None:
             current = self._revisions.current
@@ -91,7 +91,7 @@ class SystemdStatus:
         if not notify.tell("READY=1", f"STATUS={self.line()}"):
             self._loop.after(SELDOM, self._tell_ready)
         elif pidfile.wanted() is not None:
-            # The process that started the daemon in the background waits for this alone.
+            # The launcher of a daemon in the background waits for READY alone.
             self._is_heard = False
             notify.forget()
 
@@ -110,7 +110,7 @@ class SystemdStatus:
         return "; ".join(filter(None, [*parts, *self._loop.troubles.sentences()]))
 
     def changed(self) -> None:
-        """Something that ``line`` tells may be another now."""
+        """A part of ``line`` may have changed: send STATUS soon."""
         if self._asked or not self._is_heard:
             return
         self._asked = True
@@ -122,7 +122,7 @@ class SystemdStatus:
         self._loop.after(max(0.0, self._said_at + SELDOM - time.monotonic()), say)
 
     def say(self) -> None:
-        """What it is now, now."""
+        """Send STATUS now, if it has changed."""
         self._said_at = time.monotonic()
         line = self.line()
         if line == self._said:
@@ -130,7 +130,7 @@ class SystemdStatus:
         if notify.tell(f"STATUS={line}"):
             self._said = line
         else:
-            self.changed()  # it is too busy to listen: in a second
+            self.changed()  # systemd's socket is full: again in a second
 
     # ── WATCHDOG and time ────────────────────────────────────────────────────────────────────
 
@@ -142,7 +142,7 @@ class SystemdStatus:
 
     def _extend(self) -> None:
         if self._life.is_up:
-            return  # the stop begins it anew
+            return  # the stop will call this again
         notify.tell(f"EXTEND_TIMEOUT_USEC={EXTENSION * 1e6:.0f}")
         self._loop.after(EXTEND_EVERY, self._extend)
 
