@@ -29,8 +29,8 @@ def dump(master: Master, wishes: list[int], phase: Phase) -> bytes:
         "workers": [worker.export(carried) for worker in master.workers],
         "orphans": [running.export() for running in master.attempts.without_worker()],
         "strangers": [
-            {"fd": channel.wire.fd, "channel": channel.export(carried)}
-            for channel in master.introductions.strangers()
+            {"fd": fd, "channel": stranger.channel.export(carried)}
+            for fd, stranger in master.introductions.strangers.items()
         ],
         "clients": [
             client.export(carried)

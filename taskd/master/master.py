@@ -339,7 +339,7 @@ class Master:
         self.introductions.drain(pid)
 
     def _recheck_if_expected(self, revision: Revision, _: object) -> None:
-        if self.expected.is_for(revision):
+        if revision is self.expected.revision:
             met = lambda what: self.expected.met(revision, what is None)  # noqa: E731
             self.recheck.ask(revision, False, met)
 
@@ -391,7 +391,7 @@ class Master:
     def close(self) -> None:
         """Zygotes go, but for those whose workers are kept for the next master."""
         for revision in self.revisions:
-            if not (self.stop.keeps and self.workers.any_of(revision)):
+            if not (self.stop.keeps and self.workers.of(revision)):
                 self.zygotes.kill(revision)
         self.listeners.close()
         self.storage.close()

@@ -120,7 +120,7 @@ class Endings:
     def settle(self, ending: Ending) -> None:
         """Commit the end of an attempt; then free its place. Raises nothing for a transient error:
         until the store has the end, it stays in the slot, and is tried again."""
-        self._intake.hold(ending.size)
+        self._intake.bytes += ending.size
         self._try(ending)
 
     def _try(self, ending: Ending) -> None:

@@ -62,7 +62,9 @@ class Draining:
     def let_old_ones_leave(self, target: Revision, unfit: Collection[int]) -> None:
         """``unfit``: the tasks that the new revision could not take when it was asked; they are
         left where they are."""
-        self._workers.retire_idle(keep=target)
+        for worker in self._workers.in_state(WorkerState.IDLE):
+            if worker.revision is not target:
+                self._workers.retire(worker)
         for worker in self._workers:
             running = worker.running
             if running is None or worker.revision is target or running.attempt == 0:

@@ -102,7 +102,7 @@ class Planning:
         """Its outcome is of no use any more."""
         self._done = None
         self._deadline.cancel()
-        self._look.workers.forget_probes()
+        self._look.workers.probes.clear()
 
     def _finish(self, outcome: Plan | DeployRefused) -> None:
         done = self._done

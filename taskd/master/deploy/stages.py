@@ -67,7 +67,7 @@ class Quiet:
     def waits_for(self) -> list[str]:
         """Forks, claims and commands that are under way, in words; empty: none."""
         counts = {
-            "workers being started": self._workers.forks_open,
+            "workers being started": len(self._workers.in_state(WorkerState.ASKED)),
             "claims": sum(running.attempt == 0 for running in self._attempts.all()),
             "commands": len(self._children.helpers),
         }

@@ -1,4 +1,4 @@
-"""Revisions, their zygotes and their workers: started, heard, and ended."""
+"""Revisions, their zygotes and their workers: started, listened to, and ended."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from taskd.master.fleet.revision import Revision
 from taskd.master.fleet.revisions import Revisions
 from taskd.master.fleet.running import Running, of_row, owner_of, rows
 from taskd.master.fleet.slots import drop_slot, unlink
-from taskd.master.fleet.work import Work
-from taskd.master.fleet.worker import Parent, Probe, Worker
+from taskd.master.fleet.worker import Parent, Probe, Work, Worker
 from taskd.master.fleet.workers import Workers
 from taskd.master.fleet.zygotes import Zygotes
 

@@ -1,10 +1,10 @@
 """How many workers more there may be.
 
-Two ceilings, for all queues and revisions together: [app] max_workers; and descriptors, of which a
-worker takes DESCRIPTORS in the master, and some are kept for clients, who ask what is going on. A
-deploy's probe worker is not counted: what serves must not keep a deploy from its proof. Workers
-that leave take no place under max_workers, unless there are as many again: they run no task, and
-may take seconds.
+Two ceilings, for all queues and revisions together: [app] max_workers; and the master's
+descriptors, of which a worker takes DESCRIPTORS and some are kept for clients, so that ``status``
+works. Neither ceiling holds back a deploy's probe worker: workers that serve must not keep a
+deploy from its proof. Workers that leave run no task and may take seconds: as many as max_workers
+do not count.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from taskd.model.worker import WorkerState
 from taskd.posix import limits
 
 CROWDED = "no more workers are started"
-"""What the trouble is called when descriptors are short."""
+"""The trouble's name when descriptors are short."""
 
 DESCRIPTORS = 2
-"""A worker's channel and its slot."""
+"""Descriptors per worker: its channel and its slot."""
 
 _COMING = frozenset({WorkerState.ASKED, WorkerState.STARTING})
 _GOING = frozenset({WorkerState.LEAVING, WorkerState.DEAD})
 
 
-def room(workers: Iterable[Worker], most: int) -> int:
-    """How many workers more [app] max_workers, which is ``most``, allows; may be negative."""
+def room(workers: Iterable[Worker], max_workers: int) -> int:
+    """How many more workers [app] max_workers allows; may be negative."""
     states = [worker.state for worker in workers]
     going = sum(state in _GOING for state in states)
-    return most - len(states) + min(going, most)
+    return max_workers - len(states) + min(going, max_workers)
 
 
 def with_descriptors(workers: Iterable[Worker], missing: int) -> int:
-    """How many of ``missing`` workers leave the clients' descriptors alone."""
+    """How many of ``missing`` workers may be started without taking the clients' descriptors."""
     if missing <= 0:
         return 0
     coming = sum(w.state in _COMING and w.channel is None for w in workers)

@@ -1,4 +1,4 @@
-"""The master's own children: helpers, zygotes, workers of dead zygotes, and what they left."""
+"""Reaps the master's children: helpers, zygotes, workers of dead zygotes, and their leftovers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from taskd.posix.cleaners import GRACE, Patience
 
 
 class Children:
-    """``helpers``: who is told of a helper's end (its wait status), by pid. ``not_ours``: children
-    that the process had before it became a master. ``reaped``: told after each look."""
+    """``helpers``: by pid, the function to call with a helper's wait status. ``not_ours``: children
+    that the process had before it became a master. ``reaped``: called after each ``reap``."""
 
     def __init__(
         self, loop: Loop, life: Life, revisions: Revisions, workers: Workers, zygotes: Zygotes
@@ -30,17 +30,17 @@ class Children:
         self.helpers: dict[int, Callable[[int], None]] = {}
         self.not_ours: frozenset[int] = frozenset()
         self.reaped: Notice[[]] = Notice()
-        self._patience = Patience()  # with what a dead zygote has left
-        self._has_orphans = False  # a zygote died: what it kept an eye on may be among them
+        self._patience = Patience()  # with leftovers of a dead zygote
+        self._has_orphans = False  # a zygote died; its descendants became the master's children
         self._looks_again = False
 
     def kept(self) -> set[int]:
-        """Those that are no leftovers."""
+        """The pids of all children that are not leftovers."""
         zygotes = {r.zygote.pid for r in self._revisions if r.zygote.pid is not None}
         return zygotes | {w.pid for w in self._workers} | self.not_ours | self.helpers.keys()
 
     def reap(self) -> None:
-        """Look at every child that may have died (on every SIGCHLD)."""
+        """Reap every child that has died (called on every SIGCHLD)."""
         assert not self._life.is_adopting, "no child is reaped before it is decided who serves"
         for pid in list(self.helpers):
             dead, status = os.waitpid(pid, os.WNOHANG)
@@ -60,19 +60,19 @@ class Children:
         self.reaped()
 
     def _reap_strays(self) -> None:
-        """What became a child of the master without being a worker is reaped; killed if a zygote
-        has died, which kept its workers' leftovers (and the app's own processes) until then."""
+        """Reap children that are no workers (processes of the app, leftovers of workers). After the
+        death of a zygote, which was their parent until then, kill them as well."""
         known = self.kept()
         try:
             if self._has_orphans:
                 self._has_orphans = tree.strike(known, self._patience)
                 if self._has_orphans and not self._looks_again:
-                    # No SIGCHLD asks for the kill of what does not end by itself in its time.
+                    # A process that does not end within its time sends no SIGCHLD.
                     self._looks_again = True
                     self._loop.after(GRACE, self._look_again)
                 return
             found = tree.children()
-        except OSError as error:  # transient, out of descriptors: the zombies can wait
+        except OSError as error:  # transient error, no descriptor is left: zombies can wait
             log.warning("cannot look for strays", why=error.strerror)
             self._loop.again(self.reap)
             return

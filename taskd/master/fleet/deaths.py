@@ -1,9 +1,9 @@
-"""Dead and over: a worker's attempt is over once nothing that the worker left behind lives.
+"""Kills what a dead worker left behind: its attempt is over once no process of it lives.
 
-Death itself is a fact that the worker's parent or the kernel reports. What the dead worker left is
-found by session, by mark, by control group, and among the master's own children; it is killed, and
-looked for again until nothing is left. Nothing waits for it meanwhile: a leftover may hang in the
-kernel for hours.
+The worker's parent or the kernel reports the death itself. Processes that the worker left are found
+by session, by mark, by control group, and among the master's own children; they are killed, and
+looked for again until none is left. The loop goes on meanwhile: a leftover may hang in the kernel
+for hours.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from taskd.posix.cleaners import Patience
 from taskd.record import Record
 
 FIRST, LATEST = 0.05, 1.0
-"""Seconds between two looks at leftovers that are being killed: at first, and when they will not
-die."""
+"""Seconds between two kills of leftovers: at first, and at most."""
 
 
 class Dead(Record):
-    """A worker whose process has ended. ``session``: its pid, or None if that number may be
-    another process's by now. ``mark``: what its descendants are told by, 0 if it has none (raises
-    OSError). ``had_master``: what it left behind has become the master's children."""
+    """A worker whose process has ended. ``session``: its pid, or None if another process may have
+    that pid by now. ``mark``: gives the mark of its descendants, 0 if it has none; raises OSError.
+    ``had_master``: its descendants have become the master's children."""
 
     worker: bytes
     session: int | None
@@ -33,13 +32,12 @@ class Dead(Record):
     had_master: bool
 
 
-class Deaths:
-    """``kept``: the children of the master that are no leftovers."""
+class Deaths(Record):
+    """``kept``: gives the children of the master that are no leftovers."""
 
-    def __init__(self, loop: Loop, groups: Groups, kept: Callable[[], set[int]]) -> None:
-        self._loop = loop
-        self._groups = groups
-        self._kept = kept
+    loop: Loop
+    groups: Groups
+    kept: Callable[[], set[int]]
 
     def once_over(
         self,
@@ -48,19 +46,19 @@ class Deaths:
         waiting: Callable[[], None] = lambda: None,
         pause: float = FIRST,
     ) -> None:
-        """Call ``over`` once nothing is left of ``dead``, and ``waiting`` first if that is later.
-        Raises OSError with nothing done if it cannot be told just now: the two would overlap."""
-        if not self._kill_leftovers(dead):
+        """Kill the leftovers; call ``over`` once none is left, and ``waiting`` first if some are.
+
+        Raises OSError if they cannot be found just now; then neither was called: the next attempt
+        would run beside a leftover.
+        """
+        with limits.every_descriptor():
+            left = dead.session is not None and tree.kill_session(dead.session, dead.patience)
+            left = mark.kill_wearers(dead.mark(), dead.patience) or left
+            left = self.groups.end(dead.worker, dead.patience) or left
+            left = (dead.had_master and tree.strike(self.kept(), dead.patience)) or left
+        if not left:
             over()
             return
         waiting()
         longer = min(2 * pause, LATEST)
-        self._loop.after(pause, lambda: self.once_over(dead, over, pause=longer))
-
-    def _kill_leftovers(self, dead: Dead) -> bool:
-        """True if any is left."""
-        with limits.every_descriptor():
-            left = dead.session is not None and tree.kill_session(dead.session, dead.patience)
-            left = mark.kill_wearers(dead.mark(), dead.patience) or left
-            left = self._groups.end(dead.worker, dead.patience) or left
-            return (dead.had_master and tree.strike(self._kept(), dead.patience)) or left
+        self.loop.after(pause, lambda: self.once_over(dead, over, pause=longer))

@@ -1,13 +1,13 @@
 """A control group for each worker: made before it is forked, killed and removed when it is dead.
 
-The group's name is the worker's id, so that the next master finds it. The worker
-joins it before any code of the app's tasks runs; the zygote kills what is left in it. Limits of a
-queue are set before a worker is given its first task, and stay: it is given tasks of the same
-limits alone, since a limit that is lowered would strike for what earlier tasks have left.
+The group's name is the worker's id, so that the next master finds it. The worker joins it before
+any code of the app's tasks runs; the zygote kills the processes that are left in it. A queue's
+limits are set before the worker's first task and stay: the worker is given tasks of the same limits
+alone, since a lowered limit would kill it for memory that earlier tasks have left in use.
 
-Without a group that the daemon may divide, sessions, marks and parentage do the same (``tree``,
-``mark``), and there are no limits. Nothing here ever fails a task: what cannot be done is said
-once, and shown by `taskctl doctor`. Nothing is looked for before it is first needed, which is
+Without a control group that the daemon may divide, leftovers are found by session, mark and
+parentage (``tree``, ``mark``), and there are no limits. No fault here fails a task: it is logged
+once, and shown by `taskctl doctor`. The groups are looked for when they are first needed, which is
 after the pause of a deploy.
 """
 
@@ -37,7 +37,7 @@ INSTEAD = (
 
 
 class Groups:
-    """Owns the groups below ``base``. Invariant: only those named after workers are touched."""
+    """Owns the workers' groups in the daemon's own. Invariant: no other group is touched."""
 
     def __init__(self, loop: Loop, config: Config) -> None:
         self._loop = loop
@@ -50,7 +50,8 @@ class Groups:
 
     @property
     def _base(self) -> str | None:
-        """Raises OSError if it is not known yet and cannot be found out now."""
+        """The directory of the workers' groups, or None. Raises OSError if it cannot be found out
+        now."""
         if self._found is None:
             self._found = cgroup.find(is_service=notify.is_heard())
             if self._found.base is None:
@@ -58,10 +59,11 @@ class Groups:
         return self._found.base
 
     def path(self, worker: bytes) -> str | None:
-        """Where that worker's group is, if it has one. Raises OSError, as ``_base``."""
+        """The directory of that worker's group, or None. Raises OSError, as ``_base``."""
         return None if self._base is None else os.path.join(self._base, _PREFIX + worker.hex())
 
-    def _say(self, what: str, error: Exception) -> None:
+    def warn(self, what: str, error: Exception) -> None:
+        """Log this once; `taskctl doctor` shows it from then on."""
         text = f"{what}: {getattr(error, 'strerror', None) or error}"
         if text not in self._said:
             self._said.add(text)
@@ -70,8 +72,8 @@ class Groups:
     # ── a worker begins ──────────────────────────────────────────────────────────────────────
 
     def make(self, worker: bytes) -> str:
-        """The group that it is to join; empty if there is none. Raises OSError if that is not known
-        for now: a worker without its group would be one without limits."""
+        """Make the group that the worker is to join; empty if there are no groups. Raises OSError
+        if that is not known now: a worker without its group would have no limits."""
         path = self.path(worker)
         if path is None:
             return ""
@@ -81,14 +83,9 @@ class Groups:
         except FileExistsError:
             return path
         except OSError as error:
-            self._say("no control group for a worker", error)
+            self.warn("no control group for a worker", error)
             return ""
         return path
-
-    def on_ungrouped(self, worker: Worker, why: str) -> None:
-        """It could not join."""
-        worker.is_grouped = False
-        self._say("a worker could not join its control group", OSError(why))
 
     # ── limits ───────────────────────────────────────────────────────────────────────────────
 
@@ -98,7 +95,7 @@ class Groups:
         return {name for each in limits for name, value in each._asdict().items() if value}
 
     def _enable(self) -> None:
-        """Have the controllers, as far as they are there."""
+        """Enable the controllers that are wanted and available."""
         wanted = self._wanted()
         if self._base is None or wanted == self._enabled_for:
             return
@@ -109,15 +106,15 @@ class Groups:
                 cgroup.enable(self._base, there)
             self._controllers = there
         except OSError as error:
-            self._say("no limits on workers", error)
+            self.warn("no limits on workers", error)
             return
         if missing := wanted - there:
             why = f"the kernel has no controller for them in {self._base}"
-            self._say(f"no limits on {' and '.join(sorted(missing))}", ConfigError(why))
+            self.warn(f"no limits on {' and '.join(sorted(missing))}", ConfigError(why))
 
     def limit(self, worker: Worker, limits: Limits) -> None:
-        """Before its first task: ``worker`` is bound to ``limits`` from now on. Raises OSError with
-        nothing done."""
+        """Bind the worker to ``limits`` before its first task; does nothing for a worker that is
+        bound. Raises OSError with nothing done."""
         if worker.limits is not None:
             return
         path = self.path(worker.id)
@@ -129,12 +126,12 @@ class Groups:
             if value is not None and name in self._controllers:
                 self._write(os.path.join(path, _FILES[name]), str(value))
         if limits.memory is not None and "memory" in self._controllers:
-            # All of it or nothing: what is left of a task half of which was killed is no use.
+            # Kill all processes of the group together: a task that lost some of them is no use.
             self._write(os.path.join(path, "memory.oom.group"), "1")
 
     def regain(self, worker: Worker, limits: Limits) -> None:
-        """At a start, for a worker of the master before, which runs a task with ``limits``. Those
-        that it has stay: a lower one would strike it down for what was allowed before."""
+        """At a start, for a worker of the master before, whose task is to have ``limits``. Limits
+        that are set stay: a lower one would kill the worker for what was allowed before."""
         path = self.path(worker.id)
         if path is None or not os.path.isdir(path):
             worker.is_grouped = False
@@ -148,7 +145,7 @@ class Groups:
             worker.limits = found
 
     def _read(self, path: str, name: str) -> int | None:
-        """The limit as it is; None: none."""
+        """The limit that is set, or None."""
         try:
             text = cgroup.read(os.path.join(path, _FILES[name])).strip()
         except OSError:
@@ -159,25 +156,20 @@ class Groups:
         try:
             cgroup.write(path, text)
         except FileNotFoundError:
-            return  # the worker's death is on its way
+            return  # the group is gone: the worker's death is about to be reported
         except OSError as error:
-            self._say(f"cannot set {os.path.basename(path)}", error)
+            self.warn(f"cannot set {os.path.basename(path)}", error)
 
     # ── a worker ends ────────────────────────────────────────────────────────────────────────
 
     def end(self, worker: bytes, patience: Patience) -> bool:
-        """Kill all that is in its group, helpers that clean up last. True while anything in it
-        lives. Raises OSError if that cannot be told (out of descriptors)."""
+        """Kill all processes in the group, those that clean up last. True while one of them lives.
+        Raises OSError if that is not known now (no descriptor is left)."""
         path = self.path(worker)
         return path is not None and cgroup.end(path, patience)
 
-    def kill(self, worker: bytes, patience: Patience) -> None:
-        """``end``, of one that is being killed: that it is over is found when its death is told."""
-        with contextlib.suppress(OSError):
-            self.end(worker, patience)
-
     def explain(self, worker: bytes, death: str, limits: Limits | None) -> str | None:
-        """Why it died, in words, if the kernel has killed it for want of memory."""
+        """``death`` with its cause, if the kernel has killed the worker for want of memory."""
         try:
             path = self.path(worker)
         except OSError:
@@ -192,7 +184,8 @@ class Groups:
         )
 
     def forget(self, worker: bytes) -> None:
-        """It is dead and over: remove its group. Where it cannot be found now, a sweep does it."""
+        """Remove the group of a worker of which no process is left. If that is not possible now, a
+        timer or ``sweep`` does it later."""
         try:
             path = self.path(worker)
         except OSError:
@@ -212,13 +205,14 @@ class Groups:
             self._loop.again(self._remove_left)
 
     def sweep(self, known: Collection[bytes]) -> None:
-        """Remove the empty groups of workers that are not ``known`` (a master died over them)."""
+        """Remove the empty groups of workers that are not ``known``: a master died before it
+        removed them."""
         with contextlib.suppress(OSError):
             if self._base is None:
                 return
             for name in os.listdir(self._base):
                 path = os.path.join(self._base, name)
-                # A name that is no worker's id is not of the master's making.
+                # The master made no group whose name is not a worker's id.
                 with contextlib.suppress(OSError, ValueError):
                     if not name.startswith(_PREFIX):
                         continue
@@ -229,7 +223,7 @@ class Groups:
     # ── looking ──────────────────────────────────────────────────────────────────────────────
 
     def checks(self) -> list[dict[str, object]]:
-        """What is in force, and if not, why: each {name, ok, text}."""
+        """For `taskctl doctor`: what is in force, and if not, why. Each {name, ok, text}."""
         try:
             base = self._base
         except OSError as error:

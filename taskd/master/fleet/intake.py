@@ -1,9 +1,9 @@
-"""Bounds how much of what tasks have saved is on its way from their slots into the store.
+"""Bounds the bytes of saved states and results that are on their way from slots into the store.
 
-Many tasks with large states may end or die at once. Each large slot is read in a turn of the loop
-of its own, so that clients are served between two, and none while BOUND bytes wait for the disk:
-until then a state is safe in its slot. Of an end or a death that has to wait nothing has happened
-yet: it is told again (``wire.Later``), also behind an exec or a crash.
+Many tasks with large states may end or die at once. The loop reads at most one large slot a turn,
+so that clients are served in between, and none while BOUND bytes wait for the disk: until then a
+state is safe in its slot. An end or a death that has to wait has had no effect yet: its message is
+handled again (``wire.Later``), also after an exec or a crash.
 """
 
 from __future__ import annotations
@@ -19,18 +19,14 @@ BOUND = 32 << 20
 """Bytes that may wait for the disk before another large slot is read."""
 
 LARGE = 256 * 1024
-"""Bytes on the disk of a slot that is read in a turn of its own."""
+"""Bytes on the disk above which a slot is large: the loop reads one such slot a turn."""
 
 _SECTOR = 512  # the unit of st_blocks, stat(2)
 
 
-def size_on_disk(slot_fd: int) -> int:
-    return os.fstat(slot_fd).st_blocks * _SECTOR if slot_fd >= 0 else 0
-
-
 class Intake:
-    """``bytes``: of states and results whose commit is under way, or is tried again.
-    ``unrecorded``: ends that the store could not take, which a timer tries again."""
+    """``bytes``: of states and results that were read and are not committed yet. ``unrecorded``:
+    how many ends the store could not take, which a timer tries again."""
 
     def __init__(self, loop: Loop, life: Life) -> None:
         self._loop = loop
@@ -41,8 +37,9 @@ class Intake:
         self._waiting: deque[Callable[[], None]] = deque()
 
     def admit(self, slot_fd: int) -> None:
-        """Before a slot is read whose attempt is over. Raises Later if it has to wait."""
-        if size_on_disk(slot_fd) <= LARGE:
+        """Called before the slot of an attempt that is over is read. Raises Later if that has to
+        wait. A negative ``slot_fd``: there is no slot."""
+        if slot_fd < 0 or os.fstat(slot_fd).st_blocks * _SECTOR <= LARGE:
             return
         if self._is_full:
             raise Later(self._waiting.append)
@@ -51,7 +48,7 @@ class Intake:
         self._loop.soon(self._next)
 
     def once_admitted(self, slot_fd: int, action: Callable[[], None]) -> None:
-        """``action`` now, or when there is room."""
+        """Call ``action`` once the slot may be read: now or later."""
         try:
             self.admit(slot_fd)
         except Later as later:
@@ -61,27 +58,23 @@ class Intake:
 
     @property
     def _is_full(self) -> bool:
-        """A stop does not wait for a store that takes nothing: the next start reads the slots."""
+        """Whether a large slot has to wait. During a stop, not for a store that cannot commit: the
+        next start reads the slots."""
         is_stuck = self._life.is_stopping and self.unrecorded > 0
         return self._is_turn_used or (self.bytes >= BOUND and not is_stuck)
 
-    def hold(self, size: int) -> None:
-        """So much was read, and is to be committed."""
-        self.bytes += size
-
     def release(self, size: int) -> None:
-        """That is committed."""
+        """So many of ``bytes`` are committed."""
         self.bytes -= size
         self.look()
 
     def look(self) -> None:
-        """What waits longest tries again, if there may be room; if it is not admitted then, it
-        waits again."""
+        """If there may be room, have the slot that has waited longest ask again."""
         if self._waiting and not self._is_full:
             self._loop.soon(self._waiting.popleft())
             self._loop.soon(self._next)
 
     def _next(self) -> None:
-        """Another turn of the loop."""
+        """The loop's next turn."""
         self._is_turn_used = False
         self.look()

@@ -1,11 +1,11 @@
-"""worker.sock: who connects there, and who it proves to be.
+"""Accepts connections on worker.sock, and checks which zygote or worker each one is.
 
 A connection is a stranger's until its hello names an id that the master gave out (or that a record
-or slot on disk bears witness to), from the very process that has it, as the kernel says.
+or slot on disk names), and comes from the process that has the id, according to the kernel.
 
-Whoever can run code as the daemon's user, so every task, can connect as often as it likes: a few
-connections are accepted in a turn of the loop, so that clients have theirs, and few strangers are
-kept, so that descriptors are left. A worker says hello at once; a silent stranger has to go.
+Every process of the daemon's user, so every task, can connect as often as it likes. A few
+connections are accepted in a turn of the loop, so that clients are served too, and few strangers
+are kept, so that descriptors are left. A worker says hello at once; silent strangers are closed.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ ACCEPTED = 16
 """Connections accepted in one turn of the loop."""
 
 STRANGERS = 128
-"""Connections that may be silent at a time; fewer where there are few descriptors."""
+"""Strangers that are kept at a time; fewer where there are few descriptors."""
 
 HELLO_WITHIN = 10.0
-"""Seconds that a fresh connection has to say who it is."""
+"""Seconds that a new connection has for its hello."""
 
 
-class _Stranger(Record):
-    """``dismiss`` closes its connection."""
+class Stranger(Record):
+    """A connection without a hello so far. ``dismiss`` closes it."""
 
     channel: Messages
     pid: int
@@ -48,7 +48,7 @@ class _Stranger(Record):
 
 
 class Introductions:
-    """Owns the connections that have not said who they are."""
+    """``strangers``: by descriptor, owned."""
 
     def __init__(
         self, loop: Loop, slots: str, revisions: Revisions, workers: Workers, zygotes: Zygotes
@@ -59,15 +59,12 @@ class Introductions:
         self._revisions = revisions
         self._workers = workers
         self._zygotes = zygotes
-        self._strangers: dict[int, _Stranger] = {}
+        self.strangers: dict[int, Stranger] = {}
         self._turned_away = Seldom("stranger on worker.sock turned away")
         self._other_user = Seldom("another user on worker.sock turned away")
 
-    def strangers(self) -> list[Messages]:
-        return [stranger.channel for stranger in self._strangers.values()]
-
     def carried(self) -> list[Entry]:
-        return [Entry(fd, Kind.WORKER, f"stranger:{fd}") for fd in self._strangers]
+        return [Entry(fd, Kind.WORKER, f"stranger:{fd}") for fd in self.strangers]
 
     # ── coming and going ─────────────────────────────────────────────────────────────────────
 
@@ -77,7 +74,7 @@ class Introductions:
             for _ in range(ACCEPTED):
                 sock, _ = listener.accept()
                 peer = sockets.peer(sock)
-                if peer.uid != os.getuid():  # whatever became of the socket's mode
+                if peer.uid != os.getuid():  # the socket's mode may have been changed
                     self._other_user.warn(uid=peer.uid)
                     sock.close()
                     continue
@@ -85,24 +82,23 @@ class Introductions:
                 self._thin_out()
 
     def _thin_out(self) -> None:
-        """The strangers that came first go, where there are too many: after a last look whether
-        they have said hello. The descriptors that are kept for clients are not for strangers
-        either, but for one."""
-        while (count := len(self._strangers)) > most_strangers() or (
+        """Close the oldest strangers if there are too many, after a last look for their hello. All
+        strangers but one leave alone the descriptors that are kept for clients."""
+        while (count := len(self.strangers)) > most_strangers() or (
             count > 1 and limits.left() < ceilings.kept_for_clients()
         ):
-            first = next(iter(self._strangers.values()))
+            first = next(iter(self.strangers.values()))
             first.channel.wire.look()
-            if first in self._strangers.values():
+            if first in self.strangers.values():
                 first.dismiss()
                 self._turned_away.warn(pid=first.pid, why="too many that say nothing")
 
     def meet(self, channel: Messages, pid: int) -> None:
-        """A connection that has not said who it is yet."""
+        """Wait for the hello of this connection of process ``pid``."""
         fd = channel.wire.fd
 
         def forget() -> None:
-            if (known := self._strangers.pop(fd, None)) is not None:
+            if (known := self.strangers.pop(fd, None)) is not None:
                 known.timer.cancel()
 
         def on_message(message: dict[str, Any]) -> None:
@@ -116,33 +112,33 @@ class Introductions:
             channel.wire.close()
 
         timer = self._loop.after(HELLO_WITHIN, dismiss)
-        self._strangers[fd] = _Stranger(channel, pid, timer, dismiss)
+        self.strangers[fd] = Stranger(channel, pid, timer, dismiss)
         channel.on_message = on_message
         channel.wire.on_lost = forget
         channel.wire.watch()
 
     def drain(self, pid: int) -> None:
-        """That process is dead: hear what it said on a connection of which nothing was read."""
-        for stranger in list(self._strangers.values()):
+        """That process is dead: read what it has sent on connections that are strangers still."""
+        for stranger in list(self.strangers.values()):
             if stranger.pid == pid:
                 stranger.channel.wire.drain()
 
     # ── the proof ────────────────────────────────────────────────────────────────────────────
 
     def _introduce(self, channel: Messages, pid: int, message: dict[str, Any]) -> bool:
-        """Whether its hello proves who it is: an id that the master gave out, from the pid it
-        names."""
+        """Whether the hello is true: an id that the master gave out, from the process that has
+        it. If so, the zygote or worker takes over the connection."""
         if message.get("type") == "unready":
             return self._note_unready(channel, pid, message)
         if message.get("type") != "hello" or message.get("pid") != pid:
             return False
         if message["role"] == "zygote":
-            revision = self._revisions.by_zygote(message["id"])
-            zygote = None if revision is None else revision.zygote
-            if revision is None or zygote is None or zygote.pid != pid or zygote.channel:
-                return False
-            self._zygotes.greet(revision, channel, message)
-            return True
+            for revision in self._revisions:
+                zygote = revision.zygote
+                if zygote.id == message["id"] and zygote.pid == pid and not zygote.channel:
+                    self._zygotes.greet(revision, channel, message)
+                    return True
+            return False
         worker = self._workers.get(message["id"])
         if worker is None or not _is_meant(worker, pid, message):
             return False
@@ -150,14 +146,14 @@ class Introductions:
             path = os.path.join(self._slots, layout.file_name(worker.id))
             try:
                 worker.slot_fd = slot_reader.open_slot(path, os.O_RDWR)
-            except OSError as error:  # transient, out of descriptors: it exits, or tries again
+            except OSError as error:  # transient error: the worker exits, or connects again
                 log.error("cannot open a worker's slot", worker=worker.id, why=error.strerror)
                 return False
         self._workers.greet(worker, channel, message)
         return True
 
     def _note_unready(self, channel: Messages, pid: int, message: dict[str, Any]) -> bool:
-        """A worker that could not begin says why; its death follows."""
+        """A worker that could not begin says why; the report of its death follows."""
         worker = self._workers.get(message["worker"])
         if worker is not None and worker.pid in (0, pid):
             worker.unready = message["message"]
@@ -170,11 +166,11 @@ def most_strangers() -> int:
 
 
 def _is_meant(worker: Worker, pid: int, message: dict[str, Any]) -> bool:
-    """Whether that process is the worker that is known by this id, at what it is known to do."""
+    """Whether process ``pid`` is this worker, and runs the attempt that the master knows of."""
     if worker.pid == 0:
         return worker.channel is None and verify.is_start_of(pid, message["start"])
     if worker.pid != pid or worker.start not in (0, process.start_time(pid)):
-        return False  # (0: its zygote could not tell, out of descriptors)
+        return False  # (0: its zygote could not read it, for lack of descriptors)
     if worker.running is None:
         return worker.channel is None
     return message.get("busy") == [worker.running.task, worker.running.attempt]

@@ -1,8 +1,9 @@
-"""Whether the kernel ended a process for want of memory: what can be known of it.
+"""Guesses whether the kernel's out-of-memory killer ended a process.
 
-The kernel sends SIGKILL as anyone may, and does not say to whom it did. It counts, for the whole
-machine (/proc/vmstat, oom_kill): a count that has risen shortly before a death by SIGKILL that we
-did not ask for makes it likely, and is told as that, never as a fact.
+The killer sends SIGKILL, as other processes may, and does not report which process it killed. It
+counts its kills, for the whole machine (/proc/vmstat, oom_kill): if the count has risen shortly
+before a death by SIGKILL that the master did not cause, the killer is the likely cause, and is
+reported as likely, never as a fact.
 """
 
 from __future__ import annotations
@@ -12,25 +13,25 @@ import signal
 import time
 
 _LOOK_EVERY = 1.0
-"""Seconds between two looks at most, while nothing dies."""
+"""Seconds; ``look`` reads the count at most this often."""
 
 VMSTAT = "/proc/vmstat"
 
 
 class OomWatch:
-    """Remembers the count of the last look."""
+    """Remembers the count as it was read last, and when."""
 
     def __init__(self) -> None:
         self._count = _kills()
         self._at = time.monotonic()
 
     def look(self) -> None:
-        """An attempt begins: what was killed before concerns others."""
+        """An attempt begins: earlier kills do not concern it."""
         if time.monotonic() - self._at >= _LOOK_EVERY:
             self._news()
 
     def explain(self, death: str, status: int | None) -> str:
-        """``death`` in words, with what makes it likely that it was for want of memory."""
+        """``death``, with the out-of-memory killer as its likely cause if it is."""
         killed, seconds = self._news()
         if killed <= 0 or status is None or status & 0x7F != signal.SIGKILL:
             return death
@@ -41,7 +42,7 @@ class OomWatch:
         )
 
     def _news(self) -> tuple[int, float]:
-        """How many were killed since the last look, and how long ago that was."""
+        """The number of kills since the count was read last, and the seconds since then."""
         before, then = self._count, self._at
         self._count, self._at = _kills(), time.monotonic()
         if before is None or self._count is None:
@@ -50,7 +51,7 @@ class OomWatch:
 
 
 def _kills() -> int | None:
-    """None where the kernel does not tell."""
+    """The kernel's count, or None if it has none."""
     try:
         fd = os.open(VMSTAT, os.O_RDONLY | os.O_CLOEXEC)
         try:

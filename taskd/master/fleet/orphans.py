@@ -1,8 +1,8 @@
-"""Processes that the master watches and is not the parent of: those of a master before this one.
+"""Watches processes of an earlier master, whose parent this master is not.
 
-When a master dies, its zygotes (and the workers of dead zygotes) become children of init. Their
-deaths are told by pidfds, which stand for that very process for ever; how they ended is told to
-init alone.
+When a master dies, its zygotes (and the workers of dead zygotes) become children of init. Pidfds,
+each of which stands for one process for ever, report their deaths; only init learns their exit
+status.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ class Orphans:
         self._watched: dict[int, int] = {}
 
     def watch(self, who: Identity, on_death: Callable[[], None]) -> None:
-        """Call ``on_death`` in the loop once that process is dead, also if it is already."""
+        """Call ``on_death`` in the loop once that process is dead, or soon if it is dead now."""
         if process.is_gone(who):
             self._loop.soon(on_death)
             return
         try:
             fd = os.pidfd_open(who.pid)
         except OSError as error:
-            # It died between the two looks, or it is not to be seen from here (another pid
-            # namespace), or the master is out of descriptors: look again.
+            # It died since ``is_gone``, or is in another pid namespace, or no descriptor is left:
+            # try again.
             log.warning("cannot watch", pid=who.pid, why=error.strerror)
             self._loop.again(lambda: self.watch(who, on_death))
             return
-        if process.is_gone(who):  # and its pid went to another process, which this pidfd is of
+        if process.is_gone(who):  # and the pidfd may be another process's, which got its pid
             os.close(fd)
             self._loop.soon(on_death)
             return
@@ -53,7 +53,8 @@ class Orphans:
         self._loop.watch(fd, READ, ended)
 
     def kill(self, pid: int | None) -> None:
-        """SIGKILL, to the very process that is watched under this pid, or to a child."""
+        """Send SIGKILL to the process that is watched under this pid (by its pidfd), or to a child
+        of the master."""
         with contextlib.suppress(ProcessLookupError):
             if (fd := self._watched.get(pid or 0)) is not None:
                 signal.pidfd_send_signal(fd, signal.SIGKILL)

@@ -1,7 +1,7 @@
-"""Proving a release: its zygote is started, imports the app, and says what is in it.
+"""Proves a release: starts its zygote, which imports the app and sends the manifest.
 
-A release whose path and files are those of a live revision is that revision: it is asked for a sign
-of life instead, and the new zygote is dropped.
+A release whose path and files are those of a live revision is that revision: its zygote is pinged
+instead, and the new zygote is killed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from taskd.model.endings import death_in_words
 from taskd.model.revision import LIVE, RevisionEvent, RevisionState
 
 LONGEST_WARNING = 1000
-"""Characters of a warning of a release's proof that are told."""
+"""Characters of a manifest's warning; the rest is cut off."""
 
 Done = Callable[[Revision | DeployRefused], None]
 
@@ -31,20 +31,21 @@ _NOT_YET = (RevisionState.STARTING, RevisionState.PROVEN)
 
 
 class Proof:
-    """One proof under way (or a ping that has to come back). ``is_another``: it counts as another
-    revision, also where the same release is live."""
+    """One proof under way, or a ping that waits for its pong. ``is_another``: the release becomes
+    another revision even if a live revision has the same path and files."""
 
     __slots__ = ("deadline", "done", "is_another", "revision")
 
+    deadline: Deadline
+
     def __init__(self, revision: Revision, done: Done, is_another: bool) -> None:
-        self.revision = revision  # changes if it turns out to be a live one
+        self.revision = revision  # replaced if the release turns out to be a live revision's
         self.done = done
         self.is_another = is_another
-        self.deadline: Deadline | None = None
 
 
 class Proofs:
-    """Owns the proofs under way, one for a revision."""
+    """``under_way``: the proofs, by revision, owned."""
 
     def __init__(
         self,
@@ -63,10 +64,7 @@ class Proofs:
         self._zygotes = zygotes
         self._orphans = orphans
         self._recheck = recheck
-        self._all: dict[Revision, Proof] = {}
-
-    def is_for(self, revision: Revision) -> bool:
-        return revision in self._all
+        self.under_way: dict[Revision, Proof] = {}
 
     def begin(
         self,
@@ -77,15 +75,16 @@ class Proofs:
         is_another: bool = False,
         may_have_changed: bool = False,
     ) -> None:
-        """Start a zygote for the release at ``path`` and call ``done`` once its manifest is here.
+        """Start a zygote for the release at ``path`` and call ``done`` once its manifest has come.
 
-        If it turns out to be a live revision, that one is pinged and given instead, but for
-        ``is_another``; with ``may_have_changed`` whatever its files are by now, since its zygote
-        has the code. Calls ``done`` exactly once, within ``within`` seconds of its own time.
+        If a live revision has the same path and files, that one is pinged and given to ``done``
+        instead, unless ``is_another``. ``may_have_changed``: a live revision of the path is pinged
+        even if its files have changed, since its zygote has the code. Calls ``done`` exactly once,
+        within ``within`` seconds of the zygote's own time.
         """
         twin = self._revisions.living(path) if may_have_changed else None
         revision = twin or self._revisions.add(path, app)
-        proof = self._all[revision] = Proof(revision, done, is_another)
+        proof = Proof(revision, done, is_another)
 
         def pids() -> list[int]:
             return [pid] if (pid := proof.revision.zygote.pid) else []
@@ -98,44 +97,34 @@ class Proofs:
                 what = "its app is still importing"
             else:
                 what = "its Python has not started"
-            self._refuse(revision, f"{revision.name}: {what} after {within:.0f} s")
+            why = f"{revision.name}: {what} after {within:.0f} s"
+            self._settle(revision, DeployRefused(why))
 
         proof.deadline = Deadline(self._loop, within, pids, overdue)
-        if twin is not None:
-            self._ping(twin)
-        else:
-            self._start(revision, within)
+        self.under_way[revision] = proof
+        self._ask(revision, within if twin is None else self._config.daemon.prove_timeout)
 
-    def _start(self, revision: Revision, within: float) -> None:
+    def _ask(self, revision: Revision, within: float) -> None:
+        """Ping the revision's zygote, or start it if there is none, which proves as much."""
+        if revision.zygote.tell({"type": "ping"}) or revision.zygote.pid is not None:
+            return
         try:
             self._zygotes.start(revision, within)
         except (OSError, DeployRefused) as error:
-            self._refuse(revision, f"{revision.name}: cannot start: {error}")
-
-    def _ping(self, revision: Revision) -> None:
-        if not revision.zygote.tell({"type": "ping"}) and revision.zygote.pid is None:
-            # Its zygote died: starting it again proves as much.
-            self._start(revision, self._config.daemon.prove_timeout)
+            self._settle(revision, DeployRefused(f"{revision.name}: cannot start: {error}"))
 
     # ── the end of a proof ───────────────────────────────────────────────────────────────────
 
     def _settle(self, revision: Revision, outcome: Revision | DeployRefused) -> None:
-        proof = self._all.pop(revision, None)
+        proof = self.under_way.pop(revision, None)
         if isinstance(outcome, DeployRefused):
             self.reject(revision)
         if proof is not None:
-            if proof.deadline is not None:
-                proof.deadline.cancel()
+            proof.deadline.cancel()
             proof.done(outcome)
 
-    def _refuse(self, revision: Revision, why: str) -> None:
-        self._settle(revision, DeployRefused(why))
-
     def reject(self, revision: Revision) -> None:
-        """Give up a revision that serves nothing: its zygote and its probe worker are killed.
-
-        One that is live stays.
-        """
+        """Kill the zygote and the probe worker of a revision, unless it is live."""
         if revision.state in LIVE:
             return
         if revision.state in _NOT_YET:
@@ -145,18 +134,17 @@ class Proofs:
         self._zygotes.kill(revision)
 
     def abandon(self) -> None:
-        """The deploy that waited for the proofs under way is over."""
-        for revision, proof in list(self._all.items()):
-            del self._all[revision]
-            if proof.deadline is not None:
-                proof.deadline.cancel()
+        """The deploy that waited for the proofs is over: end them without calling ``done``."""
+        for revision, proof in list(self.under_way.items()):
+            del self.under_way[revision]
+            proof.deadline.cancel()
             self.reject(revision)
 
     # ── what zygotes say ─────────────────────────────────────────────────────────────────────
 
     def on_told(self, revision: Revision, message: dict[str, Any]) -> None:
         match message["type"]:
-            case "identity" if self._recheck.is_for(revision):
+            case "identity" if self._recheck.revision is revision:
                 self._recheck.answer(revision, message)
             case "identity":
                 self._identified(revision, message["hash"])
@@ -165,42 +153,45 @@ class Proofs:
             case "broken":
                 log.error("app does not import", revision=revision.name, why=message["message"])
                 log.lines(str(message.get("traceback", "")))
-                self._refuse(revision, f"{revision.name} does not import: {message['message']}")
+                why = f"{revision.name} does not import: {message['message']}"
+                self._settle(revision, DeployRefused(why))
             case "pong":
                 self._settle(revision, revision)
 
     def _identified(self, revision: Revision, fingerprint: str) -> None:
-        """The same path and files as a live revision: that one is meant, not a second one."""
+        """A zygote has sent the fingerprint of its files. If a live revision has the same path, the
+        proof goes on with that one, unless it is to be another."""
         if revision.fingerprint not in (None, fingerprint):
             why = "the files of a live release have changed; its new workers run what is there now"
             log.warning(why, revision=revision.name)
         revision.fingerprint = revision.fingerprint or fingerprint
-        twin, proof = self._revisions.living(revision.path), self._all.get(revision)
+        twin, proof = self._revisions.living(revision.path), self.under_way.get(revision)
         if twin is None or twin is revision or (proof is not None and proof.is_another):
             return
         self.reject(revision)
         if proof is None:  # rejected before
             return
-        del self._all[revision]
+        del self.under_way[revision]
         proof.revision = twin
-        self._all[twin] = proof
+        self.under_way[twin] = proof
         if twin.fingerprint == fingerprint:
-            self._ping(twin)
+            self._ask(twin, self._config.daemon.prove_timeout)
         elif twin.zygote.channel is None:
             self._compared(twin, "changed")
         else:
             self._recheck.ask(twin, False, lambda what: self._compared(twin, what))
 
     def _compared(self, twin: Revision, what: str | None) -> None:
-        """Of a live revision, whose files a new zygote saw otherwise: what its own zygote sees."""
+        """``what``: how the files of a live revision have changed, or None if a look by its own
+        zygote has shown that they have not."""
         if what is None:
             self._settle(twin, twin)
             return
-        self._refuse(
-            twin,
+        why = (
             f"{twin.path} is the release of a live revision, and its files {what}. A release must "
-            "not change once it is deployed: put the new code into a new directory and deploy that",
+            "not change once it is deployed: put the new code into a new directory and deploy that"
         )
+        self._settle(twin, DeployRefused(why))
 
     def _manifested(self, revision: Revision, message: dict[str, Any]) -> None:
         revision.tasks = message["tasks"]
@@ -218,20 +209,17 @@ class Proofs:
 
     def on_death(self, revision: Revision, status: int | None) -> None:
         """The zygote of ``revision`` has died."""
-        if revision.state in _NOT_YET:
-            self._refuse(revision, _early_end(revision, status))
-        elif revision in self._all:
-            why = f"{revision.name} is live already, and its zygote died just now; try again"
-            self._refuse(revision, why)
-
-
-def _early_end(revision: Revision, status: int | None) -> str:
-    """Why a zygote died before its manifest came."""
-    if revision.fingerprint is not None:  # it has spoken
-        what = "its process ended while the app was importing"
-    else:
-        what = (
-            f"{revision.zygote.python} ended before it came to the app; can it import taskd? (see "
-            "the log)"
-        )
-    return f"{revision.name}: {what}: {death_in_words(status)}"
+        if revision.state not in _NOT_YET:
+            if revision in self.under_way:
+                why = f"{revision.name} is live already, and its zygote died just now; try again"
+                self._settle(revision, DeployRefused(why))
+            return
+        if revision.fingerprint is not None:
+            what = "its process ended while the app was importing"
+        else:
+            what = (
+                f"{revision.zygote.python} ended before it came to the app; can it import taskd? "
+                "(see the log)"
+            )
+        why = f"{revision.name}: {what}: {death_in_words(status)}"
+        self._settle(revision, DeployRefused(why))

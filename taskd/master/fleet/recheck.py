@@ -1,4 +1,4 @@
-"""A second look at a release's files, by its zygote: are they what they were?"""
+"""Has a release changed on disk? Its zygote looks at the files once more."""
 
 from __future__ import annotations
 
@@ -9,77 +9,64 @@ from taskd.master.fleet.revision import Revision
 from taskd.master.loop import Loop
 
 SHOWN = 3
-"""Changed files that are named."""
+"""How many changed files are named."""
 
 Done = Callable[[str | None], None]
 
 
 class Recheck:
-    """The one look under way, if any."""
+    """``revision``: the one whose zygote is looking at its files, or None."""
 
-    def __init__(self) -> None:
-        self._open: tuple[Revision, bool, Done] | None = None
-
-    def is_for(self, revision: Revision) -> bool:
-        return self._open is not None and self._open[0] is revision
+    revision: Revision | None = None
 
     def ask(self, revision: Revision, may_change: bool, done: Done) -> None:
-        """Look at the release's files once more, since a start will need them as they are.
+        """Have the release's files looked at, since a start will need them as they are.
 
-        ``may_change``: a hook of the app's own has run in it, and may have written there. ``done``
-        is called with None, or with what has become of them, in words; never if the zygote is lost
-        (a deadline sees to that).
+        ``may_change``: a hook of the app has run there and may have written files. ``done`` is
+        called with None, or with what has become of the files, in words. It is not called if the
+        zygote dies; the caller has a deadline.
         """
-        self._open = None
+        self.revision = None
         if revision.zygote.channel is None:
             done(None)
             return
-        self._open = revision, may_change, done
+        self.revision, self._may_change, self._done = revision, may_change, done
         revision.zygote.tell({"type": "identify"})
 
     def answer(self, revision: Revision, message: dict[str, Any]) -> None:
-        """What its files are now; an empty hash: they could not be read. A zygote of another taskd
-        than the one that was there before it may count otherwise: its own list decides, too."""
-        assert self._open is not None
-        _, may_change, done = self._open
-        self._open = None
+        """The zygote has answered. An empty hash: it could not read the files. Another version of
+        taskd may hash differently, so that the zygote's own list of changed files counts too."""
+        self.revision = None
         fingerprint, changed = message["hash"], message.get("changed")
         if not fingerprint:
-            done("could not be read any more")
-        elif may_change or fingerprint == revision.fingerprint or changed == []:
+            self._done("could not be read any more")
+        elif self._may_change or fingerprint == revision.fingerprint or changed == []:
             revision.fingerprint = fingerprint
-            done(None)
+            self._done(None)
         else:
-            done(f"changed{_named(changed)}")
+            names = [str(each) for each in changed] if isinstance(changed, list) else []
+            more = ", …" if len(names) > SHOWN else ""
+            shown = f" ({', '.join(names[:SHOWN])}{more})" if names else ""
+            self._done(f"changed{shown}")
 
 
 class Expected:
-    """At a start: the zygote of the master before, which has to come back, if one is waited for."""
+    """``revision``: at a start, the one whose zygote has to connect again, or None."""
+
+    revision: Revision | None = None
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._open: tuple[Revision, Callable[[bool], None]] | None = None
-
-    def is_for(self, revision: Revision) -> bool:
-        return self._open is not None and self._open[0] is revision
 
     def begin(self, revision: Revision, within: float, done: Callable[[bool], None]) -> None:
-        """Wait until it is here and its release's files are what they were. Calls ``done`` exactly
-        once: whether it is so within so many seconds."""
-        self._open = revision, done
+        """Wait until the zygote has connected and its release's files have turned out unchanged.
+        Calls ``done`` exactly once: whether that was so within ``within`` seconds."""
+        self.revision, self._done = revision, done
         self._loop.after(within, lambda: self.met(revision, False))
 
     def met(self, revision: Revision, as_it_was: bool) -> None:
-        """What was expected has come to pass, or not."""
-        if self._open is not None and self._open[0] is revision:
-            _, done = self._open
-            self._open = None
-            done(as_it_was)
-
-
-def _named(changed: object) -> str:
-    names = [str(each) for each in changed] if isinstance(changed, list) else []
-    if not names:
-        return ""
-    more = ", …" if len(names) > SHOWN else ""
-    return f" ({', '.join(names[:SHOWN])}{more})"
+        """The wait for this revision, if there is one, is over. ``as_it_was``: the zygote is here
+        and the files are unchanged."""
+        if self.revision is revision:
+            self.revision = None
+            self._done(as_it_was)

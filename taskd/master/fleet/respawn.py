@@ -1,13 +1,14 @@
-"""When a zygote that died is started again: at once, or ever later while it keeps dying.
+"""Starts a zygote that died again, after a pause that doubles while it keeps dying.
 
-One that lived for STEADY seconds is started again after FIRST; one that dies sooner, or cannot be
-started at all, waits twice as long each time, LONGEST at most. Tasks that wait for it change
-nothing about that; ``status`` says so meanwhile.
+A zygote that lived for STEADY seconds is started again after FIRST seconds. The pause doubles, to
+LONGEST at most, each time it dies sooner or cannot be started. Tasks that wait for it do not
+shorten the pause; ``status`` shows the trouble.
 """
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 
 from taskd.config import Config
 from taskd.errors import DeployRefused
@@ -20,26 +21,25 @@ from taskd.model.revision import LIVE
 
 FIRST = 1.0
 LONGEST = 60.0
-"""Seconds between a zygote's death and the next start."""
+"""Seconds between a zygote's death and its next start, at first and at most."""
 
 STEADY = 30.0
-"""Seconds that a zygote must live for its death to be one of its own, not one in a row."""
+"""Seconds; the death of a zygote that lived longer does not count as one in a row."""
 
 
-class _Record:
-    """Of one revision: early deaths in a row, and the times on the monotonic clock."""
+class _Past:
+    """Of one revision's zygotes: ``deaths``: early ones in a row. ``started``: when the last one
+    was, and ``not_before``: when the next one may be (monotonic clock). ``timer``: of that start,
+    if it is wanted."""
 
-    __slots__ = ("deaths", "not_before", "started", "timer")
-
-    def __init__(self) -> None:
-        self.deaths = 0
-        self.started = 0.0
-        self.not_before = 0.0
-        self.timer: Timer | None = None
+    deaths = 0
+    started = 0.0
+    not_before = 0.0
+    timer: Timer | None = None
 
 
 class Respawn:
-    """Owns the records, by the revision's number."""
+    """Owns the pasts, by the revision's number."""
 
     def __init__(
         self, loop: Loop, life: Life, config: Config, revisions: Revisions, zygotes: Zygotes
@@ -49,56 +49,53 @@ class Respawn:
         self._config = config
         self._revisions = revisions
         self._zygotes = zygotes
-        self._records: dict[int, _Record] = {}
+        self._pasts: defaultdict[int, _Past] = defaultdict(_Past)
 
     def on_death(self, revision: Revision, status: int | None) -> None:
         """The zygote of ``revision`` has died."""
         if revision.state not in LIVE:
             return
-        record = self._record(revision)
-        if time.monotonic() - record.started > STEADY:
-            record.deaths = 0
-        self._put_off(revision, record, death_in_words(status))
+        past = self._pasts[revision.number]
+        if time.monotonic() - past.started > STEADY:
+            past.deaths = 0
+        self._put_off(revision, past, death_in_words(status))
         if revision is self._revisions.current:
             self.need(revision)
 
     def need(self, revision: Revision) -> None:
-        """It should have a zygote: start one, now or when its time has come."""
-        record = self._record(revision)
-        if revision.zygote.pid is not None or record.timer is not None:
+        """The revision should have a zygote: start one, now or after the pause."""
+        past = self._pasts[revision.number]
+        if revision.zygote.pid is not None or past.timer is not None:
             return
-        wait = record.not_before - time.monotonic()
+        wait = past.not_before - time.monotonic()
         if wait > 0:
-            record.timer = self._loop.after(wait, lambda: self._start(revision, record))
+            past.timer = self._loop.after(wait, lambda: self._start(revision, past))
         else:
-            self._start(revision, record)
+            self._start(revision, past)
 
     def forget(self, revision: Revision) -> None:
-        """It is gone."""
-        record = self._records.pop(revision.number, None)
-        if record is not None and record.timer is not None:
-            record.timer.cancel()
+        """The revision is gone."""
+        past = self._pasts.pop(revision.number, None)
+        if past is not None and past.timer is not None:
+            past.timer.cancel()
 
-    def _record(self, revision: Revision) -> _Record:
-        return self._records.setdefault(revision.number, _Record())
-
-    def _start(self, revision: Revision, record: _Record) -> None:
-        record.timer = None
+    def _start(self, revision: Revision, past: _Past) -> None:
+        past.timer = None
         is_there = revision.zygote.pid is not None
         if is_there or revision.state not in LIVE or self._life.is_stopping:
             return
-        record.started = time.monotonic()
+        past.started = time.monotonic()
         try:
             self._zygotes.start(revision, self._config.daemon.prove_timeout)
         except (OSError, DeployRefused) as error:
-            self._put_off(revision, record, in_words(error))
+            self._put_off(revision, past, in_words(error))
             self.need(revision)
 
-    def _put_off(self, revision: Revision, record: _Record, why: str) -> None:
-        record.deaths += 1
-        wait = float(min(LONGEST, FIRST * 2.0 ** min(record.deaths - 1, 10)))
-        record.not_before = time.monotonic() + wait
-        if record.deaths > 1:
+    def _put_off(self, revision: Revision, past: _Past, why: str) -> None:
+        past.deaths += 1
+        wait = float(min(LONGEST, FIRST * 2.0 ** min(past.deaths - 1, 10)))
+        past.not_before = time.monotonic() + wait
+        if past.deaths > 1:
             what = f"the zygote of {revision.name} does not stay up"
             again = f"{why}; it is started again {wait:g} s after that"
             self._loop.troubles.tell(what, again, lasts=wait + LASTS)

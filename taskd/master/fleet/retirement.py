@@ -1,4 +1,4 @@
-"""When a revision has served its time: no worker of it lives and nothing waits for it."""
+"""Retires revisions of which no worker lives and for which no task waits."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from taskd.model.routing import Held, route
 from taskd.revision import record
 
 Wanted = Callable[[], set[tuple[str, int | None]]]
-"""The name and version of whatever waits, or is on its way back to the store."""
+"""Gives the name and version of each task that waits, or whose attempt ends just now."""
 
 
 class Retirement:
     """``look``: retire the zygotes that nothing needs, and forget the revisions that are gone.
 
-    ``retired`` is told when what waits for the last of an older revision may look.
+    ``retired``: called when a drained revision's zygote was told to end.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Retirement:
         respawn: Respawn,
         wanted: Wanted,
     ) -> None:
-        """``directory``: of the zygotes' records."""
+        """``directory``: holds the zygotes' records."""
         self._directory = directory
         self._revisions = revisions
         self._workers = workers
@@ -53,7 +53,12 @@ class Retirement:
 
     def _look(self) -> None:
         for revision in self._revisions:
-            if self._workers.any_of(revision) or self._is_promoted(revision):
+            # A deploy or a start is about to promote it, although it may have no worker now.
+            is_awaited = (
+                revision in (self._revisions.target, self._expected.revision)
+                or revision in self._proofs.under_way
+            )
+            if is_awaited or self._workers.of(revision):
                 continue
             if revision.state is RevisionState.DRAINING and not self._is_needed(revision):
                 self._zygotes.retire(revision)
@@ -68,13 +73,8 @@ class Retirement:
                 record.remove(self._directory, revision.zygote.id)
                 self._respawn.forget(revision)
 
-    def _is_promoted(self, revision: Revision) -> bool:
-        """A deploy or a start is about to, although it may have no worker just now."""
-        is_target = revision is self._revisions.target
-        return is_target or self._proofs.is_for(revision) or self._expected.is_for(revision)
-
     def _is_needed(self, revision: Revision) -> bool:
-        """Whether something waits, or is on its way back to the store, that runs nowhere else."""
+        """Whether a wanted task runs in no other revision."""
         others = [r for r in self._revisions.live() if r is not revision]
         return any(
             name in revision.tasks and isinstance(route(others, name, version), Held)

@@ -1,4 +1,4 @@
-"""One revision, as the master holds it in memory. ``revisions`` owns them all."""
+"""One revision, as the master holds it in memory; ``revisions`` owns them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from taskd.upgrade.snapshot import Carried
 class Revision:
     """One release that the master knows.
 
-    ``name``: what the release is called (``revision.naming``), for as long as this lives. ``path``:
-    its real path. ``fingerprint``: of its files; None until the zygote has told it. ``app``: the
-    configuration it was deployed with, which its zygote is started with for as long as it lives.
-    ``since``: Unix seconds; ``draining_since``: likewise, while it drains, else 0. ``tasks``,
-    ``forks``, ``taskd`` (its version there), ``warnings``: its manifest's. ``number``: grows with
-    every start, so that the newest live revision can be told.
+    ``name``: the release's (``revision.naming``); does not change. ``path``: the release's real
+    path. ``fingerprint``: of its files; None until the zygote has sent it. ``app``: the
+    configuration that it was deployed with, and with which its zygotes are started. ``since``: Unix
+    seconds; ``draining_since``: likewise, while it drains, else 0. ``tasks``, ``forks``, ``taskd``
+    (the version there), ``warnings``: from its manifest. ``number``: grows with every revision, so
+    that the newest live one is known.
     """
 
     __slots__ = (
@@ -58,11 +58,11 @@ class Revision:
 
     @property
     def channel_name(self) -> str:
-        """Of the zygote's connection, in the ledger."""
+        """The name of the zygote's connection in the ledger."""
         return f"zygote:{self.number}"
 
     def export(self, carried: Carried) -> dict[str, Any]:
-        """For the snapshot. (``warnings`` stay behind: they were told with the plan.)"""
+        """For the snapshot. ``warnings`` are left out: the deploy has reported them."""
         return {
             "number": self.number,
             "path": self.path,
@@ -80,8 +80,8 @@ class Revision:
 
     @classmethod
     def restored(cls, fields: dict[str, Any], channel: Messages | None) -> Revision:
-        """What ``export`` of this version or of the one before has written. ``channel``: the
-        zygote's, if it was connected."""
+        """From ``export``'s fields, of this version or of the one before. ``channel``: of the
+        zygote, if it was connected."""
         app = {name: fields["app"][name] for name in App._fields if name in fields["app"]}
         revision = cls(fields["path"], fields["number"], App(**app), fields["name"])
         revision.state = RevisionState(fields["state"])

@@ -1,4 +1,4 @@
-"""The revisions that the master knows: which is current, which live, which was refused."""
+"""The revisions that the master knows: the current one, the live ones, the refused releases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from taskd.revision.rejected import Rejected
 
 
 class Revisions:
-    """Owns every Revision. ``target``: the one that a deploy under way is about to promote."""
+    """Owns every Revision. ``current``: fresh tasks go there. ``target``: the one that a deploy
+    under way is about to promote. ``rejected``: refused deploys, as on disk."""
 
     def __init__(self, places: Places) -> None:
         self._places = places
@@ -30,12 +31,9 @@ class Revisions:
         return iter(list(self._all))
 
     def live(self) -> list[Revision]:
-        """Those that may run tasks: the current one first, then the newest."""
+        """Revisions that may run tasks: the current one first, then the newest."""
         found = [r for r in self._all if r.state in LIVE]
         return sorted(found, key=lambda r: (r is not self.current, -r.number))
-
-    def by_zygote(self, zygote_id: bytes) -> Revision | None:
-        return next((r for r in self._all if r.zygote.id == zygote_id), None)
 
     def by_number(self, number: int) -> Revision:
         return next(r for r in self._all if r.number == number)
@@ -45,13 +43,13 @@ class Revisions:
         return next((r for r in self.live() if r.path == path), None)
 
     def add(self, path: str, app: App) -> Revision:
-        """A new revision, which has yet to be proven."""
+        """Make a new revision, which is not proven yet."""
         revision = Revision(path, self._numbers + 1, app, self.name_of(path))
         self.restore(revision)
         return revision
 
     def restore(self, revision: Revision) -> None:
-        """Take over a revision, of the master before this one perhaps."""
+        """Add a revision, as it was in the master before this one or is made here."""
         self._numbers = max(self._numbers, revision.number)
         self._all.append(revision)
         if revision.state is RevisionState.CURRENT:
@@ -61,18 +59,18 @@ class Revisions:
         self._all.remove(revision)
 
     def name_of(self, path: str) -> str:
-        """What the release at ``path`` is called beside those that live, serve at the next start or
-        are gone back to."""
+        """The name of the release at ``path``: it differs from the names of all revisions, and of
+        the releases that the next start or a rollback uses."""
         if (living := self.living(path)) is not None:
             return living.name
         others = [revision.path for revision in self._all]
-        with contextlib.suppress(Error, OSError, ImportError):  # a start says what is wrong with it
+        with contextlib.suppress(Error, OSError, ImportError):  # a start reports what is wrong
             if (found := confirmed.read(self._places.confirmed)) is not None:
                 others += [found.release, found.previous or ""]
         return naming.name(path, others)
 
     def confirm(self, revision: Revision) -> None:
-        """From now on fresh tasks go to ``revision``; the one before drains."""
+        """Make ``revision`` the current one, to which fresh tasks go; the one before drains."""
         before = self.current
         if before is not None and before is not revision:
             before.take(RevisionEvent.SUPERSEDE)
@@ -83,12 +81,12 @@ class Revisions:
         keep_record(revision)
 
     def remember(self, path: str, reason: str) -> None:
-        """A deploy of the release at ``path`` was refused."""
+        """Record on disk that a deploy of the release at ``path`` was refused."""
         self.rejected = rejected.add(self.rejected, path, self.name_of(path), reason, time.time())
         rejected.write(self._places.state, self.rejected)
 
 
 def keep_record(revision: Revision) -> None:
-    """The revision serves: should the master die, the next one must find it so. A revision that has
-    not proven itself leaves no record."""
+    """Have the zygote of a live revision keep its record on disk, so that the next master finds it
+    if this one dies. A revision that is not live leaves no record."""
     revision.zygote.tell({"type": "keep"})

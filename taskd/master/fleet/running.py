@@ -1,4 +1,4 @@
-"""An attempt in motion, as the master holds it in memory: from its claim to its recorded end."""
+"""An attempt under way, as the master holds it in memory: from its claim to its recorded end."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ BATCH = 500
 
 
 class Running:
-    """``attempt`` is 0 until the claim is committed. ``progress`` is the latest only.
+    """``attempt``: its number, 0 until the claim is committed. ``progress``: the latest report.
 
-    ``asked``: None, "leave" or "cancel", as the worker was told last; ``why`` goes with it.
-    ``waiting``: why it cannot save, or be recorded, just now, or None.
+    ``asked``: what the worker was told last: None, "leave" or "cancel"; ``why``: the reason given.
+    ``waiting``: why it cannot save, or its end not be recorded, just now, or None.
     """
 
     __slots__ = (
@@ -61,7 +61,7 @@ class Running:
 
     @classmethod
     def restored(cls, fields: dict[str, Any]) -> Running:
-        """What ``export`` of this version or of the one before has written."""
+        """From ``export``'s fields, of this version or of the one before."""
         parts = (fields[name] for name in ("task", "queue", "name", "owner", "on_deploy"))
         running = cls(*parts)
         running.attempt = fields["attempt"]
@@ -75,7 +75,7 @@ class Running:
 
 
 def of_row(row: Row) -> Running:
-    """A running task's attempt, as the store knows it."""
+    """The attempt of a running task, from its row in the store."""
     on_deploy = row.on_deploy.value if row.on_deploy else "finish"
     running = Running(row.id, row.queue, row.name, row.owner, on_deploy)
     running.attempt = row.attempt
@@ -83,14 +83,14 @@ def of_row(row: Row) -> Running:
 
 
 def owner_of(row: Row) -> tuple[str, Identity]:
-    """The slot file's name and the process that was given the task."""
+    """The name of the slot's file, and the process of the worker that was given the task."""
     assert row.worker is not None, f"task {row.id} is running without an owner"
     worker, pid, start, boot = cbor.loads(row.worker)
     return layout.file_name(worker), Identity(pid, start, boot)
 
 
 def rows(reader: Reader) -> list[Row]:
-    """Every running task. Raises StoreError."""
+    """The rows of all running tasks. Raises StoreError."""
     found: list[Row] = []
     while True:
         some = reader.running(found[-1].id if found else 0, BATCH)

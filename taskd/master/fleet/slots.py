@@ -1,4 +1,4 @@
-"""The slots of workers that are dead, as files: removed, but never another's."""
+"""Removes the slot files of dead workers, and no other worker's."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from taskd.slot import layout, reader
 
 
 def drop_slot(directory: str, worker: Worker) -> None:
-    """The worker is dead, and what its slot was a sign of is recorded. A file under its name that
-    is another's stays, and one that cannot be read or removed is left to a sweep."""
+    """Remove the slot of a dead worker whose attempt is recorded. A file of that name that is
+    another worker's stays; one that cannot be read or removed is left to a sweep."""
     path = os.path.join(directory, layout.file_name(worker.id))
     with contextlib.suppress(Error, OSError):
         fd = reader.open_slot(path)
@@ -25,8 +25,8 @@ def drop_slot(directory: str, worker: Worker) -> None:
 
 
 def unlink(path: str, file: tuple[int, int] | None = None) -> None:
-    """``file``: only if the path still leads to that one. Where it cannot be removed (a directory
-    that may not be written to just now), a later sweep does it."""
+    """Remove the file at ``path``, only if it is ``file`` (its device and inode) if that is given.
+    If that fails (a directory that is read-only just now), a later sweep removes it."""
     with contextlib.suppress(OSError):
         if file is None or files.is_at(path, file):
             os.unlink(path)

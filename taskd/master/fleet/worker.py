@@ -1,4 +1,4 @@
-"""One worker, as the master holds it in memory. ``workers`` owns them all."""
+"""One worker, as the master holds it in memory; ``workers`` owns them."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from taskd.upgrade.snapshot import Carried
 
 
 class Parent(Enum):
-    """Who reaps a worker, and so who tells of its death."""
+    """The process that reaps a worker, and so reports its death."""
 
     ZYGOTE = "zygote"
     MASTER = "master"  # its zygote died
-    INIT = "init"  # its zygote died, and so had the master that was above: pidfds tell
+    INIT = "init"  # its zygote and that zygote's master died: a pidfd reports its death
 
 
 class Probe(Record):
-    """Who waits for a probe worker: ``on_idle`` once it is up and after each answer,
-    ``on_message`` with an answer, ``on_death`` if it dies before it is forgotten."""
+    """The callbacks of a probe worker: ``on_idle``: it is up, or has answered. ``on_message``: its
+    answer. ``on_death``: it died, in words."""
 
     on_idle: Callable[[Worker], None]
     on_message: Callable[[dict[str, Any]], None]
@@ -38,7 +38,7 @@ class Probe(Record):
 
 
 class Worker:
-    """One worker; ``running`` is its task, from the claim until its end is recorded."""
+    """``running``: its attempt, from the claim until the end is recorded."""
 
     __slots__ = (
         "asked_to_leave",
@@ -70,14 +70,14 @@ class Worker:
         self.running: Running | None = None
         self.served = 0
         self.asked_to_leave: str | None = None  # why the master ends its task, if it does
-        self.limits: Limits | None = None  # that it is bound to; None: it had no task yet
+        self.limits: Limits | None = None  # that bind it; None: it had no task yet
         self.is_grouped = True  # in its control group, if it was given one
-        self.patience = Patience()  # with what it leaves behind
-        self.unready: str | None = None  # why it could not begin, as it said itself
+        self.patience = Patience()  # with processes that it leaves behind
+        self.unready: str | None = None  # why it could not begin, by its own report
 
     def export(self, carried: Carried) -> dict[str, Any]:
-        """For the snapshot. (What it has said of itself while it booted stays behind: no worker
-        boots at an exec. What it leaves behind the next master finds out anew.)"""
+        """For the snapshot. ``unready`` is left out, since no worker boots at an exec, and so is
+        ``patience``: the next master finds leftovers by itself."""
         return {
             "id": self.id,
             "revision": self.revision.number,
@@ -97,8 +97,8 @@ class Worker:
 
     @classmethod
     def restored(cls, fields: dict[str, Any], revision: Revision) -> Worker:
-        """What ``export`` of this version or of the one before has written, without its channel,
-        slot and attempt."""
+        """From ``export``'s fields, of this version or of the one before; without its channel, slot
+        and attempt."""
         worker = cls(fields["id"], revision)
         worker.state = WorkerState(fields["state"])
         worker.pid, worker.start = fields["pid"], fields["start"]
@@ -116,7 +116,8 @@ class Worker:
         self.state = after(WORKERS, self.state, event)
 
     def says(self, event: WorkerEvent) -> None:
-        """As ``take``, for what the worker itself reports. Raises ProtocolError out of order."""
+        """As ``take``, for an event that the worker itself reports. Raises ProtocolError if it
+        cannot happen in this state."""
         if (self.state, event) not in WORKERS:
             raise ProtocolError(f"a worker that is {self.state.value} says {event.value}")
         self.take(event)
@@ -126,17 +127,17 @@ class Worker:
         return process.Identity(self.pid, self.start, process.boot_id())
 
     def mark(self) -> int:
-        """What its descendants are told by; 0 if it has none. Raises OSError."""
+        """The mark in its descendants' environment, 0 if it has none. Raises OSError."""
         return reader.mark_of(self.slot_fd) if self.slot_fd >= 0 else 0
 
     @property
     def channel_name(self) -> str:
-        """In the ledger."""
+        """The name of its connection in the ledger."""
         return f"worker:{self.id.hex()}"
 
     @property
     def slot_name(self) -> str:
-        """In the ledger."""
+        """The name of its slot in the ledger."""
         return f"slot:{self.id.hex()}"
 
     def carried(self) -> list[Entry]:
@@ -148,3 +149,19 @@ class Worker:
     def tell(self, message: dict[str, Any]) -> None:
         if self.channel is not None:
             self.channel.send(message)
+
+
+class Work(Record):
+    """The callbacks of workers that run tasks, for the parts that know what tasks are. The
+    composition root sets them as ``Workers.work``.
+
+    ``on_adopted``: a worker that runs a task has connected again. ``on_report``: its message with
+    its progress, or that it waits. ``on_ended``: END stands in its slot; raises ProtocolError,
+    Later. ``on_death``: it is dead and no process of it lives (with the wait status, if it is
+    known): its slot says what became of its attempt.
+    """
+
+    on_adopted: Callable[[Worker], None]
+    on_report: Callable[[Worker, dict[str, Any]], None]
+    on_ended: Callable[[Worker, dict[str, Any]], None]
+    on_death: Callable[[Worker, int | None], None]

@@ -1,9 +1,9 @@
-"""The workers: asked for, heard, given tasks, retired, and buried.
+"""The workers: asked of their zygotes, listened to, claimed for tasks, retired, and buried.
 
-A worker is dead when its parent has reaped it: its zygote says so once its whole tree is gone, or,
-if the zygote died first, the master reaps it itself and sweeps what it left; one whose zygote and
-first master are both dead is watched (``orphans``). The end of a connection proves nothing: a
-worker that is alive and busy comes back on another one.
+A worker is dead when its parent has reaped it. Its zygote reports that once no process of its tree
+lives. If the zygote died first, the master reaps the worker itself and kills its leftovers; a
+worker whose zygote and first master are both dead is watched (``orphans``). The end of a connection
+is no proof of death: a worker that lives and is busy connects again.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from taskd.master.fleet.intake import Intake
 from taskd.master.fleet.orphans import Orphans
 from taskd.master.fleet.revision import Revision
 from taskd.master.fleet.revisions import Revisions
-from taskd.master.fleet.work import Work
-from taskd.master.fleet.worker import Parent, Probe, Worker
+from taskd.master.fleet.worker import Parent, Probe, Work, Worker
 from taskd.master.loop import NO_WORKER, Entry, Life, Loop, Messages, Notice, in_words
 from taskd.model.endings import death_in_words
 from taskd.model.revision import LIVE
@@ -32,19 +31,22 @@ from taskd.model.worker import WorkerEvent, WorkerState
 from taskd.posix import process
 
 FORKS_AT_ONCE = 8
-"""Workers one revision's zygote is asked for at the same time; it forks one after another."""
+"""Open fork requests per zygote; it forks one worker after another."""
 
 FORK_PAUSE = 1.0
-"""Seconds without a new request after a fork failed (memory, process limit)."""
+"""Seconds without a new fork request after one failed (memory, process limit)."""
 
 
 class Workers:
-    """Owns every Worker. Notices: ``changed`` (a worker came, is idle, or is gone; a fork was
-    answered), ``zygote_wanted``."""
+    """Owns every Worker. ``probes``: the callbacks of probe workers, by worker id.
+
+    Notices: ``changed``: a worker came, is idle, or is gone, or a fork request was answered.
+    ``zygote_wanted``: workers are wanted of a revision without a zygote.
+    """
 
     work: Work
     last_words: Callable[[int], None]
-    """Read what that process, which is dead, has said on a connection that was not read yet."""
+    """Reads what a dead process has sent on connections that were not read yet."""
 
     def __init__(
         self,
@@ -66,10 +68,10 @@ class Workers:
         self._deaths = deaths
         self._intake = intake
         self._all: dict[bytes, Worker] = {}
-        self._wanted: dict[Revision, int] = {}
-        self._probes: dict[bytes, Probe] = {}
+        self._wanted: dict[Revision, int] = {}  # how many tasks wait for a worker
         self._fork_paused = False
-        self._dying: set[bytes] = set()  # dead, and what they left is not
+        self._dying: set[bytes] = set()  # dead, and not buried yet
+        self.probes: dict[bytes, Probe] = {}
         self.changed: Notice[[]] = Notice()
         self.zygote_wanted: Notice[[Revision]] = Notice()
 
@@ -78,11 +80,11 @@ class Workers:
     def __iter__(self) -> Iterator[Worker]:
         return iter(list(self._all.values()))
 
-    def any_of(self, revision: Revision) -> bool:
-        return any(w.revision is revision for w in self._all.values())
-
     def of(self, revision: Revision) -> list[Worker]:
         return [w for w in self._all.values() if w.revision is revision]
+
+    def in_state(self, state: WorkerState) -> list[Worker]:
+        return [w for w in self._all.values() if w.state is state]
 
     def get(self, worker_id: bytes) -> Worker | None:
         return self._all.get(worker_id)
@@ -90,25 +92,17 @@ class Workers:
     def carried(self) -> list[Entry]:
         return [entry for worker in self for entry in worker.carried()]
 
-    @property
-    def forks_open(self) -> int:
-        """Requests that a zygote has not answered: an exec waits for none to be open."""
-        return sum(1 for w in self._all.values() if w.state is WorkerState.ASKED)
-
     def take_idle(self, revision: Revision, limits: Limits) -> Worker | None:
-        """An idle worker of ``revision`` that may be bound to ``limits``, now claimed for a task;
-        the most recently used one."""
-        idle = [
-            worker
-            for worker in self._all.values()  # without a channel it is on its way out
-            if worker.channel and worker.state is WorkerState.IDLE and worker.revision is revision
-        ]
+        """Claim an idle worker of ``revision`` that is or may be bound to ``limits``: the one that
+        was used last. None: there is none; then those with limits that no queue has are retired."""
+        # A worker without a channel is about to end.
+        idle = [w for w in self.in_state(WorkerState.IDLE) if w.channel and w.revision is revision]
         if fitting := [worker for worker in idle if worker.limits in (None, limits)]:
             fitting[-1].take(WorkerEvent.CLAIM)
             return fitting[-1]
         known = self._config.limits.values()
         for worker in idle:
-            if worker.limits not in known:  # no queue has its limits: nothing is ever given to it
+            if worker.limits not in known:
                 self.retire(worker)
         return None
 
@@ -120,15 +114,16 @@ class Workers:
         self.ask(revision)
 
     def ask(self, revision: Revision) -> None:
-        """For those that are missing, as far as they may be asked for now."""
+        """Ask the zygote for the workers that are missing, as many as is allowed now."""
         wanted = self._wanted.get(revision, 0)
         if self._fork_paused or not self._life.may_dispatch or wanted <= 0:
             return
         if revision.zygote.channel is None or not revision.tasks:
             self.zygote_wanted(revision)
             return
-        asked = self._count(revision, WorkerState.ASKED)
-        coming = asked + self._count(revision, WorkerState.STARTING)
+        states = [worker.state for worker in self.of(revision)]
+        asked = states.count(WorkerState.ASKED)
+        coming = asked + states.count(WorkerState.STARTING)
         allowed = self._below_ceiling(min(wanted - coming, FORKS_AT_ONCE - asked))
         count = ceilings.with_descriptors(self, allowed)
         for _ in range(count):
@@ -143,11 +138,11 @@ class Workers:
             self._put_off_forks(ceilings.why_crowded(), ceilings.CROWDED)
 
     def _below_ceiling(self, missing: int) -> int:
-        """How many of ``missing`` workers [app] max_workers allows now. For the rest, idle ones go:
-        they are of another revision, or bound to another queue's limits, or would have been taken.
-        (The worker of a deploy that is under way stays.)"""
+        """How many of ``missing`` workers [app] max_workers allows now. To make room for the rest,
+        idle workers are retired: they are of another revision, or bound to another queue's limits,
+        or a task would have claimed them. (A deploy's probe worker stays.)"""
         room = ceilings.room(self, self._config.max_workers)
-        idle = [w for w in self if w.state is WorkerState.IDLE and w.revision.state in LIVE]
+        idle = [w for w in self.in_state(WorkerState.IDLE) if w.revision.state in LIVE]
         for worker in idle[: max(0, missing - room)]:
             self.retire(worker)
         return min(missing, room)
@@ -157,24 +152,17 @@ class Workers:
         worker.revision.zygote.tell({"type": "fork", "worker": worker.id, "group": group})
 
     def probe(self, revision: Revision, probe: Probe) -> None:
-        """Boot one worker of a revision that is proven and not yet live."""
+        """Start one worker of a revision that is proven and not yet live."""
         assert revision.zygote.channel is not None, "a proven revision has a zygote"
         worker = Worker(os.urandom(16), revision)
         group = ""
-        with contextlib.suppress(OSError):  # it runs nothing that needs one
+        with contextlib.suppress(OSError):  # a probe worker runs no task and can do without
             group = self._groups.make(worker.id)
-        self._probes[worker.id] = probe
+        self.probes[worker.id] = probe
         self._ask_for(worker, group)
 
-    def forget_probes(self) -> None:
-        """The plan that they answered for is over."""
-        self._probes.clear()
-
-    def _count(self, revision: Revision, state: WorkerState) -> int:
-        return sum(w.revision is revision and w.state is state for w in self._all.values())
-
     def _put_off_forks(self, why: str, what: str = NO_WORKER) -> None:
-        """What the last one lacked (room on the disk, processes) the next one would lack too."""
+        """Ask for no worker for FORK_PAUSE seconds: the next fork would fail for the same cause."""
         self._loop.troubles.tell(what, why)
         self._fork_paused = True
 
@@ -187,9 +175,9 @@ class Workers:
     # ── the zygote speaks ────────────────────────────────────────────────────────────────────
 
     def on_told(self, revision: Revision, message: dict[str, Any]) -> None:
-        """Raises ProtocolError for what cannot be true."""
+        """A zygote has sent a message. Raises ProtocolError for a report that cannot be true."""
         if message["type"] not in verify.ABOUT_WORKERS:
-            return  # not about workers, or newer than this code
+            return
         worker = self._all.get(message["worker"])
         if worker is not None:
             verify.zygote(revision, worker, message)
@@ -209,10 +197,11 @@ class Workers:
                 revision.zygote.tell({"type": "noted", "worker": message["worker"]})
 
     def reconcile(self, revision: Revision, message: dict[str, Any]) -> None:
-        """Its zygote is (back) on a connection and says whom it has, the unnoted dead included.
+        """A zygote has connected, perhaps again. Its hello lists its workers, and dead ones whose
+        death no master has noted.
 
-        A worker that it does not name is dead, and some master had noted that; what was asked for
-        on the connection before never came to be, or has a pid by now. Raises ProtocolError.
+        A worker that is not in the list is dead, and a master had noted its death; a fork request
+        of the connection before has failed, or the worker is in the list. Raises ProtocolError.
         """
         if "workers" not in message:
             return
@@ -238,20 +227,23 @@ class Workers:
     def _never_came(self, worker: Worker, why: str) -> None:
         del self._all[worker.id]
         self._groups.forget(worker.id)
-        if (probe := self._probes.pop(worker.id, None)) is not None:
+        if (probe := self.probes.pop(worker.id, None)) is not None:
             probe.on_death(why)
         self.changed()
 
     # ── the worker speaks ────────────────────────────────────────────────────────────────────
 
     def greet(self, worker: Worker, channel: Messages, message: dict[str, Any]) -> None:
-        """It may connect before its zygote's ``forked`` is read: both say the same."""
+        """A worker has connected, perhaps before its zygote's ``forked`` was read: both messages
+        tell its pid and start time."""
         worker.pid, worker.start = message["pid"], message["start"]
         if message.get("ungrouped"):
-            self._groups.on_ungrouped(worker, message["ungrouped"])
+            worker.is_grouped = False
+            why = OSError(message["ungrouped"])
+            self._groups.warn("a worker could not join its control group", why)
         if worker.state is WorkerState.ASKED:
             worker.take(WorkerEvent.FORKED)
-        if worker.channel is not None:  # its end of the old one is closed; a child may hold it
+        if worker.channel is not None:  # the worker has closed its end, a child may still hold it
             worker.channel.wire.close()
         worker.channel = channel
         self.listen(worker)
@@ -263,7 +255,7 @@ class Workers:
         channel = worker.channel
         assert channel is not None
 
-        def on_lost() -> None:  # not a death: but it cannot be given anything any more
+        def on_lost() -> None:  # no proof of death, but the worker can be given no task
             worker.channel = None
 
         channel.on_message = lambda message: self._on_message(worker, message)
@@ -282,19 +274,19 @@ class Workers:
             case "ended":
                 self.work.on_ended(worker, message)
             case "planned" if worker.state is WorkerState.PLANNING:
-                if (probe := self._probes.get(worker.id)) is not None:
+                if (probe := self.probes.get(worker.id)) is not None:
                     probe.on_message(message)
 
     def _on_idle(self, worker: Worker, reusable: bool) -> None:
-        if worker.state is WorkerState.LEAVING:  # retired before it could be told
+        if worker.state is WorkerState.LEAVING:  # it was retired before it had a channel
             worker.tell({"type": "retire"})
             return
         worker.says(WorkerEvent.IDLE)
         self._loop.troubles.over(NO_WORKER)
-        if (probe := self._probes.get(worker.id)) is not None:
+        if (probe := self.probes.get(worker.id)) is not None:
             probe.on_idle(worker)
             return
-        # The probe worker of a deploy's target stays, warm.
+        # The target's probe worker is kept for the first task after the deploy.
         needed = worker.revision in (self._revisions.current, self._revisions.target)
         wanted = self._wanted.get(worker.revision, 0) > 0 and worker.revision.state in LIVE
         is_used_up = not reusable or worker.served >= self._config.app.tasks_per_worker
@@ -307,26 +299,18 @@ class Workers:
         worker.take(WorkerEvent.RETIRE)
         worker.tell({"type": "retire"})
 
-    def retire_idle(self, keep: Revision | None) -> None:
-        """The idle workers of every revision but ``keep`` go."""
-        for worker in self:
-            if worker.revision is not keep and worker.state is WorkerState.IDLE:
-                self.retire(worker)
-
     # ── deaths ───────────────────────────────────────────────────────────────────────────────
 
     def bury(self, worker: Worker, status: int | None) -> None:
-        """It is dead and its tree gone: settle its attempt from its slot and forget it.
-
-        Called again by the caller if something here meets a transient error.
-        """
+        """The worker is dead and no process of its tree lives: settle its attempt from its slot,
+        and forget the worker. The caller repeats the call after a transient error."""
         log.info("worker gone", worker=worker.id, pid=worker.pid, revision=worker.revision.name)
         if worker.state in (WorkerState.ASKED, WorkerState.STARTING):
             self.last_words(worker.pid)
             self._put_off_forks(worker.unready or death_in_words(status))
         if worker.state is not WorkerState.DEAD:
             worker.take(WorkerEvent.DIED)
-        if (probe := self._probes.pop(worker.id, None)) is not None:
+        if (probe := self.probes.pop(worker.id, None)) is not None:
             probe.on_death(worker.unready or death_in_words(status))
         if worker.channel is not None:
             worker.channel.wire.close()
@@ -341,8 +325,8 @@ class Workers:
         self.changed()
 
     def on_zygote_death(self, revision: Revision, _: int | None) -> None:
-        """Its workers are the master's children now, or, if it was not the master's child itself,
-        init's. Those that it was just asked for never came to be."""
+        """The zygote's workers become the master's children, or init's if the zygote was not the
+        master's child. Its open fork requests have failed."""
         for worker in self.of(revision):
             if not worker.pid:
                 del self._all[worker.id]
@@ -354,18 +338,18 @@ class Workers:
         self.changed()
 
     def watch_orphan(self, worker: Worker) -> None:
-        """The kernel alone tells of its death, and not how it died."""
+        """The worker is init's child: a pidfd reports its death, without the exit status."""
         worker.parent = Parent.INIT
         self._orphans.watch(worker.identity, lambda: self._end_when_over(worker, None))
 
     def reap_own(self) -> None:
-        """Bury those of the master's own children among the workers that have died."""
+        """Reap and bury the dead among the workers that are the master's children."""
         for worker in self:
             if worker.parent is not Parent.MASTER or worker.id in self._dying:
                 continue
             try:
                 dead, status = os.waitpid(worker.pid, os.WNOHANG)
-            except ChildProcessError:  # its zygote reaped it and died before it could tell so
+            except ChildProcessError:  # its zygote reaped it, and died before it reported that
                 if process.is_gone(worker.identity):
                     self._end_when_over(worker, None)
                 continue
@@ -382,8 +366,9 @@ class Workers:
         self._deaths.once_over(dead, bury, waiting=lambda: self._dying.add(worker.id))
 
     def kill(self, worker: Worker, why: str) -> None:
-        """End it by force; its task is shown as interrupted for that reason, never as failed."""
+        """Kill the worker's processes; its task is interrupted for that reason, never failed."""
         worker.asked_to_leave = why
         if worker.pid:
             process.kill(worker.identity)
-            self._groups.kill(worker.id, worker.patience)
+            with contextlib.suppress(OSError):  # its death will be reported, and ends the group
+                self._groups.end(worker.id, worker.patience)

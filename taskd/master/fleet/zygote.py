@@ -1,4 +1,4 @@
-"""One revision's zygote, as the master holds it in memory. ``zygotes`` speaks with them all."""
+"""One revision's zygote, as the master holds it in memory; ``zygotes`` starts and ends them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from taskd.upgrade.snapshot import Carried
 
 
 class Zygote:
-    """``pid``: None while there is none. ``is_foreign``: a master that died has started it, so that
-    it is not this one's child. ``version``: of the worker protocol, as it says; 0.2 goes by it.
-    ``python``: the release's, as it was when the zygote was started."""
+    """``pid``: None while there is no process. ``is_foreign``: an earlier master that died started
+    it, so that it is not this master's child. ``version``: its version of the worker protocol; a
+    master of 0.2 needs it. ``python``: the interpreter with which it was started."""
 
     __slots__ = ("channel", "id", "is_foreign", "pid", "python", "start", "state", "version")
 
@@ -37,7 +37,7 @@ class Zygote:
         return process.Identity(self.pid, self.start, process.boot_id())
 
     def export(self, carried: Carried) -> dict[str, Any]:
-        """For the snapshot: its part of the revision's fields."""
+        """For the snapshot: the zygote's part of the revision's fields."""
         return {
             "zygote_id": self.id,
             "zygote_retired": self.state is ZygoteState.RETIRING,
@@ -51,7 +51,7 @@ class Zygote:
 
     @classmethod
     def restored(cls, fields: dict[str, Any], channel: Messages | None) -> Zygote:
-        """What ``export`` of this version or of the one before has written."""
+        """From ``export``'s fields, of this version or of the one before."""
         zygote = cls()
         zygote.id, zygote.pid, zygote.start = fields["zygote_id"], fields["pid"], fields["start"]
         zygote.python, zygote.version = fields["python"], fields["version"]
@@ -65,7 +65,7 @@ class Zygote:
         return zygote
 
     def tell(self, message: dict[str, Any]) -> bool:
-        """False if it is not connected."""
+        """Send it ``message``. False if it is not connected."""
         if self.channel is None:
             return False
         self.channel.send(message)

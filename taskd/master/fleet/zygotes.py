@@ -1,11 +1,12 @@
-"""The zygotes: spawned, heard, told to go, and found dead.
+"""The zygotes: started, listened to, told to end, and buried.
 
-A zygote is spawned (never forked), connects to worker.sock and proves who it is: the random id that
-the master gave it, from the pid that the master started. If a zygote dies, its workers go on as the
-master's own children, and a new zygote is started when one is needed again.
+The master spawns a zygote (never forks), and the zygote connects to worker.sock. Its hello proves
+which one it is: it has the random id that the master gave it, and comes from the pid that the
+master started. If a zygote dies, its workers go on as the master's children, and a new zygote is
+started when one is needed again.
 
-What a zygote says is for those who listen: ``greeted`` (its hello came; a listener may raise
-ProtocolError), ``told`` (any other message), ``ready`` (it can fork, perhaps again), ``died``.
+Notices: ``greeted``: its hello came; a listener may raise ProtocolError. ``told``: any other
+message. ``ready``: it can fork, perhaps again. ``died``: with its wait status, if that is known.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from taskd.protocol import boot
 from taskd.revision import record, release
 
 DEAF_WITHIN = 3.0
-"""Seconds that a zygote which lives on without its connection has to come back on another one."""
+"""Seconds that a zygote which has lost its connection has to connect again."""
 
 OWN_END = 20.0
-"""Times its deadline after which an app that still imports is ended by the kernel's timer. That
-timer knows the clock alone; the master's, in the process's own time, tells why: it has to come
-first on a busy machine too."""
+"""Times the deadline of an import, after which a timer of the kernel ends the zygote. That timer
+counts time on the clock; the master's Deadline counts the process's own time and reports why, and
+must come first on a busy machine too."""
 
 
 class Zygotes:
@@ -59,7 +60,8 @@ class Zygotes:
     # ── beginning and ending ─────────────────────────────────────────────────────────────────
 
     def start(self, revision: Revision, within: float) -> None:
-        """Raises OSError or DeployRefused if its Python cannot be started."""
+        """Spawn the revision's zygote. Raises OSError or DeployRefused if the release's Python
+        cannot be started."""
         zygote, places = revision.zygote, self._places
         python = release.interpreter(revision.path, revision.app.python)
         if zygote.id:
@@ -87,8 +89,8 @@ class Zygotes:
         log.info("zygote started", revision=revision.name, pid=zygote.pid)
 
     def retire(self, revision: Revision) -> bool:
-        """Tell it to end once its workers have; one that is not connected is killed. False if it
-        has been told, or is not there."""
+        """Tell the zygote to end once its workers have; kill it if it is not connected. False if it
+        was told before, or there is none."""
         if revision.zygote.state in (ZygoteState.ABSENT, ZygoteState.RETIRING):
             return False
         revision.zygote.take(ZygoteEvent.RETIRE)
@@ -100,13 +102,13 @@ class Zygotes:
         self._orphans.kill(revision.zygote.pid)
 
     def watch(self, revision: Revision) -> None:
-        """Of a zygote that is not the master's child: hear of its death."""
+        """Have ``on_death`` called for a zygote that is not the master's child."""
         self._orphans.watch(revision.zygote.identity, lambda: self.on_death(revision, None))
 
     # ── hearing ──────────────────────────────────────────────────────────────────────────────
 
     def greet(self, revision: Revision, channel: Messages, message: dict[str, Any]) -> None:
-        """Its hello came, from the right pid with the right id. Raises ProtocolError."""
+        """The zygote's hello came, with the right id from the right pid. Raises ProtocolError."""
         zygote = revision.zygote
         zygote.channel = channel
         zygote.start = zygote.start or message["start"]
@@ -123,8 +125,8 @@ class Zygotes:
         channel.wire.on_lost = lambda: self._on_lost(revision)
 
     def _on_lost(self, revision: Revision) -> None:
-        """The connection ended; that the zygote is dead, only its exit status says. A zygote that
-        lives on without a connection (its app closed it) is of no use, and is killed."""
+        """The connection ended, which is no proof of death. A zygote that lives on without a
+        connection (its app closed it) can do nothing, and is killed."""
         zygote, pid = revision.zygote, revision.zygote.pid
         zygote.channel = None
         zygote.take(ZygoteEvent.LOSE)
@@ -136,12 +138,12 @@ class Zygotes:
         self._loop.after(DEAF_WITHIN, end_deaf)
 
     def on_death(self, revision: Revision, status: int | None) -> None:
-        """It was reaped; or, not being the master's child, is seen to be dead (status None)."""
+        """The zygote was reaped, or it is not the master's child and is dead (status None)."""
         zygote = revision.zygote
         how = death_in_words(status)
         log.info("zygote gone", revision=revision.name, pid=zygote.pid, how=how)
         if zygote.channel is not None:
-            zygote.channel.wire.drain()  # what it said last: deaths, and what it just forked
+            zygote.channel.wire.drain()  # its last messages: workers' deaths and forks
         if zygote.channel is not None:
             zygote.channel.wire.close()
             self._on_lost(revision)

@@ -160,7 +160,7 @@ class Stop:
 
     def _kill_late(self, revision: Revision, pid: int | None) -> None:
         """Kill the zygote ``pid``, which was asked to end, if it has no workers and still lives."""
-        if revision.zygote.pid == pid and not self._workers.any_of(revision):
+        if revision.zygote.pid == pid and not self._workers.of(revision):
             self._zygotes.kill(revision)
 
     def _finish(self) -> None:

@@ -210,7 +210,7 @@ def test_a_release_whose_python_is_not_there_is_refused_once(bench: Bench) -> No
         f"r1: cannot start: [app] python = 'missing/python': {bench.revision.path}/missing/python "
         "is not there or may not be executed"
     ]
-    assert not bench.master.proofs._all
+    assert not bench.master.proofs.under_way
 
 
 def twin(bench: Bench) -> Revision:

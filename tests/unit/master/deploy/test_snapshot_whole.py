@@ -84,7 +84,7 @@ def busy(root: Path) -> Bench:
     stranger = Line(bench.connect(WORKER_SOCKET))
     stranger.sock.send(b"\0\0")
     (peer,) = master.clients
-    bench.until(lambda: peer.side.rest and master.introductions.strangers())
+    bench.until(lambda: peer.side.rest and master.introductions.strangers)
     bench.turn()
     _settle_fields(bench, task)
     return bench

@@ -298,9 +298,9 @@ def test_strangers_are_accepted_a_few_at_a_time_and_few_of_them_are_kept(bench: 
     client = PlayedClient(bench)
     bench.until(client.talk, "the client is greeted")
     strangers = bench.master.introductions.strangers
-    assert 0 < len(strangers()) <= 6 * introductions.ACCEPTED
-    bench.until(lambda: len(strangers()) == introductions.most_strangers(), "many are in")
+    assert 0 < len(strangers) <= 6 * introductions.ACCEPTED
+    bench.until(lambda: len(strangers) == introductions.most_strangers(), "many are in")
     bench.submit()
     worker = bench.fork()
     bench.run(worker)
-    assert len(strangers()) <= introductions.most_strangers()
+    assert len(strangers) <= introductions.most_strangers()
