@@ -203,9 +203,7 @@ def _tell_of_a_crash(
     """
     name = master.revisions.name_of(cut_off)
     if before is not None and before.release == cut_off:
-        master.life.note = (
-            f"the daemon crashed right after the deploy of {name}; {serving.name} serves"
-        )
+        why = f"the daemon crashed right after the deploy of {name}"
         if before.previous is not None:
             master.after_drain.promise(before.previous)
     else:
