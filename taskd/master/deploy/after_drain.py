@@ -59,7 +59,7 @@ class AfterDrain:
         self.previous: str | None = None
         self.then: Callable[[], None] | None = None
         self.over: Notice[[]] = Notice()
-        self.look = Look(loop, "after_drain is not started", self._look).ask
+        self._ask_look = Look(loop, "after_drain is not started", self._look).ask
 
     @property
     def is_running(self) -> bool:
@@ -93,6 +93,10 @@ class AfterDrain:
             files.sync_directory(self._state)
 
     # ── running it ───────────────────────────────────────────────────────────────────────────
+
+    def look(self) -> None:
+        if self.previous is not None:
+            self._ask_look()
 
     def _look(self) -> None:
         if self.previous is None or self.is_running or self._again or not self._is_time():

@@ -121,7 +121,7 @@ class Deploy:
         self._deadline: Deadline | None = None
         self.refused: Notice[[]] = Notice()
         self.over: Notice[[]] = Notice()
-        self.look = Look(loop, "the deploy does not go on", self._guarded(self._look)).ask
+        self._ask_look = Look(loop, "the deploy does not go on", self._guarded(self._look)).ask
 
     @property
     def is_under_way(self) -> bool:
@@ -337,6 +337,11 @@ class Deploy:
         if self.phase is Phase.EMPTYING and self.gate.in_flight:
             return [f"requests: {self.gate.in_flight}"]
         return []
+
+    def look(self) -> None:
+        """Something that an exec may wait for is over."""
+        if self.phase in (Phase.QUIESCING, Phase.EMPTYING):
+            self._ask_look()
 
     def _look(self) -> None:
         """Forks and claims: once none is under way, stop reading the clients. Requests: once none

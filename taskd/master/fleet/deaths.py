@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from taskd.master.fleet.groups import Groups
 from taskd.master.loop import Loop
-from taskd.posix import limits, mark, tree
+from taskd.posix import limits, mark, process, tree
 from taskd.posix.cleaners import Patience
+from taskd.posix.process import Identity
 from taskd.record import Record
 
 FIRST, LATEST = 0.05, 1.0
@@ -21,12 +22,11 @@ FIRST, LATEST = 0.05, 1.0
 
 
 class Dead(Record):
-    """A worker whose process has ended. ``session``: its pid, or None if another process may have
-    that pid by now. ``mark``: gives the mark of its descendants, 0 if it has none; raises OSError.
+    """A worker whose process, ``who``, has ended. ``mark``: gives the mark of its descendants, 0 if it has none; raises OSError.
     ``had_master``: its descendants have become the master's children."""
 
     worker: bytes
-    session: int | None
+    who: Identity
     mark: Callable[[], int]
     patience: Patience
     had_master: bool
@@ -52,7 +52,10 @@ class Deaths(Record):
         would run beside a leftover.
         """
         with limits.every_descriptor():
-            left = dead.session is not None and tree.kill_session(dead.session, dead.patience)
+            # While a leftover hangs, another process may come to have the pid of the dead one.
+            is_reused = process.start_time(dead.who.pid) not in (None, dead.who.start)
+            is_reused = is_reused and dead.who.start != 0  # (0: it was not told)
+            left = not is_reused and tree.kill_session(dead.who.pid, dead.patience)
             left = mark.kill_wearers(dead.mark(), dead.patience) or left
             left = self.groups.end(dead.worker, dead.patience) or left
             left = (dead.had_master and tree.strike(self.kept(), dead.patience)) or left

@@ -154,9 +154,7 @@ class Unowned:
         def over() -> None:
             self._over(running, slot, worker, death, asked if self.was_swept else None)
 
-        is_reused = process.start_time(who.pid) not in (None, who.start)
-        session = None if is_reused else who.pid
-        dead = Dead(worker, session, lambda: self._mark_of(slot), Patience(), had_master=False)
+        dead = Dead(worker, who, lambda: self._mark_of(slot), Patience(), had_master=False)
         self._deaths.once_over(dead, over)
 
     def _mark_of(self, slot: str) -> int:

@@ -76,7 +76,7 @@ class Stop:
         self._callers: list[Caller] = []
         self._is_over = False
         self.begun: Notice[[]] = Notice()
-        self.look = Look(loop, "the stop does not go on", self._look).ask
+        self._ask_look = Look(loop, "the stop does not go on", self._look).ask
 
     # ── beginning ────────────────────────────────────────────────────────────────────────────
 
@@ -140,9 +140,11 @@ class Stop:
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────
 
+    def look(self) -> None:
+        if self._life.is_stopping:
+            self._ask_look()
+
     def _look(self) -> None:
-        if not self._life.is_stopping:
-            return
         for worker in self._workers:
             if worker.state in (WorkerState.IDLE, WorkerState.STARTING):
                 self._workers.retire(worker)
