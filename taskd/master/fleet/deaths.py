@@ -22,8 +22,9 @@ FIRST, LATEST = 0.05, 1.0
 
 
 class Dead(Record):
-    """A worker whose process, ``who``, has ended. ``mark``: gives the mark of its descendants, 0 if it has none; raises OSError.
-    ``had_master``: its descendants have become the master's children."""
+    """A worker whose process, ``who``, has ended. ``mark``: gives the mark of its descendants, 0 if
+    it has none; raises OSError. ``had_master``: its descendants have become the master's children.
+    """
 
     worker: bytes
     who: Identity
