@@ -77,7 +77,7 @@ def _quieten(master: Master) -> None:
 
 def _exec(master: Master, wishes: list[int]) -> None:
     steps.reach("take the snapshot")
-    raw = dump(master, wishes, after(PHASES, master.deploy.phase, Step.EXEC))
+    raw = dump(master, wishes, after(PHASES, master.deploy.progress.phase, Step.EXEC))
     marker.write(master.places.state, master.deploy.target.path)
     fd = snapshot.seal(raw)
     try:

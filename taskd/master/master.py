@@ -29,7 +29,7 @@ from taskd.master.deploy import (
     Capacity,
     Deploy,
     Draining,
-    Quiet,
+    Progress,
     Stages,
     before,
     plan_questions,
@@ -181,23 +181,23 @@ class Master:
 
     def _make_deploy(self) -> None:
         loop, life, config, storage = self.loop, self.life, self.config, self.storage
-        self.draining = Draining(
-            loop, life, config, storage, self.revisions, self.workers, self.attempts
-        )
+        revisions, workers, attempts = self.revisions, self.workers, self.attempts
+        in_flight = lambda: self.clients.in_flight  # noqa: E731
+        progress = Progress(loop, revisions, workers, self.children, attempts, in_flight)
+        self.draining = Draining(loop, life, config, storage, revisions, workers, attempts)
         self.after_drain = AfterDrain(
             loop,
             life,
             config,
             self.places.state,
             storage,
-            self.revisions,
+            revisions,
             self.children,
-            self.attempts,
+            attempts,
+            progress,
         )
         stages = Stages(
-            plan_questions.Sources(
-                loop, self.places, storage, self.revisions, self.workers, self.attempts
-            ),
+            plan_questions.Sources(loop, self.places, storage, revisions, workers, attempts),
             lambda: trial.Means(loop, self.children, self.orphans, self.snapshot),
             before.Surroundings(loop, self.children, self.after_drain),
         )
@@ -206,12 +206,12 @@ class Master:
             life,
             config,
             storage,
-            self.revisions,
+            revisions,
             self.proofs,
             self.recheck,
-            Capacity(self.revisions, self.workers, self.attempts),
+            Capacity(revisions, workers, attempts),
             stages,
-            Quiet(self.revisions, self.workers, self.children, self.attempts),
+            progress,
             self.draining,
         )
 
@@ -291,7 +291,6 @@ class Master:
         )
         self.deploy.gate = self.clients
         self.stop.answers = self.clients
-        self.after_drain.is_deploying = lambda: self.deploy.is_under_way
         self.draining.look_at_the_clock = self.periodic.look_at_the_clock
         self.systemd.stop_in_words = self.stop.in_words
         self.listeners.accept = {

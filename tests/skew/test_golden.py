@@ -112,7 +112,7 @@ sys.stdout.write(json.dumps({
                  w.slot_fd >= 0] for w in master.workers],
     "clients": [[c.number, c.uid, c.is_control, c.side.rest.hex(),
                  [[s.tasks, s.after] for s in master.streams.of(c)]] for c in master.clients],
-    "deploy": [master.deploy.phase.value, master.deploy.target.name,
+    "deploy": [master.deploy.progress.phase.value, master.deploy.target.name,
                [[c.client, c.request] for c in master.deploy.callers]],
     "rejected": master.revisions.rejected,
     "after_drain": master.after_drain.previous,

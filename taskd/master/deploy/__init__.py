@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from taskd.master.deploy.after_drain import AfterDrain
 from taskd.master.deploy.capacity import Capacity
-from taskd.master.deploy.deploy import Deploy
+from taskd.master.deploy.deploy import Deploy, Stages
 from taskd.master.deploy.draining import Draining
+from taskd.master.deploy.progress import Progress
 from taskd.master.deploy.request import How
-from taskd.master.deploy.stages import Quiet, Stages
 
 __all__ = (
     "AfterDrain",
@@ -15,6 +15,6 @@ __all__ = (
     "Deploy",
     "Draining",
     "How",
-    "Quiet",
+    "Progress",
     "Stages",
 )

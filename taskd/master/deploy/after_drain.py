@@ -1,10 +1,10 @@
-"""``[hooks] after_drain``: run once when nothing of an older release is left after a deploy.
+"""``[hooks] after_drain``: runs once when no task of an older release is left after a deploy.
 
-That it is due stands in the file ``after-drain`` in the state directory (it holds the path of the
-release before), from the moment the deploy is decided until the command has ended, well or not. So
-it survives an exec, the end of the daemon and a power cut; a command that was cut off by one of
-them runs again, one that had ended does not.
-Several deploys in a row, while tasks of the first still run, make one run, for the last of them.
+While the command is due, the file ``after-drain`` in the state directory holds the path of the
+release before. It is written when the deploy is decided, and removed when the command has ended,
+with success or not. So the command stays due across an exec, the end of the daemon and a power cut:
+one that was cut off runs again, one that had ended does not. Several deploys in a row, while tasks
+of the first still run, lead to one run, for the last deploy.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from taskd import log
 from taskd.config import Config
 from taskd.master.attempts import Attempts
 from taskd.master.deploy.hooks import Command, Order, Outcome, report, told
+from taskd.master.deploy.progress import Progress
 from taskd.master.fleet import Children, Revision, Revisions
 from taskd.master.loop import Life, Look, Loop, Notice, Storage, Timer
 from taskd.model.revision import RevisionState
+from taskd.model.upgrade import Phase
 from taskd.posix import files
 
 AGAIN = 10.0
@@ -27,11 +29,10 @@ AGAIN = 10.0
 
 
 class AfterDrain:
-    """``previous``: the path of the release before; None: nothing is due. ``look``: something may
-    have changed: run it if its time has come. ``then``: called once the command that runs now is
-    over. ``is_deploying``: no command is begun while that says so. ``over``: told of each end."""
-
-    is_deploying: Callable[[], bool]
+    """``previous``: the path of the release before; None: the command is not due. ``command``: the
+    one that runs. ``look``: run the command if it is due and its time has come; called whenever
+    that may have changed. ``then``: called once when the running command is over. ``over``: told of
+    the end of each command. No command begins while a deploy is under way."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class AfterDrain:
         revisions: Revisions,
         children: Children,
         attempts: Attempts,
+        progress: Progress,
     ) -> None:
         """``state``: the state directory."""
         self._loop = loop
@@ -54,21 +56,18 @@ class AfterDrain:
         self._revisions = revisions
         self._children = children
         self._attempts = attempts
-        self._command: Command | None = None
+        self._progress = progress
+        self.command: Command | None = None
         self._again: Timer | None = None
         self.previous: str | None = None
         self.then: Callable[[], None] | None = None
         self.over: Notice[[]] = Notice()
         self._ask_look = Look(loop, "after_drain is not started", self._look).ask
 
-    @property
-    def is_running(self) -> bool:
-        return self._command is not None
-
     # ── due or not ───────────────────────────────────────────────────────────────────────────
 
     def promise(self, previous: str) -> None:
-        """A deploy is decided: due once what is older has gone."""
+        """A deploy is decided: the command is due once older releases have drained."""
         if self._hooks.after_drain is None:
             return
         self.previous = previous
@@ -78,7 +77,7 @@ class AfterDrain:
             log.warning("after_drain will not survive a restart", why=error.strerror)
 
     def remember(self) -> None:
-        """At a start: what the daemon before this one had promised."""
+        """At a start: read what the daemon before this one had promised."""
         with contextlib.suppress(OSError):
             self.previous = files.read_own(self._path).decode("utf-8", "surrogateescape")
 
@@ -99,7 +98,7 @@ class AfterDrain:
             self._ask_look()
 
     def _look(self) -> None:
-        if self.previous is None or self.is_running or self._again or not self._is_time():
+        if self.previous is None or self.command or self._again or not self._is_time():
             return
         current = self._revisions.current
         if self._hooks.after_drain is None:  # it was taken out of the configuration meanwhile
@@ -108,9 +107,9 @@ class AfterDrain:
             self._run(Order(self._hooks.after_drain, current, self.previous, self._hooks.timeout))
 
     def _is_time(self) -> bool:
-        """Nothing of an older release is left, also in workers that a daemon before this one left
-        and that are not known."""
-        if not self._life.is_up or self.is_deploying():
+        """Whether no task of an older release is left, also in unknown workers that a daemon before
+        this one left."""
+        if not self._life.is_up or self._progress.phase is not Phase.IDLE:
             return False
         if any(r.state is RevisionState.DRAINING for r in self._revisions):
             return False
@@ -124,13 +123,12 @@ class AfterDrain:
         log.info("hook", hook="after_drain", revision=target.name)
 
         def over(outcome: Outcome) -> None:
-            self._command = None
+            self.command = None
             report("after_drain", target, outcome)
             self._forget()
-            if outcome.failure is None:
-                self._life.note = f"after_drain of {target.name} is done"
-            else:
-                self._life.note = told("after_drain", target, outcome)
+            is_done = outcome.failure is None
+            note = f"after_drain of {target.name} is done"
+            self._life.note = note if is_done else told("after_drain", target, outcome)
             then, self.then = self.then, None
             if then is not None:
                 then()
@@ -141,14 +139,14 @@ class AfterDrain:
             self.look()
 
         try:
-            self._command = Command(self._loop, self._children, order, over)
-        except OSError as error:  # transient: of descriptors, processes or memory
+            self.command = Command(self._loop, self._children, order, over)
+        except OSError as error:  # transient: EMFILE, EAGAIN, ENOMEM
             log.warning("after_drain cannot be started yet", why=error.strerror)
             self._again = self._loop.after(AGAIN, look_again)
 
     def cut_off(self) -> None:
-        """The daemon ends: kill it; it is still due at the next start."""
-        if self._command is not None:
+        """The daemon ends: kill the running command; it is still due at the next start."""
+        if self.command is not None:
             log.warning("after_drain is cut off by the daemon's end, and runs again")
-            self._command.stop()
-            self._command = None
+            self.command.stop()
+            self.command = None

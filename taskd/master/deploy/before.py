@@ -1,4 +1,4 @@
-"""``[hooks] before`` of a deploy: after the trial, before anything is held still."""
+"""``[hooks] before`` of a deploy: runs after the trial, before the daemon holds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taskd.record import Record
 
 
 class Surroundings(Record):
-    """What the command is run with. An ``after_drain`` that still runs is waited for: the two
+    """What the command is run with. It waits for a running ``after_drain``, since both commands may
     change the same things."""
 
     loop: Loop
@@ -21,8 +21,8 @@ class Surroundings(Record):
 
 
 class Before:
-    """The command of one deploy, which is over at once if none is configured. ``done`` is called
-    exactly once, later than the constructor, unless ``stop`` comes before."""
+    """The command of one deploy; over at once if none is configured. ``done`` is called exactly
+    once, after the constructor has returned, unless ``stop`` comes before."""
 
     def __init__(
         self, around: Surroundings, hooks: Hooks, target: Revision, previous: str, done: Done
@@ -34,12 +34,8 @@ class Before:
         self._previous = previous
         self._done = done
         self._command: Command | None = None
+        self.waits_for = "[hooks] after_drain"
         self._timer = around.loop.after(0, self._begin)
-
-    @property
-    def waits_for(self) -> str:
-        """What is not done yet, in words."""
-        return "[hooks] before" if self._command is not None else "[hooks] after_drain"
 
     def stop(self) -> None:
         self._timer.cancel()
@@ -48,12 +44,13 @@ class Before:
             self._command.stop()
 
     def _begin(self) -> None:
-        if self._around.after_drain.is_running:
+        if self._around.after_drain.command is not None:
             self._around.after_drain.then = self._begin
             return
         if self._hooks.before is None:
             self._done(Outcome(None, ""))
             return
+        self.waits_for = "[hooks] before"
         log.info("hook", hook="before", revision=self._target.name)
         order = Order(self._hooks.before, self._target, self._previous, self._hooks.timeout)
         try:

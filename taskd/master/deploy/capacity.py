@@ -1,8 +1,8 @@
-"""Whether one more revision fits: the cap on live revisions, and the memory that is left.
+"""Whether one more revision fits: the cap on live revisions, and the available memory.
 
-Asked at the beginning of a deploy; a refusal names who holds which revision. What a new revision
-will need is taken from the current one: its zygote, and a worker for each place that is free in
-the queues. That is a guess, bounded at MOST_WORKERS: what the tasks will use is not known.
+Checked at the beginning of a deploy; a refusal names the tasks that hold each revision. The memory
+that a new revision needs is estimated from the current one: its zygote, and a worker for each free
+place in the queues, at most MOST_WORKERS. What the tasks will use is not known.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from taskd.master.attempts import Attempts
 from taskd.master.fleet import Revision, Revisions, Workers
 from taskd.model.revision import LIVE
 from taskd.posix import memory
+from taskd.record import Record
 
 SHOWN = 5
-"""Tasks named for each revision."""
+"""Tasks that a refusal names for each revision."""
 
 WORKER = 4_600_000
-"""Bytes of its own that a worker has after a small task (measured, with a frozen heap)."""
+"""Private bytes of a worker after a small task (measured, with a frozen heap)."""
 
 MOST_WORKERS = 32
-"""Workers of a new revision that are reckoned with."""
+"""Workers that the estimate for a new revision counts at most."""
 
 _ADVICE = (
     "Wait until one has drained, or end it with `taskctl drain --revision R --checkpoint` "
@@ -29,15 +30,14 @@ _ADVICE = (
 )
 
 
-class Capacity:
-    def __init__(self, revisions: Revisions, workers: Workers, attempts: Attempts) -> None:
-        self._revisions = revisions
-        self._workers = workers
-        self._attempts = attempts
+class Capacity(Record):
+    revisions: Revisions
+    workers: Workers
+    attempts: Attempts
 
     def check(self, settings: Config, path: str) -> None:
         """Raises DeployRefused if the release at ``path`` would be one revision too many."""
-        live = [r for r in self._revisions if r.state in LIVE]
+        live = [r for r in self.revisions if r.state in LIVE]
         if any(r.path == path for r in live):
             return
         if len(live) >= settings.app.max_revisions:
@@ -58,29 +58,32 @@ class Capacity:
             )
 
     def needed(self, settings: Config) -> int:
-        """Bytes that one more revision will need, as far as one can tell."""
-        current = self._revisions.current
+        """The estimate of the bytes that one more revision will need."""
+        current = self.revisions.current
         pid = current.zygote.pid if current is not None else None
         zygote = memory.alone(pid) if pid else None
-        occupied = self._attempts.occupied
+        occupied = self.attempts.occupied
         free = sum(max(0, count - occupied[queue]) for queue, count in settings.queues.items())
         return (zygote or 0) + min(free, MOST_WORKERS) * WORKER
 
     def blockers(self, live: list[Revision], with_memory: bool = False) -> str:
-        """What holds which revision, in words."""
-        uses = {r.number: f" and uses {self._used(r)}" if with_memory else "" for r in live}
-        return "; ".join(f"{r.name} is held by {self._holders(r)}{uses[r.number]}" for r in live)
-
-    def _used(self, revision: Revision) -> str:
-        pids = [worker.pid for worker in self._workers.of(revision) if worker.pid]
-        zygote = [revision.zygote.pid] if revision.zygote.pid else []
-        used = memory.of([*pids, *zygote])
-        return "memory that the kernel does not tell" if used is None else size_text(used)
-
-    def _holders(self, revision: Revision) -> str:
-        if revision is self._revisions.current:
-            return "being the current one"
-        found = [w.running for w in self._workers.of(revision) if w.running is not None]
-        shown = ", ".join(f"task {running.task} ({running.name})" for running in found[:SHOWN])
-        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        return shown + more or "tasks that wait for it"
+        """What holds each revision, and with ``with_memory`` the memory it uses, in words."""
+        told = []
+        for revision in live:
+            workers = self.workers.of(revision)
+            found = [w.running for w in workers if w.running is not None]
+            holders = ", ".join(
+                f"task {running.task} ({running.name})" for running in found[:SHOWN]
+            )
+            if revision is self.revisions.current:
+                holders = "being the current one"
+            elif len(found) > SHOWN:
+                holders += f" and {len(found) - SHOWN} more"
+            text = f"{revision.name} is held by {holders or 'tasks that wait for it'}"
+            if with_memory:
+                pids = [pid for pid in (*(w.pid for w in workers), revision.zygote.pid) if pid]
+                used = memory.of(pids)
+                unknown = "memory that the kernel does not tell"
+                text += f" and uses {unknown if used is None else size_text(used)}"
+            told.append(text)
+        return "; ".join(told)

@@ -1,13 +1,11 @@
 """A deploy, from the request to the exec (and its end in the new image, see ``handoff.adopt``).
 
 Everything here can be undone until the exec: a refusal releases the daemon, and the old revision
-serves on, unharmed, as often as one tries. One deploy at a time: another caller for the same
-release joins it, for another release is told that one is under way.
+serves on as before. A refused deploy may be repeated as often as the operator likes. There is one
+deploy at a time: a client that asks for the same release joins it, one that asks for another
+release is refused.
 
-A verdict is true: a deploy that was done is never told as refused, whatever its answer has grown
-to.
-
-Longer than 400 lines, since each phase has its step here, in order.
+A deploy that was done is never reported as refused, even if the answer does not fit in a frame.
 """
 
 from __future__ import annotations
@@ -20,55 +18,38 @@ import taskd
 from taskd import config, log
 from taskd.errors import ConfigError, DeployRefused, Error
 from taskd.master.deploy import hooks
+from taskd.master.deploy.before import Before, Surroundings
 from taskd.master.deploy.capacity import Capacity
 from taskd.master.deploy.draining import Draining
-from taskd.master.deploy.guard import Guard
+from taskd.master.deploy.guard import EXEC_WITHIN, Guard
+from taskd.master.deploy.plan_questions import Planning, Sources
+from taskd.master.deploy.progress import EMPTY_WITHIN, HELD, LOOK_WITHIN, QUIESCE_WITHIN, Progress
 from taskd.master.deploy.request import PLAINLY, How, resolve
-from taskd.master.deploy.stages import Quiet, Stage, Stages
+from taskd.master.deploy.trial import Means, Trial
 from taskd.master.fleet import Proofs, Recheck, Revision, Revisions
-from taskd.master.loop import (
-    Caller,
-    Deadline,
-    Gate,
-    Life,
-    LifeEvent,
-    LifeState,
-    Look,
-    Loop,
-    Notice,
-    Storage,
-)
+from taskd.master.loop import Caller, Gate, Life, LifeEvent, LifeState, Look, Loop, Notice, Storage
 from taskd.model.plan import Plan
 from taskd.model.revision import LIVE
-from taskd.model.table import after
-from taskd.model.upgrade import PHASES, Phase, Step
+from taskd.model.upgrade import Phase, Step
 from taskd.model.versions import is_older
+from taskd.record import Record
 from taskd.revision import release
 from taskd.upgrade import steps
 from taskd.upgrade.snapshot import Carried
-
-EXEC_WITHIN = 30.0
-"""Seconds for the last one: the store commits and closes, and the snapshot is written."""
-
-LOOK_WITHIN = 60.0
-"""Seconds to look at the release's files once more, before it is too late."""
-
-QUIESCE_WITHIN = 20.0
-"""Seconds that forks and claims under way have to finish."""
-
-EMPTY_WITHIN = 10.0
-"""Seconds that the requests under way have to be answered."""
 
 _CHANGED = (
     "the files of {} {} while it was being deployed. A release must be whole before it is deployed,"
     " and stay as it is: build it elsewhere and move it there"
 )
 
-GIVE_UP = frozenset(Phase) - {Phase.IDLE, Phase.ADOPTING}
-"""Phases in which a deploy is given up when no client waits for it any more."""
 
-HELD = frozenset({Phase.QUIESCING, Phase.EMPTYING, Phase.EXECING, Phase.ADOPTING})
-"""Phases in which the daemon holds: nothing new is begun (see ``loop.life``)."""
+class Stages(Record):
+    """What the plan, the trial and ``[hooks] before`` are made with. ``trial`` is called when a
+    trial begins: the snapshot function in it is set later than this record is made."""
+
+    plan: Sources
+    trial: Callable[[], Means]
+    hook: Surroundings
 
 
 class Deploy:
@@ -76,7 +57,7 @@ class Deploy:
 
     gate: Gate
     hand_over: Callable[[], None]
-    """Become the new image. Comes back only by raising, with everything undone."""
+    """Become the new image. Returns only by raising, with everything undone."""
 
     def __init__(
         self,
@@ -89,7 +70,7 @@ class Deploy:
         recheck: Recheck,
         capacity: Capacity,
         stages: Stages,
-        quiet: Quiet,
+        progress: Progress,
         draining: Draining,
     ) -> None:
         self._loop = loop
@@ -101,10 +82,8 @@ class Deploy:
         self._recheck = recheck
         self._capacity = capacity
         self._stages = stages
-        self._quiet = quiet
         self._draining = draining
-        self.phase = Phase.IDLE
-        self._since = 0.0  # Unix seconds: of the phase
+        self.progress = progress
         self.callers: list[Caller] = []
         self.path = ""
         self.python = ""  # what the new image will run on
@@ -114,90 +93,74 @@ class Deploy:
         self.plan: dict[str, Any] | None = None
         self.unfit: list[int] = []  # tasks that the target cannot take
         self.hook = ""  # what [hooks] before wrote
-        self._stage: Stage | None = None
-        self._guard = Guard(self._refuse_if_under_way)
+        self._guard = Guard(self.refuse)
         self._guarded = self._guard.around
-        self.is_wished = False  # SIGHUP came meanwhile: one more is due
-        self._deadline: Deadline | None = None
+        self.is_wished = False  # SIGHUP came meanwhile: one more deploy is due
         self.refused: Notice[[]] = Notice()
         self.over: Notice[[]] = Notice()
         self._ask_look = Look(loop, "the deploy does not go on", self._guarded(self._look)).ask
 
     @property
-    def is_under_way(self) -> bool:
-        return self.phase is not Phase.IDLE
-
-    @property
     def target(self) -> Revision:
-        """The new revision. Known once it is proven."""
+        """The new revision. It is known once it is proven."""
         assert self._revisions.target is not None
         return self._revisions.target
 
     # ── the request ──────────────────────────────────────────────────────────────────────────
 
     def wish(self) -> None:
-        """SIGHUP: deploy what ``[app] release`` points to; after the one under way, if there is
-        one, since it may be another release by now."""
-        self.is_wished = self.phase is not Phase.IDLE
+        """SIGHUP: deploy what ``[app] release`` points to. If a deploy is under way, a second one
+        follows it, since the link may point to another release by then."""
+        self.is_wished = self.progress.phase is not Phase.IDLE
         if not self.is_wished:
             self.begin(None, None)
 
     def begin(self, wanted: str | None, caller: Caller | None, how: How = PLAINLY) -> None:
         """Deploy the release at ``wanted`` (None: what ``[app] release`` points to now)."""
-        callers = [caller] if caller else []
+        callers, progress = [caller] if caller else [], self.progress
         try:
             settings, path = resolve(self._config.source, wanted)
         except (ConfigError, DeployRefused) as error:
             self._tell_refusal(callers, wanted or self._config.app.release, error)
             return
-        if self.phase is not Phase.IDLE:
-            self._join(path, callers, how)
+        if progress.phase is not Phase.IDLE:
+            if path == self.path and how == self._how:
+                self.callers += callers
+                return
+            what = "plan" if self._how.plan_only else "deploy"
+            why = f"a {what} of {self.path} is under way; try again when it is done"
+            self._tell_refusal(callers, path, DeployRefused(why))
             return
         if self._life.state is not LifeState.SERVING:
             self._tell_refusal(callers, path, DeployRefused("the daemon is starting or stopping"))
             return
-        self._step(Step.BEGIN)
+        progress.step(Step.BEGIN)
         self.callers, self._how = callers, how
         self.plan, self.unfit, self.hook = None, [], ""
         self.path, self.config = path, settings
         log.info("plan" if how.plan_only else "deploy", release=path)
         self._guarded(self._prove)()
 
-    def _join(self, path: str, callers: list[Caller], how: How) -> None:
-        if path == self.path and how == self._how:
-            self.callers += callers
-            return
-        what = "plan" if self._how.plan_only else "deploy"
-        why = f"a {what} of {self.path} is under way; try again when it is done"
-        self._tell_refusal(callers, path, DeployRefused(why))
-
     def on_gone(self, client: int) -> None:
-        """A client went away: if it alone waited for this deploy, the deploy is given up."""
+        """A client went away. If no other client waits for this deploy, the deploy is given up."""
         had_callers = bool(self.callers)
         self.callers = [caller for caller in self.callers if caller.client != client]
-        if had_callers and not self.callers and self.phase in GIVE_UP:
+        if had_callers and not self.callers and self.progress.phase is not Phase.ADOPTING:
             self.refuse(DeployRefused("who asked for it went away"))
 
     def on_stop(self) -> None:
-        """The daemon stops: nothing is handed over any more."""
-        if self.phase not in (Phase.IDLE, Phase.ADOPTING):
+        """The daemon stops: the deploy under way is refused."""
+        if self.progress.phase is not Phase.ADOPTING:
             self.refuse(DeployRefused("the daemon stops"))
 
     def under_way(self) -> dict[str, Any] | None:
-        """The deploy for ``status``: its phase, since when, and what it waits for."""
-        if self.phase is Phase.IDLE:
-            return None
-        waits = [self._stage.waits_for] if self._stage is not None else self._waits_for()
-        return {
-            "phase": self.phase.value,
-            "since": self._since,
-            "release": self.path,
-            "waits_for": waits,
-        }
+        """For ``status``: what ``Progress.told`` says, and the release's path."""
+        found = self.progress.told()
+        return None if found is None else found | {"release": self.path}
 
     def export(self, phase: Phase, carried: Carried) -> dict[str, Any]:
-        """For the snapshot, as it will be behind the exec. (``config``, ``path`` and ``python`` are
-        what the new image then is.)"""
+        """The fields for the snapshot; ``phase``: the one after the exec. ``config``, ``path`` and
+        ``python`` are not among them: the new image runs with them."""
         return {
             "phase": phase.value,
             "target": self.target.number,
@@ -209,8 +172,8 @@ class Deploy:
         }
 
     def restore(self, fields: dict[str, Any], hook: bytes) -> None:
-        """What ``export`` of this version or of the one before has written."""
-        self.phase = Phase(fields["phase"])
+        """Take the fields that ``export`` of this version or the one before has written."""
+        self.progress.phase = Phase(fields["phase"])
         self._revisions.target = self._revisions.by_number(fields["target"])
         self.paused_at = fields["paused_at"]
         self.callers = [Caller(*each) for each in fields["callers"]]
@@ -226,7 +189,7 @@ class Deploy:
         self._proofs.begin(self.path, self.config.app, within, done, may_have_changed=back)
 
     def _proven(self, outcome: Revision | DeployRefused) -> None:
-        if self.phase is not Phase.PROVING:  # refused meanwhile: the daemon stops
+        if self.progress.phase is not Phase.PROVING:  # refused meanwhile: the daemon stops
             if isinstance(outcome, Revision):
                 self._proofs.reject(outcome)
             return
@@ -235,8 +198,9 @@ class Deploy:
             return
         self._revisions.target = outcome
         steps.reach("plan")
-        self._step(Step.PROVEN)
-        self._stage = self._stages.plan(outcome, self._guard, self._planned)
+        self.progress.step(Step.PROVEN)
+        done = self._guarded(self._planned)
+        self.progress.stage = Planning(self._stages.plan, outcome, self._guard, done)
 
     def _planned(self, outcome: Plan | DeployRefused) -> None:
         if isinstance(outcome, DeployRefused):
@@ -254,20 +218,23 @@ class Deploy:
         elif outcome.held and not self._how.allow_held:
             self.refuse(DeployRefused(outcome.why_held()))
         else:
-            self._step(Step.ACCEPTED)
+            self.progress.step(Step.ACCEPTED)
             self._try(self.target.zygote.python)
 
     def _try(self, python: str) -> None:
         steps.reach("try")
         self.python = python
         try:
-            self._stage = self._stages.try_out(self.target, python, self._guard, self._tried)
+            means, done = self._stages.trial(), self._guarded(self._tried)
+            self.progress.stage = Trial(means, self.target, python, self._guard, done)
         except OSError as error:
             why = f"{self.target.name}: {python} cannot be started: {error.strerror}"
             self.refuse(DeployRefused(why))
 
     def _tried(self, error: DeployRefused | None) -> None:
-        if error is not None and self._is_tried_with_an_older_taskd():
+        is_own = self.python == self.target.zygote.python != release.launcher()
+        if error is not None and is_own and is_older(self.target.taskd, taskd.__version__):
+            # The app's code runs on its old taskd all the same, and the daemon need not.
             log.info("not the daemon's next taskd", why=str(error))
             self._warn(
                 f"{self.target.name} brings taskd {self.target.taskd}, which is too old to take "
@@ -279,21 +246,16 @@ class Deploy:
             self.refuse(error)
             return
         steps.reach("hook")
-        self._step(Step.TRIED)
+        self.progress.step(Step.TRIED)
         current = self._revisions.current
         previous = current.path if current is not None else ""
-        self._stage = self._stages.before(
-            self.config.hooks, self.target, previous, self._guard, self._hooked
+        done = self._guarded(self._hooked)
+        self.progress.stage = Before(
+            self._stages.hook, self.config.hooks, self.target, previous, done
         )
 
-    def _is_tried_with_an_older_taskd(self) -> bool:
-        """An old taskd must not keep its release from being deployed: the app's code runs on it
-        all the same, and the daemon need not."""
-        is_own = self.python == self.target.zygote.python != release.launcher()
-        return is_own and is_older(self.target.taskd, taskd.__version__)
-
     def _warn(self, warning: str) -> None:
-        """Log it, and tell the clients that get the plan."""
+        """Log the warning, and add it to the plan that clients get."""
         assert self.plan is not None
         log.warning(warning, revision=self.target.name)
         self.plan["warnings"].append(warning)
@@ -302,15 +264,16 @@ class Deploy:
         if outcome.failure is not None:
             self.refuse(DeployRefused(hooks.told("before", self.target, outcome)))
             return
-        self._stage, self.hook = None, outcome.output
-        release.resolve(self.path)  # still there? The next start will need it
-        self._within(LOOK_WITHIN, "its files could not be looked at again in time")
+        self.progress.stage, self.hook = None, outcome.output
+        release.resolve(self.path)  # raises if it is gone: the next start will need it
+        why = "its files could not be looked at again in time"
+        self.progress.within(LOOK_WITHIN, why, self.refuse)
         may_change = bool(self.config.hooks.before)
         self._recheck.ask(self.target, may_change, self._guarded(self._rechecked))
 
     def _rechecked(self, what: str | None) -> None:
-        """``what`` has become of the release's files; None: they are as they were."""
-        if self.phase is not Phase.HOOKING:
+        """``what`` has happened to the release's files; None: they are as they were."""
+        if self.progress.phase is not Phase.HOOKING:
             return
         if what is not None and self._how.goes_back and self.target.state in LIVE:
             self._warn(f"the files of {self.path} {what} since it was started; a restart runs them")
@@ -318,50 +281,41 @@ class Deploy:
             self.refuse(DeployRefused(_CHANGED.format(self.path, what)))
             return
         steps.reach("quiesce")
-        self._step(Step.HOOKED)
-        self._within(QUIESCE_WITHIN, "the workers being started did not come up in time")
+        self.progress.step(Step.HOOKED)
+        why = "the workers being started did not come up in time"
+        self.progress.within(QUIESCE_WITHIN, why, self.refuse)
         self._life.take(LifeEvent.HOLD)
         self._storage.writer.checkpoint()
         self._look()
 
     # ── quiesce ──────────────────────────────────────────────────────────────────────────────
 
-    def _waits_for(self) -> list[str]:
-        """What keeps the exec from being made; it is looked at whenever that may have changed."""
-        if self.phase is Phase.PROVING:
-            return ["the release's app, which is imported"]
-        if self.phase is Phase.HOOKING:
-            return ["a second look at the release's files"]
-        if self.phase is Phase.QUIESCING:
-            return self._quiet.waits_for()
-        if self.phase is Phase.EMPTYING and self.gate.in_flight:
-            return [f"requests: {self.gate.in_flight}"]
-        return []
-
     def look(self) -> None:
-        """Something that an exec may wait for is over."""
-        if self.phase in (Phase.QUIESCING, Phase.EMPTYING):
+        """Called whenever a fork, claim, command or request is over: an exec may wait for it."""
+        if self.progress.phase in (Phase.QUIESCING, Phase.EMPTYING):
             self._ask_look()
 
     def _look(self) -> None:
-        """Forks and claims: once none is under way, stop reading the clients. Requests: once none
-        is under way, go."""
-        if self.phase is Phase.QUIESCING and not self._waits_for():
+        """Once no fork, claim or command is under way, stop reading the clients. Once no request
+        is under way either, exec."""
+        progress = self.progress
+        if progress.phase is Phase.QUIESCING and not progress.waits_for():
             steps.reach("empty")
-            self._step(Step.QUIET)
-            self._within(EMPTY_WITHIN, "the requests under way were not answered in time")
+            progress.step(Step.QUIET)
+            why = "the requests under way were not answered in time"
+            progress.within(EMPTY_WITHIN, why, self.refuse)
             self.paused_at = time.monotonic()
             self.gate.pause(True)
-        if self.phase is Phase.EMPTYING and not self._waits_for():
-            self._step(Step.EMPTY)
-            self._cancel_deadline()
+        if progress.phase is Phase.EMPTYING and not progress.waits_for():
+            progress.step(Step.EMPTY)
+            progress.cancel_deadline()
             self._loop.soon(self._exec)
 
     def _exec(self) -> None:
-        for caller in self.callers:  # none is read any more, but one that left is noticed
+        for caller in self.callers:  # no client is read any more, but a closed connection is seen
             if self.gate.has_hung_up(caller):
                 self.on_gone(caller.client)
-        if self.phase is Phase.EXECING:
+        if self.progress.phase is Phase.EXECING:
             self._guard.around(self.hand_over, EXEC_WITHIN)()
 
     def on_zygote_death(self, revision: Revision, _: int | None) -> None:
@@ -371,36 +325,34 @@ class Deploy:
     # ── the end ──────────────────────────────────────────────────────────────────────────────
 
     def refuse(self, error: DeployRefused) -> None:
-        """Back to where the daemon was, with the reason."""
+        """Back to where the daemon was, with the reason. Does nothing if no deploy is under way:
+        what failed then came after a refusal."""
+        if self.progress.phase is Phase.IDLE:
+            return
         callers, self.callers = self.callers, []
         was_plan = self._how.plan_only
         self._back_to_idle()
-        if was_plan:
-            self._answer(callers, error)
-            return
         try:
-            self._revisions.remember(self.path, str(error))
-        finally:  # whatever is short just now: only here it is known which clients wait
-            self._tell_refusal(callers, self.path, error)
-
-    def _refuse_if_under_way(self, error: DeployRefused) -> None:
-        if self.phase is not Phase.IDLE:  # else what failed came after a refusal
-            self.refuse(error)
+            if not was_plan:
+                self._revisions.remember(self.path, str(error))
+        finally:  # also if that failed: the waiting clients are known only here
+            self._tell_refusal(callers, self.path, error, was_plan)
 
     def gave_back(self, error: DeployRefused) -> None:
-        """In the old image again: the new one could not adopt. Like any refusal."""
+        """In the old image again, since the new image could not adopt: refuse the deploy."""
         target = self._revisions.target
         self.path = target.path if target is not None else ""
         self._life.take(LifeEvent.GIVE_BACK)
         self.refuse(error)
 
     def _back_to_idle(self) -> None:
-        is_held = self.phase in HELD
-        self._step(Step.REFUSE)
-        self._cancel_deadline()
-        if self._stage is not None:
-            self._stage.stop()
-            self._stage = None
+        progress = self.progress
+        is_held = progress.phase in HELD
+        progress.step(Step.REFUSE)
+        progress.cancel_deadline()
+        if progress.stage is not None:
+            progress.stage.stop()
+            progress.stage = None
         target, self._revisions.target = self._revisions.target, None
         if target is not None:
             self._proofs.reject(target)
@@ -413,9 +365,9 @@ class Deploy:
             self._loop.soon(self.wish)
 
     def confirmed(self, previous: str | None) -> None:
-        """In the new master: the deploy is done; tell the callers, and let the old drain."""
+        """In the new master: the deploy is done. Tell the callers; older revisions drain."""
         target, self._revisions.target = self.target, None
-        self._step(Step.CONFIRM)
+        self.progress.step(Step.CONFIRM)
         pause = time.monotonic() - self.paused_at
         reply = {
             "revision": target.name,
@@ -431,28 +383,13 @@ class Deploy:
             self.gate.reply(caller, reply, short=reply | {"plan": None, "hook": ""})
         self._draining.let_old_ones_leave(target, self.unfit)
 
-    def _tell_refusal(self, callers: list[Caller], path: str, error: Error) -> None:
-        log.error("deploy refused", release=path, why=str(error))
-        self._life.note = f"last deploy refused: {error}"
-        self.refused()
-        self._answer(callers, error)
-
-    def _answer(self, callers: list[Caller], error: Error) -> None:
+    def _tell_refusal(
+        self, callers: list[Caller], path: str, error: Error, is_plan: bool = False
+    ) -> None:
+        """To the callers; unless it was a plan alone, also to the log and to ``status``."""
+        if not is_plan:
+            log.error("deploy refused", release=path, why=str(error))
+            self._life.note = f"last deploy refused: {error}"
+            self.refused()
         for caller in callers:
             self.gate.refuse(caller, DeployRefused(str(error)))
-
-    # ── phases ───────────────────────────────────────────────────────────────────────────────
-
-    def _step(self, step: Step) -> None:
-        self.phase = after(PHASES, self.phase, step)
-        self._since = time.time()
-
-    def _within(self, seconds: float, why: str) -> None:
-        self._cancel_deadline()
-        refuse = lambda: self.refuse(DeployRefused(f"{why} ({seconds:.0f} s)"))  # noqa: E731
-        self._deadline = Deadline(self._loop, seconds, self._quiet.pids, refuse)
-
-    def _cancel_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None

@@ -1,14 +1,14 @@
-"""Older revisions drain: who is asked to leave after a deploy, and ``[daemon] drain_limit``.
+"""Older revisions drain: which tasks must leave after a deploy, and ``[daemon] drain_limit``.
 
-After a deploy the idle workers of older revisions go, and tasks that move are asked to leave. At
-the limit all tasks of a revision are asked to leave at their next safe point; those that have not
-left after another ``cancel_grace`` are ended by force. They continue on the current revision from
-what is saved, and are shown as interrupted. A task that the current revision cannot go on with is
-let be: ended here, it could only be started here again. (Workers that a daemon before this one left
-are not the master's to command; see ``recovery.unowned``.)
+After a deploy the idle workers of older revisions exit, and tasks with ``on_deploy`` "checkpoint"
+are asked to leave. At the limit all tasks of a revision are asked to leave at their next safe
+point; those that have not left after another ``cancel_grace`` are killed. They continue on the
+current revision from what is saved, and are shown as interrupted. A task that the current revision
+cannot go on with keeps running: ended here, it could only be started on its old revision again. (A
+master cannot command unknown workers that a daemon before it left; see ``recovery.unowned``.)
 
-The time counts from when the revision began to drain, by the clock, so that an exec does not start
-it anew; the grace counts from when this image asked.
+The limit counts from when the revision began to drain, by the wall clock, so that an exec does not
+start it anew; the grace counts from when this image asked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from taskd.model.task import OnDeploy
 from taskd.model.worker import WorkerState
 
 LONGEST_WAIT = 3600.0
-"""Seconds after which the clock is looked at again: it may have been set."""
+"""Seconds after which the wall clock is read again: it may have been set."""
 
 
 class Draining:
@@ -60,8 +60,7 @@ class Draining:
     # ── after a deploy ───────────────────────────────────────────────────────────────────────
 
     def let_old_ones_leave(self, target: Revision, unfit: Collection[int]) -> None:
-        """``unfit``: the tasks that the new revision could not take when it was asked; they are
-        left where they are."""
+        """``unfit``: the tasks that the new revision could not take in the plan; they stay."""
         for worker in self._workers.in_state(WorkerState.IDLE):
             if worker.revision is not target:
                 self._workers.retire(worker)
@@ -78,14 +77,14 @@ class Draining:
         row = self._storage.reader.task(running.task)
         if row is None or row.budgets.interruptions >= PINNED:
             return False
-        entry = source.tasks.get(running.name)  # none: of a release that is gone, found after it
+        entry = source.tasks.get(running.name)  # None: the directory of its release is gone
         return entry is not None and can_run(target.tasks, running.name, entry["version"]) is None
 
     # ── the limit ────────────────────────────────────────────────────────────────────────────
 
     def look(self) -> None:
-        """Do what is due by the limit, and wait for what is next. Called once the daemon serves: a
-        revision begins to drain at no other time."""
+        """Do what the limit requires now, and set a timer for the next step. Called when the daemon
+        begins to serve: a revision begins to drain at no other time."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -100,7 +99,8 @@ class Draining:
             self._timer = self._loop.after(min(wait, LONGEST_WAIT), self.look)
 
     def _turn(self, revision: Revision, limit: float) -> float | None:
-        """Seconds until the next look at ``revision``; None: there is nothing more to do."""
+        """Ask or kill the tasks of ``revision`` if that is due. Returns the seconds until the next
+        step; None: there is none."""
         left = revision.draining_since + limit - time.time()
         if left > 0:
             return left
@@ -134,7 +134,7 @@ class Draining:
         ]
 
     def _why_it_stays(self, running: Running, worker: Worker) -> str | None:
-        """Why the task cannot go on elsewhere; None: it can."""
+        """Why the task cannot go on on the current revision; None: it can."""
         current = self._revisions.current
         assert current is not None
         if current not in self._attempts.takers(running.task):

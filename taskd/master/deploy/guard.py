@@ -1,8 +1,8 @@
-"""The guard of a deploy's steps in the old master: whatever goes wrong refuses the deploy.
+"""The guard of a deploy's steps in the old master: any error in a step refuses the deploy.
 
-An unforeseen error must not end the daemon, and a step that hangs must not hold it up for ever:
-taking too long is one thing that can go wrong. It is logged with the line that it came from. Runs
-in the main thread alone (see ``image.limited``).
+An unforeseen error must not end the daemon, and a step that hangs must not hold it up for ever: a
+step that takes too long is an error. The error is logged with the source line it came from. Runs in
+the main thread only (see ``image.limited``).
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from taskd.errors import DeployRefused, Error
 from taskd.upgrade import image, steps
 
 STEP_WITHIN = 10.0
-"""Seconds that one of our own steps may keep the daemon from anything else."""
+"""Seconds that one step may keep the daemon from serving."""
+
+EXEC_WITHIN = 30.0
+"""Seconds for the last step: the store commits and closes, and the snapshot is written."""
 
 _Given = ParamSpec("_Given")
 
 
 class Guard:
-    """``refuse`` is called with why, outside of the step that failed."""
+    """``refuse`` is called with the reason, once the failed step has been left."""
 
     def __init__(self, refuse: Callable[[DeployRefused], None]) -> None:
         self._refuse = refuse
@@ -30,7 +33,7 @@ class Guard:
     def around(
         self, step: Callable[_Given, None], within: float = STEP_WITHIN
     ) -> Callable[_Given, None]:
-        """``step``, guarded; called by a step that is guarded already, it is just called."""
+        """``step``, guarded. Within a guarded step it runs under that step's guard and time."""
 
         def bounded(*args: _Given.args, **kwargs: _Given.kwargs) -> None:
             if self._is_inside:
@@ -52,13 +55,9 @@ def _refusal(error: BaseException) -> DeployRefused:
     if isinstance(error, DeployRefused):
         return error
     told = str(error) if isinstance(error, Error) else f"{type(error).__name__}: {error}"
-    log.error("a step of the deploy failed", step=steps.here.step, why=_where(error) + told)
+    innermost, where = error.__traceback__, ""
+    while innermost is not None:
+        where = f"{innermost.tb_frame.f_code.co_filename}:{innermost.tb_lineno}: "
+        innermost = innermost.tb_next
+    log.error("a step of the deploy failed", step=steps.here.step, why=where + told)
     return DeployRefused(f"the deploy failed at the step '{steps.here.step}': {told}")
-
-
-def _where(error: BaseException) -> str:
-    """The innermost line that the error came through."""
-    found = error.__traceback__
-    while found is not None and found.tb_next is not None:
-        found = found.tb_next
-    return "" if found is None else f"{found.tb_frame.f_code.co_filename}:{found.tb_lineno}: "

@@ -1,15 +1,16 @@
-"""The app's own commands around a deploy: one command, and ``[hooks] before``.
+"""One of the app's own commands around a deploy: ``[hooks] before`` or ``[hooks] after_drain``.
 
-The master spawns them (never forks) and reaps them; they run in the directory of the
-release that they are for, in a session of their own, with
+The master spawns the command (never forks) and reaps it. It runs in the directory of the release
+that it is for, in a session of its own, with
 
     TASKD_RELEASE    the release's directory
     TASKD_REVISION   its name
     TASKD_PREVIOUS   the directory of the release that served before it
 
-A command is over when it is reaped; what it left behind in its session is killed then. One that is
-not done in time, or whose deploy is over, is killed with its whole session. What it wrote to its
-output and error goes to the daemon's log when it is over, and to the clients that wait for it.
+A command is over when it is reaped; the master then kills the processes left in its session. A
+command that exceeds ``[hooks] timeout``, or whose deploy is over, is killed with its whole session.
+When it is over, its output (stdout and stderr) goes to the daemon's log, and to the clients that
+wait for the deploy.
 
 Invariant: no exec while such a command runs, since the next image would not know it.
 """
@@ -28,15 +29,15 @@ from taskd.posix import spawn, tree
 from taskd.record import Record
 
 OUTPUT = 64 * 1024
-"""Bytes of a command's output that are kept: the last ones."""
+"""How many bytes of a command's output are kept, counted from its end."""
 
 CHUNK = 64 * 1024
 READS = 32
-"""Reads after its end: more than a pipe can hold, and never endless."""
+"""Reads after the command's end, at most: more than a pipe can hold."""
 
 TAIL_LINES = 5
 TAIL_LENGTH = 600
-"""Lines, and characters, of its output that a refusal shows."""
+"""Lines and characters of the output that a refusal shows."""
 
 _IN_DIRECTORY = 'cd "$1" && shift && exec "$@"'
 
@@ -70,8 +71,8 @@ class Output:
 
 
 class Order(Record):
-    """Which command: ``words``, run for ``target``, ``previous`` being the directory of the release
-    that served before it; ``within`` seconds."""
+    """``words``: the command and its arguments. ``target``: the release that it is for.
+    ``previous``: the directory of the release that served before. ``within``: seconds."""
 
     words: Sequence[str]
     target: Revision
@@ -106,13 +107,13 @@ class Command:
         finally:
             os.close(theirs)
         os.set_blocking(self._pipe, False)
-        loop.watch(self._pipe, READ, self._on_ready)
+        loop.watch(self._pipe, READ, self._read)
         self._helpers[self._pid] = self._ended
         overdue = f"it was not done after {order.within:g} s ([hooks] timeout), and was killed"
         self._deadline = loop.after(order.within, lambda: self._finish(overdue))
 
     def stop(self) -> None:
-        """Kill it and all of its session; it is reaped when it has died."""
+        """Kill the command and its session; it is reaped when it has died."""
         self._done = None
         self._deadline.cancel()
         self._close()
@@ -120,7 +121,7 @@ class Command:
             self._kill()
 
     def _kill(self) -> None:
-        """Its group first, which needs no descriptor: there may be none left."""
+        """Kill the group first: that needs no descriptor, and there may be none left."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._pid, signal.SIGKILL)
         with contextlib.suppress(OSError, ImportError):
@@ -128,7 +129,7 @@ class Command:
 
     def _finish(self, failure: str | None) -> None:
         for _ in range(READS):
-            if not self._read():
+            if not self._read(self._pipe):
                 break
         done = self._done
         self.stop()
@@ -136,19 +137,21 @@ class Command:
             done(Outcome(failure, self._output.text()))
 
     def _ended(self, status: int) -> None:
-        """It was reaped; what it left behind must not hold the pipe, nor outlive it."""
+        """It was reaped: kill what it left behind, which may still write into the pipe."""
         self._kill()
-        self._finish(_failure(status))
+        failure, code = None, os.waitstatus_to_exitcode(status)
+        if code < 0:
+            failure = f"it was killed by {signal.Signals(-code).name}"
+        elif code:
+            failure = f"it ended with exit status {code}"
+        self._finish(failure)
 
-    def _on_ready(self, _: int) -> None:
-        self._read()
-
-    def _read(self) -> bool:
-        """Take what it has written. True if there may be more."""
-        if self._pipe < 0:
+    def _read(self, pipe: int) -> bool:
+        """Take what the command has written. True if there may be more."""
+        if pipe < 0:
             return False
         try:
-            data = os.read(self._pipe, CHUNK)
+            data = os.read(pipe, CHUNK)
         except BlockingIOError:
             return False
         self._output.take(data)
@@ -158,20 +161,13 @@ class Command:
 
     def _close(self) -> None:
         if self._pipe >= 0:
-            self._loop.watch(self._pipe, 0, self._on_ready)
+            self._loop.watch(self._pipe, 0, self._read)
             os.close(self._pipe)
             self._pipe = -1
 
 
-def _failure(status: int) -> str | None:
-    code = os.waitstatus_to_exitcode(status)
-    if code < 0:
-        return f"it was killed by {signal.Signals(-code).name}"
-    return f"it ended with exit status {code}" if code else None
-
-
 def report(hook: str, target: Revision, outcome: Outcome) -> None:
-    """Its output and its end, in the daemon's log."""
+    """Write the command's output and its end to the daemon's log."""
     for line in outcome.output.splitlines():
         log.info(f"{hook}: {line}")
     if outcome.failure is None:
@@ -181,7 +177,7 @@ def report(hook: str, target: Revision, outcome: Outcome) -> None:
 
 
 def told(hook: str, target: Revision, outcome: Outcome) -> str:
-    """A failure in one sentence, with the last lines of the output."""
+    """The failure in one sentence, with the last lines of the output."""
     lines = [line.strip() for line in outcome.output.splitlines() if line.strip()]
     tail = " | ".join(lines[-TAIL_LINES:])[-TAIL_LENGTH:]
     last = f"; the last of its output: {tail}" if tail else "; it wrote nothing"

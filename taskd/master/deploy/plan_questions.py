@@ -4,25 +4,29 @@ A worker of the new revision (its probe worker) answers for copies of the real a
 states: one item for each distinct (task, version, argument shape) that waits, one for each running
 task. The cost grows with those, never with the backlog. Nothing is changed.
 
-It is asked in pieces, the next one once it has answered for the last: no more than one large state
-is in the master's memory at a time, clients are served between two, and what is limited is the time
-without an answer. What running tasks have saved it reads from their slots itself.
+The master asks in pieces, the next one once the worker has answered for the last. So no more than
+one large state is in the master's memory at a time, clients are served between two pieces, and the
+deadline is for one piece. The worker itself reads what running tasks have saved, from their slots.
+
+An item that the new revision refuses may be one that the current release could not go on with
+either: it was accepted when that release was deployed (``--allow-held``). A later deploy makes
+nothing worse for it, and is not refused for its sake.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import cbor2
 
 from taskd.errors import DeployRefused
 from taskd.master.attempts import Attempts
-from taskd.master.deploy import accepted
 from taskd.master.deploy.guard import Guard
-from taskd.master.fleet import Probe, Revision, Revisions, Running, Worker, Workers
+from taskd.master.fleet import Probe, Revision, Revisions, Worker, Workers
 from taskd.master.loop import Deadline, Loop, Storage
+from taskd.model.binding import bind, names_in
 from taskd.model.plan import Item, Plan, judge
 from taskd.model.task import SETTLED, State
 from taskd.model.worker import WorkerEvent
@@ -34,8 +38,7 @@ from taskd.slot import layout
 from taskd.store.api import Filter
 
 PLAN_WITHIN = 60.0
-"""Seconds of its own time that the new revision's worker has to come up, and then to answer for
-each piece …"""
+"""Seconds of its own time that the probe worker has to start, and to answer for each piece …"""
 
 SLOWEST = 1 << 20
 """… and one more for each so many bytes of arguments and saved state in it."""
@@ -99,7 +102,7 @@ class Planning:
         return f"the answers for {len(self._items) - self._answered} of {len(self._items)} items"
 
     def stop(self) -> None:
-        """Its outcome is of no use any more."""
+        """End the plan; ``done`` is not called."""
         self._done = None
         self._deadline.cancel()
         self._look.workers.probes.clear()
@@ -133,32 +136,30 @@ class Planning:
         when = "while it answered for the waiting tasks" if self._worker else "as it started"
         self._refuse(f"its probe worker died {when}: {how}")
 
-    # ── what is asked about ──────────────────────────────────────────────────────────────────
+    # ── the items ────────────────────────────────────────────────────────────────────────────
 
     def _collect(self) -> None:
-        """The items alone, without a byte of what users gave."""
+        """Make the items, without reading arguments or saved states."""
         for group in self._look.storage.reader.groups():
             if group.waiting:
                 name, version, shape, tasks, example = group
                 self._items.append(Item(name, version, shape=shape, tasks=tasks, example=example))
                 self._examples.append(example)
         for running in self._look.attempts.all():
-            self._items.append(self._running_item(running))
+            worker = self._look.attempts.worker_of(running.task)
+            row = self._look.storage.reader.task(running.task)
+            assert row is not None, f"task {running.task} runs and is not in the store"
+            item = Item(
+                name=running.name,
+                version=row.version if row.saved_version is None else row.saved_version,
+                task=running.task,
+                revision=worker.revision.name if worker is not None else row.revision,
+                stays=worker is not None and worker.revision is self._target,
+                on_deploy=running.on_deploy,
+                interruptions=row.budgets.interruptions,
+            )
+            self._items.append(item)
             self._examples.append(running.task)
-
-    def _running_item(self, running: Running) -> Item:
-        worker = self._look.attempts.worker_of(running.task)
-        row = self._look.storage.reader.task(running.task)
-        assert row is not None, f"task {running.task} runs and is not in the store"
-        return Item(
-            name=running.name,
-            version=row.version if row.saved_version is None else row.saved_version,
-            task=running.task,
-            revision=worker.revision.name if worker is not None else row.revision,
-            stays=worker is not None and worker.revision is self._target,
-            on_deploy=running.on_deploy,
-            interruptions=row.budgets.interruptions,
-        )
 
     def _question(self, ref: int) -> Question:
         """Raises StoreError."""
@@ -176,7 +177,7 @@ class Planning:
     # ── asking ───────────────────────────────────────────────────────────────────────────────
 
     def _on_idle(self, worker: Worker) -> None:
-        """The probe worker is up, or has answered and can be asked again."""
+        """The probe worker has started, or has answered: ask the next piece."""
         if self._worker is None:
             self._worker = worker
             memory.return_large()
@@ -199,7 +200,8 @@ class Planning:
         worker.tell({"type": "plan", "path": path})
 
     def _write(self, path: str, piece: list[Question]) -> None:
-        probe = self._target.app.probe if self._is_all_asked else None
+        """The probe runs with the last piece. Raises OSError."""
+        probe = self._target.app.probe if self._asked == len(self._items) else None
         items = [self._asked_as(question) for question in piece]
         with open(files.open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
             file.write(cbor2.dumps({"probe": probe, "items": items}))
@@ -217,23 +219,17 @@ class Planning:
             "attempt": question.attempt,
         }
 
-    @property
-    def _is_all_asked(self) -> bool:
-        return self._asked == len(self._items)
-
     # ── the answer ───────────────────────────────────────────────────────────────────────────
 
     def _on_answer(self, message: dict[str, Any]) -> None:
-        """To one piece."""
+        """The answer to one piece. After the last one: judge the whole plan."""
         if message["probe"] is not None:
             self._refuse(f"[app] probe = {self._target.app.probe!r} failed: {message['probe']}")
             return
         self._answered = self._asked
         self._refused |= dict(message["refused"])
-        if self._is_all_asked:
-            self._conclude()
-
-    def _conclude(self) -> None:
+        if self._asked < len(self._items):
+            return
         revisions, target = self._look.revisions, self._target
         current = revisions.current
         assert current is not None
@@ -244,14 +240,16 @@ class Planning:
         if why:
             found = confirmed.read(self._look.places.confirmed)
             before = frozenset(found.accepted if found is not None else ())
-            items = accepted.marked(items, why, before, current, target, self._look.attempts)
+            for ref in why:
+                is_accepted = self._was_accepted(items[ref], before, current)
+                items[ref] = items[ref]._replace(accepted=is_accepted)
         others = [(r.name, r.tasks) for r in revisions.live() if r is not target]
         tasks = current.tasks if current is not target else {}
         self._finish(judge(items, why, (target.name, target.tasks), others, tasks))
 
     def _is_no_concern(self, item: Item) -> bool:
-        """Of what is refused: all that waits under this name is held already (it waits for an
-        operator as it is: no deploy changes that), or the task has ended meanwhile."""
+        """Whether a refused item does not count: the running task has ended meanwhile, or all tasks
+        that wait under this name are held, and wait for an operator with or without the deploy."""
         reader = self._look.storage.reader
         if item.task is not None:
             row = reader.task(item.task)
@@ -259,3 +257,18 @@ class Planning:
         ready = (State.QUEUED, State.SCHEDULED)
         wanted = [Filter(state=state, name=item.name, limit=1) for state in ready]
         return not any(reader.tasks(each) for each in wanted)
+
+    def _was_accepted(self, item: Item, before: Collection[int], current: Revision) -> bool:
+        """Whether a refused item was accepted with the current release. ``before``: the tasks that
+        ``current`` was deployed in spite of."""
+        if item.task is not None:
+            worker = self._look.attempts.worker_of(item.task)
+            if worker is not None and worker.revision is current:
+                return False
+            is_older = item.task in before or item.name not in current.tasks
+            return self._target is current or is_older
+        if self._target is current or (entry := current.tasks.get(item.name)) is None:
+            return True
+        if item.has_saved:
+            return item.version not in entry["reads"] or item.example in before
+        return item.shape is not None and bind(entry, names_in(item.shape)) is not None

@@ -1,4 +1,4 @@
-"""What is asked of a deploy, and which release that means."""
+"""The options of a deploy request, and the release that it names."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from taskd.revision import release
 
 
 class How(Record):
-    """``plan_only``: stop at the plan and change nothing. ``allow_held``: go on although the new
-    revision cannot take everything. ``goes_back``: a rollback, in an emergency perhaps: a revision
-    that lives is promoted whatever has become of its files."""
+    """``plan_only``: stop after the plan and change nothing. ``allow_held``: deploy even if the new
+    revision cannot go on with all tasks. ``goes_back``: a rollback, perhaps in an emergency: a live
+    revision becomes the current one even if its files have changed."""
 
     plan_only: bool = False
     allow_held: bool = False
@@ -22,12 +22,12 @@ PLAINLY = How()
 
 
 def resolve(source: str, wanted: str | None) -> tuple[config.Config, str]:
-    """The configuration in the file ``source`` as it is now, and the real path of the release to
+    """Read the configuration file ``source``. Returns it and the real path of the release to
     deploy: ``wanted``, or what ``[app] release`` points to. Raises ConfigError, DeployRefused."""
     try:
         settings = config.load(source)
         path = release.resolve(wanted or settings.app.release)
         release.interpreter(path, settings.app.python)
-    except (OSError, ValueError) as error:  # out of descriptors, say, or a path with a NUL
+    except (OSError, ValueError) as error:  # EMFILE, for example, or a path with a NUL
         raise DeployRefused(f"cannot look at the release: {error}") from error
     return settings, path

@@ -1,7 +1,7 @@
-"""The trial, seen from the master: run the new image's code on a copy of the live state.
+"""The trial, as the master runs it: a child runs the new image's code on a copy of the live state.
 
-The child gets a sealed copy of the snapshot and the end of a pipe for its verdict, nothing else.
-Whatever goes wrong, it alone is killed and reaped.
+The child gets a sealed copy of the snapshot and the end of a pipe for its verdict, nothing else. If
+it fails or hangs, the master kills and reaps it, and the deploy is refused.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from taskd.record import Record
 from taskd.upgrade import steps
 
 TRY_WITHIN = 30.0
-"""Seconds of its own time that the new image's code has to adopt the copy."""
+"""Seconds of the child's own time for adopting the copy."""
 
 Done = Callable[[DeployRefused | None], None]
 
 
 class Means(Record):
-    """What a trial is made with. ``snapshot``: of the live state, encoded."""
+    """What a trial is made with. ``snapshot`` returns the live state, encoded."""
 
     loop: Loop
     children: Children
@@ -66,7 +66,7 @@ class Trial:
         self._deadline = Deadline(means.loop, limit, lambda: [self._pid], overdue)
 
     def stop(self) -> None:
-        """Its outcome is of no use any more; the child is reaped when it has died."""
+        """End the trial; ``done`` is not called. The child is reaped when it has died."""
         self._done = None
         self._deadline.cancel()
         self._wire.close()
@@ -83,7 +83,7 @@ class Trial:
         self._finish(DeployRefused(f"{self._target.name}: {why}"))
 
     def _ended(self, status: int) -> None:
-        """It was reaped; what it wrote before is in the pipe."""
+        """The child was reaped; what it wrote before is in the pipe."""
         self._wire.drain()
         if os.waitstatus_to_exitcode(status) == 0:
             self._finish(None)

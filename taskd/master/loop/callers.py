@@ -36,9 +36,5 @@ class Answers(Protocol):
 class Gate(Answers, Protocol):
     """The clients, as a deploy pauses them."""
 
-    @property
-    def in_flight(self) -> int:
-        """How many requests are being carried out."""
-
     def pause(self, paused: bool) -> None:
         """Read no client and accept none (True); go on (False)."""

@@ -152,7 +152,7 @@ class Stop:
             if self._zygotes.retire(revision):
                 late = functools.partial(self._kill_late, revision, revision.zygote.pid)
                 self._loop.after(LAST_MOMENTS, late)
-        is_busy = self._after_drain.is_running or any(
+        is_busy = self._after_drain.command is not None or any(
             running.attempt and self._attempts.worker_of(running.task)
             for running in self._attempts.all()
         )

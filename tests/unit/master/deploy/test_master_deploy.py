@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from taskd.master.fleet.revision import Revision
 from taskd.master.loop.life import LifeEvent, LifeState
 from taskd.model.revision import RevisionState
 from taskd.model.task import State
-from taskd.model.upgrade import Phase
+from taskd.model.upgrade import Phase, Step
 from taskd.model.zygote import ZygoteState
 from taskd.protocol.client_side import Reply
 
@@ -53,7 +54,7 @@ def in_bench(tmp_path: Path) -> Callable[[Callable[[Bench], Any]], Any]:
 
 def about_to_exec(bench: Bench) -> None:
     bench.master.life.take(LifeEvent.HOLD)
-    bench.master.deploy.phase = Phase.EXECING
+    bench.master.deploy.progress.phase = Phase.EXECING
     bench.master.revisions.target = bench.revision
 
 
@@ -111,7 +112,7 @@ def test_a_signal_that_was_caught_before_a_failed_exec_is_acted_on_after_it(
     def under_test(bench: Bench) -> bool:
         os.kill(os.getpid(), signal.SIGTERM)
         try_to_exec(bench)
-        bench.master.deploy.phase = Phase.IDLE
+        bench.master.deploy.progress.phase = Phase.IDLE
         bench.until(lambda: bench.master.life.is_stopping)
         return True
 
@@ -135,7 +136,7 @@ def test_any_failure_of_the_handoff_refuses_the_deploy(in_bench: Any) -> None:
         about_to_exec(bench)
         bench.master.life.note = "\ud800"  # no text that a snapshot could hold
         bench.master.deploy._exec()
-        return bench.master.deploy.phase.value, bench.master.life.note, serves(bench)
+        return bench.master.deploy.progress.phase.value, bench.master.life.note, serves(bench)
 
     phase, note, still_serves = in_bench(under_test)
     assert (phase, still_serves) == ("idle", True)
@@ -188,12 +189,28 @@ def test_a_task_whose_arguments_find_no_room_waits_unclaimed_and_keeps_nobody_wa
 
 def test_a_stop_ends_a_deploy_that_is_under_way(bench: Bench) -> None:
     for phase in (Phase.PROVING, Phase.QUIESCING, Phase.EMPTYING):
-        bench.master.deploy.phase = phase
+        bench.master.deploy.progress.phase = phase
         is_held = phase is not Phase.PROVING
         bench.master.life.state = LifeState.HOLDING if is_held else LifeState.SERVING
         bench.master.stop.begin()
-        assert bench.master.deploy.phase is Phase.IDLE
+        assert bench.master.deploy.progress.phase is Phase.IDLE
         assert bench.master.life.note == "last deploy refused: the daemon stops"
+
+
+def test_a_deploy_under_way_is_told_with_what_its_phase_waits_for(bench: Bench) -> None:
+    deploy, progress = bench.master.deploy, bench.master.deploy.progress
+    assert deploy.under_way() is None
+    deploy.path = "/srv/r2"
+    before = time.time()
+    for step in (Step.BEGIN, Step.PROVEN, Step.ACCEPTED, Step.TRIED, Step.HOOKED, Step.QUIET):
+        progress.step(step)
+        told: Any = deploy.under_way()
+        assert (told["phase"], told["release"]) == (progress.phase.value, "/srv/r2")
+        assert before <= told["since"] <= time.time(), "the start of this phase"
+        before = told["since"]
+    assert progress.waits_for() == [], "emptying, and no client has asked for anything"
+    progress._in_flight = lambda: 2
+    assert progress.waits_for() == ["requests: 2"]
 
 
 def outcomes(bench: Bench, path: str, within: float = 30.0, **app: Any) -> list[Any]:
@@ -250,10 +267,10 @@ def test_a_target_whose_zygote_dies_during_the_deploy_is_refused(bench: Bench) -
     new = bench.master.revisions.add("/srv/r2", bench.master.config.app)
     new.state, new.zygote.pid = RevisionState.PROVEN, 1 << 22
     new.zygote.state = ZygoteState.CONNECTED
-    bench.master.revisions.target, bench.master.deploy.phase = new, Phase.QUIESCING
+    bench.master.revisions.target, bench.master.deploy.progress.phase = new, Phase.QUIESCING
     bench.master.life.take(LifeEvent.HOLD)
     bench.master.zygotes.on_death(new, 9)
-    assert bench.master.deploy.phase is Phase.IDLE
+    assert bench.master.deploy.progress.phase is Phase.IDLE
     assert "its zygote died during the deploy" in bench.master.life.note
     bench.until(lambda: new not in list(bench.master.revisions))
     assert serves(bench)
