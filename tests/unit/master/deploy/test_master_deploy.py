@@ -6,7 +6,6 @@ import os
 import signal
 import stat
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from taskd.master.fleet.revision import Revision
 from taskd.master.loop.life import LifeEvent, LifeState
 from taskd.model.revision import RevisionState
 from taskd.model.task import State
-from taskd.model.upgrade import Phase, Step
+from taskd.model.upgrade import Phase
 from taskd.model.zygote import ZygoteState
 from taskd.protocol.client_side import Reply
 
@@ -195,22 +194,6 @@ def test_a_stop_ends_a_deploy_that_is_under_way(bench: Bench) -> None:
         bench.master.stop.begin()
         assert bench.master.deploy.progress.phase is Phase.IDLE
         assert bench.master.life.note == "last deploy refused: the daemon stops"
-
-
-def test_a_deploy_under_way_is_told_with_what_its_phase_waits_for(bench: Bench) -> None:
-    deploy, progress = bench.master.deploy, bench.master.deploy.progress
-    assert deploy.under_way() is None
-    deploy.path = "/srv/r2"
-    before = time.time()
-    for step in (Step.BEGIN, Step.PROVEN, Step.ACCEPTED, Step.TRIED, Step.HOOKED, Step.QUIET):
-        progress.step(step)
-        told: Any = deploy.under_way()
-        assert (told["phase"], told["release"]) == (progress.phase.value, "/srv/r2")
-        assert before <= told["since"] <= time.time(), "the start of this phase"
-        before = told["since"]
-    assert progress.waits_for() == [], "emptying, and no client has asked for anything"
-    progress._in_flight = lambda: 2
-    assert progress.waits_for() == ["requests: 2"]
 
 
 def outcomes(bench: Bench, path: str, within: float = 30.0, **app: Any) -> list[Any]:
