@@ -143,5 +143,5 @@ def test_the_death_of_who_was_adopted_is_not_lost_for_want_of_a_descriptor(daemo
             eventually(lambda: not processes.is_alive(zygote))
             os.kill(pid, signal.SIGKILL)
             eventually(lambda: not processes.is_alive(pid))
-            eventually(lambda: "is short of something" in daemon.log())
+            eventually(lambda: "a step failed and is tried again" in daemon.log())
         assert client.handle(task).result(60) == "alone"

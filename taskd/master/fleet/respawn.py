@@ -27,10 +27,10 @@ STEADY = 30.0
 """Seconds; the death of a zygote that lived longer does not count as one in a row."""
 
 
-class _Past:
-    """Of one revision's zygotes: ``deaths``: early ones in a row. ``started``: when the last one
-    was, and ``not_before``: when the next one may be (monotonic clock). ``timer``: of that start,
-    if it is wanted."""
+class _History:
+    """The starts and deaths of one revision's zygotes. ``deaths``: how many died early in a row.
+    ``started``: when the last one was started; ``not_before``: when the next one may be (monotonic
+    clock). ``timer``: of that next start, if there is one."""
 
     deaths = 0
     started = 0.0
@@ -39,7 +39,7 @@ class _Past:
 
 
 class Respawn:
-    """Owns the pasts, by the revision's number."""
+    """Owns the histories, by the revision's number."""
 
     def __init__(
         self, loop: Loop, life: Life, config: Config, revisions: Revisions, zygotes: Zygotes
@@ -49,53 +49,53 @@ class Respawn:
         self._config = config
         self._revisions = revisions
         self._zygotes = zygotes
-        self._pasts: defaultdict[int, _Past] = defaultdict(_Past)
+        self._histories: defaultdict[int, _History] = defaultdict(_History)
 
     def on_death(self, revision: Revision, status: int | None) -> None:
         """The zygote of ``revision`` has died."""
         if revision.state not in LIVE:
             return
-        past = self._pasts[revision.number]
-        if time.monotonic() - past.started > STEADY:
-            past.deaths = 0
-        self._put_off(revision, past, death_in_words(status))
+        history = self._histories[revision.number]
+        if time.monotonic() - history.started > STEADY:
+            history.deaths = 0
+        self._put_off(revision, history, death_in_words(status))
         if revision is self._revisions.current:
             self.need(revision)
 
     def need(self, revision: Revision) -> None:
         """The revision should have a zygote: start one, now or after the pause."""
-        past = self._pasts[revision.number]
-        if revision.zygote.pid is not None or past.timer is not None:
+        history = self._histories[revision.number]
+        if revision.zygote.pid is not None or history.timer is not None:
             return
-        wait = past.not_before - time.monotonic()
+        wait = history.not_before - time.monotonic()
         if wait > 0:
-            past.timer = self._loop.after(wait, lambda: self._start(revision, past))
+            history.timer = self._loop.after(wait, lambda: self._start(revision, history))
         else:
-            self._start(revision, past)
+            self._start(revision, history)
 
     def forget(self, revision: Revision) -> None:
         """The revision is gone."""
-        past = self._pasts.pop(revision.number, None)
-        if past is not None and past.timer is not None:
-            past.timer.cancel()
+        history = self._histories.pop(revision.number, None)
+        if history is not None and history.timer is not None:
+            history.timer.cancel()
 
-    def _start(self, revision: Revision, past: _Past) -> None:
-        past.timer = None
+    def _start(self, revision: Revision, history: _History) -> None:
+        history.timer = None
         is_there = revision.zygote.pid is not None
         if is_there or revision.state not in LIVE or self._life.is_stopping:
             return
-        past.started = time.monotonic()
+        history.started = time.monotonic()
         try:
             self._zygotes.start(revision, self._config.daemon.prove_timeout)
         except (OSError, DeployRefused) as error:
-            self._put_off(revision, past, in_words(error))
+            self._put_off(revision, history, in_words(error))
             self.need(revision)
 
-    def _put_off(self, revision: Revision, past: _Past, why: str) -> None:
-        past.deaths += 1
-        wait = float(min(LONGEST, FIRST * 2.0 ** min(past.deaths - 1, 10)))
-        past.not_before = time.monotonic() + wait
-        if past.deaths > 1:
+    def _put_off(self, revision: Revision, history: _History, why: str) -> None:
+        history.deaths += 1
+        wait = float(min(LONGEST, FIRST * 2.0 ** min(history.deaths - 1, 10)))
+        history.not_before = time.monotonic() + wait
+        if history.deaths > 1:
             what = f"the zygote of {revision.name} does not stay up"
             again = f"{why}; it is started again {wait:g} s after that"
             self._loop.troubles.tell(what, again, lasts=wait + LASTS)

@@ -32,13 +32,15 @@ class Running:
         "why",
     )
 
-    def __init__(self, task: int, queue: str, name: str, owner: int, on_deploy: str) -> None:
+    def __init__(
+        self, task: int, queue: str, name: str, owner: int, on_deploy: str, attempt: int = 0
+    ) -> None:
         self.task = task
         self.queue = queue
         self.name = name
         self.owner = owner
         self.on_deploy = on_deploy
-        self.attempt = 0
+        self.attempt = attempt
         self.progress: dict[str, Any] | None = None
         self.asked: str | None = None
         self.why: str | None = None
@@ -62,9 +64,8 @@ class Running:
     @classmethod
     def restored(cls, fields: dict[str, Any]) -> Running:
         """From ``export``'s fields, of this version or of the one before."""
-        parts = (fields[name] for name in ("task", "queue", "name", "owner", "on_deploy"))
-        running = cls(*parts)
-        running.attempt = fields["attempt"]
+        given = ("task", "queue", "name", "owner", "on_deploy", "attempt")
+        running = cls(*(fields[name] for name in given))
         running.progress = fields["progress"]
         running.asked, running.why = fields["asked"], fields["why"]
         running.waiting = fields["waiting"]
@@ -77,9 +78,7 @@ class Running:
 def of_row(row: Row) -> Running:
     """The attempt of a running task, from its row in the store."""
     on_deploy = row.on_deploy.value if row.on_deploy else "finish"
-    running = Running(row.id, row.queue, row.name, row.owner, on_deploy)
-    running.attempt = row.attempt
-    return running
+    return Running(row.id, row.queue, row.name, row.owner, on_deploy, row.attempt)
 
 
 def owner_of(row: Row) -> tuple[str, Identity]:

@@ -29,12 +29,10 @@ def zygote(revision: Revision, worker: Worker, message: dict[str, Any]) -> None:
         case "forked":
             pid, start = message["pid"], message["start"]
             if worker.pid:
-                is_same = worker.pid == pid and (
-                    0 in (start, worker.start) or worker.start == start
-                )
+                is_it = worker.pid == pid and (0 in (start, worker.start) or worker.start == start)
             else:
-                is_same = is_start_of(pid, start)
-            if not is_same:
+                is_it = is_start_of(pid, start)
+            if not is_it:
                 raise _untrue(worker, "its zygote says that it is another process")
         case "unforked" if worker.state is not WorkerState.ASKED:
             raise _untrue(worker, "its zygote says that it never came to be")

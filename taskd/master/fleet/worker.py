@@ -10,7 +10,7 @@ from taskd.config import Limits
 from taskd.errors import ProtocolError
 from taskd.master.fleet.revision import Revision
 from taskd.master.fleet.running import Running
-from taskd.master.loop import Entry, Kind, Messages
+from taskd.master.loop import Messages
 from taskd.model.table import after
 from taskd.model.worker import WORKERS, WorkerEvent, WorkerState
 from taskd.posix import process
@@ -139,12 +139,6 @@ class Worker:
     def slot_name(self) -> str:
         """The name of its slot in the ledger."""
         return f"slot:{self.id.hex()}"
-
-    def carried(self) -> list[Entry]:
-        slot = [Entry(self.slot_fd, Kind.SLOT, self.slot_name)] if self.slot_fd >= 0 else []
-        if self.channel is None:
-            return slot
-        return [*slot, Entry(self.channel.wire.fd, Kind.WORKER, self.channel_name)]
 
     def tell(self, message: dict[str, Any]) -> None:
         if self.channel is not None:

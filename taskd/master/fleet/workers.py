@@ -24,7 +24,7 @@ from taskd.master.fleet.orphans import Orphans
 from taskd.master.fleet.revision import Revision
 from taskd.master.fleet.revisions import Revisions
 from taskd.master.fleet.worker import Parent, Probe, Work, Worker
-from taskd.master.loop import NO_WORKER, Entry, Life, Loop, Messages, Notice, in_words
+from taskd.master.loop import NO_WORKER, Entry, Kind, Life, Loop, Messages, Notice, in_words
 from taskd.model.endings import death_in_words
 from taskd.model.revision import LIVE
 from taskd.model.worker import WorkerEvent, WorkerState
@@ -90,7 +90,14 @@ class Workers:
         return self._all.get(worker_id)
 
     def carried(self) -> list[Entry]:
-        return [entry for worker in self for entry in worker.carried()]
+        found = []
+        for worker in self:
+            if worker.slot_fd >= 0:
+                found.append(Entry(worker.slot_fd, Kind.SLOT, worker.slot_name))
+            if worker.channel is not None:
+                fd = worker.channel.wire.fd
+                found.append(Entry(fd, Kind.WORKER, worker.channel_name))
+        return found
 
     def take_idle(self, revision: Revision, limits: Limits) -> Worker | None:
         """Claim an idle worker of ``revision`` that is or may be bound to ``limits``: the one that
@@ -172,7 +179,7 @@ class Workers:
 
         self._loop.after(FORK_PAUSE, resume)
 
-    # ── the zygote speaks ────────────────────────────────────────────────────────────────────
+    # ── messages of zygotes ──────────────────────────────────────────────────────────────────
 
     def on_told(self, revision: Revision, message: dict[str, Any]) -> None:
         """A zygote has sent a message. Raises ProtocolError for a report that cannot be true."""
@@ -231,7 +238,7 @@ class Workers:
             probe.on_death(why)
         self.changed()
 
-    # ── the worker speaks ────────────────────────────────────────────────────────────────────
+    # ── messages of workers ──────────────────────────────────────────────────────────────────
 
     def greet(self, worker: Worker, channel: Messages, message: dict[str, Any]) -> None:
         """A worker has connected, perhaps before its zygote's ``forked`` was read: both messages

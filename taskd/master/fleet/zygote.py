@@ -7,7 +7,6 @@ from typing import Any
 from taskd.master.loop import Messages
 from taskd.model.table import after
 from taskd.model.zygote import ZYGOTES, ZygoteEvent, ZygoteState
-from taskd.posix import process
 from taskd.upgrade.snapshot import Carried
 
 
@@ -30,11 +29,6 @@ class Zygote:
 
     def take(self, event: ZygoteEvent) -> None:
         self.state = after(ZYGOTES, self.state, event)
-
-    @property
-    def identity(self) -> process.Identity:
-        assert self.pid is not None
-        return process.Identity(self.pid, self.start, process.boot_id())
 
     def export(self, carried: Carried) -> dict[str, Any]:
         """For the snapshot: the zygote's part of the revision's fields."""

@@ -103,9 +103,12 @@ class Zygotes:
 
     def watch(self, revision: Revision) -> None:
         """Have ``on_death`` called for a zygote that is not the master's child."""
-        self._orphans.watch(revision.zygote.identity, lambda: self.on_death(revision, None))
+        zygote = revision.zygote
+        assert zygote.pid is not None
+        who = process.Identity(zygote.pid, zygote.start, process.boot_id())
+        self._orphans.watch(who, lambda: self.on_death(revision, None))
 
-    # ── hearing ──────────────────────────────────────────────────────────────────────────────
+    # ── messages and deaths ──────────────────────────────────────────────────────────────────
 
     def greet(self, revision: Revision, channel: Messages, message: dict[str, Any]) -> None:
         """The zygote's hello came, with the right id from the right pid. Raises ProtocolError."""

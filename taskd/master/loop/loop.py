@@ -32,7 +32,7 @@ Handler = Callable[[int], object]
 AGAIN = 0.5
 """Seconds after which a handler that met a transient error is called again."""
 
-SHORT = "the daemon is short of something"
+TRIED_AGAIN = "a step failed and is tried again"
 """The trouble's name where the handler has given no better one."""
 
 
@@ -112,7 +112,7 @@ class Loop:
         try:
             key.data(events)
         except PASSING as error:
-            self.troubles.tell(SHORT, error)
+            self.troubles.tell(TRIED_AGAIN, error)
             watched = self._selector.get_map().get(key.fd)
             if watched is not None and watched.data == key.data:
                 # Still ready: if it were watched, its handler would be called at once, for ever.
@@ -137,7 +137,7 @@ class Loop:
         try:
             timer.action()
         except PASSING as error:
-            self.troubles.tell(SHORT, error)
+            self.troubles.tell(TRIED_AGAIN, error)
             timer.when = time.monotonic() + AGAIN
             self._push(timer)
 

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 
 from taskd.errors import ProtocolError
-from taskd.master.loop.loop import AGAIN, READ, SHORT, WRITE, Loop
+from taskd.master.loop.loop import AGAIN, READ, TRIED_AGAIN, WRITE, Loop
 from taskd.master.loop.trouble import PASSING
 from taskd.protocol import frames
 from taskd.protocol.worker import check
@@ -156,7 +156,7 @@ class Wire:
         if isinstance(error, Later):
             error.when(lambda: self._call(handler))
         else:
-            self._loop.troubles.tell(SHORT, error)
+            self._loop.troubles.tell(TRIED_AGAIN, error)
             self._loop.after(AGAIN, lambda: self._call(handler))
 
     def _lose(self) -> None:

@@ -70,7 +70,9 @@ def test_a_timer_that_fails_for_want_of_a_descriptor_comes_again(loop: Loop) -> 
     handler = Failing()
     loop.after(0, handler)
     until(loop, lambda: handler.tries > 2)
-    assert loop.troubles.sentences() == [f"{loop_module.SHORT}: Too many open files: /dev/null"]
+    assert loop.troubles.sentences() == [
+        f"{loop_module.TRIED_AGAIN}: Too many open files: /dev/null"
+    ]
     handler.is_short = False
     until(loop, lambda: handler.done)
     turns = handler.tries
