@@ -120,7 +120,11 @@ def _check(path: str) -> None:
 
 def _explanation(where: str, tried: list[tuple[str, OSError]]) -> str:
     lines = ["no daemon is reachable; tried:"]
-    lines += [f"  {path}: {_why(error)}" for path, error in tried]
+    for path, error in tried:
+        why = _WHY.get(error.errno or 0) or error.strerror or str(error)
+        if isinstance(error, TimeoutError):
+            why = _WHY[errno.EAGAIN]
+        lines.append(f"  {path}: {why}")
     if all(error.errno == errno.EACCES for _, error in tried):
         lines.append(
             "Ask its administrator for a place in [access] submit_groups of taskd.toml "
@@ -143,9 +147,3 @@ def _unit(where: str) -> str | None:
     if directory == paths.SYSTEM_RUNTIME_DIR:
         return "taskd"
     return f"taskd@{instance}" if instance != directory and "/" not in instance else None
-
-
-def _why(error: OSError) -> str:
-    if isinstance(error, TimeoutError):
-        return "its daemon does not take connections"
-    return _WHY.get(error.errno or 0) or error.strerror or str(error)

@@ -39,7 +39,9 @@ def cut(path: str, most: int, note: Callable[[int], str]) -> bool | None:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or takes(found) <= most:
             return False
-        head = _head(fd, most)
+        head, hole = most // 4 // BLOCK * BLOCK, os.lseek(fd, 0, os.SEEK_HOLE)
+        if BLOCK <= hole < head and hole % BLOCK == 0:
+            head = hole  # there is one already: it keeps its place, so that it needs no second note
         tail = (found.st_size - most // 2) // BLOCK * BLOCK
         if tail <= head:
             return False
@@ -57,14 +59,6 @@ def cut(path: str, most: int, note: Callable[[int], str]) -> bool | None:
 def takes(found: os.stat_result) -> int:
     """Bytes of disk space that a file takes, without holes and without space reserved ahead."""
     return min(found.st_size, found.st_blocks * 512)
-
-
-def _head(fd: int, most: int) -> int:
-    """Where the hole begins or is to begin. A hole that exists keeps its place, so that another
-    limit does not leave a second note."""
-    head = most // 4 // BLOCK * BLOCK
-    hole = os.lseek(fd, 0, os.SEEK_HOLE)
-    return hole if BLOCK <= hole < head and hole % BLOCK == 0 else head
 
 
 def read(fd: int, offset: int, limit: int) -> tuple[int, bytes]:

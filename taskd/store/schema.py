@@ -178,12 +178,8 @@ def check(connection: sqlite3.Connection, path: str) -> int:
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables in an empty file: all of them or none."""
     connection.execute("begin immediate")
-    _run(connection, _TABLES)
+    for statement in filter(str.strip, _TABLES.split(";")):
+        connection.execute(statement)
     connection.execute(f"pragma application_id = {APPLICATION_ID}")
     connection.execute(f"pragma user_version = {SCHEMA}")
     connection.execute("commit")
-
-
-def _run(connection: sqlite3.Connection, statements: str) -> None:
-    for statement in filter(str.strip, statements.split(";")):
-        connection.execute(statement)

@@ -189,7 +189,18 @@ class Writer:
         batch = self._take()
         if batch is None:
             return False
-        self._apply(store, batch)
+        if not batch:
+            with contextlib.suppress(errors.StoreError):  # the next checkpoint tries again
+                store.checkpoint()
+            return True
+        try:
+            outcomes = store.apply([operation for operation, _ in batch])
+            self._done.extend(
+                (callback, outcome) for (_, callback), outcome in zip(batch, outcomes, strict=True)
+            )
+        except errors.StoreError as error:
+            self._done.extend((callback, error) for _, callback in batch)
+        self._notify()
         return True
 
     def _take(self) -> list[_Work] | None:
@@ -203,20 +214,6 @@ class Writer:
                 return None
             self._in_hand = True
             return _next_batch(self._queue)
-
-    def _apply(self, store: Store, batch: list[_Work]) -> None:
-        if not batch:
-            with contextlib.suppress(errors.StoreError):  # the next checkpoint tries again
-                store.checkpoint()
-            return
-        try:
-            outcomes = store.apply([operation for operation, _ in batch])
-            self._done.extend(
-                (callback, outcome) for (_, callback), outcome in zip(batch, outcomes, strict=True)
-            )
-        except errors.StoreError as error:
-            self._done.extend((callback, error) for _, callback in batch)
-        self._notify()
 
 
 def launch(run: Callable[[], None], name: str) -> threading.Thread:

@@ -55,9 +55,14 @@ class _Errors(_Whole):
 def prepare() -> None:
     """Make all three exist. In place of one that the caller closed stands one that cannot be read
     or written either."""
-    _stand_in(0, os.O_WRONLY)
-    _stand_in(1, os.O_RDONLY)
-    _stand_in(2, os.O_RDONLY)
+    for fd, how in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            nowhere = os.open(os.devnull, how)  # the lowest that is free: this one
+            assert nowhere == fd
+            os.set_inheritable(fd, True)
+            _stood_in.add(fd)
     sys.stdin = sys.stdin or io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)))
     sys.stdout = _over(_Output, 1, sys.stdout, sys.__stdout__)
     sys.stderr = _over(_Errors, 2, sys.stderr, sys.__stderr__)
@@ -76,16 +81,6 @@ def discard(fd: int) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, fd)
     os.close(nowhere)
-
-
-def _stand_in(fd: int, how: int) -> None:
-    try:
-        os.fstat(fd)
-    except OSError:
-        nowhere = os.open(os.devnull, how)  # the lowest that is free: this one
-        assert nowhere == fd
-        os.set_inheritable(fd, True)
-        _stood_in.add(fd)
 
 
 def _over(kind: type[io.FileIO], fd: int, now: TextIO | None, own: TextIO | None) -> TextIO:

@@ -214,6 +214,6 @@ def deployed(answer: Answer) -> str:
     """A deploy that went through, on one line: what serves, what drains, and the pause."""
     before, known, drains = answer["previous"], answer.get("plan"), ""
     if before and before != answer["revision"]:
-        count = f": {deploy_plan.running_on(known, before)} running" if known else ""
+        count = f": {known['on'].get(before, 0)} running" if known else ""
         drains = f" ({text.clean(before)} drains{count})"
     return f"{text.clean(answer['revision'])} serves{drains}; pause {answer['pause'] * 1000:.0f} ms"

@@ -70,11 +70,6 @@ def remarks(plan: Plan) -> list[str]:
     ]
 
 
-def running_on(plan: Plan, revision: str) -> int:
-    """How many tasks run on that revision."""
-    return int(plan["on"].get(revision, 0))
-
-
 def to_json(plan: Plan) -> dict[str, Any]:
     """As it came, but a task's id is a text, as everywhere in JSON."""
     running = [{**row, "task": str(row["task"])} for row in plan["running"]]

@@ -52,16 +52,13 @@ def do_revisions(client: Client, args: Namespace) -> None:
     elif args.rejected:
         lines = [jsontext.line(jsontext.only(jsontext.REJECTED, r)) for r in client.rejected()]
     else:
-        lines = [jsontext.line(_json(revision)) for revision in live]
+        lines = []
+        for each in live:
+            more = {name: each[name] for name in ("age", "memory")}
+            holds = [{**task, "task": str(task["task"])} for task in each["holds"]]
+            found = jsontext.only(jsontext.REVISION, each) | more | {"holds": holds}
+            lines.append(jsontext.line(found))
     print("".join(f"{line}\n" for line in lines), end="")
-
-
-def _json(revision: Mapping[str, Any]) -> dict[str, Any]:
-    return jsontext.only(jsontext.REVISION, revision) | {
-        "age": revision["age"],
-        "memory": revision["memory"],
-        "holds": [{**task, "task": str(task["task"])} for task in revision["holds"]],
-    }
 
 
 def page(
