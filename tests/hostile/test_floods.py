@@ -25,6 +25,7 @@ from taskd.errors import Busy
 from taskd.master.clients import peer_limits
 from taskd.posix import sockets
 from taskd.protocol import data, frames
+from taskd.protocol.control import NEWEST, OLDEST
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 
@@ -49,7 +50,7 @@ GROWTH = 5 * peer_limits.HELD_IN_ALL
 """What the master may take on, whatever its peers do: what may be held, four times over for buffers
 that grow by copying and leave holes behind. Without bounds each of these would be 1 GiB or more."""
 
-HELLO = frames.encode({"hello": {"low": 1, "high": 1}})
+HELLO = frames.encode({"hello": {"low": OLDEST, "high": NEWEST}})
 
 Tell = Callable[[str], None]
 

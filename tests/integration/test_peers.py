@@ -21,6 +21,7 @@ import taskd
 from taskd.errors import NotAllowed
 from taskd.posix import sockets
 from taskd.protocol import data, frames
+from taskd.protocol.control import NEWEST, OLDEST
 
 APP = """
 from taskd import task
@@ -38,7 +39,7 @@ def echo(text: str) -> str:
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 
-HELLO = frames.encode({"hello": {"low": 1, "high": 1}})
+HELLO = frames.encode({"hello": {"low": OLDEST, "high": NEWEST}})
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from support.waiting import eventually
 
 from taskd.protocol import data
 from taskd.protocol.client_side import Reply
+from taskd.protocol.control import NEWEST, OLDEST
 
 APP = """
 from taskd import task
@@ -94,7 +95,7 @@ def test_a_connection_that_has_said_nothing_yet_may_still_say_hello(daemon: Daem
 
     sock = sockets.connect(daemon.control, timeout=30)
     daemon.reload("r2")
-    sock.sendall(frames.encode({"hello": {"low": 1, "high": 1}}))
+    sock.sendall(frames.encode({"hello": {"low": OLDEST, "high": NEWEST}}))
     assert b"hello" in sock.recv(4096)
     sock.close()
 
