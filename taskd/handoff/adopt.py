@@ -1,8 +1,8 @@
-"""The new image adopts what the snapshot says, by looking only; then one image serves.
+"""The new image adopts the old master's state from the snapshot, changing nothing; then it serves.
 
-Until ``confirmed`` is written nothing is read, accepted, reaped, dispatched or written: what the
-old master left is untouched, so that ``first`` can give it back. From then on the way is forward. A
-trial goes through the very same steps, as a child, with a copy.
+Until ``confirmed`` is written nothing is read, accepted, reaped, dispatched or written: the old
+master's state is untouched, so that ``first`` can give it back. From then on there is no way back.
+A trial goes through the same steps, as a child, with a copy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from taskd.upgrade.snapshot import Snapshot
 _STANDARD = {0, 1, 2}
 
 _IS = {Kind.SLOT: stat.S_ISREG, Kind.LOCK: stat.S_ISREG, Kind.DIRECTORY: stat.S_ISDIR}
-"""What those are that are no sockets."""
+"""The file type of each kind that is not a socket."""
 
 
 class Adoption:
@@ -46,16 +46,11 @@ class Adoption:
         self._gave_back = gave_back
 
     def adopt(self) -> None:
-        """All steps before the decision. Raises whatever fails; then nothing has changed."""
-        for step, take in SEQUENCE:
-            steps.reach(step)
-            take(self)
-
-    def _read_snapshot(self) -> None:
+        """All steps before the decision: of a new image, of a trial, and of an image that gets the
+        daemon back. Raises any error of a step; then nothing has changed."""
+        steps.reach("read the snapshot")
         self._taken = snapshot.read(self._fd)
-
-    def _check_descriptors(self) -> None:
-        """Each is what the ledger says. Raises ProtocolError, OSError."""
+        steps.reach("check the descriptors")
         self._handed = load.entries(self._taken)
         if self._is_trial:
             for entry in self._handed:
@@ -63,15 +58,12 @@ class Adoption:
         close_on_exec(self._handed)
         steps.handed.extend(entry.fd for entry in self._handed)
         check_kinds(self._handed)
-
-    def _load(self) -> None:
+        steps.reach("load")
         self.master = load.Loader(self._taken, self._gave_back).load()
         old.connect(self.master)
-
-    def _check_children(self) -> None:
+        steps.reach("check the children")
         check_children(self.master, may_have_gone=self._is_trial)
-
-    def _open_store(self) -> None:
+        steps.reach("open the store")
         if self._is_trial:
             self.master.storage.try_to_open()
         else:
@@ -102,7 +94,7 @@ class Adoption:
             log.error("confirmed is in place, but may not survive a power cut", why=str(error))
 
     def serve(self) -> int:
-        """Forward: the new revision serves, to the daemon's end. Returns its exit status."""
+        """The new revision serves, to the daemon's end. Returns the exit status."""
         steps.reach("settle in")
         master = self.master
         target, before = master.deploy.target, master.revisions.current
@@ -128,8 +120,8 @@ class Adoption:
         return self._run()
 
     def _settle_in(self) -> None:
-        """It is decided: no snapshot any more, and no descriptors without an owner; and all of the
-        time again until the daemon serves, since a hang from here on is ended by the timer too."""
+        """It is decided which image serves: close the snapshot, and descriptors without an owner.
+        The timer starts anew: it also ends a hang between here and serving."""
         title.name(title.MASTER)  # before any client is told that it serves
         image.arm()
         os.close(self._fd)
@@ -159,21 +151,11 @@ class Adoption:
         for number in self._taken.fields["wishes"]:
             os.kill(os.getpid(), number)
         image.disarm()
-        gc.freeze()  # what is here now stays: ``first`` kept the collector away from it
+        gc.freeze()  # the adopted state stays; ``first`` has switched the collector off
         gc.enable()
         master.loop.run()
         master.end()
         return 0
-
-
-SEQUENCE: tuple[tuple[str, Callable[[Adoption], None]], ...] = (
-    ("read the snapshot", Adoption._read_snapshot),
-    ("check the descriptors", Adoption._check_descriptors),
-    ("load", Adoption._load),
-    ("check the children", Adoption._check_children),
-    ("open the store", Adoption._open_store),
-)
-"""Of a new image, of a trial, and of an image that is given the daemon back."""
 
 
 def _stand_in(entry: Entry) -> None:
@@ -192,7 +174,7 @@ def _stand_in(entry: Entry) -> None:
 
 
 def _close_unclaimed(master: Master) -> None:
-    """What came over the exec without being in the ledger has no owner: close it, and say so."""
+    """Close the descriptors that came over the exec and are not in the ledger, and log each."""
     known = {entry.fd for entry in master.carried()} | _STANDARD
     for name in os.listdir("/proc/self/fd"):
         fd = int(name)
@@ -213,11 +195,12 @@ def check_kinds(handed: list[Entry]) -> None:
 
 
 def check_children(master: Master, may_have_gone: bool = False) -> None:
-    """The processes that the snapshot means are there, and not others of the same pid.
+    """Check that the zygotes of the snapshot live, and that no pid has been reused. Raises
+    ProtocolError.
 
-    ``may_have_gone``: the master that they belong to is not held still (a trial), and may have
-    reaped one meanwhile. Of one that is not the master's child the death is never held for it: that
-    it is gone is found when it is watched again.
+    ``may_have_gone``: in a trial the master goes on, and may have reaped a zygote meanwhile. A
+    zygote that is not the master's child may have been reaped by init: that it is gone is found
+    when it is watched again.
     """
     for revision in master.revisions:
         zygote = revision.zygote

@@ -1,8 +1,8 @@
 """The old master's live state as a snapshot.
 
-Runs with everything quiet (no write pending, no fork open). A plain copy: whatever needs a decision
-was decided before. Each class says beside its fields what of it crosses an exec (``export``,
-``restored``); the map as a whole is specified in ``upgrade.snapshot``. Counterpart: ``load``.
+Runs while no write is pending and no fork is open. It copies and decides nothing. Each class says
+beside its fields what of it crosses an exec (``export``, ``restored``); the map as a whole is
+specified in ``upgrade.snapshot``. Counterpart: ``load``.
 """
 
 from __future__ import annotations

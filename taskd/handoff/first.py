@@ -5,11 +5,11 @@ descriptor, BEFORE the Python of the image before this one. REASON (a descriptor
 image is that one and the deploy failed; LIMIT is then its soft limit on descriptors. Images of
 different versions call each other by these words: further ones may follow, and are ignored here.
 
-Until ``confirmed`` is written nothing was read, accepted, reaped, dispatched or written: so the
-image before this one can be given the same snapshot and goes on as if nothing had been. That is
-what happens on any exception, and when the deadline passes (a thread of its own sees to that,
-also while an import hangs). A process that cannot even do that is killed by the interval timer
-armed before the exec; then, as after any crash here, the next start takes what ``confirmed`` says.
+Until ``confirmed`` is written, this image reads, accepts, reaps, dispatches and writes nothing. So
+it can exec the image before it with the same snapshot, which goes on as before. It does so on any
+exception, and when the deadline passes (a second thread execs, also while an import hangs). If that
+fails too, the interval timer armed before the exec kills the process; then, as after any crash
+here, the next start runs the release that ``confirmed`` names.
 
 In a trial (``steps.IS_TRIAL``) the verdict is written in place of both ways.
 
@@ -34,13 +34,13 @@ DEADLINE = 10.0
 
 def main() -> int:
     """The exit status of the daemon, once it has served to its end."""
-    gc.disable()  # nothing of what adopting makes is garbage; looking is a tenth of the pause
+    gc.disable()  # adopting makes no garbage; collecting would be a tenth of the pause
     fd, before = int(sys.argv[1]), sys.argv[2]
     steps.here.is_trial = os.environ.pop(steps.IS_TRIAL, None) is not None
     if steps.here.is_trial:
         return _try(fd)
     if len(sys.argv) > 3:
-        return _return(fd, _read_reason(int(sys.argv[3])), sys.argv[4:5])
+        return _return(fd, int(sys.argv[3]), sys.argv[4:5])
     decision = _thread.allocate_lock()  # the thread that takes it decides: forward or back
     limit = steps.patience(DEADLINE, steps.NEW)
     _thread.start_new_thread(_watch, (decision, fd, before, limit))
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def _try(fd: int) -> int:
-    """0 if this code can take over; whatever fails, the verdict is no."""
+    """Exit 0 if this code can take over, 1 with the reason on descriptor 1 if any step fails."""
     try:
         steps.reach("first stage")
         from taskd.handoff import adopt
@@ -71,17 +71,21 @@ def _try(fd: int) -> int:
         text = f"at the step '{steps.here.step}': {_told(error)}"
         os.write(1, text.encode(errors="replace")[:4000])
         os._exit(1)
-    os._exit(0)  # nothing that it has made is to be ended in any way of its own
+    os._exit(0)  # no destructor and no exit handler may run
 
 
 def _decide(decision: _thread.LockType) -> None:
-    """Take the decision, or wait for the exec of the thread that has it: the deadline passed."""
+    """Take the decision. If the deadline's thread has it, wait for that thread's exec, for ever."""
     if not decision.acquire(blocking=False):
-        _wait_for_ever()
+        lock = _thread.allocate_lock()
+        lock.acquire()
+        lock.acquire()
 
 
-def _return(fd: int, reason: str, limit: list[str]) -> int:
-    """This is the old image again. A failure here is a crash: nothing is left to go back to."""
+def _return(fd: int, reason_fd: int, limit: list[str]) -> int:
+    """This is the old image again. A failure here is a crash: there is no image to go back to."""
+    reason = os.pread(reason_fd, 4096, 0).decode(errors="replace")
+    os.close(reason_fd)
     from taskd.handoff import adopt
 
     def settled() -> None:
@@ -99,23 +103,17 @@ def _told(error: BaseException) -> str:
 
 
 def _watch(decision: _thread.LockType, fd: int, before: str, limit: float) -> None:
-    """In a thread of its own: past the deadline, go back, whatever the main thread is doing."""
+    """Runs in its own thread: past the deadline go back, whatever the main thread is doing."""
     time.sleep(limit)
     if decision.acquire(blocking=False):
         where = steps.here.step
         _go_back(fd, before, f"at the step '{where}': not done after {limit:g} s")
 
 
-def _wait_for_ever() -> None:
-    lock = _thread.allocate_lock()
-    lock.acquire()
-    lock.acquire()
-
-
 def _go_back(fd: int, before: str, reason: str) -> None:
     """Exec the image before this one with the same snapshot and every descriptor it named.
 
-    It may have been for want of descriptors: on the way back there are as many as there may be.
+    The failure may have been EMFILE: the way back has the hard limit of descriptors.
     """
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     _limit_descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
@@ -134,9 +132,3 @@ def _limit_descriptors(soft: int) -> None:
     resource.setrlimit(
         resource.RLIMIT_NOFILE, (soft, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     )
-
-
-def _read_reason(fd: int) -> str:
-    reason = os.pread(fd, 4096, 0).decode(errors="replace")
-    os.close(fd)
-    return reason

@@ -1,7 +1,7 @@
 """The new master from a snapshot: the counterpart of ``dump``.
 
-Runs before anything is read, accepted, reaped or dispatched. A plain copy: what the old master left
-is looked at and claimed, by its name in the ledger, and nothing else is done with it.
+Runs before anything is read, accepted, reaped or dispatched. It copies, and claims each descriptor
+by its name in the ledger; it does nothing else with them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from taskd.upgrade.snapshot import Snapshot
 
 
 def entries(taken: Snapshot) -> list[Entry]:
-    """The ledger as it was handed over. Raises ProtocolError for a kind that is not known here."""
+    """The snapshot's ledger. Raises ProtocolError for a kind that this version does not know."""
     try:
         return [Entry(fd, Kind(kind), name) for fd, kind, name in taken.fields["ledger"]]
     except ValueError as error:

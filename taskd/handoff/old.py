@@ -1,8 +1,8 @@
 """The old master's last act: hold everything, write the snapshot, become the new image.
 
-Synchronous on purpose: from ``hold_signals`` on nothing else may run in between. Whatever fails
-before the exec is undone here, and the deploy is refused: masks, timer, close-on-exec flags and
-the writer thread are as they were.
+Synchronous on purpose: from ``hold_signals`` on no other code may run in between. A failure before
+the exec is undone here, and refuses the deploy: signal masks, timer, close-on-exec flags and the
+writer thread are as they were.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ FLUSH_WITHIN = 10.0
 """Seconds for the store's writer to commit what it has, and to close."""
 
 WISHES = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
-"""Signals that are wishes: caught and not yet acted on, they go into the snapshot."""
+"""Signals of the operator: those caught and not yet acted on go into the snapshot."""
 
 
 class StoreLostError(BaseException):
-    """What failed was undone, but for the store, which cannot be opened again. Nothing could be
-    accepted or recorded: this ends the daemon, and its next start goes on."""
+    """The handoff was undone, but the store cannot be opened again. The daemon could accept and
+    record nothing: this error ends it, and its next start goes on."""
 
 
 def connect(master: Master) -> None:
-    """Give the master below what it needs of the handoff."""
+    """Give the master the functions of the handoff, which it cannot import."""
     master.snapshot = lambda: dump(master, [], Phase.ADOPTING)
     master.deploy.hand_over = lambda: exec_new_image(master)
 
 
 def exec_new_image(master: Master) -> None:
-    """Never returns if all goes well. Raises whatever failed, with everything undone, or
-    StoreLostError."""
+    """Does not return if all goes well. Raises the error of the step that failed, with everything
+    undone, or StoreLostError."""
     notify.tell("WATCHDOG=1")
     steps.reach("hold signals")
     image.hold_signals()
@@ -58,7 +58,7 @@ def exec_new_image(master: Master) -> None:
 
 
 def _quieten(master: Master) -> None:
-    """Everything submitted is committed, its callbacks have run, and the thread is gone."""
+    """Commit everything submitted, run its callbacks, and end the writer thread."""
     master.statedir.look()
     if master.statedir.lost is not None:  # the new image would open what is there now
         raise DeployRefused(str(master.statedir.lost))
@@ -71,7 +71,7 @@ def _quieten(master: Master) -> None:
     steps.reach("close the store")
     if not writer.stop(FLUSH_WITHIN):
         raise DeployRefused("the store did not close in time; is the disk stuck?")
-    if master.intake.unrecorded:  # they wait for a timer, which an exec would lose
+    if master.intake.unrecorded:  # a timer would try again, and an exec loses timers
         raise DeployRefused("the ends of some tasks could not be recorded yet; is the disk full?")
 
 
@@ -85,7 +85,8 @@ def _exec(master: Master, wishes: list[int]) -> None:
         open_for_exec(master.carried(), also=fd)
         steps.reach("exec")
         image.arm()
-        image.replace(master.deploy.python, fd)
+        python = master.deploy.python
+        os.execv(python, image.command(python, fd))
     finally:
         image.disarm()
         os.close(fd)

@@ -14,25 +14,23 @@ import os
 
 from taskd.posix import files
 
-
-def _path(state: str) -> str:
-    return os.path.join(state, "handoff")
+_NAME = "handoff"
 
 
 def write(state: str, release: str) -> None:
     """Raises OSError (a full disk refuses the deploy)."""
-    files.write_atomically(_path(state), release.encode("utf-8", "surrogateescape"))
+    files.write_atomically(os.path.join(state, _NAME), release.encode("utf-8", "surrogateescape"))
 
 
 def remove(state: str) -> None:
     with contextlib.suppress(OSError):
-        os.unlink(_path(state))
+        os.unlink(os.path.join(state, _NAME))
         files.sync_directory(state)
 
 
 def read(state: str) -> str | None:
     """The release whose handoff was cut off, or None."""
     try:
-        return files.read_own(_path(state)).decode("utf-8", "surrogateescape") or None
+        return files.read_own(os.path.join(state, _NAME)).decode("utf-8", "surrogateescape") or None
     except OSError:
         return None

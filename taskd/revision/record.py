@@ -93,16 +93,12 @@ def read(path: str) -> tuple[ZygoteRecord, bool]:
     """The record, and whether its zygote is alive. Raises RecordError, OSError."""
     fd = files.open_own(path, os.O_RDONLY)
     with os.fdopen(fd, "rb") as file:
-        record = _decode(file.read(_MOST), path)
+        try:
+            record = fields.read(ZygoteRecord, cbor.loads(file.read(_MOST)))
+        except ProtocolError as error:
+            raise RecordError(f"{path} is not a zygote's record: {error}") from error
         alive = locks.holder(fd) is not None or not process.is_gone(record.owner)
     return record, alive
-
-
-def _decode(raw: bytes, path: str) -> ZygoteRecord:
-    try:
-        return fields.read(ZygoteRecord, cbor.loads(raw))
-    except ProtocolError as error:
-        raise RecordError(f"{path} is not a zygote's record: {error}") from error
 
 
 def remove(directory: str, zygote: bytes) -> None:

@@ -53,18 +53,16 @@ def read(state: str) -> list[Rejected]:
     import json
 
     try:
-        found = [_one(each) for each in json.loads(files.read_own(_path(state)))]
+        found = [
+            Rejected(str(e["revision"]), str(e["path"]), str(e["reason"]), float(e["at"]))
+            for e in json.loads(files.read_own(_path(state)))
+        ]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("the list of what was refused cannot be read", why=str(error))
         return []
     return found[-REMEMBERED:]
-
-
-def _one(found: dict[str, object]) -> Rejected:
-    revision, path, reason = (str(found[name]) for name in ("revision", "path", "reason"))
-    return Rejected(revision, path, reason, float(str(found["at"])))
 
 
 def _path(state: str) -> str:

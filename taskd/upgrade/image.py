@@ -26,20 +26,20 @@ until it serves."""
 
 
 LEAST = 0.1
-"""Seconds without a CPU that do not put a deadline off."""
+"""Seconds without a CPU, up to which a deadline is not extended."""
 
 
 class Overdue(Exception):
-    """What ``limited`` allowed is over."""
+    """The time that ``limited`` allows is over."""
 
 
 @contextlib.contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raise Overdue in the body, wherever it is, once ``seconds`` have passed, the time that we
-    waited for a CPU not counted. Main thread alone.
+    """Raise Overdue in the body once ``seconds`` have passed, not counting the time that this
+    process waited for a CPU. For the main thread only; not nested, and not after ``arm``.
 
-    Not within itself, and not once ``arm`` was called. A body that is in a system call that cannot
-    be interrupted (a dead disk) is not ended by it: that is for the service manager's watchdog.
+    It cannot end a body that is in an uninterruptible system call (a dead disk): the service
+    manager's watchdog does that.
     """
 
     since, before = time.monotonic(), starved.look(os.getpid())
@@ -67,12 +67,13 @@ def hold_signals() -> None:
 
 
 def let_signals_through() -> None:
-    """Unblock all; what came meanwhile is delivered now."""
+    """Unblock all signals; those that came meanwhile are delivered now."""
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 def arm() -> None:
-    """From now on the kernel kills this process, whatever its image, unless ``disarm`` comes."""
+    """The kernel kills this process after HANG_LIMIT, in whichever image, unless ``disarm`` is
+    called before."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
     signal.setitimer(signal.ITIMER_REAL, HANG_LIMIT)
@@ -82,12 +83,8 @@ def disarm() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def replace(python: str, snapshot: int) -> None:
-    """Become the image that ``python`` starts. Returns only by raising OSError."""
-    os.execv(python, command(python, snapshot))
-
-
 def command(python: str, snapshot: int) -> list[str]:
-    """What that image is started with; also in a trial of it."""
+    """The arguments of the exec that starts the new image with ``python``; also of its trial.
+    ``snapshot``: its descriptor."""
     before = release.settled(sys.executable)
     return [python, "-P", *title.ROOM_IN_PYTHON, "-m", steps.TAKEOVER, str(snapshot), before]

@@ -3,9 +3,9 @@
 Format, version 1: ``MAGIC`` (8 bytes), u32 length and u32 crc32 of the CBOR part, the CBOR part
 (one map without tags), then the carried bytes of all connections, raw. Where the CBOR part says
 ``[offset, length]`` for carried bytes, it counts from the end of the CBOR part. Decoding is part
-of the pause, so it holds what is in motion alone: everything at rest is in the store.
+of the pause, so the snapshot holds live state only: everything at rest is in the store.
 
-A writer stamps the lowest version that can say what it has to say; readers take their own version
+A writer stamps the lowest version that has all the fields it writes; readers take their own version
 and the one before; unknown fields are ignored.
 
 The map, version 1 (as written since taskd 0.2.0). A class that crosses says beside its fields which
@@ -62,21 +62,18 @@ _DAMAGED = "the snapshot of the master before this one is damaged"
 
 
 class Carried:
-    """Collects raw bytes that lie behind the CBOR part."""
+    """Collects the raw bytes (``parts``) that lie behind the CBOR part."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self.parts: list[bytes] = []
         self._length = 0
 
     def put(self, data: bytes) -> list[int]:
         """Where these bytes will be: [offset, length]."""
         place = [self._length, len(data)]
-        self._parts.append(data)
+        self.parts.append(data)
         self._length += len(data)
         return place
-
-    def joined(self) -> bytes:
-        return b"".join(self._parts)
 
 
 class Snapshot:
@@ -97,7 +94,7 @@ class Snapshot:
 
 def encode(fields: dict[str, Any], carried: Carried) -> bytes:
     body = cbor2.dumps({"version": VERSION} | fields)
-    return _HEAD.pack(MAGIC, len(body), zlib.crc32(body)) + body + carried.joined()
+    return b"".join([_HEAD.pack(MAGIC, len(body), zlib.crc32(body)), body, *carried.parts])
 
 
 def decode(raw: bytes) -> Snapshot:

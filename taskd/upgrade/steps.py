@@ -3,10 +3,10 @@
 Runs in the old master, in the trial and in the new image, from its first line on: so it imports
 next to nothing. ``reach`` notes the step that begins. Where ``$TASKD_FAULT`` names a file and taskd
 stands beside its tests (an installed one does not), the file's one line "STEP KIND" makes that step
-fail, once: the file is removed first. KIND is exception, exit, hang, kill, stop or segfault. Nobody
-waits for all of the deadline that ends a hang: an interval timer is cut short by the hang itself,
-and the other ones begin short if they are for the step that it is asked for at (``patience``). What
-comes before that step has its usual time, however busy the machine is.
+fail, once: the file is removed first. KIND is exception, exit, hang, kill, stop or segfault. So
+that a test need not wait for the whole deadline that ends a hang, the hang itself shortens an
+interval timer, and ``patience`` shortens the other deadlines if they are for the step that hangs.
+The steps before it have their usual time, however busy the machine is.
 """
 
 from __future__ import annotations
@@ -68,20 +68,17 @@ if _fault_file is not None and not os.path.exists(_TESTS):
     _fault_file = None
 
 _SHORT, _SHORT_OF_ALL = 1.0, 3.0
-"""Seconds until a hang that a test asks for is ended: from its begin, or together with what comes
-before it."""
+"""Seconds until a hang that a test asks for is ended: counted from the hang's begin, or from the
+begin of the deadline."""
 
 
 class Place:
-    """Which step this process is at; ``passed`` is True behind the point of no return.
+    """The step that this process is at. ``passed``: it is behind the point of no return.
+    ``is_trial``: this process is a trial (``TRIED``)."""
 
-    ``is_trial``: it only tries (``TRIED``).
-    """
-
-    def __init__(self) -> None:
-        self.step = NEW[0]
-        self.passed = False
-        self.is_trial = False
+    step = NEW[0]
+    passed = False
+    is_trial = False
 
 
 here = Place()
@@ -98,12 +95,16 @@ def reach(step: str) -> None:
     here.step = step
     here.passed = step in AFTER
     if _fault_file is not None:
-        _fail_if_asked(f"trial: {step}" if here.is_trial else step, _fault_file)
+        name = f"trial: {step}" if here.is_trial else step
+        wanted, kind = _asked(_fault_file)
+        if wanted == name:
+            os.unlink(_fault_file)
+            _fail(name, kind)
 
 
 def patience(seconds: float, ends: tuple[str, ...]) -> float:
-    """``seconds``, of a deadline that ends a hang at these steps; less while a test asks for one
-    there."""
+    """The length of a deadline that ends a hang at these steps: ``seconds``, or less while a test
+    asks for a hang at one of them."""
     if _fault_file is None:
         return seconds
     wanted, kind = _asked(_fault_file)
@@ -118,14 +119,6 @@ def _asked(path: str) -> tuple[str, str]:
     except OSError:  # not there, or no descriptor is left to look
         return "", ""
     return wanted, kind
-
-
-def _fail_if_asked(step: str, path: str) -> None:
-    wanted, kind = _asked(path)
-    if wanted != step:
-        return
-    os.unlink(path)
-    _fail(step, kind)
 
 
 def _fail(step: str, kind: str) -> None:

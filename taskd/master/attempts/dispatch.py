@@ -153,24 +153,22 @@ class Dispatch:
             if worker is None:
                 wanted[revision] += 1
             else:
-                self._try_to_claim(row, worker)
+                self._claim(row, worker)
 
     # ── claiming ─────────────────────────────────────────────────────────────────────────────
 
-    def _try_to_claim(self, row: Row, worker: Worker) -> None:
-        """A task that cannot be handed over just now must not keep others from it."""
+    def _claim(self, row: Row, worker: Worker) -> None:
+        """Commit the claim, then send the task. After a transient error before the claim the worker
+        is idle again, so that other tasks can have it."""
         try:
-            self._claim(row, worker)
+            owner = cbor2.dumps([worker.id, *worker.identity])  # may read /proc
+            message = self._message(row, worker)
+            self._groups.limit(worker, self._config.limits_of(row.queue))
         except PASSING as error:
             worker.take(WorkerEvent.UNCLAIM)
             self._loop.troubles.tell("a task cannot be handed to its worker", error)
             self._loop.again(self.kick)
-
-    def _claim(self, row: Row, worker: Worker) -> None:
-        """Raises a transient error, with nothing done."""
-        owner = cbor2.dumps([worker.id, *worker.identity])  # which may have to be looked up
-        message = self._message(row, worker)
-        self._groups.limit(worker, self._config.limits_of(row.queue))
+            return
         entry = worker.revision.tasks[row.name]
         on_deploy = row.on_deploy.value if row.on_deploy else entry["on_deploy"]
         running = Running(row.id, row.queue, row.name, row.owner, on_deploy)

@@ -29,39 +29,30 @@ from taskd.model.task import SETTLED, State
 from taskd.model.worker import WorkerEvent, WorkerState
 from taskd.protocol.records import ERROR_PARTS, check
 from taskd.protocol.saved import Kind
+from taskd.record import Record
 from taskd.slot import reader as slot_reader
 from taskd.store.api import Answer, Applied, Settle
 
 UNRECORDED = "it has ended, and that cannot be recorded yet"
 
 
-class Ending:
+class Ending(Record):
     """One attempt's end: its facts, and what of it is kept. ``then``: called with the store's
     answer once it is recorded. ``worker``: the one that said so, if it lives; ``is_unfit``: its
     revision cannot take the state after all."""
 
-    __slots__ = ("facts", "is_unfit", "kept", "kept_version", "result", "running", "then", "worker")
-
-    def __init__(
-        self,
-        running: Running,
-        facts: Facts,
-        then: Callable[[str], None] = lambda _: None,
-        kept: bytes | None = None,
-        kept_version: int | None = None,
-    ) -> None:
-        self.running = running
-        self.facts = facts
-        self.then = then
-        self.result: bytes | None = None
-        self.kept = kept
-        self.kept_version = kept_version
-        self.worker: Worker | None = None
-        self.is_unfit = False
+    running: Running
+    facts: Facts
+    then: Callable[[str], None] = lambda _: None
+    kept: bytes | None = None
+    kept_version: int | None = None
+    result: bytes | None = None
+    worker: Worker | None = None
+    is_unfit: bool = False
 
     @property
     def size(self) -> int:
-        """Bytes that are to be committed with it."""
+        """Bytes that are committed with the end."""
         return len(self.result or b"") + len(self.kept or b"")
 
 
@@ -78,9 +69,8 @@ def by_record(
         wake=end.get("wake"),
         error=None if error is None else {part: error[part] for part in ERROR_PARTS},
     )
-    ending = Ending(running, facts, then, kept, None if kept is None else end.get("version"))
-    ending.result = end.get("result")
-    return ending
+    version = None if kept is None else end.get("version")
+    return Ending(running, facts, then, kept, version, end.get("result"))
 
 
 class Endings:
@@ -114,8 +104,7 @@ class Endings:
             _note(worker, task, attempt, answer)
 
         ending = by_record(running, end, kept, noted)
-        ending.worker, ending.is_unfit = worker, bool(end.get("unfit"))
-        self.settle(ending)
+        self.settle(ending._replace(worker=worker, is_unfit=bool(end.get("unfit"))))
 
     def settle(self, ending: Ending) -> None:
         """Commit the end of an attempt; then free its place. Raises nothing for a transient error:
@@ -171,7 +160,7 @@ class Endings:
             log.info(counted.state.value, task=running.task, attempt=running.attempt, **reason)
         self._attempts.release(running)
         self._intake.release(ending.size)
-        self._tasklogs.on_end(running.task)
+        self._tasklogs.cut(running.task)
         if counted.state in SETTLED:
             self._attempts.forget(running.task)
         ending.then(outcome.result)

@@ -1,9 +1,9 @@
-"""The limit of the tasks' logs, where the workers do not see to it.
+"""The limit of the tasks' logs, for logs that a worker cannot cut.
 
-A worker keeps its task's log short itself, unless it cannot: its task holds the interpreter's lock
-while a program writes, has become another program, or died of its flood. So the master looks too,
-seldom, and by size alone. To cut takes long where much is cut: a zygote does that, since nothing
-waits for one.
+A worker cuts its task's log itself, unless its task holds the interpreter's lock while a program
+writes, has become another program by exec, or has killed the worker by writing too much. So the
+master looks at the sizes too, seldom. Cutting much takes long: a zygote does it, since no client
+waits for a zygote.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from taskd.paths import Places
 from taskd.posix import growing
 
 FACTOR = 2
-"""So many times its limit a log must be before it is anyone's business but its worker's."""
+"""How many times its limit a running task's log must be before the master has it cut."""
 
 
 class TaskLogs:
@@ -37,8 +37,8 @@ class TaskLogs:
         self._looks_again = False
 
     def look(self) -> None:
-        """Ask for the cut of every log that is far too long; soon again, if there is one."""
-        asked = [self._cut(running.task, FACTOR) for running in self._attempts.all()]
+        """Have every log cut that is longer than FACTOR limits; if one is, look again soon."""
+        asked = [self.cut(running.task, FACTOR) for running in self._attempts.all()]
         if any(asked) and not self._looks_again:
             self._looks_again = True
             self._loop.again(self._look_again)
@@ -47,12 +47,10 @@ class TaskLogs:
         self._looks_again = False
         self.look()
 
-    def on_end(self, task: int) -> None:
-        """Nothing writes to it any more: cut what its worker did not live to cut."""
-        self._cut(task, 1)
-
-    def _cut(self, task: int, factor: int) -> bool:
-        """True if a zygote was asked."""
+    def cut(self, task: int, factor: int = 1) -> bool:
+        """Ask a zygote to cut the task's log if it is longer than ``factor`` limits. Called with 1
+        at an attempt's end: its worker may have died before it cut the log. Returns whether a
+        zygote was asked."""
         if self._limit is None:
             return False
         path = self._places.task_log(task)

@@ -1,8 +1,8 @@
-"""What a dead worker left: its slot is read, and says what became of its attempt.
+"""Settles the attempt of a dead worker by what its slot says.
 
-The worker's death is proven and its tree gone before anything here is called. Nothing that can be
-read is lost: records are added up onto what the store has; a damaged slot is set aside, and its
-task held with what stood before the damage.
+The caller has proven that the worker is dead and its process tree gone. Nothing that can be read is
+lost: the slot's records are added up onto what the store has; a damaged slot is set aside, and its
+task is held with the records before the damage.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from taskd.slot import reader as slot_reader
 
 _SECTOR = 512  # the unit of st_blocks, stat(2)
 _SURE = 128 * 1024
-"""Bytes of a slot that has saved something for sure, and need not be read to find out."""
+"""A slot with more bytes than this holds saved state for sure, and need not be read."""
 
 
 class Remains(Record):
@@ -39,32 +39,23 @@ class Remains(Record):
     asked: str | None
 
 
-class Salvage:
-    """Reads the slots of the dead, and of the living for the plan of a stop."""
+class Salvage(Record):
+    """Reads the slots of dead workers, and of living ones for the plan of a stop. ``slots``: the
+    directory of the slots."""
 
-    def __init__(
-        self,
-        slots: str,
-        storage: Storage,
-        groups: Groups,
-        oom: OomWatch,
-        attempts: Attempts,
-        endings: Endings,
-    ) -> None:
-        """``slots``: the directory of the slots."""
-        self._slots = slots
-        self._storage = storage
-        self._groups = groups
-        self._oom = oom
-        self._attempts = attempts
-        self._endings = endings
+    slots: str
+    storage: Storage
+    groups: Groups
+    oom: OomWatch
+    attempts: Attempts
+    endings: Endings
 
     def on_death(self, worker: Worker, status: int | None) -> None:
-        """The worker is dead and its tree gone: what its slot says is what counts."""
-        path = os.path.join(self._slots, layout.file_name(worker.id))
+        """The worker is dead and its tree gone: settle its attempt by its slot."""
+        path = os.path.join(self.slots, layout.file_name(worker.id))
         death = death_in_words(status)
-        known = self._groups.explain(worker.id, death, worker.limits)
-        death = known or self._oom.explain(death, status)
+        known = self.groups.explain(worker.id, death, worker.limits)
+        death = known or self.oom.explain(death, status)
         running = worker.running
         if running is None:
             unlink(path)
@@ -72,7 +63,7 @@ class Salvage:
         if running.attempt == 0 or worker.slot_fd < 0:
             return  # a claim on its way finds the worker dead; its slot stays, as a sign that
             # nothing was begun: one that is gone is one that was lost (see ``unowned``)
-        self._attempts.disown(running.task)
+        self.attempts.disown(running.task)
         self.settle(Remains(running, path, death, worker.asked_to_leave), worker.slot_fd)
 
     def settle(self, remains: Remains, slot_fd: int) -> None:
@@ -87,7 +78,7 @@ class Salvage:
         except PASSING as error:
             task = remains.running.task
             log.error("cannot read what it left", task=task, why=str(error))
-            self._endings.try_later(remains.running, lambda: self._again(remains), error)
+            self.endings.try_later(remains.running, lambda: self._again(remains), error)
 
     def _again(self, remains: Remains) -> None:
         """From the file: its descriptor may be closed by now. Raises a transient error."""
@@ -95,7 +86,7 @@ class Salvage:
             fd = slot_reader.open_slot(remains.path)
         except FileNotFoundError:
             why = f"its slot {remains.path} could not be read, and then it was gone"
-            self._endings.settle(Ending(remains.running, Facts("held", False, reason=why)))
+            self.endings.settle(Ending(remains.running, Facts("held", False, reason=why)))
             return
         try:
             self._settle(remains, fd)
@@ -118,23 +109,23 @@ class Salvage:
         if content.damage is not None and not _is_cut_short(content):
             what = f"its slot is damaged: {content.damage}"
             self._hold_damaged(remains, content, file, what)
-        elif not _is_of(running, content):
+        elif not kept.is_of(content, running.task, running.attempt):
             why = remains.asked or "its worker was gone before it began"
-            self._endings.settle(Ending(running, Facts("unbegun", False, reason=why), done))
+            self.endings.settle(Ending(running, Facts("unbegun", False, reason=why), done))
         elif content.end is not None:
             state = content.snapshot if content.end.get("snapshot") is not None else None
-            self._endings.settle(by_record(running, content.end, state, done))
+            self.endings.settle(by_record(running, content.end, state, done))
         else:
             self._settle_crash(remains, content, file)
 
     def hold_lost(self, running: Running, what: str) -> None:
-        """Held: what the attempt has saved is nowhere to be found, and must not be done again
-        unseen."""
+        """Hold the task: what the attempt has saved is lost, and an operator must decide whether it
+        is done again."""
         reason = (
             f"{what}: what it saved in this attempt is not known. `taskctl retry` lets it go on "
             "from what was saved before that"
         )
-        self._endings.settle(Ending(running, Facts("held", False, reason=reason)))
+        self.endings.settle(Ending(running, Facts("held", False, reason=reason)))
 
     def _hold_damaged(
         self,
@@ -147,7 +138,11 @@ class Salvage:
         running, path = remains.running, remains.path
         aside = os.path.join(os.path.dirname(path), f"{running.task}-{running.attempt}.damaged")
         state = None
-        if content is not None and content.saves and _is_of(running, content):
+        if (
+            content is not None
+            and content.saves
+            and kept.is_of(content, running.task, running.attempt)
+        ):
             try:
                 state = self._add_up(running.task, content)
             except StoreError:
@@ -157,7 +152,7 @@ class Salvage:
         _name_as_well(path, file, aside)
         facts = Facts("held", state is not None, reason=f"{what}. It is kept as {aside}")
         then = lambda _: _set_aside(path, file, aside)  # noqa: E731
-        self._endings.settle(_with_state(running, facts, then, state))
+        self.endings.settle(_with_state(running, facts, then, state))
 
     def _settle_crash(
         self, remains: Remains, content: slot_reader.Content, file: tuple[int, int]
@@ -175,22 +170,25 @@ class Salvage:
                 self._hold_damaged(remains, None, file, what)
                 return
         then = lambda _: unlink(remains.path, file)  # noqa: E731
-        self._endings.settle(_with_state(running, facts, then, state))
+        self.endings.settle(_with_state(running, facts, then, state))
 
     def _add_up(self, task: int, content: slot_reader.Content) -> RawSaved:
         """What the store had, and every record that the attempt has added."""
-        stored = None if content.snapshot else self._storage.reader.saved(task)
+        stored = None if content.snapshot else self.storage.reader.saved(task)
         return kept.add_up(content, stored)
 
     def saved_at(self, running: Running) -> float | None:
         """When a running task has saved something last (Unix seconds); None: never yet."""
-        worker = self._attempts.worker_of(running.task)
+        worker = self.attempts.worker_of(running.task)
         if worker is not None and worker.slot_fd >= 0:
             with contextlib.suppress(Error, OSError):
                 file = os.fstat(worker.slot_fd)
-                if file.st_blocks * _SECTOR > _SURE or _has_saved(running, worker.slot_fd):
+                if file.st_blocks * _SECTOR > _SURE:
                     return file.st_mtime
-        row = self._storage.reader.task(running.task)
+                content = kept.read(worker.slot_fd)
+                if content.saves > 0 and kept.is_of(content, running.task, running.attempt):
+                    return file.st_mtime
+        row = self.storage.reader.task(running.task)
         return row.started if row is not None and row.saved_version is not None else None
 
 
@@ -202,15 +200,6 @@ def _with_state(
     return Ending(running, facts, then, state.encode(), state.version)
 
 
-def _has_saved(running: Running, slot_fd: int) -> bool:
-    content = kept.read(slot_fd)
-    return content.saves > 0 and _is_of(running, content)
-
-
-def _is_of(running: Running, content: slot_reader.Content) -> bool:
-    return kept.is_of(content, running.task, running.attempt)
-
-
 def _is_cut_short(content: slot_reader.Content) -> bool:
     """Whether what looks like damage is what a power cut may leave of writes not yet synced: then
     the slot ends before it, as it does before any torn tail."""
@@ -218,8 +207,8 @@ def _is_cut_short(content: slot_reader.Content) -> bool:
 
 
 def _name_as_well(path: str, file: tuple[int, int], aside: str) -> None:
-    """Before it is recorded that the slot is kept there: should the master die right after that,
-    nothing would say any more that it is to be kept, and a sweep removes it under its own name."""
+    """Link the slot to the name ``aside`` before the end is recorded: if the master dies right
+    after recording, the next sweep removes the slot under its own name."""
     with contextlib.suppress(OSError):  # no links on this file system: ``_set_aside`` moves it
         if files.is_at(path, file):
             os.link(path, aside)

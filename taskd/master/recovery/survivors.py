@@ -1,13 +1,13 @@
-"""What lives on from a master that died: its revisions and its workers, as the disk tells.
+"""Finds the zygotes and workers that live on from a master that died, by their files.
 
-Runs once, at a start, before worker.sock is heard. Zygotes have left a record, workers their slot;
-both hold locks. From these the revisions and workers are made anew, as if this master had started
-them, only without their connections: they look for a master, and say who they are like any other. A
-zygote that died while no master looked leaves its revision, which is started again if something
-needs it.
+Runs once, at a start, before worker.sock is read. Each zygote has a record and each worker a slot;
+both are locked by their process. From these files the revisions and workers are made again as if
+this master had started them, but without connections: zygotes and workers connect to the new master
+by themselves and say hello. The revision of a zygote that died while no master ran is kept; its
+zygote is started again if a task needs it.
 
-What does not fit (no record, a slot that cannot be read, a task that is not that worker's) is left
-to ``unowned``, which goes by the process alone.
+A worker that does not fit (no record, a slot that cannot be read, another task) is left to
+``unowned``, which goes by the process alone.
 """
 
 from __future__ import annotations
@@ -54,51 +54,40 @@ class _Found(Record):
     lives: bool
 
 
-class Survivors:
-    def __init__(
-        self,
-        config: Config,
-        places: Places,
-        storage: Storage,
-        groups: Groups,
-        revisions: Revisions,
-        workers: Workers,
-        zygotes: Zygotes,
-        attempts: Attempts,
-    ) -> None:
-        self._config = config
-        self._places = places
-        self._storage = storage
-        self._groups = groups
-        self._revisions = revisions
-        self._workers = workers
-        self._zygotes = zygotes
-        self._attempts = attempts
+class Survivors(Record):
+    config: Config
+    places: Places
+    storage: Storage
+    groups: Groups
+    revisions: Revisions
+    workers: Workers
+    zygotes: Zygotes
+    attempts: Attempts
 
     def restore(self) -> None:
         """Make revisions and workers anew. Raises StoreError, OSError."""
         found = self._read_records()
-        for row in rows(self._storage.reader):
+        for row in rows(self.storage.reader):
             self._restore_worker(row, found)
         for each in found.values():
             if each.lives:
-                self._zygotes.watch(each.revision)
+                self.zygotes.watch(each.revision)
 
     def watch(self) -> None:
         """After an exec: descriptors for processes that are not the master's children are to be had
         anew."""
-        for revision in self._revisions:
+        for revision in self.revisions:
             if revision.zygote.is_foreign and revision.zygote.pid is not None:
-                self._zygotes.watch(revision)
-        for worker in self._workers:
+                self.zygotes.watch(revision)
+        for worker in self.workers:
             if worker.parent is Parent.INIT:
-                self._workers.watch_orphan(worker)
+                self.workers.watch_orphan(worker)
 
     def serving(self, path: str) -> Revision | None:
         """The revision of before that a start of the release at ``path`` goes on with, if it is the
         same in all that is known of it: its zygote saves importing the app again."""
-        wanted = self._config.app._replace(release="")
-        for revision in reversed(list(self._revisions)):
+        wanted = self.config.app._replace(release="")
+        for revision in reversed(list(self.revisions)):
             is_same = revision.path == path and revision.app._replace(release="") == wanted
             lives = revision.zygote.pid is not None
             if is_same and lives and revision.taskd == taskd.__version__:
@@ -111,8 +100,8 @@ class Survivors:
         """By the zygote's id. A record that cannot be read is of no use and is removed. Raises
         OSError if the error is transient."""
         found: dict[bytes, _Found] = {}
-        for name in sorted(os.listdir(self._places.zygotes)):
-            path = os.path.join(self._places.zygotes, name)
+        for name in sorted(os.listdir(self.places.zygotes)):
+            path = os.path.join(self.places.zygotes, name)
             try:
                 told, lives = record.read(path)
                 found[told.id] = _Found(_revision(told, lives), lives)
@@ -126,7 +115,7 @@ class Survivors:
         for each in sorted(found.values(), key=lambda each: each.revision.number):
             # A record that came when the next master had begun to count has a number of that one's.
             number = each.revision.number = max(each.revision.number, number + 1)
-            self._revisions.restore(each.revision)
+            self.revisions.restore(each.revision)
         return found
 
     # ── workers ──────────────────────────────────────────────────────────────────────────────
@@ -135,7 +124,7 @@ class Survivors:
         """The worker of a running task, if it lives or its zygote will tell how it died."""
         name, who = owner_of(row)
         try:
-            fd = slot_reader.open_slot(os.path.join(self._places.slots, name), os.O_RDWR)
+            fd = slot_reader.open_slot(os.path.join(self.places.slots, name), os.O_RDWR)
         except OSError:
             return
         try:
@@ -152,17 +141,17 @@ class Survivors:
         worker = Worker(bytes.fromhex(name.removesuffix(layout.SUFFIX)), zygote.revision)
         worker.state = WorkerState.RUNNING
         worker.pid, worker.start, worker.slot_fd = who.pid, who.start, fd
-        self._workers.restore(worker)
+        self.workers.restore(worker)
         running = of_row(row)
-        self._groups.regain(worker, self._config.limits_of(row.queue))
+        self.groups.regain(worker, self.config.limits_of(row.queue))
         if row.on_deploy is None and row.name in zygote.revision.tasks:
             running.on_deploy = zygote.revision.tasks[row.name]["on_deploy"]
-        self._attempts.hold(running, worker)
+        self.attempts.hold(running, worker)
         if row.cancel_wished:
-            self._attempts.ask(row.id, "cancel", "cancelled while the daemon was away")
+            self.attempts.ask(row.id, "cancel", "cancelled while the daemon was away")
         log.info("found running", task=row.id, attempt=row.attempt, pid=who.pid)
         if not zygote.lives:
-            self._workers.watch_orphan(worker)
+            self.workers.watch_orphan(worker)
 
 
 def _revision(told: record.ZygoteRecord, lives: bool) -> Revision:

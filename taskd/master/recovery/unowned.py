@@ -1,10 +1,10 @@
-"""Tasks that are 'running' in the store without a live owner that the master knows: settled.
+"""Settles tasks that are 'running' in the store and have no worker that the master knows.
 
-At a start, after ``survivors``, and every now and then: what is left are attempts whose worker and
-zygote are both dead, and workers whose zygote has left no record. One that lives finishes its task
-and leaves END in its slot; no second copy is started before it is proven dead (its lock is free and
-its process gone) and over (its tree is gone). Then its slot says what became of the attempt. Deaths
-are told by pidfds; nothing is guessed from a clock.
+Runs at a start, after ``survivors``, and every minute. The cases: attempts whose worker and zygote
+are both dead, and workers whose zygote has left no record. A worker that lives finishes its task
+and leaves END in its slot. No second copy of the task is started before the worker is proven dead
+(its lock is free and its process gone) and over (its process tree is gone). Then the attempt is
+settled by the slot. The master learns of deaths by pidfds, never by timeouts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from taskd.posix.process import Identity
 from taskd.slot import layout
 from taskd.slot import owner as slot_owner
 from taskd.slot import reader as slot_reader
-from taskd.store.api import Row
 
 SWEEP_EVERY = 60.0
 """Seconds between two looks for tasks that run without an owner."""
@@ -76,11 +75,18 @@ class Unowned:
     # ── looking for them ─────────────────────────────────────────────────────────────────────
 
     def sweep(self) -> None:
-        """Every running row without a worker that the master knows is held until its owner is over;
-        slots that belong to nothing any more are removed. Again every minute: nothing is left for a
-        restart."""
+        """Hold every running row without a known worker until its owner is over, and remove the
+        slots of no task and no worker. Repeats every SWEEP_EVERY seconds."""
         try:
-            owned = {self._recover(row) for row in rows(self._storage.reader)}
+            owned = set()
+            for row in rows(self._storage.reader):
+                slot, who = owner_of(row)
+                owned.add(slot)
+                if row.id not in self._attempts:
+                    running = of_row(row)
+                    self._attempts.hold(running, None)
+                    log.info("found running", task=row.id, attempt=row.attempt, pid=who.pid)
+                    self._watch_soon(running, slot, who)
             self._groups.sweep({worker.id for worker in self._workers})
             self._remove_strays(owned)
         except (StoreError, OSError) as error:
@@ -100,16 +106,6 @@ class Unowned:
             if row is not None and row.worker is not None:
                 self._watch_soon(running, *owner_of(row))
         self._loop.after(SWEEP_EVERY, self._sweep_again)
-
-    def _recover(self, row: Row) -> str:
-        """The name of its slot; it is watched from now on, unless it has a worker."""
-        slot, who = owner_of(row)
-        if row.id not in self._attempts:
-            running = of_row(row)
-            self._attempts.hold(running, None)
-            log.info("found running", task=row.id, attempt=row.attempt, pid=who.pid)
-            self._watch_soon(running, slot, who)
-        return slot
 
     def _watch_soon(self, running: Running, slot: str, who: Identity) -> None:
         """By the loop, which calls it again after a transient error."""
@@ -206,14 +202,10 @@ class Unowned:
             with contextlib.suppress(FileNotFoundError):  # its worker removes it just now
                 if name.endswith(layout.SUFFIX):
                     _remove_if_dead(path)
-                elif name.endswith((layout.LOAD, layout.PLAN, layout.NEW)) and _is_old(path):
-                    os.unlink(path)
-
-
-def _is_old(path: str) -> bool:
-    """Of workers of the master before, which drop a task that they have not begun; a younger file
-    may be about to be used."""
-    return time.time() - os.stat(path).st_mtime > SWEEP_EVERY
+                elif name.endswith((layout.LOAD, layout.PLAN, layout.NEW)):
+                    age = time.time() - os.stat(path).st_mtime
+                    if age > SWEEP_EVERY:  # a younger file may be about to be used
+                        os.unlink(path)
 
 
 def _remove_if_dead(path: str) -> None:
