@@ -137,12 +137,8 @@ class Salvage(Record):
         """Held, with what stands before the damage, and with the slot kept to be looked at."""
         running, path = remains.running, remains.path
         aside = os.path.join(os.path.dirname(path), f"{running.task}-{running.attempt}.damaged")
-        state = None
-        if (
-            content is not None
-            and content.saves
-            and kept.is_of(content, running.task, running.attempt)
-        ):
+        task, attempt, state = running.task, running.attempt, None
+        if content is not None and content.saves and kept.is_of(content, task, attempt):
             try:
                 state = self._add_up(running.task, content)
             except StoreError:
