@@ -65,10 +65,10 @@ def test_ids_and_revisions_are_those_that_the_daemon_knows(daemon: Daemon) -> No
     names = ("r41", "r42", "$(touch evil)", "a b")
     live = [
         {"revision": name, "path": "/", "hash": "", "state": "draining", "workers": 0,
-         "running": 0, "waiting": 0}
+         "running": 0, "waiting": 0, "age": 1.0, "memory": None, "holds": []}
         for name in names
     ]  # fmt: skip
-    daemon.answers["revisions"] = lambda fields: {"revisions": live}
+    daemon.answers["revisions"] = lambda fields: {"revisions": live, "rejected": []}
     assert completed("taskctl show ", daemon) == {"17", "123"}
     assert completed("taskctl cancel 17 1", daemon) == {"17", "123"}
     assert completed(f"taskctl --socket {daemon.path} wait 12") == {"123"}
