@@ -111,6 +111,8 @@ class AfterDrain:
         this one left."""
         if not self._life.is_up or self._progress.phase is not Phase.IDLE:
             return False
+        if self._storage.damage is not None:  # nothing is begun, and what ends may not be recorded
+            return False
         if any(r.state is RevisionState.DRAINING for r in self._revisions):
             return False
         rows = [self._storage.reader.task(r.task) for r in self._attempts.without_worker()]

@@ -282,9 +282,9 @@ class Deploy:
             return
         steps.reach("quiesce")
         self.progress.step(Step.HOOKED)
+        self._life.take(LifeEvent.HOLD)  # at once: a refusal from here on releases the daemon
         why = "the workers being started did not come up in time"
         self.progress.within(QUIESCE_WITHIN, why, self.refuse)
-        self._life.take(LifeEvent.HOLD)
         self._storage.writer.checkpoint()
         self._look()
 

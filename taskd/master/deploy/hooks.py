@@ -107,7 +107,7 @@ class Command:
         finally:
             os.close(theirs)
         os.set_blocking(self._pipe, False)
-        loop.watch(self._pipe, READ, self._read)
+        loop.watch(self._pipe, READ, self._on_ready)
         self._helpers[self._pid] = self._ended
         overdue = f"it was not done after {order.within:g} s ([hooks] timeout), and was killed"
         self._deadline = loop.after(order.within, lambda: self._finish(overdue))
@@ -129,7 +129,7 @@ class Command:
 
     def _finish(self, failure: str | None) -> None:
         for _ in range(READS):
-            if not self._read(self._pipe):
+            if not self._read():
                 break
         done = self._done
         self.stop()
@@ -146,12 +146,15 @@ class Command:
             failure = f"it ended with exit status {code}"
         self._finish(failure)
 
-    def _read(self, pipe: int) -> bool:
+    def _on_ready(self, _: int) -> None:
+        self._read()
+
+    def _read(self) -> bool:
         """Take what the command has written. True if there may be more."""
-        if pipe < 0:
+        if self._pipe < 0:
             return False
         try:
-            data = os.read(pipe, CHUNK)
+            data = os.read(self._pipe, CHUNK)
         except BlockingIOError:
             return False
         self._output.take(data)
@@ -161,7 +164,7 @@ class Command:
 
     def _close(self) -> None:
         if self._pipe >= 0:
-            self._loop.watch(self._pipe, 0, self._read)
+            self._loop.watch(self._pipe, 0, self._on_ready)
             os.close(self._pipe)
             self._pipe = -1
 

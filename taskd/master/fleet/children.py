@@ -46,6 +46,7 @@ class Children:
             dead, status = os.waitpid(pid, os.WNOHANG)
             if dead:
                 self.helpers.pop(pid)(status)
+                self.reaped()  # what comes below may fail, with a transient error
         for revision in self._revisions:
             zygote = revision.zygote
             if zygote.pid is not None and not zygote.is_foreign:

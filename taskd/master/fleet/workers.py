@@ -40,7 +40,8 @@ FORK_PAUSE = 1.0
 class Workers:
     """Owns every Worker. ``probes``: the callbacks of probe workers, by worker id.
 
-    Notices: ``changed``: a worker came, is idle, or is gone, or a fork request was answered.
+    Notices: ``changed``: a worker came, is idle, or is gone, or a fork request was answered;
+    ``buried``: a worker is gone, and its end settled.
     ``zygote_wanted``: workers are wanted of a revision without a zygote.
     """
 
@@ -73,6 +74,7 @@ class Workers:
         self._dying: set[bytes] = set()  # dead, and not buried yet
         self.probes: dict[bytes, Probe] = {}
         self.changed: Notice[[]] = Notice()
+        self.buried: Notice[[]] = Notice()
         self.zygote_wanted: Notice[[Revision]] = Notice()
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────
@@ -329,6 +331,7 @@ class Workers:
             worker.slot_fd = -1
         del self._all[worker.id]
         self._dying.discard(worker.id)
+        self.buried()
         self.changed()
 
     def on_zygote_death(self, revision: Revision, _: int | None) -> None:
