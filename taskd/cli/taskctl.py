@@ -22,20 +22,20 @@ VERBS = {
     "status": Verb("verbs.status", "show what the daemon is doing"),
     "submit": Verb("verbs.submit", "queue a task of the app"),
     "run": Verb("verbs.submit", "queue any program"),
-    "list": Verb("verbs.list_show", "list tasks, newest first"),
-    "show": Verb("verbs.list_show", "show all there is to know of tasks"),
-    "wait": Verb("verbs.wait_follow", "wait until tasks have ended"),
-    "follow": Verb("verbs.wait_follow", "show tasks' progress until they have ended"),
+    "list": Verb("verbs.tasks", "list tasks, newest first"),
+    "show": Verb("verbs.tasks", "show all there is to know of tasks"),
+    "wait": Verb("verbs.tasks", "wait until tasks have ended"),
+    "follow": Verb("verbs.tasks", "show tasks' progress until they have ended"),
     "logs": Verb("verbs.logs", "show what a task wrote to its output"),
-    "cancel": Verb("verbs.cancel_retry", "cancel tasks"),
-    "retry": Verb("verbs.cancel_retry", "queue held, failed or cancelled tasks again"),
+    "cancel": Verb("verbs.tasks", "cancel tasks"),
+    "retry": Verb("verbs.tasks", "queue held, failed or cancelled tasks again"),
     "revisions": Verb("verbs.revisions", "list the revisions that live, and what was refused"),
     "drain": Verb("verbs.drain", "show what a stop would interrupt; make a revision empty sooner"),
     "deploy": Verb(
         "verbs.deploy", "deploy a release: switch the symlink to it, back if it is refused"
     ),
     "reload": Verb("verbs.deploy", "deploy the release that the symlink names now"),
-    "doctor": Verb("verbs.doctor", "say what is in force here, what is not, and why"),
+    "doctor": Verb("verbs.status", "say what is in force here, what is not, and why"),
     "rollback": Verb("verbs.deploy", "deploy the release before this one again"),
 }
 

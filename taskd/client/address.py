@@ -23,8 +23,6 @@ VARIABLE = "TASKD_SOCKET"
 
 _SOCKETS = (paths.CONTROL_SOCKET, paths.SUBMIT_SOCKET)
 
-_ALL_SOCKETS = (*_SOCKETS, paths.WORKER_SOCKET)
-
 _WHY = {
     errno.ENOENT: "does not exist",
     errno.ECONNREFUSED: "no process listens on it",
@@ -142,7 +140,8 @@ def _explanation(where: str, tried: list[tuple[str, OSError]]) -> str:
 def _unit(where: str) -> str | None:
     """The system's unit whose daemon has its sockets there, as `taskd install` names units and
     directories; None for any other place."""
-    directory = where if os.path.basename(where) not in _ALL_SOCKETS else os.path.dirname(where)
+    names_socket = os.path.basename(where) in (*_SOCKETS, paths.WORKER_SOCKET)
+    directory = os.path.dirname(where) if names_socket else where
     instance = directory.removeprefix(paths.SYSTEM_RUNTIME_DIR + "-")
     if directory == paths.SYSTEM_RUNTIME_DIR:
         return "taskd"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from taskd.client import operations
@@ -102,11 +101,6 @@ class AsyncClient(Operations[AsyncTaskHandle]):
         """
         return self._stream(operations.follow(tasks, after, progress))
 
-    @property
-    def connections_lost(self) -> int:
-        """How many connections the daemon's end cut off while they were wanted."""
-        return self._reached.lost
-
     async def close(self) -> None:
         """Close the connection; what still waits on it fails. A later request makes a new one."""
         await self._link.close()
@@ -114,12 +108,7 @@ class AsyncClient(Operations[AsyncTaskHandle]):
     async def __aenter__(self) -> AsyncClient:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()
 
     async def _run(self, steps: Steps[T]) -> T:

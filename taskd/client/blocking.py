@@ -17,7 +17,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from threading import RLock
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from taskd.client import operations
@@ -107,11 +106,9 @@ class Client(Operations[TaskHandle]):
         if timeout is not None and timeout <= 0:  # one look
             return operations.settled([self.task(task) for task in ids])
         deadline = None if timeout is None else time.monotonic() + timeout
-        settled: dict[int, TaskInfo] = {}
-        for asked in operations.waits(ids, for_ever=timeout is None):
-            for item in self._stream(asked, deadline):
-                info = task_info(item["task"])
-                settled[info.id] = info
+        streams = operations.waits(ids, for_ever=timeout is None)
+        items = (item for asked in streams for item in self._stream(asked, deadline))
+        settled = {info.id: info for info in (task_info(item["task"]) for item in items)}
         return [settled[task] for task in ids]
 
     def follow(
@@ -124,11 +121,6 @@ class Client(Operations[TaskHandle]):
         """
         return self._stream(operations.follow(tasks, after, progress), None)
 
-    @property
-    def connections_lost(self) -> int:
-        """How many connections the daemon's end cut off while they were wanted."""
-        return self._reached.lost
-
     def close(self) -> None:
         """Close the connections; a later request makes a new one. Those in use by calls that this
         is called within stay open."""
@@ -137,12 +129,7 @@ class Client(Operations[TaskHandle]):
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _run(self, steps: Steps[T]) -> T:

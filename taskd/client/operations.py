@@ -16,7 +16,7 @@ from types import MethodType
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from taskd.client.records import TaskInfo, task_info
-from taskd.client.session import Asked, still_running
+from taskd.client.session import Asked, Reached, still_running
 from taskd.errors import BadArguments, ProtocolError, Refused
 from taskd.model.task import SETTLED
 from taskd.protocol import data
@@ -84,6 +84,12 @@ class Operations(Generic[H]):
     """The operations that are no stream. ``_handle``: the class of this client's handles."""
 
     _handle: type[H]
+    _reached: Reached
+
+    @property
+    def connections_lost(self) -> int:
+        """How many connections the daemon's end cut off while they were wanted."""
+        return self._reached.lost
 
     @Operation
     def submit(
@@ -272,12 +278,10 @@ def waits(tasks: Sequence[int], for_ever: bool) -> Iterator[Asked]:
     told, which knows whether that could end.
     """
     scratch = os.environ.get("TASKD_SCRATCH")
-    within = None
-    if for_ever and scratch and threading.current_thread() is threading.main_thread():
-        within = scratch
+    asks = for_ever and scratch and threading.current_thread() is threading.main_thread()
     for start in range(0, len(tasks), MAX_WATCHED):
-        some = dict.fromkeys(tasks[start : start + MAX_WATCHED])
-        yield request("wait", tasks=list(some), within=within)
+        some = list(dict.fromkeys(tasks[start : start + MAX_WATCHED]))
+        yield request("wait", tasks=some, within=scratch if asks else None)
 
 
 def follow(tasks: Iterable[int], after: int, progress: bool) -> Asked:

@@ -79,10 +79,11 @@ def task_info(task: Any) -> TaskInfo:
     for name, kind in (("id", int), ("name", str), ("state", str)):
         if type(task.get(name)) is not kind:
             raise ProtocolError(f"a task whose {name} is missing or not {kind.__name__}")
-    fields = {name: task.get(name) for name in TaskInfo._fields}
-    fields["encoded_result"] = task.get("result")
-    fields["shown"] = task.get("shown") or task["state"]
-    fields["queue"] = task.get("queue") or "default"
-    fields["attempt"] = task.get("attempt") or 0
-    fields["priority"] = task.get("priority") or 0
+    fields = {name: task.get(name) for name in TaskInfo._fields} | {
+        "encoded_result": task.get("result"),
+        "shown": task.get("shown") or task["state"],
+        "queue": task.get("queue") or "default",
+        "attempt": task.get("attempt") or 0,
+        "priority": task.get("priority") or 0,
+    }
     return TaskInfo(**fields)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from taskd.cli import outcome
 from taskd.cli.output import progress
 from taskd.cli.output.progress import Bar
 from taskd.cli.output.text import Look
-from taskd.cli.verbs.wait_follow import why
+from taskd.cli.verbs.tasks import why
 from taskd.demo import judge, plain, plan, summary
 from taskd.demo.daemon import Daemon, DemoFailed
 from taskd.demo.judge import Ended, Work

@@ -13,8 +13,7 @@ from argparse import ArgumentParser, Namespace
 import taskd
 from taskd import config
 from taskd.cli.install import foreign, installation, machine, plan
-from taskd.cli.install.found import Found
-from taskd.cli.install.installation import Installation
+from taskd.cli.install.installation import Found, Installation
 from taskd.cli.install.plan import Change
 from taskd.cli.outcome import DONE, UsageError
 from taskd.errors import ConfigError, Error

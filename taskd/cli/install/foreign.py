@@ -20,8 +20,7 @@ from __future__ import annotations
 
 import re
 
-from taskd.cli.install.found import FILE, Found
-from taskd.cli.install.installation import Installation
+from taskd.cli.install.installation import FILE, Found, Installation
 
 WRITTEN = "`taskd install"
 """In the text of every file of ours whose name another program's file may have."""

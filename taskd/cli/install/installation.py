@@ -1,4 +1,5 @@
-"""What an installation consists of: which files, links, accounts and directories, and where.
+"""What an installation consists of, and what is found of it on the machine: files, links,
+accounts and directories. ``machine`` looks, ``foreign`` and ``plan`` decide by both.
 
 Runs in ``taskd install`` and ``taskd uninstall``; touches nothing. The texts are those of the
 folder systemd/ (package data here), which is their only source. There are three kinds:
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from taskd import paths
 from taskd.cli.outcome import UsageError
@@ -21,20 +23,18 @@ COMMANDS = ("taskd", "taskctl")
 
 UNITS = "/etc/systemd/system"
 SYSUSERS = "/etc/sysusers.d"
-TMPFILES = "/etc/tmpfiles.d"
 CONFIG = "/etc/taskd"
-BIN = "/usr/local/bin"
-LIB = "/usr/local/lib/taskd"
 STOP_POST = "stop-post"
 """The script that the units run after each end of the daemon."""
 
 _OTHER_UNITS = tuple(
     f"{above}/systemd/system" for above in ("/run", "/usr/local/lib", "/usr/lib", "/lib")
 )
-_OTHER_USER_UNITS = tuple(f"{above}/systemd/user" for above in ("/etc", "/run", "/usr/lib"))
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,17}")
 """Of an app: a group's name has 31 characters at most, and `taskd-NAME-submit` is one."""
+
+FILE, LINK, DIRECTORY, OTHER = "file", "link", "directory", "other"
 
 
 class Installation(Record):
@@ -79,6 +79,41 @@ class Installation(Record):
     runtime: str
 
 
+class Entry(Record):
+    """What is at a path. ``content``: a file's text, a link's target, or the name of the user who
+    is to own a directory."""
+
+    kind: str
+    content: str = ""
+
+
+class Found(Record):
+    """The machine as it is.
+
+    ``entries``: path to entry of the paths of an installation that exist. ``holds``: path to names
+    of its directories that may be read. ``owned``: its directories that belong to the service's
+    user. ``accounts``: which of its user and its group exist. ``home``: the user's home directory.
+    ``members``: group to members, as far as files name them. ``programs``: its links that lead to
+    another program. ``hidden``: link to the program of the same name that it hides in $PATH.
+    ``others``: another taskd of the system is installed; ``siblings``: one with a name
+    (``--name``). ``is_booted``: the service manager can be reached. ``is_running``: the service is
+    active, or on its way to or from there.
+    """
+
+    entries: dict[str, Entry]
+    holds: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    owned: frozenset[str] = frozenset()
+    accounts: frozenset[str] = frozenset()
+    home: str | None = None
+    members: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    programs: frozenset[str] = frozenset()
+    hidden: Mapping[str, str] = MappingProxyType({})
+    others: bool = False
+    siblings: bool = False
+    is_booted: bool = True
+    is_running: bool = False
+
+
 def of_system(app: str | None, launchers: str) -> Installation:
     """The system's taskd, or the one of ``app``; ``launchers``: directory of the commands.
 
@@ -91,15 +126,15 @@ def of_system(app: str | None, launchers: str) -> Installation:
     files = [f"taskd{at}.service", f"taskd-control{at}.socket", f"taskd-submit{at}.socket"]
     unit_files = {f"{UNITS}/{name}": text_of(name) for name in files}
     units = [name.replace("@", f"@{app}") for name in files]
-    sysusers, tmpfiles = f"{SYSUSERS}/{account}.conf", f"{TMPFILES}/{account}.conf"
+    sysusers, tmpfiles = f"{SYSUSERS}/{account}.conf", f"/etc/tmpfiles.d/{account}.conf"
     accounts = {
         sysusers: _renamed(account, text_of("taskd.sysusers")),
         tmpfiles: _renamed(account, text_of("taskd.tmpfiles")),
     }
     config = f"{CONFIG}/{app or 'taskd'}.toml"
     sample = text_of("taskd.toml").replace('"taskd', f'"{account}')
-    links = {f"{BIN}/{name}": f"{launchers}/{name}" for name in COMMANDS}
-    script = {f"{LIB}/{STOP_POST}": text_of(STOP_POST)}
+    links = {f"/usr/local/bin/{name}": f"{launchers}/{name}" for name in COMMANDS}
+    script = {f"/usr/local/lib/taskd/{STOP_POST}": text_of(STOP_POST)}
     wanted_by = ["multi-user", *["sockets"] * (len(units) - 1)]
     return Installation(
         ours=unit_files | script | accounts,
@@ -157,7 +192,9 @@ def of_user(environ: Mapping[str, str], uid: int, launchers: str) -> Installatio
         kept=tuple(dict.fromkeys((places.state, places.logs, places.runtime))),
         marked=(places.state,) if are_logs_in_state else (places.state, places.logs),
         overrides=(f"{units}/taskd.service.d",),
-        rivals=tuple(f"{folder}/taskd.service" for folder in _OTHER_USER_UNITS),
+        rivals=tuple(
+            f"{folder}/systemd/user/taskd.service" for folder in ("/etc", "/run", "/usr/lib")
+        ),
         config=config,
         shelf=f"{above}/taskd",
         runtime=places.runtime,

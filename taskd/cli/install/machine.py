@@ -16,15 +16,23 @@ import subprocess
 from contextlib import suppress
 
 from taskd.cli.install.foreign import MARK, WRITTEN
-from taskd.cli.install.found import DIRECTORY, FILE, LINK, OTHER, Entry, Found
-from taskd.cli.install.installation import CONFIG, SYSUSERS, UNITS, Installation
+from taskd.cli.install.installation import (
+    CONFIG,
+    DIRECTORY,
+    FILE,
+    LINK,
+    OTHER,
+    SYSUSERS,
+    UNITS,
+    Entry,
+    Found,
+    Installation,
+)
 from taskd.cli.install.plan import Change
 from taskd.errors import Error
 from taskd.posix.files import write_atomically
 
 _COMMANDS_MODULE = b"from taskd.cli"
-_START = 4096
-"""Bytes of a command, in which its import stands."""
 
 _AT_REST = frozenset({"inactive", "failed", ""})
 
@@ -137,7 +145,7 @@ def _is_another_program(path: str) -> bool:
     what a taskd that was removed has left."""
     try:
         with open(path, "rb") as file:
-            return _COMMANDS_MODULE not in file.read(_START)
+            return _COMMANDS_MODULE not in file.read(4096)
     except OSError:
         return False
 

@@ -10,8 +10,7 @@ import os
 from collections.abc import Iterable
 
 from taskd.cli.install import foreign
-from taskd.cli.install.found import DIRECTORY, FILE, LINK, Entry, Found
-from taskd.cli.install.installation import Installation
+from taskd.cli.install.installation import DIRECTORY, FILE, LINK, Entry, Found, Installation
 from taskd.errors import ConfigError
 from taskd.record import Record
 

@@ -207,13 +207,11 @@ class Printer:
         tenth = int((changed.part or 0.0) * 10)
         if tenth > self._tenths.get(changed.id, 0):
             self._tenths[changed.id] = tenth
-            names = (text.clean(changed.name), changed.percent, changed.counted)
-            parts = (str(changed.id), *names, text.clean(changed.note))
-            print(*(part for part in parts if part), file=self._stream, flush=True)
+            parts = (changed.name, changed.percent, changed.counted, changed.note)
+            told = (text.clean(part) for part in parts if part)
+            print(changed.id, *told, file=self._stream, flush=True)
 
 
 def screen(stream: TextIO, environ: Mapping[str, str]) -> Painter | Printer:
     """A Painter for a terminal whose cursor moves, else a Printer."""
-    if Look.of(stream, environ).redraw:
-        return Painter(stream, environ)
-    return Printer(stream)
+    return Painter(stream, environ) if Look.of(stream, environ).redraw else Printer(stream)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 
 from taskd import paths
 from taskd.cli.outcome import DONE
@@ -48,13 +49,11 @@ def do_confirm(args: Namespace) -> int:
         raise Error(f"user {os.getuid()}, whom {state} belongs to, may not read {found}")
     places = paths.Places(state, "", "")
     statedir.take_locks(places)
-    try:
+    before = None
+    with suppress(ConfigError):
         before = confirmed.read(places.confirmed)
-    except ConfigError:
-        before = None
-    previous = None  # what `taskctl rollback` goes back to, as far as it is known
-    if before is not None:
-        previous = before.previous if before.release == found else before.release
+    # What `taskctl rollback` goes back to, as far as it is known.
+    previous = before and (before.previous if before.release == found else before.release)
     confirmed.write(places.confirmed, confirmed.Confirmed(found, previous, "", time.time()))
     print(f"the next start runs {found}")
     return DONE

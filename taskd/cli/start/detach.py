@@ -32,7 +32,6 @@ from taskd.posix import files, pidfile
 from taskd.record import Record
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: as unix(7) has them
-_SHOWN = 20
 
 
 class _Start(Record):
@@ -81,9 +80,10 @@ def _daemon(
 
     os.environ["NOTIFY_SOCKET"] = address
     os.environ[pidfile.VARIABLE] = where.pid_file
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    with open(files.open_own(log, flags), "ab", buffering=0) as output:
-        context = DaemonContext(
+    appended = files.open_own(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    with (
+        open(appended, "ab", buffering=0) as output,
+        DaemonContext(
             detach_process=True,
             files_preserve=[says],
             stdout=output,
@@ -91,11 +91,11 @@ def _daemon(
             umask=0o077,
             prevent_core=False,  # it would bind the tasks too
             signal_map={},  # the daemon sets its own
-        )
-        with context:
-            os.write(says, b"%d\n" % os.getpid())
-            os.close(says)
-            return daemon()
+        ),
+    ):
+        os.write(says, b"%d\n" % os.getpid())
+        os.close(says)
+        return daemon()
 
 
 def _started(said: int, notices: socket.socket) -> _Start | None:
@@ -172,6 +172,6 @@ def _died(log: str, size: int) -> int:
             written = file.read().splitlines()
     except OSError:
         written = []
-    for line in written[-_SHOWN:] or [f"taskd: the daemon ended at once; see {log}"]:
+    for line in written[-20:] or [f"taskd: the daemon ended at once; see {log}"]:
         print(text.clean(line), file=sys.stderr)
     return outcome.FAILED

@@ -17,7 +17,7 @@ import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from taskd.cli import outcome
@@ -143,17 +143,12 @@ def _settle(client: Client, symlink: Symlink, release: str, error: BaseException
     """After a deploy that raised ``error``: True if it went through all the same, and the symlink
     stays; else switch the symlink back."""
     is_certain = isinstance(error, DeployRefused | NotAllowed | NoDaemon)
-    serves = not is_certain and symlink.is_switched and _serves(client, release)
+    serves = False
+    if not is_certain and symlink.is_switched:
+        with suppress(Error, KeyboardInterrupt, SystemExit):  # without an answer: False
+            serves = client.status()["release"] == release
     outcome.say(f"{release} serves, so {symlink.path} stays as it is" if serves else symlink.back())
     return serves
-
-
-def _serves(client: Client, release: str) -> bool:
-    """Whether the daemon says that ``release`` serves; without its answer, False."""
-    try:
-        return bool(client.status()["release"] == release)
-    except (Error, KeyboardInterrupt, SystemExit):
-        return False
 
 
 def _follow(client: Client) -> None:
@@ -190,8 +185,7 @@ def _told(answer: Answer, args: Namespace) -> int:
         as_json = known and deploy_plan.to_json(known)
         print(jsontext.line({**answer, "plan": as_json}), flush=True)
     elif args.plan:
-        width = Look.of().width
-        print(*deploy_plan.page(answer["plan"], width), sep="\n")
+        print(*deploy_plan.page(answer["plan"], Look.of().width), sep="\n")
     else:
         print(deployed(answer), flush=True)
     if not args.plan:

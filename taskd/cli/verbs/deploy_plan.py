@@ -72,8 +72,7 @@ def remarks(plan: Plan) -> list[str]:
 
 def to_json(plan: Plan) -> dict[str, Any]:
     """As it came, but a task's id is a text, as everywhere in JSON."""
-    running = [{**row, "task": str(row["task"])} for row in plan["running"]]
-    return {**plan, "running": running}
+    return {**plan, "running": [{**row, "task": str(row["task"])} for row in plan["running"]]}
 
 
 def counted(plan: Plan) -> dict[str, int]:

@@ -85,11 +85,11 @@ def _drain_revision(client: Client, args: Namespace) -> None:
 
 
 def _stop(client: Client, args: Namespace) -> None:
-    from taskd.cli.verbs import main_process, unit_job
+    from taskd.cli.verbs import main_process
 
     with main_process.ending_with_it(os.environ):
         client.status()  # one that does not answer is not waited for: systemd goes on with a signal
-        for_good = unit_job.is_for_good(args.unit, args.user)
+        for_good = main_process.is_for_good(args.unit, args.user)
         answer = client.shutdown(keep=None if for_good is None else not for_good)
     if args.json:
         ids = {name: [str(task) for task in answer[name]] for name in ("ended", "kept")}
@@ -136,9 +136,9 @@ def page(found: Mapping[str, Any], now: float, width: int) -> list[str]:
     number = found["running"]
     many = "1 task" if number == 1 else f"{number} tasks"
     more = [f"and {number - len(tasks)} more"] if number > len(tasks) else []
-    limit = text.duration(found["limit"])
     return [
-        f"a stop would interrupt {many}, and wait {limit} at most for all to leave",
+        f"a stop would interrupt {many}, and wait "
+        f"{text.duration(found['limit'])} at most for all to leave",
         "",
         *text.table(_TASK, [_row(task, now) for task in tasks], width),
         *more,

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,9 @@ LAST_WORDS = 1.0
 SIGNALLED_WITHIN = 5.0
 """Seconds in which systemd signals us once it has signalled the daemon. If systemd did not signal
 the daemon, the refusal is told after them."""
+
+ASK_WITHIN = 10.0
+"""Seconds that the service manager has to answer."""
 
 
 @contextmanager
@@ -94,3 +98,27 @@ def _watch(daemon: int, named: str, answered: threading.Event) -> None:
 
 def _ended(named: str) -> str:
     return f"the daemon (pid {named}) ended before it answered"
+
+
+def is_for_good(unit: str, of_user: bool = False) -> bool | None:
+    """Whether ``unit`` is being stopped (True) or restarted (False); None: neither, or unknown.
+
+    systemd says so by the type of the unit's job, and by nothing else: $SERVICE_RESULT and the
+    signal are the same for both. ``of_user``: it is a unit of the user's own service manager.
+    """
+    words = ["systemctl", *["--user"] * of_user, "list-jobs", "--no-legend", "--plain", "--full"]
+    try:
+        asked = subprocess.run(
+            [*words, unit],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=ASK_WITHIN,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    jobs = [line.split() for line in asked.stdout.splitlines()]
+    kinds = {job[2] for job in jobs if len(job) > 2 and job[1] == unit}
+    if "stop" in kinds:
+        return True
+    return False if any(kind.endswith("restart") for kind in kinds) else None

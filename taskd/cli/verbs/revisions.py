@@ -47,8 +47,7 @@ def add_revisions(parser: ArgumentParser) -> None:
 def do_revisions(client: Client, args: Namespace) -> None:
     live = [] if args.rejected else client.revisions()
     if not args.json:
-        width = Look.of().width
-        lines = page(live, client.rejected(), time.time(), width)
+        lines = page(live, client.rejected(), time.time(), Look.of().width)
     elif args.rejected:
         lines = [jsontext.line(jsontext.only(jsontext.REJECTED, r)) for r in client.rejected()]
     else:

@@ -1,7 +1,12 @@
-"""``taskctl status``: a short page, or one JSON object."""
+"""``taskctl status`` and ``taskctl doctor``: how the daemon stands, and what is in force here.
+
+The answer of ``status`` has the deploy that is under way under "deploy": null, or {"phase",
+"since": Unix seconds, "release": path, "waits_for": [text…]}. A daemon of 0.2 leaves it out.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
@@ -9,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from taskd.cli.output import jsontext, text
 from taskd.cli.output.text import Column, Look
-from taskd.cli.verbs import deploy_phase
 from taskd.cli.verbs.options import add_json
 
 if TYPE_CHECKING:
@@ -22,6 +26,18 @@ _QUEUE = (
     Column("CONCURRENCY", right=True),
 )
 
+_WHERE_TO_LOOK = {
+    "proving": "the release's process imports the app, within [daemon] prove_timeout; what it "
+    "prints is in the daemon's log",
+    "planning": "a worker of the release runs the migrations of tasks that wait or run; what it "
+    "prints is in the daemon's log",
+    "trying": "the release's own taskd adopts a copy of the daemon's state; what it prints is in "
+    "the daemon's log",
+    "hooking": "the command of [hooks] before runs, within [hooks] timeout",
+    "quiescing": "workers and claims that have begun come to their end",
+    "emptying": "requests that have been read are answered",
+}
+
 
 def add_status(parser: ArgumentParser) -> None:
     """``status [--json]``"""
@@ -30,14 +46,12 @@ def add_status(parser: ArgumentParser) -> None:
 
 def do_status(client: Client, args: Namespace) -> None:
     found = client.status()
-    if args.json:
-        shown = jsontext.only(jsontext.STATUS, found) | {"deploy": found.get("deploy")}
-        print(jsontext.line(shown))
-    else:
-        print(*page(found, time.time(), Look.of()), sep="\n")
+    shown = jsontext.only(jsontext.STATUS, found) | {"deploy": found.get("deploy")}
+    lines = [jsontext.line(shown)] if args.json else _status_page(found, time.time(), Look.of())
+    print(*lines, sep="\n")
 
 
-def page(status: Mapping[str, Any], now: float, look: Look) -> list[str]:
+def _status_page(status: Mapping[str, Any], now: float, look: Look) -> list[str]:
     """The page's lines; ``now`` in Unix seconds."""
     lines = [
         f"taskd {text.clean(str(status.get('taskd', '')))}, pid {status['pid']}",
@@ -48,7 +62,7 @@ def page(status: Mapping[str, Any], now: float, look: Look) -> list[str]:
         link = text.clean(status.get("link") or "the symlink")
         lines.append(f"{link} names another release: {text.clean(target)} (taskctl reload)")
     if status.get("deploy"):
-        lines.append(deploy_phase.line(status["deploy"], now))
+        lines.append(_deploy_line(status["deploy"], now))
     if status.get("note"):
         lines.append(text.clean(str(status["note"])))
     lines += [text.clean(f"problem: {each}") for each in status.get("problems", ())]
@@ -69,3 +83,58 @@ def page(status: Mapping[str, Any], now: float, look: Look) -> list[str]:
         *text.table(_QUEUE, queues, look.width),
         *(["and more queues"] if status.get("more_queues") else []),
     ]
+
+
+def add_doctor(parser: ArgumentParser) -> None:
+    """``doctor [--json]``"""
+    add_json(parser, "one JSON object: problems, checks and the deploy under way")
+
+
+def do_doctor(client: Client, args: Namespace) -> None:
+    """Exit status 0 also where something is not in force: that is no failure."""
+    found = client.status()
+    shown = {
+        "problems": found.get("problems", []),
+        "checks": found.get("checks", []),
+        "deploy": found.get("deploy"),
+    }
+    lines = [jsontext.line(shown)] if args.json else _doctor_page(shown, time.time(), Look.of())
+    print(*lines, sep="\n")
+
+
+def _doctor_page(found: Mapping[str, Any], now: float, look: Look) -> list[str]:
+    """A line for each check and problem, and the deploy under way; ``now`` in Unix seconds."""
+    lines = []
+    for check in found["checks"]:
+        sign, state = ("ok ", "succeeded") if check["ok"] else ("no ", "held")
+        about = f"{text.clean(str(check['name']))}: {text.clean(str(check['text']))}"
+        lines.append(f"{text.coloured(sign, state, look)} {about}")
+    lines += [
+        text.coloured(text.clean(f"problem: {each}"), "failed", look) for each in found["problems"]
+    ]
+    if found["deploy"]:
+        lines += _deploy_page(found["deploy"], now)
+    return lines or ["nothing to say: only an operator is told (by control.sock)"]
+
+
+def _deploy_line(deploy: Mapping[str, Any], now: float) -> str:
+    """One line of 80 columns at most; ``now`` in Unix seconds."""
+    waits_for = ", ".join(deploy["waits_for"])
+    said = f"{_heading(deploy, now)}; waits for {waits_for}" if waits_for else _heading(deploy, now)
+    return text.cut(text.clean(said), 80)
+
+
+def _deploy_page(deploy: Mapping[str, Any], now: float) -> list[str]:
+    """With each thing that it waits for, and where to look if the deploy is stuck."""
+    hint = _WHERE_TO_LOOK.get(deploy["phase"])
+    return [
+        text.clean(f"{_heading(deploy, now)} ({deploy['release']})"),
+        *(text.clean(f"  waits for {each}") for each in deploy["waits_for"]),
+        *[f"  in this phase {hint}"] * (hint is not None),
+        "  each phase has a deadline: then the deploy is refused, and `taskctl status` says why",
+    ]
+
+
+def _heading(deploy: Mapping[str, Any], now: float) -> str:
+    name = os.path.basename(deploy["release"]) or deploy["release"]
+    return f"deploy of {name}: {deploy['phase']} for {text.duration(now - deploy['since'])}"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskd.cli import outcome
-from taskd.cli.verbs import options, wait_follow
+from taskd.cli.verbs import options, tasks
 from taskd.model.task import COMMAND, OnDeploy
 from taskd.protocol.secret import Secret
 
@@ -114,9 +114,9 @@ def _queue(
     if not args.json:
         print(task.id, flush=True)  # before the waiting: a script may want the id at once
     if args.wait:
-        return wait_follow.ended(client, [task.id], as_json=args.json, tell=False)
+        return tasks.ended(client, [task.id], as_json=args.json, tell=False)
     if args.json:
-        print(wait_follow.task_line(task.status()))
+        print(tasks.task_line(task.status()))
     return outcome.DONE
 
 

@@ -326,7 +326,7 @@ def test_status_starts_without_what_it_does_not_need() -> None:
         "import sys; from taskd.cli import taskctl\n"
         "taskctl.parser(['status']); import taskd.client.blocking\n"
         "print(*sorted({'asyncio', 'dataclasses', 'inspect', 'logging', 'subprocess', 'psutil',"
-        " 'pathlib', 'sqlite3', 'taskd.cli.output.progress', 'taskd.cli.verbs.wait_follow'}"
+        " 'pathlib', 'sqlite3', 'taskd.cli.output.progress', 'taskd.cli.verbs.tasks'}"
         " & set(sys.modules)))"
     )
     path = [str(Path(taskctl.__file__).parents[2]), *sys.path]

@@ -19,8 +19,7 @@ import pytest
 import taskd
 from taskd import config, config_rules, paths
 from taskd.cli.install import foreign, installation, plan
-from taskd.cli.install.found import DIRECTORY, FILE, LINK, Entry, Found
-from taskd.cli.install.installation import Installation
+from taskd.cli.install.installation import DIRECTORY, FILE, LINK, Entry, Found, Installation
 from taskd.cli.outcome import UsageError
 from taskd.errors import ConfigError
 

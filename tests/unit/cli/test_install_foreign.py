@@ -8,8 +8,7 @@ from __future__ import annotations
 import pytest
 
 from taskd.cli.install import foreign, installation, plan
-from taskd.cli.install.found import DIRECTORY, FILE, LINK, Entry, Found
-from taskd.cli.install.installation import Installation
+from taskd.cli.install.installation import DIRECTORY, FILE, LINK, Entry, Found, Installation
 from taskd.errors import ConfigError
 
 PLAIN = installation.of_system(None, "/opt/taskd/bin")

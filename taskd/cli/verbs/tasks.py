@@ -1,0 +1,285 @@
+"""The verbs about tasks by their ids, and ``taskctl list``.
+
+``list`` is a table, ``show`` all facts; ``wait`` and ``follow`` last until tasks have ended,
+silently or with bars; ``cancel`` and ``retry`` are wishes, each safe to repeat.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from taskd.cli import outcome
+from taskd.cli.output import jsontext, progress, text
+from taskd.cli.output.text import Column, Look
+from taskd.cli.verbs import options
+from taskd.errors import Refused
+from taskd.model.task import State
+
+if TYPE_CHECKING:
+    from taskd.client.blocking import Client
+    from taskd.client.records import TaskInfo
+
+_TASK = (
+    Column("ID", right=True),
+    Column("NAME"),
+    Column("STATE"),
+    Column("QUEUE"),
+    Column("REVISION"),
+    Column("SUBMITTED", right=True),
+    Column("TOOK", right=True),
+    Column("DONE", right=True),
+    Column("NOTE"),
+)
+
+
+def add_list(parser: ArgumentParser) -> None:
+    """``list [--state S] [--queue Q] [--name N] [--limit N] [--json]``"""
+    parser.add_argument(
+        "--state", choices=[state.value for state in State], help="only tasks in this state"
+    )
+    parser.add_argument("--queue", help="only tasks of this queue")
+    parser.add_argument("--name", help="only tasks of this name")
+    parser.add_argument(
+        "--limit", type=options.at_least_one, default=100, help="at most so many (default: 100)"
+    )
+    options.add_json(parser, "each task as a JSON object, one a line")
+
+
+def do_list(client: Client, args: Namespace) -> None:
+    narrow = {"state": args.state, "queue": args.queue, "name": args.name, "limit": args.limit}
+    found = client.tasks(**narrow, results=args.json)
+    if args.json:
+        lines = [task_line(task) for task in found]
+    else:
+        rows = [_row(task, time.time()) for task in found]
+        lines = text.table(_TASK, rows, Look.of().width)
+    print("".join(f"{line}\n" for line in lines), end="")
+
+
+def _row(task: TaskInfo, now: float) -> list[str]:
+    bar = _bar(task)
+    return [
+        str(task.id),
+        text.cut(text.clean(task.name), 40),
+        task.shown,
+        task.queue,
+        task.revision or "-",
+        text.ago(task.submitted, now),
+        _took(task),
+        _done(bar) or bar.counted or "-",
+        why(task) or bar.note,
+    ]
+
+
+def _bar(task: TaskInfo) -> progress.Bar:
+    bar = progress.Bar(task.id, task.name, task.state)
+    return progress.progressed(bar, task.progress) if task.progress else bar
+
+
+def _done(bar: progress.Bar) -> str:
+    """Per cent done; empty for a task that has reported no progress."""
+    return "" if bar.done is None else bar.percent
+
+
+def _took(task: TaskInfo) -> str:
+    """How long it ran, without the time in which it waited between its attempts."""
+    return "-" if task.ran is None else text.duration(task.ran)
+
+
+def add_show(parser: ArgumentParser) -> None:
+    """``show [--json] ID…``"""
+    options.add_json(parser, "each task as a JSON object, one a line")
+    options.add_ids(parser)
+
+
+def do_show(client: Client, args: Namespace) -> None:
+    look = Look.of()
+    for number, task in enumerate(map(client.task, dict.fromkeys(args.ids))):
+        if args.json:
+            print(task_line(task))
+        else:
+            print(*[""] * bool(number), *page(task, time.time(), look), sep="\n")
+
+
+def page(task: TaskInfo, now: float, look: Look) -> list[str]:
+    """All facts of one task, those that are not there left out."""
+    facts = _facts(task, now, look)
+    width = max(len(name) for name, _ in facts)
+    lines = [f"{name.ljust(width)}  {value}" for name, value in facts if value]
+    if task.error and task.error.get("traceback"):
+        traceback = str(task.error["traceback"]).rstrip().splitlines()
+        lines += ["", *(text.clean(line.expandtabs()) for line in traceback)]
+    return lines
+
+
+def _facts(task: TaskInfo, now: float, look: Look) -> list[tuple[str, str]]:
+    """Each fact's name and text, which is empty where there is none."""
+    bar = _bar(task)
+    times = [
+        (name, f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))} ({text.ago(at, now)})")
+        for name, at in (
+            ("submitted", task.submitted),
+            ("started", task.started),
+            ("ended", task.ended),
+            ("not before", task.run_at),
+        )
+        if at is not None
+    ]
+    so_far = " so far" if task.state == State.RUNNING else ""
+    done = (_done(bar), bar.counted, text.clean(bar.note))
+    return [
+        ("id", str(task.id)),
+        ("name", text.clean(task.name)),
+        ("state", text.coloured(task.shown, task.shown, look)),
+        ("queue", text.clean(task.queue)),
+        ("priority", str(task.priority or "")),
+        ("key", text.clean(repr(task.key)) if task.key is not None else ""),
+        ("attempt", str(task.attempt or "")),
+        ("revision", text.clean(task.revision or "")),
+        *times,
+        ("took", _took(task) + so_far if task.started else ""),
+        ("done", " ".join(part for part in done if part)),
+        ("reason", "" if task.error else text.clean(task.reason or "")),
+        ("error", text.clean(why(task)) if task.error else ""),
+        ("result", _result(task)),
+    ]
+
+
+def _result(task: TaskInfo) -> str:
+    """As JSON, which every shell user can read; a task that did not succeed has none."""
+    if task.state != State.SUCCEEDED:
+        return ""
+    import json
+
+    from taskd.client.jsonform import to_json
+
+    return json.dumps(to_json(task.result), ensure_ascii=True)
+
+
+def add_wait(parser: ArgumentParser) -> None:
+    """``wait [--timeout S] [--json] ID…``"""
+    parser.add_argument(
+        "--timeout", metavar="S", type=options.seconds, help="give up after so many seconds"
+    )
+    options.add_json(parser, "each task as a JSON object, one a line")
+    options.add_ids(parser)
+
+
+def do_wait(client: Client, args: Namespace) -> int:
+    return ended(client, args.ids, as_json=args.json, tell=True, timeout=args.timeout)
+
+
+def ended(
+    client: Client,
+    ids: Iterable[int],
+    *,
+    as_json: bool,
+    tell: bool,
+    timeout: float | None = None,
+) -> int:
+    """Wait for all of ``ids``; the exit status. ``tell``: say also of each success."""
+    try:
+        found = client.wait(list(dict.fromkeys(ids)), timeout)
+    except TimeoutError:
+        outcome.say("still running")
+        return outcome.NOT_SUCCEEDED
+    for task in found:
+        if as_json:
+            print(task_line(task))
+        elif tell and task.state == "succeeded":
+            print(f"{task.id} succeeded")
+    return verdict(found)
+
+
+def verdict(found: Iterable[TaskInfo]) -> int:
+    """The exit status for tasks that were waited for; the reason of each failure to stderr:
+    ``17 failed: ValueError: no such file``."""
+    bad = [task for task in found if task.state != "succeeded"]
+    for task in bad:
+        cause = why(task)
+        outcome.say(f"{task.id} {task.state}" + (f": {cause}" if cause else ""))
+    return outcome.NOT_SUCCEEDED if bad else outcome.DONE
+
+
+def why(task: TaskInfo) -> str:
+    """The error it ended with, on one line, else the reason it shows, else nothing."""
+    if task.error:
+        message = str(task.error["message"]).strip().splitlines()
+        return ": ".join([str(task.error["type"]), *message[:1]])
+    return task.reason or ""
+
+
+def task_line(task: TaskInfo) -> str:
+    """A task as a line of JSON."""
+    from taskd.client.jsonform import task_to_json
+
+    return jsontext.line(task_to_json(task))
+
+
+def add_follow(parser: ArgumentParser) -> None:
+    """``follow [--json] ID…``"""
+    options.add_json(parser, "each state change as a JSON object, one a line")
+    options.add_ids(parser)
+
+
+def do_follow(client: Client, args: Namespace) -> int:
+    ids = list(dict.fromkeys(args.ids))
+    if args.json:
+        for event in client.follow(ids):
+            print(jsontext.line(jsontext.only(jsontext.EVENT, event)), flush=True)
+    else:
+        _draw(client, ids)
+    return verdict(client.task(task) for task in ids)
+
+
+def _draw(client: Client, ids: Sequence[int]) -> None:
+    """Draw bars on stdout until all tasks have ended."""
+    # A task's events start with its first one.
+    bars = {task.id: _bar(task)._replace(state="queued") for task in map(client.task, ids)}
+    screen = progress.screen(sys.stdout, os.environ)
+    for item in client.follow(ids, progress=True):
+        about = item.get("progress")
+        if about is None:
+            changed = bars[item["task"]] = progress.moved(bars[item["task"]], item)
+            screen.event(list(bars.values()), changed)
+        else:
+            changed = bars[about["task"]] = progress.progressed(bars[about["task"]], about)
+            screen.progress(list(bars.values()), changed)
+
+
+add_cancel = options.add_ids
+add_retry = options.add_ids
+
+
+def do_cancel(client: Client, args: Namespace) -> int:
+    def cancelled(task: int) -> str:
+        answer = client.cancel(task)
+        state, was = answer["state"], answer["was"]
+        if state == "running":
+            return f"{task} is asked to leave and will be cancelled"
+        if state != was:
+            return f"{task} {state}"
+        return f"{task} had already {'been cancelled' if was == 'cancelled' else was}"
+
+    return _each(args.ids, cancelled)
+
+
+def do_retry(client: Client, args: Namespace) -> int:
+    return _each(args.ids, lambda task: f"{task} {client.retry(task)['state']}")
+
+
+def _each(ids: list[int], act: Callable[[int], str]) -> int:
+    """Do all tasks, also if one of them is refused."""
+    status = outcome.DONE
+    for task in ids:
+        try:
+            print(act(task))
+        except Refused as error:
+            outcome.say(str(error))
+            status = outcome.FAILED
+    return status
