@@ -131,7 +131,7 @@ def test_an_after_drain_that_cannot_be_started_is_tried_again_and_stays_due(
     bench = new_bench(hooks={"after_drain": ["true"]})
     master = bench.master
     master.after_drain.promise("/srv/r0")
-    master.dispatch.kick()
+    master.after_drain.look()
     due = os.path.join(master.places.state, "after-drain")
     bench.until(lambda: len(tries) == 2)
     assert os.path.exists(due)
