@@ -149,12 +149,12 @@ def _serve(worker: Worker) -> None:
             continue
         title.show(title.WORKER, f"{boot.revision} task {order.task} {order.name}")
         reusable = _attempt(worker, order)
-        title.show(title.WORKER, boot.revision)
         if not control.wait_until_noted():
             slot.sync()
             return  # END stays in the slot for the next master, also over a power cut
         slot.reset()
         control.idle(reusable)
+        title.show(title.WORKER, boot.revision)
 
 
 def _attempt(worker: Worker, order: Order) -> bool:

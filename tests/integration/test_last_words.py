@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from collections.abc import Callable
 
 import pytest
-from support import processes
 from support.daemon import Daemon
 from support.waiting import eventually
 
@@ -146,31 +144,22 @@ def test_what_a_logs_encoding_has_no_characters_for_fails_no_print(
     assert second == printed.partition(" ")[0]
 
 
-def worker_of(daemon: Daemon, task: int) -> str:
-    """As the daemon's log names it once the task is sent."""
-    look = lambda: re.search(rf"running task={task} attempt=1 worker=(\w+)", daemon.log())  # noqa: E731
-    found = eventually(look, "it is sent")
-    assert found is not None
-    return found[1]
-
-
 def test_a_task_that_is_cancelled_before_its_worker_begins_with_it_does_not_begin(
-    daemon: Daemon,
+    new_daemon: Callable[..., Daemon],
 ) -> None:
-    """Its worker is stopped meanwhile; it must be one that was waiting for a task by then."""
-    client = daemon.start().client()
-    for _ in range(20):
-        first = client.submit("ready")
-        pid = first.result(30)
-        daemon.through([pid])
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            task = client.submit("ready")
-            if worker_of(daemon, task.id) == worker_of(daemon, first.id):
-                task.cancel()
-                break
-        finally:
-            os.kill(pid, signal.SIGCONT)
+    """The only worker waits for a task, and is stopped while it is sent one."""
+    made = new_daemon(app={"max_workers": 1}, queues={"default": {"concurrency": 1}})
+    client = made.with_releases(APP, "r1").start().client()
+    pid = client.submit("ready").result(30)
+    made.through([pid])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        task = client.submit("ready")
+        sent = f"running task={task.id} attempt=1 worker="
+        eventually(lambda: sent in made.log(), "it is sent")
+        task.cancel()
+    finally:
+        os.kill(pid, signal.SIGCONT)
     assert task.wait(30).state == "cancelled"
-    assert daemon.items(task.id) == []
-    assert processes.is_alive(pid)
+    assert made.items(task.id) == []
+    assert client.submit("ready").result(30) == pid, "the same worker goes on"
