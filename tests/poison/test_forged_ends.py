@@ -73,7 +73,7 @@ HELD = (taskd.TaskHeld, "passes the limit of 1")
 @pytest.mark.parametrize(
     ("what", "kind", "words"),
     [
-        ("a huge result", *HELD),
+        ("a huge result", taskd.TaskHeld, "must be 0 to 1,048,576 bytes"),
         ("no result", taskd.Error, "not plain data"),
         ("a huge reason", *HELD),
         ("a huge message", *HELD),
