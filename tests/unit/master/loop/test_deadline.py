@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from support.starving import LAST, calm, hogged
@@ -29,6 +29,12 @@ def child(code: str) -> Iterator[int]:
     finally:
         made.kill()
         made.communicate()
+
+
+def starving(pid: int) -> Callable[[], bool]:
+    """Tells whether that process has starved three times as long as it is given here (0.5 s)."""
+    before, since = starved.look(pid), time.monotonic()
+    return lambda: starved.lost(before, starved.look(pid), time.monotonic() - since) > 1.5
 
 
 class Watched:
@@ -66,20 +72,20 @@ def test_one_that_gets_no_cpu_is_given_that_time_again() -> None:
     with child(LAST + COMPUTES) as pid:
         with hogged():
             watched = Watched(pid, 0.5)
-            until = time.monotonic() + 1.5  # three times what it was given
-            while not watched.overdue and time.monotonic() < until:
-                watched.loop.turn()
+            has_starved = starving(pid)
+            turn = lambda _: watched.loop.turn()  # noqa: E731
+            eventually(lambda: watched.overdue or has_starved(), between=turn)
             assert not watched.overdue
         calm(pid)
         watched.until_over()
 
 
 STEP = f"""
-import time
 from taskd.upgrade import image
-print(flush=True)
+import time
 {LAST}
 with image.limited(0.5):
+    print("begun", flush=True)
     until = time.process_time() + 0.2
     while time.process_time() < until:
         pass
@@ -88,19 +94,21 @@ print("done", flush=True)
 
 
 def test_a_step_of_our_own_that_gets_no_cpu_is_given_that_time_again() -> None:
-    with subprocess.Popen([sys.executable, "-c", STEP], stdout=subprocess.PIPE) as made:
+    with (
+        hogged(),
+        subprocess.Popen([sys.executable, "-c", STEP], stdout=subprocess.PIPE) as made,
+    ):
         assert made.stdout is not None
-        with hogged():
-            made.stdout.readline()
-            until = time.monotonic() + 1.5
-            eventually(lambda: made.poll() is not None or time.monotonic() > until)
-            assert made.poll() is None
-            calm(made.pid)
+        assert made.stdout.readline() == b"begun\n"
+        has_starved = starving(made.pid)
+        eventually(lambda: made.poll() is not None or has_starved())
+        assert made.poll() is None
+        calm(made.pid)
         assert made.stdout.read() == b"done\n"
     assert made.returncode == 0
 
 
-def test_a_deadline_that_is_cancelled_calls_nobody() -> None:
+def test_a_deadline_that_is_cancelled_never_calls() -> None:
     with child(SLEEPS) as pid:
         watched = Watched(pid, 0.0)
         watched.deadline.cancel()
@@ -110,7 +118,7 @@ def test_a_deadline_that_is_cancelled_calls_nobody() -> None:
 
 
 def test_where_the_kernel_counts_nothing_a_process_that_computes_has_not_starved() -> None:
-    """Such a one has zeros in schedstat, for whoever runs."""
+    """Such a kernel has zeros in schedstat for every thread."""
     computes = {1: starved.Thread(0.0, 0.0, True), 2: starved.Thread(0.0, 0.0, False)}
     assert starved.lost(computes, computes, 60.0) == 0.0
     counted = computes | {2: starved.Thread(0.5, 0.0, False)}
