@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 
 from taskd.posix import native
 
@@ -167,6 +168,23 @@ def sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         native.close(fd)
+
+
+@contextlib.contextmanager
+def named_when_whole(fd: int, temporary: str, path: str) -> Iterator[None]:
+    """A new file, open as ``fd`` under the name ``temporary``, which the body fills and syncs: it
+    then gets the name ``path``, which survives a power cut. On an error neither name stays, and
+    ``fd`` is closed."""
+    try:
+        yield
+        os.rename(temporary, path)
+        sync_directory(os.path.dirname(path))
+    except BaseException:
+        for name in (temporary, path):
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+        native.close(fd)
+        raise
 
 
 def write_atomically(path: str, data: bytes, mode: int = 0o600) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import cbor2
 
 from taskd.errors import Error, ProtocolError
-from taskd.posix import files, locks, native, process
+from taskd.posix import files, locks, process
 from taskd.posix.process import Identity
 from taskd.protocol import cbor, fields
 from taskd.record import Record
@@ -72,20 +72,12 @@ def write(directory: str, record: ZygoteRecord) -> int:
     os.makedirs(directory, 0o700, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(temporary, flags, 0o600)
-    try:
+    with files.named_when_whole(fd, temporary, path):
         locks.take(fd)
         rest = memoryview(cbor2.dumps({"format": FORMAT} | record._asdict()))
         while rest:
             rest = rest[os.write(fd, rest) :]
         os.fsync(fd)
-        os.rename(temporary, path)
-        files.sync_directory(directory)
-    except BaseException:
-        for name in (temporary, path):
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-        native.close(fd)
-        raise
     return fd
 
 

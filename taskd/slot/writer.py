@@ -127,17 +127,9 @@ class SlotWriter:
             raise FileExistsError(f"a slot of this id exists already: {path}")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         fd = files.out_of_the_way(os.open(temporary, flags, 0o600))
-        try:
+        with files.named_when_whole(fd, temporary, path):
             slot = cls(fd, directory, worker)
             slot._set_up(layout.encode_header(header))
-            os.rename(temporary, path)
-            files.sync_directory(directory)
-        except BaseException:
-            for name in (temporary, path):
-                with contextlib.suppress(OSError):
-                    os.unlink(name)
-            native.close(fd)
-            raise
         return slot
 
     def _set_up(self, block: bytes) -> None:
