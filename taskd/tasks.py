@@ -16,7 +16,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from taskd.api import functions
+from taskd.api import checks
 from taskd.errors import BadArguments
 from taskd.model.binding import bind
 from taskd.model.task import COMMAND, OnDeploy
@@ -63,7 +63,7 @@ class Task(Generic[P, R]):
         self.on_deploy = OnDeploy(on_deploy)
         self.is_async = inspect.iscoroutinefunction(fn)
         self.migrations: dict[int, Migration] = {}
-        self.signature, self.takes_context = functions.signature(fn, self.name)
+        self.signature, self.takes_context = checks.signature(fn, self.name)
         self.__doc__ = fn.__doc__
         self.__name__ = getattr(fn, "__name__", self.name)
         self.__qualname__ = getattr(fn, "__qualname__", self.name)
@@ -79,7 +79,7 @@ class Task(Generic[P, R]):
     @property
     def place(self) -> str:
         """Where the function is defined: file and line."""
-        return functions.place(self.fn)
+        return checks.place(self.fn)
 
     def entry(self) -> dict[str, Any]:
         """This task's entry in the manifest (see ``protocol.worker``)."""
@@ -132,12 +132,10 @@ class Task(Generic[P, R]):
                 f"{len(positional)}"
             )
         found = dict(zip(positional, args, strict=False))
-        twice = sorted(found.keys() & kwargs.keys())
-        if twice:
+        if twice := sorted(found.keys() & kwargs.keys()):
             raise BadArguments(f"task '{self.name}': argument '{twice[0]}' is given twice")
         found.update(kwargs)
-        why = self.unbound(found)
-        if why is not None:
+        if (why := self.unbound(found)) is not None:
             raise BadArguments(f"task '{self.name}': {why}")
         return found
 
@@ -188,12 +186,12 @@ class Task(Generic[P, R]):
             )
 
         def decorate(fn: M) -> M:
-            functions.check_migration(fn)
+            checks.check_migration(fn)
             earlier = self.migrations.get(version)
-            if earlier is not None and functions.place(earlier) != functions.place(fn):
+            if earlier is not None and checks.place(earlier) != checks.place(fn):
                 raise ValueError(
                     f"task '{self.name}' has two migrations from version {version}: "
-                    f"{functions.place(earlier)} and {functions.place(fn)}"
+                    f"{checks.place(earlier)} and {checks.place(fn)}"
                 )
             self.migrations[version] = fn
             return fn
@@ -236,8 +234,7 @@ class Submission(Generic[P]):
         delay: float | None = None,
     ) -> None:
         self._task = task
-        how = {"key": key, "priority": priority, "queue": queue, "delay": delay}
-        self._how: dict[str, Any] = how
+        self._how: Any = {"key": key, "priority": priority, "queue": queue, "delay": delay}
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
         """As ``Task.submit``."""
@@ -253,8 +250,7 @@ class Submission(Generic[P]):
 class Decorator:
     """``@task(…)`` with options: takes the function."""
 
-    def __init__(self, name: str | None, options: dict[str, Any]) -> None:
-        self._name = name
+    def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
 
     @overload
@@ -264,7 +260,7 @@ class Decorator:
     @overload
     def __call__(self, fn: Callable[P, R]) -> PlainTask[P, R]: ...
     def __call__(self, fn: Callable[..., Any]) -> Task[..., Any]:
-        made = make_task(fn, name=self._name, **self._options)
+        made = make_task(fn, **self._options)
         register(made)
         return made
 
@@ -301,8 +297,15 @@ def task(
     raised. ``on_deploy``: "finish" runs on on the old code, "checkpoint" leaves at the next safe
     point and continues on the new. Raises TypeError and ValueError for what cannot be a task.
     """
-    options = {"queue": queue, "version": version, "retries": retries, "on_deploy": on_deploy}
-    decorator = Decorator(name, options)
+    decorator = Decorator(
+        {
+            "name": name,
+            "queue": queue,
+            "version": version,
+            "retries": retries,
+            "on_deploy": on_deploy,
+        }
+    )
     return decorator if fn is None else decorator(fn)
 
 
@@ -316,7 +319,7 @@ def make_task(
     on_deploy: str = "finish",
 ) -> Task[..., Any]:
     """The Task for ``fn``, not registered. Raises TypeError and ValueError as ``task``."""
-    functions.check(fn)
+    checks.check_task(fn)
     called = fn.__name__ if name is None else name
     if called == "<lambda>":
         raise ValueError("a lambda has no name that others could submit it by: use def")

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,26 +93,20 @@ def run(
     begin = resume_from
     if begin is None and submitted_at is not None:
         begin = Saved(submitted_at)
-    arguments = _arguments(made, args or {}, begin)
+    given = dict(args or {})
+    raw = data.encode(given, "args", data.ARGUMENTS_LIMIT)
+    # Arguments that a migration rewrites need not bind.
+    as_given = begin is None or (begin.version == made.version and begin.args is None)
+    if as_given and (why := made.unbound(given)) is not None:
+        raise BadArguments(f"task '{made.name}': {why}")
     plan = _Plan(interrupt_after, kill_at)
-    number = 1 if resume_from is None else 2
-    if scratch is not None:
-        return _Runner(made, arguments, plan, scratch).run(begin, number)
-    with tempfile.TemporaryDirectory(prefix="taskd-test-") as directory:
-        return _Runner(made, arguments, plan, directory).run(begin, number)
-
-
-def _arguments(
-    task: Task[..., Any], args: Mapping[str, Any], saved: Saved | None
-) -> dict[str, Any]:
-    """The arguments as a worker gets them. Those that a migration rewrites need not bind."""
-    raw = data.encode(dict(args), "args", data.ARGUMENTS_LIMIT)
-    as_given = saved is None or (saved.version == task.version and saved.args is None)
-    why = task.unbound(args) if as_given else None
-    if why is not None:
-        raise BadArguments(f"task '{task.name}': {why}")
-    found: dict[str, Any] = data.decode(raw)
-    return found
+    with (
+        tempfile.TemporaryDirectory(prefix="taskd-test-")
+        if scratch is None
+        else nullcontext(scratch)
+    ) as directory:
+        runner = _Runner(made, data.decode(raw), plan, directory)
+        return runner.run(begin, 1 if resume_from is None else 2)
 
 
 @dataclass
@@ -134,9 +129,8 @@ class _Plan:
     def before(self, recorder: MemoryRecorder, kind: Kind, fields: dict[str, Any]) -> None:
         names = _names(kind, fields)
         self.met.update(names)
-        if kind is Kind.STEP and self.kill_at in names:
-            recorder.kill()
-        if isinstance(self.kill_at, tuple) and self._is_item(self.kill_at, kind, fields):
+        is_item = isinstance(self.kill_at, tuple) and self._is_item(self.kill_at, kind, fields)
+        if is_item or (kind is Kind.STEP and self.kill_at in names):
             recorder.kill()
 
     def after(self, recorder: MemoryRecorder, kind: Kind, fields: dict[str, Any]) -> None:
@@ -144,9 +138,8 @@ class _Plan:
             recorder.ask("leave", "interrupted by the test")
 
     def _is_item(self, place: Place, kind: Kind, fields: dict[str, Any]) -> bool:
-        if kind is not Kind.LOOP or place[0] not in _names(kind, fields):
-            return False
-        return bool(fields["mark"]["done"] == place[1])
+        is_of_loop = kind is Kind.LOOP and place[0] in _names(kind, fields)
+        return is_of_loop and bool(fields["mark"]["done"] == place[1])
 
     def check_met(self) -> None:
         """Raise ValueError if a named loop or step has saved nothing: the name may be misspelt."""
@@ -164,54 +157,47 @@ def _names(kind: Kind, fields: dict[str, Any]) -> tuple[str, ...]:
     return (path, path.rpartition("/")[2]) if path else ()
 
 
+@dataclass
 class _Runner:
     """Runs attempts, the next one after each named sleep."""
 
-    def __init__(
-        self, task: Task[..., Any], args: dict[str, Any], plan: _Plan, scratch: str
-    ) -> None:
-        self._task = task
-        self._args = args
-        self._plan = plan
-        self._items: dict[str, list[Any]] = {}
-        self._progress: tuple[int | None, int | None, str] | None = None
-        self._scratch = scratch
+    task: Task[..., Any]
+    args: dict[str, Any]
+    plan: _Plan
+    scratch: str
+    items: dict[str, list[Any]] = field(default_factory=dict)
+    progress: tuple[int | None, int | None, str] | None = None
 
     def run(self, saved: Saved | None, number: int) -> Run:
         recorder = self._recorder(number, None)
         while True:
-            ending = self._attempt(recorder, saved)
-            saved = recorder.rebuild(saved, self._task.version)
+            ending = run_attempt(
+                self.task,
+                self.args,
+                None if saved is None else Saved.decode(saved.encode()),
+                recorder,
+                clock=recorder.clock,
+                on_item=self._note,
+            )
+            if recorder.reports:
+                self.progress = recorder.reports[-1]
+            saved = recorder.rebuild(saved, self.task.version)
             if recorder.killed or ending.outcome is not Outcome.SLEEPING:
                 return self._report(ending, recorder, saved)
             recorder = self._recorder(recorder.attempt + 1, ending.wake)
 
     def _recorder(self, attempt: int, now: float | None) -> MemoryRecorder:
         recorder = MemoryRecorder(
-            scratch=self._scratch,
+            scratch=self.scratch,
             attempt=attempt,
-            before=lambda kind, fields: self._plan.before(recorder, kind, fields),
-            after=lambda kind, fields: self._plan.after(recorder, kind, fields),
+            before=lambda kind, fields: self.plan.before(recorder, kind, fields),
+            after=lambda kind, fields: self.plan.after(recorder, kind, fields),
         )
         recorder.now = recorder.now if now is None else now
         return recorder
 
-    def _attempt(self, recorder: MemoryRecorder, saved: Saved | None) -> Ending:
-        own = None if saved is None else Saved.decode(saved.encode())
-        ending = run_attempt(
-            self._task,
-            self._args,
-            own,
-            recorder,
-            clock=recorder.clock,
-            on_item=self._note,
-        )
-        if recorder.reports:
-            self._progress = recorder.reports[-1]
-        return ending
-
     def _note(self, path: str, item: Any) -> None:
-        self._items.setdefault(path, []).append(item)
+        self.items.setdefault(path, []).append(item)
 
     def _report(self, ending: Ending, recorder: MemoryRecorder, saved: Saved) -> Run:
         if not recorder.killed and ending.exception is not None:
@@ -220,14 +206,14 @@ class _Runner:
             raise TaskHeld(ending.reason)
         interrupted = recorder.killed or ending.outcome is not Outcome.SUCCEEDED
         if not interrupted:
-            self._plan.check_met()
+            self.plan.check_met()
         result = None if interrupted or ending.result is None else data.decode(ending.result)
         return Run(
             result=result,
             interrupted=interrupted,
             killed=recorder.killed,
             saved=saved,
-            items=self._items,
-            progress=self._progress,
+            items=self.items,
+            progress=self.progress,
             attempts=recorder.attempt,
         )

@@ -98,8 +98,7 @@ class AsyncContext(Base):
     def each(self, name: str, source: Any, *args: Any, total: int | None = None) -> AsyncEach[Any]:
         """As ``Context.each``, for ``async for``; ``source`` may be an async generator function."""
         with self._call("ctx.each"):
-            loop = Loop(self._journal, name, source_of(name, source, args), total)
-            return AsyncEach(self, loop)
+            return AsyncEach(self, Loop(self._journal, name, source_of(name, source, args), total))
 
     async def checkpoint(self) -> None:
         """Save ``ctx.state``; the task may leave here."""
@@ -111,8 +110,7 @@ class AsyncContext(Base):
         with self._call("ctx.sleep"):
             left = self._time_to_sleep(seconds, name)
             cancelled = False
-            loop = asyncio.get_running_loop()
-            waiting = loop.run_in_executor(
+            waiting = asyncio.get_running_loop().run_in_executor(
                 None, self._recorder.wait_for, lambda: cancelled or self.stopping, left
             )
             try:
@@ -148,10 +146,11 @@ class AsyncEach(LoopIterator, Generic[T]):
                 self._save()
             if loop.phase is not Phase.OVER:
                 with self._sourcing():
-                    if isinstance(self._items, AsyncIterator):
-                        given = await anext(self._items, NO_MORE)
-                    else:
-                        given = next(self._items, NO_MORE)
+                    given = (
+                        await anext(self._items, NO_MORE)
+                        if isinstance(self._items, AsyncIterator)
+                        else next(self._items, NO_MORE)
+                    )
                 item = self._take(given)
         if item is NO_MORE:
             raise StopAsyncIteration
@@ -165,6 +164,4 @@ class AsyncEach(LoopIterator, Generic[T]):
         found = source.function(cursor, *source.args)
         if isawaitable(found):
             found = await found
-        if isinstance(found, AsyncIterable):
-            return aiter(found)
-        return iter(source.iterable(found))
+        return aiter(found) if isinstance(found, AsyncIterable) else iter(source.iterable(found))

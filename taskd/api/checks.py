@@ -1,11 +1,14 @@
-"""Checks of the values that a task's code passes to its context; errors say what to pass instead.
+"""Checks of what an app's code passes to ``@task``, ``@fn.migrate`` and its context; errors say
+what to pass instead. Also a function's signature and its place in the source.
 
-Runs in workers and in tests.
+Used wherever an app's modules are imported, in workers, and in tests.
 """
 
 from __future__ import annotations
 
-from inspect import isawaitable
+import inspect
+import os
+from collections.abc import Callable
 from typing import Any
 
 LARGEST = 2**63 - 1
@@ -24,7 +27,7 @@ def check_function(name: str, fn: Any) -> None:
 def is_async(value: Any) -> bool:
     """Whether ``value``, which user code returned, has to be awaited. If so it is closed, else
     Python would warn of a coroutine that was never awaited."""
-    if not isawaitable(value):
+    if not inspect.isawaitable(value):
         return False
     if hasattr(value, "close"):
         value.close()
@@ -35,3 +38,61 @@ def check_count(what: str, value: Any) -> None:
     """Raise TypeError unless ``value`` is None or a count."""
     if value is not None and (type(value) is not int or not 0 <= value <= LARGEST):
         raise TypeError(f"{what} must be a whole number from 0 to {LARGEST}, or None: {value!r}")
+
+
+def check_task(fn: Any) -> None:
+    """Raise TypeError unless ``fn`` can be a task's function."""
+    if not inspect.isfunction(fn):
+        raise TypeError(
+            f"@task needs a plain function, not {type(fn).__name__}: put it below other decorators "
+            "of the function's own, and outside of classes"
+        )
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise TypeError(
+            f"@task: {fn.__qualname__} yields, so that calling it would run nothing; a task's "
+            "function returns its result, and a generator is what ctx.each takes"
+        )
+
+
+def check_migration(fn: Any) -> None:
+    """Raise TypeError unless ``fn`` can be a migration: a callable that has finished when it
+    returns."""
+    if not callable(fn):
+        raise TypeError(f"a migration is a function, not {type(fn).__name__}")
+    if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
+        raise TypeError(
+            f"the migration {getattr(fn, '__qualname__', fn)!r} must be a plain function: one that "
+            "is async or yields would do nothing when it is called"
+        )
+
+
+def signature(fn: Callable[..., Any], name: str) -> tuple[inspect.Signature, bool]:
+    """The signature without ``ctx``, and whether ``ctx`` is the first parameter.
+
+    Arguments are kept by name: raises TypeError for a parameter that cannot be passed by name.
+    """
+    whole = inspect.signature(fn)
+    parameters = list(whole.parameters.values())
+    for each in parameters:
+        if each.kind is each.VAR_POSITIONAL:
+            raise TypeError(
+                f"task '{name}': *{each.name} cannot be kept, since arguments are kept by name: "
+                "take a list as one argument instead"
+            )
+        if each.kind is each.POSITIONAL_ONLY:
+            raise TypeError(
+                f"task '{name}': '{each.name}' can only be given by position, and arguments are "
+                "kept by name: remove the '/' from the parameters"
+            )
+    takes_context = bool(parameters) and parameters[0].name == "ctx"
+    if takes_context and parameters[0].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+        raise TypeError(f"task '{name}': ctx must be an ordinary first parameter")
+    return whole.replace(parameters=parameters[takes_context:]), takes_context
+
+
+def place(fn: Callable[..., Any]) -> str:
+    """Where ``fn`` is defined: file and line, or its full name if it was not written in Python."""
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    if code is None:
+        return f"{getattr(fn, '__module__', '?')}.{getattr(fn, '__qualname__', repr(fn))}"
+    return f"{os.path.abspath(code.co_filename)}:{code.co_firstlineno}"

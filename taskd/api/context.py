@@ -178,10 +178,11 @@ class Base:
         # A sleep that has more left than it had at its beginning: the clock was set back since. It
         # begins anew, and does not last until the clock has caught up.
         longest = seconds + SHORT_SLEEP
-        is_kept = self._journal.is_kept(path)
-        if not is_kept or self._journal.wake_time(path) > self._clock() + longest:
-            raw = data.encode(self._clock() + seconds)
-            self._write(self._journal.step(path, raw))
+        if (
+            not self._journal.is_kept(path)
+            or self._journal.wake_time(path) > self._clock() + longest
+        ):
+            self._write(self._journal.step(path, data.encode(self._clock() + seconds)))
         self._leave_if_asked()
         wake = self._journal.wake_time(path)
         left = wake - self._clock()
@@ -194,9 +195,8 @@ class Base:
         if self._reports_itself:
             return
         outer = self._journal.loops[0] if self._journal.loops else loop
-        note = ""
-        if outer is not loop:
-            note = f"{loop.name} {loop.done}" + ("" if loop.total is None else f"/{loop.total}")
+        of = "" if loop.total is None else f"/{loop.total}"
+        note = "" if outer is loop else f"{loop.name} {loop.done}{of}"
         self._recorder.progress(outer.done, outer.total, note)
 
 
@@ -248,8 +248,7 @@ class Context(Base):
         TypeError for anything that cannot be resumed, such as a dict or an iterator.
         """
         with self._call("ctx.each"):
-            loop = Loop(self._journal, name, source_of(name, source, args), total)
-            return Each(self, loop)
+            return Each(self, Loop(self._journal, name, source_of(name, source, args), total))
 
     def checkpoint(self) -> None:
         """Save ``ctx.state``; the task may leave here."""

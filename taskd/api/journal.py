@@ -124,17 +124,11 @@ class Journal:
 
     def step(self, path: str, raw: bytes) -> list[Move]:
         """What to write once a step has returned; ``raw``: its result, encoded."""
-        fields = self._with_state({"path": path, "value": raw})
-        self._check_room(path, len(raw), fields)
-        return [*self._entries(), Move(Kind.STEP, fields, durable=True)]
+        return self._moves(Kind.STEP, {"path": path, "value": raw}, len(raw))
 
     def checkpoint(self) -> list[Move]:
         """What to write at a checkpoint: nothing if the state has not changed."""
-        fields = self._with_state({})
-        if not fields:
-            return []
-        self._check_room(None, 0, fields)
-        return [*self._entries(), Move(Kind.CHECKPOINT, fields)]
+        return self._moves(Kind.CHECKPOINT, {})
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────
 
@@ -150,41 +144,44 @@ class Journal:
 
     def loop_move(self, loop: Loop, mark: Mark, raw: bytes) -> list[Move]:
         """What to write for a loop that is at ``mark``; ``raw``: its cursor, encoded."""
-        fields = self._with_state({"path": loop.path, "mark": mark_fields(mark, raw)})
-        self._check_room(loop.path, len(raw), fields)
-        return [*self._entries(loop), Move(Kind.LOOP, fields)]
+        fields = {"path": loop.path, "mark": mark_fields(mark, raw)}
+        return self._moves(Kind.LOOP, fields, len(raw), loop)
 
-    def _entries(self, but: Loop | None = None) -> list[Move]:
-        """The entries of open loops that are still to be written, without that of ``but``."""
-        return [
-            Move(Kind.LOOP, {"path": loop.path, "mark": mark_fields(loop.entry)})
-            for loop in self.loops
-            if loop.entry is not None and loop is not but
-        ]
+    def _moves(
+        self, kind: Kind, fields: dict[str, Any], size: int = 0, of: Loop | None = None
+    ) -> list[Move]:
+        """What to write to save ``fields``, and ``ctx.state`` if it has changed since the last
+        record: first the entries of open loops that are still to be written, but for ``of``, the
+        loop of this record. Nothing if there are neither fields nor a change.
 
-    def _with_state(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """``fields``, and ``ctx.state`` if it has changed since the last record."""
-        raw = data.encode(self.state, "ctx.state", data.SAVED_LIMIT)
-        if raw != self._state_raw:
-            fields["state"] = raw
-        return fields
-
-    def _check_room(self, path: str | None, size: int, fields: dict[str, Any]) -> None:
-        """Raise NotPlainData if the whole saved state would pass its limit with ``fields``."""
-        saved = self.saved
+        ``size``: bytes that are saved at the path in ``fields``. Raises NotPlainData if the whole
+        saved state would pass its limit.
+        """
+        state = data.encode(self.state, "ctx.state", data.SAVED_LIMIT)
+        if state != self._state_raw:
+            fields["state"] = state
+        if not fields:
+            return []
+        saved, path = self.saved, fields.get("path")
         after = saved.size
         if path is not None:
             after += size + len(path) - saved.size_at(path)
         if "state" in fields:
-            after += len(fields["state"]) - saved.size_at("")
-        if after > data.SAVED_LIMIT and "mark" in fields and path is not None:
-            after -= saved.size_below(path)
+            after += len(state) - saved.size_at("")
+        if after > data.SAVED_LIMIT and kind is Kind.LOOP:
+            after -= saved.size_below(fields["path"])
         if after > data.SAVED_LIMIT:
             raise NotPlainData(
                 f"all that this task has saved (steps, cursors and ctx.state) would take "
                 f"{after:,} bytes; the limit is {data.SAVED_LIMIT:,}. Put large data into files "
                 "below ctx.scratch and keep their paths instead"
             )
+        entries = [
+            Move(Kind.LOOP, {"path": loop.path, "mark": mark_fields(loop.entry)})
+            for loop in self.loops
+            if loop.entry is not None and loop is not of
+        ]
+        return [*entries, Move(kind, fields, durable=kind is Kind.STEP)]
 
 
 class Phase(Enum):
@@ -236,7 +233,7 @@ class Loop:
         self.path = journal.reserve("loop", name)
         self.name = name
         self.source = source
-        self.total = source.total if total is None else total
+        self.total = source.length if total is None else total
         self.done = 0
         self.phase = Phase.NEW
         self.seen: set[str] = set()
@@ -255,15 +252,14 @@ class Loop:
         if self.path in saved.steps:
             raise Held(f"'{self.path}' was saved as a step and is now a loop. {REMEDY}")
         mark = saved.cursors.get(self.path)
-        if mark is not None and mark.finished:
-            self.done = mark.done
-            self._go("skip")
-            return None
-        cursor = self.source.resume(mark)
         if mark is not None:
             self.done = mark.done
-        elif self.source.length is not None:
-            self.entry = self.source.mark(0, 0, self.source.total)
+            if mark.finished:
+                self._go("skip")
+                return None
+        cursor = self.source.resume(mark)
+        if mark is None and self.source.length is not None:
+            self.entry = self.source.mark(0, 0, self.source.length)
         loops.append(self)
         self._go("open")
         return cursor

@@ -31,7 +31,6 @@ class Numbered:
         self._items = items
         self._ahead: tuple[int, Any] | None = None
         self.length = len(items)
-        self.total: int | None = self.length
 
     def resume(self, mark: Mark | None) -> int:
         """The index to begin at. Raises Held if this is not what ``mark`` was saved for."""
@@ -54,8 +53,7 @@ class Numbered:
                 f"the sequence of loop '{self._name}' changed: it had {mark.length} items when "
                 f"its progress was saved and now has {self.length}. {REMEDY}"
             )
-        expected = mark.fingerprint
-        if expected is not None and self._fingerprint(mark.cursor) != expected:
+        if mark.fingerprint is not None and mark.fingerprint != self._fingerprint(mark.cursor):
             raise Held(
                 f"the sequence of loop '{self._name}' changed: the item at index {mark.cursor}, "
                 f"where the task continues, is not the one it was. {REMEDY}"
@@ -64,9 +62,9 @@ class Numbered:
 
     def mark(self, cursor: Any, done: int, total: int | None) -> Mark:
         """What to save once the item before ``cursor`` is done."""
-        if cursor >= self.length:
-            return Mark(cursor, done, total, self.length, None, finished=True)
-        return Mark(cursor, done, total, self.length, self._fingerprint(cursor))
+        is_last = cursor >= self.length
+        following = None if is_last else self._fingerprint(cursor)
+        return Mark(cursor, done, total, self.length, following, is_last)
 
     def pull(self, cursor: int) -> Iterator[tuple[int, Any]]:
         """The pairs (cursor after the item, item) from ``cursor`` on."""
@@ -92,7 +90,6 @@ class Numbered:
 class Called:
     """A function that takes the last cursor, and the arguments, and yields (cursor, item)."""
 
-    total: int | None = None
     length: int | None = None
 
     def __init__(self, name: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:

@@ -38,18 +38,13 @@ def names_in(fn: Callable[..., Any]) -> list[str] | None:
 
 def _name_given(call: ast.Call) -> ast.expr | None:
     """The argument that is the name in a call that saves under a name; None for other calls."""
-    method = call.func
-    if not isinstance(method, ast.Attribute) or method.attr not in _WHERE:
-        return None
-    if not isinstance(method.value, ast.Name) or method.value.id != "ctx":
-        return None
-    index = _WHERE[method.attr]
-    for number, argument in enumerate(call.args[: index + 1]):
-        if isinstance(argument, ast.Starred) or number == index:
-            return argument
-    for keyword in call.keywords:
-        if keyword.arg in ("name", None):  # None: **something, which may hold it
-            return keyword.value
+    match call.func:
+        case ast.Attribute(ast.Name("ctx"), method) if method in _WHERE:
+            for number, argument in enumerate(call.args[: _WHERE[method] + 1]):
+                if isinstance(argument, ast.Starred) or number == _WHERE[method]:
+                    return argument
+            named = [each.value for each in call.keywords if each.arg in ("name", None)]
+            return named[0] if named else None  # arg is None: **something, which may hold it
     return None
 
 

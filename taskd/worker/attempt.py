@@ -107,33 +107,30 @@ def _judge(
     recorder: Recorder,
     args: Mapping[str, Any],
 ) -> Ending:
-    """The Ending for ``end``. An exception raised on the way is the task's failure."""
+    """The Ending for ``end``, with its error and reason as others may see them: a task may put a
+    revealed secret into an error's text. An exception raised on the way is the task's failure."""
+    saved = journal.saved
     try:
         ending = _finish(task, end, journal, recorder)
-        return _without_secrets(ending, [dict(args), journal.state], journal.saved)
-    except BaseException as error:  # of an object of the app's: see the invariant
+        exception, reason = ending.exception, ending.reason
+        if exception is None and reason is None:
+            return ending
+        cursors = [mark.cursor for mark in saved.cursors.values()]
+        given = [dict(args), journal.state, saved.args, saved.state, saved.steps, cursors]
+        secrets = found_in(given)
+        error = None if exception is None else describe(exception, lambda text: hide(text, secrets))
+        reason = None if reason is None else bounded(hide(reason, secrets))
+        return ending._replace(error=error, reason=reason)
+    except BaseException as raised:  # of an object of the app's: see the invariant
         # No text of the app's is shown: it may contain a secret.
-        wrong = RuntimeError(f"how the task ended cannot be told: that raised {name_of(error)}")
+        wrong = RuntimeError(f"how the task ended cannot be told: that raised {name_of(raised)}")
         return Ending(
             Outcome.FAILED,
-            journal.saved,
+            saved,
             journal.moves > 0,
             error=describe(wrong),
             exception=wrong,
         )
-
-
-def _without_secrets(ending: Ending, given: list[Any], saved: Saved) -> Ending:
-    """``ending`` with its error and reason as others may see them: a task may put a revealed secret
-    into an error's text."""
-    exception, reason = ending.exception, ending.reason
-    if exception is None and reason is None:
-        return ending
-    cursors = [mark.cursor for mark in saved.cursors.values()]
-    secrets = found_in([*given, saved.args, saved.state, saved.steps, cursors])
-    error = None if exception is None else describe(exception, lambda text: hide(text, secrets))
-    reason = None if reason is None else bounded(hide(reason, secrets))
-    return ending._replace(error=error, reason=reason)
 
 
 def unfit(saved: Saved, why: str) -> Ending:
@@ -243,8 +240,7 @@ def _finish(
 ) -> Ending:
     ending = Ending(Outcome.SUCCEEDED, journal.saved, journal.moves > 0)
     if type(end) is not _Returned:
-        interrupt = _interrupt_in(end)
-        if interrupt is not None:
+        if (interrupt := _interrupt_in(end)) is not None:
             return _interrupted(interrupt, ending, recorder)
         return ending._replace(outcome=Outcome.FAILED, exception=end)
     try:

@@ -1,8 +1,10 @@
-"""A zygote's or worker's connection to the master: whole messages in and out.
+"""A zygote's or worker's connection to the master, and its search for the next master.
 
 Writes block (the master always reads; a message is small); ``receive`` is called when poll reports
 data. The loss of the master is no error: ``lost`` turns True, and messages are dropped until
-``reopen`` has connected to another master.
+``reopen`` has connected to another master. Each try of a search is a connect to worker.sock. The
+first ones follow quickly, since a service manager starts a new master at once; later ones once a
+second.
 """
 
 from __future__ import annotations
@@ -20,15 +22,22 @@ _CHUNK = 65536
 _PATIENCE = 1.0
 """Seconds that ``reopen`` waits for a master whose backlog is full."""
 
+SOONEST = 0.02
+LATEST = 1.0
+"""Seconds between two tries: the first pause, and the longest."""
+
+LASTING = 3.0
+"""Seconds after which a connection counts as accepted by the master."""
+
+_GROWTH = 1.5
+
 
 class Channel:
     """Messages to and from the master. ``send`` may be called from any thread."""
 
     def __init__(self, sock: native.socket) -> None:
-        self._take(sock)
-        self._decoder = frames.Decoder()
         self._sending = native.allocate_lock()
-        self.lost = False
+        self._take(sock)
 
     @classmethod
     def connect(cls, path: str) -> Channel:
@@ -48,14 +57,14 @@ class Channel:
         with self._sending:
             self._close_socket()
             self._take(sock)
-            self._decoder = frames.Decoder()
-            self.lost = False
         return True
 
     def _take(self, sock: native.socket) -> None:
         """Use ``sock`` from now on, at a number that user code is unlikely to close."""
         self._sock = native.socket(fileno=files.out_of_the_way(sock.detach()))
         self._inode = os.fstat(self._sock.fileno()).st_ino
+        self._decoder = frames.Decoder()
+        self.lost = False
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -113,6 +122,43 @@ class Channel:
             self._sock.close()
         else:
             self._sock.detach()
+
+
+class MasterSearch:
+    """One process's search; ``lost`` begins it. A master that hangs up at once does not end it: the
+    pauses go on growing, and the time without a master goes on being counted."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._pause = SOONEST
+        self._since = self._next = native.monotonic()
+        self._found = -LASTING
+
+    def lost(self) -> None:
+        """The connection has ended."""
+        now = native.monotonic()
+        if now - self._found >= LASTING:
+            self._pause = SOONEST
+            self._since = self._next = now
+
+    @property
+    def lasted(self) -> float:
+        """Seconds since the master was lost."""
+        return native.monotonic() - self._since
+
+    def due_in(self) -> float:
+        """Seconds until the next try."""
+        return max(0.0, self._next - native.monotonic())
+
+    def try_now(self, channel: Channel) -> bool:
+        """Try to connect ``channel`` to a master; returns whether it is connected."""
+        now = native.monotonic()
+        self._next = now + self._pause
+        self._pause = min(LATEST, self._pause * _GROWTH)
+        if not channel.reopen(self._path):
+            return False
+        self._found = now
+        return True
 
 
 def read_once(path: str) -> Any:

@@ -26,11 +26,8 @@ from taskd.api.context import Context
 from taskd.api.interrupt import Interrupted, Yielded
 from taskd.api.recorder import Recorder, Wish
 from taskd.model.task import COMMAND
-from taskd.posix import limits
+from taskd.posix import limits, native
 from taskd.protocol.secret import Secret
-from taskd.worker.program_end import ProgramEnd
-
-EX_TEMPFAIL = 75
 
 DIED_OF_SIGTERM = (-signal.SIGTERM, 128 + signal.SIGTERM)
 """As its parent sees it, and as the exit status of shells and some runtimes (Java) says it."""
@@ -131,9 +128,9 @@ def _judge(status: int, wish: Wish | None) -> int:
     """0 for success. Raises what the program's exit ``status`` means otherwise."""
     if status == 0:
         return 0
-    if wish is not None and (status == EX_TEMPFAIL or status in DIED_OF_SIGTERM):
+    if wish is not None and (status == os.EX_TEMPFAIL or status in DIED_OF_SIGTERM):
         raise Interrupted(wish.why)
-    if status == EX_TEMPFAIL:
+    if status == os.EX_TEMPFAIL:
         raise Yielded("the command asked to be continued later (exit status 75)")
     if status > 0:
         raise CommandFailed(f"exit status {status}")
@@ -141,6 +138,47 @@ def _judge(status: int, wish: Wish | None) -> int:
         raise CommandFailed(f"killed by {signal.Signals(-status).name}")
     except ValueError:
         raise CommandFailed(f"killed by signal {-status}") from None
+
+
+class ProgramEnd:
+    """A thread that waits for a program's end, without reaping it; ``is_there`` is True then.
+
+    The thread is started before the program: a program whose end cannot be waited for must not
+    begin. Raises Yielded if no thread can be started.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._pid: int | None = None
+        self._begun, self._over = native.allocate_lock(), native.allocate_lock()
+        self._begun.acquire()
+        self._over.acquire()
+        self.is_there = False
+        try:
+            native.start_new_thread(self._run, ())
+        except RuntimeError as error:
+            raise Yielded(f"cannot watch a program yet: {error}") from None
+
+    def watch(self, pid: int | None) -> None:
+        """Wait for the end of ``pid``; None: there is no program, and the thread ends."""
+        self._pid = pid
+        self._begun.release()
+
+    def join(self) -> None:
+        """Wait until the thread is over."""
+        with self._over:
+            pass
+
+    def _run(self) -> None:
+        try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            self._begun.acquire()
+            if self._pid is not None:
+                os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+                self.is_there = True
+                self._recorder.wake()
+        finally:
+            self._over.release()
 
 
 tasks.register(tasks.make_task(command, name=COMMAND), built_in=True)

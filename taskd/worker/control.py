@@ -25,8 +25,7 @@ from taskd.posix.process import Identity
 from taskd.protocol import worker as protocol
 from taskd.record import Record
 from taskd.slot.writer import SlotFull, SlotLost, SlotWriter
-from taskd.worker.channel import Channel, read_once
-from taskd.worker.master_search import MasterSearch
+from taskd.worker.channel import Channel, MasterSearch, read_once
 
 PROGRESS_EVERY = 0.1
 """Seconds between two progress messages."""

@@ -46,7 +46,18 @@ class EventLoop:
         """Run ``main`` to its end; raises what it raises, or what else ends the loop's run. The
         caller calls ``calm`` afterwards."""
         try:
-            loop = self._loop or self._made()
+            loop = self._loop
+            if loop is None:
+                before = descriptors.opened()
+                loop = asyncio.new_event_loop()
+                loop.run_until_complete(asyncio.sleep(0))  # some open what they need at first run
+                self.descriptors = frozenset(descriptors.opened().keys() - before.keys())
+                self._usual = (
+                    loop.get_task_factory(),
+                    loop.get_exception_handler(),
+                    loop.get_debug(),
+                )
+                self._loop = loop
             asyncio.set_event_loop(loop)
             self._pool = _Pool(thread_name_prefix="asyncio")
             loop.set_default_executor(self._pool)
@@ -82,15 +93,6 @@ class EventLoop:
             asyncio.set_event_loop(None)
             self._loop.close()
 
-    def _made(self) -> asyncio.AbstractEventLoop:
-        before = descriptors.opened()
-        loop = asyncio.new_event_loop()
-        loop.run_until_complete(asyncio.sleep(0))  # some open what they need when they first run
-        self.descriptors = frozenset(descriptors.opened().keys() - before.keys())
-        self._usual = loop.get_task_factory(), loop.get_exception_handler(), loop.get_debug()
-        self._loop = loop
-        return loop
-
     async def _watched(self, main: Coroutine[Any, Any, None]) -> None:
         """Run ``main``, and collect the async generators that begin meanwhile (asyncio's own
         function to close them works only once a loop)."""
@@ -111,12 +113,13 @@ class EventLoop:
             found, await asyncio.gather(*closing, return_exceptions=True), strict=True
         ):
             if end is not None:
-                about = {
-                    "message": "an error while closing an async generator",
-                    "exception": end,
-                    "asyncgen": generator,
-                }
-                loop.call_exception_handler(about)
+                loop.call_exception_handler(
+                    {
+                        "message": "an error while closing an async generator",
+                        "exception": end,
+                        "asyncgen": generator,
+                    }
+                )
 
 
 class _Pool(ThreadPoolExecutor):
@@ -138,12 +141,13 @@ def _cancel_what_is_left(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         for task in left:
             if not task.cancelled() and (error := task.exception()) is not None:
-                about = {
-                    "message": "an unhandled exception in a task that was left",
-                    "exception": error,
-                    "task": task,
-                }
-                loop.call_exception_handler(about)
+                loop.call_exception_handler(
+                    {
+                        "message": "an unhandled exception in a task that was left",
+                        "exception": error,
+                        "task": task,
+                    }
+                )
     raise RuntimeError("the task's asyncio tasks do not end when they are cancelled")
 
 

@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from taskd.posix import deadline, libc, native
 from taskd.worker import output
@@ -74,8 +74,7 @@ def _end_threads() -> None:
 
     def end() -> None:
         try:
-            shutdown: Any = threading._shutdown  # type: ignore[attr-defined]
-            shutdown()
+            threading._shutdown()  # type: ignore[attr-defined]
         finally:
             over.release()
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from taskd.api.functions import place
+from taskd.api.checks import place
 from taskd.api.saved_state import FINISHED, SavedState
 from taskd.errors import NotPlainData, ProtocolError
 from taskd.protocol import data
@@ -75,8 +75,7 @@ def fit(
         elif stored.version != task.version:
             begin = Saved(task.version)  # nothing is saved; the arguments are taken as they are
         bound = args if begin.args is None else deepcopy(begin.args)  # the task may change them
-        why = task.unbound(bound)
-        if why is not None:
+        if (why := task.unbound(bound)) is not None:
             raise Unfit(f"its arguments no longer bind: {why}")
         return Start(bound, begin, len(chain or ()), rebase=stored.version != task.version)
     except Unfit:
@@ -103,9 +102,8 @@ def _step(task: Task[..., Any], migration: Migration, before: Saved) -> Saved:
         f"the migration of '{task.name}' from version {before.version} to {before.version + 1} "
         f"({name}, {place(migration)})"
     )
-    args = {} if before.args is None else before.args
     cursors = {path: _shown(mark) for path, mark in before.cursors.items()}
-    given = SavedState(*deepcopy((args, before.steps, cursors, before.state)))
+    given = SavedState(*deepcopy((before.args or {}, before.steps, cursors, before.state)))
     pid = os.getpid()
     try:
         returned: Any = migration(given)
@@ -116,8 +114,7 @@ def _step(task: Task[..., Any], migration: Migration, before: Saved) -> Saved:
     if returned is None:
         returned = given
     if not issubclass(type(returned), SavedState):
-        kind = type(returned).__name__
-        raise Unfit(f"{which} returned {kind}: it must return what it was given")
+        raise Unfit(f"{which} returned {type(returned).__name__}: it must return what it was given")
     try:
         after = _taken(returned, before)
         after.version = before.version + 1
@@ -137,16 +134,15 @@ class _WrongError(Exception):
 def _taken(given: SavedState, before: Saved) -> Saved:
     """``given`` as a Saved, checked. Raises NotPlainData and _WrongError."""
     for name in SavedState.__slots__:
-        if type(getattr(given, name)) is not dict:
-            kind = type(getattr(given, name)).__name__
-            raise _WrongError(f"saved.{name} must be a dict, not {kind}")
+        if (kind := type(getattr(given, name))) is not dict:
+            raise _WrongError(f"saved.{name} must be a dict, not {kind.__name__}")
     for name in given.args:
         if type(name) is not str:
             raise _WrongError(f"saved.args has a key {name!r:.100}: arguments go by their names")
-    for kind in ("steps", "cursors"):
-        for path in getattr(given, kind):
+    for name in ("steps", "cursors"):
+        for path in getattr(given, name):
             if type(path) is not str or not all(path.split("/")):
-                raise _WrongError(f"saved.{kind} has a key {path!r:.100}, which is no path")
+                raise _WrongError(f"saved.{name} has a key {path!r:.100}, which is no path")
     for path, cursor in given.cursors.items():
         if cursor is not None and path in given.steps:
             raise _WrongError(f"{path!r} is in saved.steps and in saved.cursors")
@@ -175,22 +171,17 @@ def _marks(before: Mapping[str, Mark], cursors: Mapping[str, Any]) -> dict[str, 
         if cursor is None:
             continue
         was = before.get(path)
+        done, total = (0, None) if was is None else (was.done, was.total)
+        candidates = gone.get(raws[path], [])
         if was is not None and _raw(path, _shown(was)) == raws[path]:
             found[path] = was
+        elif candidates and all(each == candidates[0] for each in candidates):
+            found[path] = candidates[0]._replace(moved=True)
+        elif cursor is FINISHED:
+            found[path] = Mark(None, done, total, finished=True)
         else:
-            found[path] = _moved(cursor, gone.get(raws[path], []), was)
+            found[path] = Mark(cursor, done, total, moved=True)
     return found
-
-
-def _moved(cursor: Any, candidates: list[Mark], was: Mark | None) -> Mark:
-    """The Mark for a ``cursor`` that is new at its path. ``candidates``: marks with that cursor
-    that are gone from their own paths; ``was``: the former mark at this path."""
-    if candidates and all(each == candidates[0] for each in candidates):
-        return candidates[0]._replace(moved=True)
-    done, total = (0, None) if was is None else (was.done, was.total)
-    if cursor is FINISHED:
-        return Mark(None, done, total, finished=True)
-    return Mark(cursor, done, total, moved=True)
 
 
 def _raw(path: str, cursor: Any) -> bytes:

@@ -39,11 +39,6 @@ class Answer(Record):
     reusable: bool
 
 
-class _Verdict(Record):
-    why: str | None
-    is_migrated: bool
-
-
 def answer(path: str) -> Answer:
     """Answer the questions in the file at ``path``, which is removed first. Raises nothing."""
     try:
@@ -53,9 +48,9 @@ def answer(path: str) -> Answer:
         return Answer(_fields(0, 0, [], one_line(why)), True)
     memory.return_large()
     slots = os.path.dirname(path)
-    verdicts = [(item["ref"], _judge(item, slots)) for item in asked["items"]]
-    refused = [(ref, verdict.why) for ref, verdict in verdicts if verdict.why is not None]
-    migrated = sum(verdict.is_migrated for _, verdict in verdicts)
+    verdicts = [(item["ref"], *_judge(item, slots)) for item in asked["items"]]
+    refused = [(ref, why) for ref, why, _ in verdicts if why is not None]
+    migrated = sum(is_migrated for _, _, is_migrated in verdicts)
     probe = None if asked["probe"] is None else _probe(asked["probe"])
     fields = _fields(len(verdicts), migrated, refused, probe)
     return Answer(fields, migrated == 0 and asked["probe"] is None)
@@ -73,24 +68,25 @@ def _fields(
     }
 
 
-def _judge(item: dict[str, Any], slots: str) -> _Verdict:
-    """Whether this revision can go on with one item, and whether a migration of it was run."""
+def _judge(item: dict[str, Any], slots: str) -> tuple[str | None, bool]:
+    """Why this revision cannot go on with one item (None: it can), and whether a migration of it
+    was run."""
     task = tasks.registered.get(item["name"])
     if task is None:
-        return _Verdict(f"there is no task {item['name']!r}", False)
+        return f"there is no task {item['name']!r}", False
     try:
         raw = _saved_by_now(item, slots)
         saved = None if raw is None else Saved.decode(raw)
         args = data.decode(item["args"])
     except ProtocolError as error:
-        return _Verdict(f"what it has saved cannot be read: {error}", False)
+        return f"what it has saved cannot be read: {error}", False
     version = item["version"] if saved is None else saved.version
     is_migrated = bool(task.chain(version))
     try:
         fit(task, args, saved, item["version"])
     except Unfit as error:
-        return _Verdict(str(error), is_migrated)
-    return _Verdict(None, is_migrated)
+        return str(error), is_migrated
+    return None, is_migrated
 
 
 def _saved_by_now(item: dict[str, Any], slots: str) -> bytes | None:

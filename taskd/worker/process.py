@@ -17,6 +17,7 @@ import faulthandler
 import gc
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,7 +33,7 @@ from taskd.protocol.boot import Boot
 from taskd.protocol.saved import Kind, Outcome, Saved
 from taskd.record import Record
 from taskd.slot.writer import SlotFull, SlotWriter
-from taskd.worker import exiting, output, plan, resource_trackers
+from taskd.worker import exiting, output, plan
 from taskd.worker.attempt import Ending, left, run_attempt, unfit
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control, Order, Questions
@@ -229,11 +230,28 @@ def _kill_tree(spared: frozenset[int], group: str) -> int | None:
     the zygote kills them."""
     try:
         with limits.every_descriptor():
-            killed = tree.kill_all(spared, resource_trackers.close_pipes)
+            killed = tree.kill_all(spared, _close_trackers)
             alone = not group or cgroup.holds_only(group, spared | {os.getpid()})
             return killed if alone and process.is_subreaper() else None
     except Exception:
         return None
+
+
+def _close_trackers() -> None:
+    """End the resource trackers that the task has started (multiprocessing's, or a library's own).
+    A tracker cleans up when the last process closes its pipe; Python starts another one when it
+    needs it again."""
+    ours = tree.children()
+    for name, module in list(sys.modules.items()):
+        if name.rpartition(".")[2] != "resource_tracker":
+            continue
+        tracker: Any = getattr(module, "_resource_tracker", None)
+        if not (hasattr(tracker, "_fd") and hasattr(tracker, "_pid")):
+            continue
+        if tracker._pid in ours and isinstance(tracker._fd, int):
+            with suppress(OSError):  # the task has closed it
+                native.close(tracker._fd)
+            tracker._fd = tracker._pid = None
 
 
 def _prepare(order: Order, recorder: SlotRecorder) -> output.Output:
@@ -272,8 +290,7 @@ def _run(worker: Worker, registered: Any, order: Order, recorder: SlotRecorder) 
         submitted_at=order.version,
         calm=worker.before.calm,
         loop=worker.loop,
-    )
-    ending = ending._replace(exception=None)
+    )._replace(exception=None)
     gc.collect()  # the task's objects in reference cycles end here, also if their end runs its code
     return ending
 
@@ -295,8 +312,7 @@ def _record(slot: SlotWriter, recorder: SlotRecorder, order: Order, ending: Endi
     if ending.unfit:
         fields["unfit"] = True
     for name in ("result", "error", "reason", "wake"):
-        value = getattr(ending, name)
-        if value is not None:
+        if (value := getattr(ending, name)) is not None:
             fields[name] = value
     return recorder.save(lambda: slot.append_end(fields), can_leave=False)
 

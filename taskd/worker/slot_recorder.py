@@ -85,7 +85,6 @@ class SlotRecorder:
         while True:
             try:
                 found = action()
-                break
             except passing as error:
                 waited = True
                 why = f"{what}: {error}"
@@ -94,9 +93,10 @@ class SlotRecorder:
                     native.sleep(FULL_RETRY)
                 elif self.wait_for(lambda: self.wish() is not None, FULL_RETRY):
                     raise Interrupted(why) from None
-        if waited:
-            self._control.say_waiting(self._task, self.attempt, "")
-        return found
+            else:
+                if waited:
+                    self._control.say_waiting(self._task, self.attempt, "")
+                return found
 
     def progress(self, done: int | None, total: int | None, note: str) -> None:
         report = {"task": self._task, "attempt": self.attempt}

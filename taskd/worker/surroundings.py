@@ -95,14 +95,14 @@ class Surroundings:
         """What has changed, in words; empty: another task may run here."""
         try:
             found = [name for name, look in _LOOKS.items() if _seen(look) != self._rest[name]]
-            if any(resource.getrlimit(each) != limits for each, limits in self._limits.items()):
-                found.append("resource limits")
-            if any(sys.modules.get(name) is not module for name, module in self._modules.items()):
-                found.append("modules")
-            if any(vars(owner).get(name) is not value for owner, name, value in self._code):
-                found.append("functions")
-            if self._file_locks() != self._locks:
-                found.append("locks")
+            limits = {each: resource.getrlimit(each) for each in _LIMITS}
+            is_changed = {
+                "resource limits": limits != self._limits,
+                "modules": any(sys.modules.get(name) is not m for name, m in self._modules.items()),
+                "functions": any(vars(o).get(name) is not value for o, name, value in self._code),
+                "locks": self._file_locks() != self._locks,
+            }
+            found += [what for what, changed in is_changed.items() if changed]
             return found + self._of_descriptors()
         except BaseException as error:  # raised by an app's object in a comparison
             return [f"what cannot be compared ({name_of(error)})"]

@@ -1,19 +1,31 @@
 """Imports the app of a release, and decides whether the process may be forked afterwards.
 
-Runs in the zygote, and in a worker that is spawned.
+Runs in the zygote, and in a worker that is spawned. The state of the process that taskd relies on,
+and that the import may have changed, is restored. Libraries block signals to take them by sigwait,
+close the standard descriptors as daemons do, set timers. Most of that stays as the import left it,
+for the workers too. But a zygote that blocks SIGCHLD would never notice a death, and a worker
+without descriptor 1 could not begin a task: such changes are undone, and the app is not refused.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import threading
 import traceback
 
+from taskd.posix import native, process
 from taskd.protocol.boot import Boot
 from taskd.record import Record
+from taskd.worker import output
 from taskd.worker.failure import name_of
+
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""Signals by which an operator ends a zygote."""
 
 
 class Broken(Record):
@@ -25,7 +37,13 @@ class Broken(Record):
 
 def load(boot: Boot) -> Broken | None:
     """Import the app's modules with the release's directory first on the path. Registers the
-    built-in task."""
+    built-in task.
+
+    The kernel's timer ends an import that hangs, whatever the app does. A zygote also ends with its
+    master meanwhile (``Zygote.prove``): the next master would not know of it.
+    """
+    state = _ProcessState()
+    signal.setitimer(signal.ITIMER_REAL, boot.import_within)
     try:
         os.chdir(boot.release)
         sys.path.insert(0, boot.release)
@@ -35,6 +53,9 @@ def load(boot: Boot) -> Broken | None:
         import taskd.worker.process  # noqa: F401  (fails here if a module has the name of Python's)
     except BaseException as error:  # also sys.exit, which the app may call
         return _broken(error)
+    finally:
+        state.restore()
+        output.flush()  # what the import has printed does not belong in a task's log
     return None
 
 
@@ -69,6 +90,36 @@ def _told(text: str, most: int) -> str:
     """The last ``most`` characters of ``text``, as valid text for a message."""
     cut = text if len(text) <= most else "… " + text[-most:]
     return cut.encode(errors="replace").decode()
+
+
+class _ProcessState:
+    """The state at the time this was made, before the import."""
+
+    def __init__(self) -> None:
+        self._streams = [output.SavedDescriptor(fd) for fd in (0, 1, 2)]
+        self._ending = {number: native.getsignal(number) for number in _ENDING}
+
+    def restore(self) -> None:
+        """Restore it, after the import."""
+        for held in self._streams:
+            held.put_back()
+        signal.set_wakeup_fd(-1)
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0.0)
+        # In the zygote's loop no handler of the app's may run: what it raises would end the loop.
+        # A signal that the app handles does not end the zygote either, but for those of _ENDING,
+        # whose former handlers are back.
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            if callable(native.getsignal(number)):
+                native.handle_signal(number, _nothing)
+        for number, before in self._ending.items():
+            native.handle_signal(number, signal.SIG_DFL if before is None else before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        process.become_subreaper()
+
+
+def _nothing(*_: object) -> None:
+    """Replaces a signal handler of the app's."""
 
 
 def may_fork(fork: str) -> tuple[bool, list[str]]:

@@ -72,7 +72,9 @@ class Children:
                 self.dying.append(Death(self._alive.pop(pid), pid, status))
         if not self.dying:
             return []
-        left = [self._end_group(death.worker) for death in self.dying]
+        # All processes of a worker's group, of whichever owner, but helpers that end soon.
+        groups = [self._groups[each.worker] for each in self.dying if each.worker in self._groups]
+        left = [cgroup.end(group, self._patience) for group in groups]
         if tree.strike(self._apps_own | self._alive.keys(), self._patience) or any(left):
             return []
         over, self.dying, self._patience = self.dying, [], Patience()
@@ -80,9 +82,3 @@ class Children:
             self._groups.pop(death.worker, None)
             self.unnoted[death.worker] = death
         return over
-
-    def _end_group(self, worker: bytes) -> bool:
-        """Kill the processes in the worker's control group, of whichever owner; helpers that end
-        soon by themselves are left alone. True while a process lives in it."""
-        group = self._groups.get(worker)
-        return group is not None and cgroup.end(group, self._patience)

@@ -37,11 +37,15 @@ def opened_since(before: Mapping[int, descriptors.File]) -> list[str]:
                 loops.append(name)
     found = []
     if connections:
-        what = f"connections at import ({_named(connections)}), which its workers share"
-        found.append(f"the app opens {what}: one may get another's answer; {_REMEDY}")
+        found.append(
+            f"the app opens connections at import ({_named(connections)}), which its workers "
+            f"share: one may get another's answer; {_REMEDY}"
+        )
     if files:
-        what = f"files at import to read and write ({_named(files)}), which its workers share"
-        found.append(f"the app opens {what}: a database may be damaged; {_REMEDY}")
+        found.append(
+            f"the app opens files at import to read and write ({_named(files)}), which its workers "
+            f"share: a database may be damaged; {_REMEDY}"
+        )
     if loops:
         found.append(f"the app makes an event loop at import, which its workers share; {_REMEDY}")
     return found

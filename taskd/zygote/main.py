@@ -26,11 +26,9 @@ from taskd.protocol import worker as protocol
 from taskd.revision import record
 from taskd.revision.content import Content
 from taskd.worker import loglimit, output
-from taskd.worker.channel import Channel
-from taskd.worker.master_search import MasterSearch
+from taskd.worker.channel import Channel, MasterSearch
 from taskd.zygote import app, fork_sharing
 from taskd.zygote.children import Children, Death
-from taskd.zygote.process_state import ProcessState
 
 SHORT_AGAIN = 500
 """Milliseconds until a zygote that is out of descriptors tries again to reap."""
@@ -59,8 +57,7 @@ def main() -> NoReturn:
         config = _join_group(config)
         from taskd.worker.process import run_worker
 
-        broken = _load(config)
-        if broken is not None:
+        if (broken := app.load(config)) is not None:
             sys.exit(f"taskd worker: the app no longer imports: {broken.message}")
         run_worker(config, worker)
     try:
@@ -96,25 +93,12 @@ def _join_group(config: boot.Boot) -> boot.Boot:
     return config
 
 
-def _load(config: boot.Boot) -> app.Broken | None:
-    """Import the app. The kernel's timer ends an import that hangs, whatever the app does. A zygote
-    also ends with its master meanwhile (``prove``): the next master would not know of it."""
-    state = ProcessState()
-    signal.setitimer(signal.ITIMER_REAL, config.import_within)
-    try:
-        return app.load(config)
-    finally:
-        state.restore()
-        output.flush()  # what the import has printed does not belong in a task's log
-
-
 class Zygote:
     """The zygote's one loop: messages from the master, deaths of workers."""
 
     def __init__(self, config: boot.Boot, channel: Channel) -> None:
         self._config = config
         self._channel = channel
-        self._forks = True
         self._retiring = False
         self._search = MasterSearch(config.socket)
         self._is_searching = False
@@ -152,8 +136,7 @@ class Zygote:
             )
         self._channel.send({"type": "identity", "hash": self._content.fingerprint})
         before = descriptors.opened()
-        broken = _load(self._config)
-        if broken is not None:
+        if (broken := app.load(self._config)) is not None:
             self._refuse(broken.message, broken.traceback)
         process.end_with_parent(0)
         self._children = Children()  # the children that exist now are the app's own
