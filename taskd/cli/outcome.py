@@ -59,9 +59,12 @@ def _run(program: str, command: Callable[[], int | None]) -> int:
     except errors.Error as error:
         status = _said(program, str(error), FAILED)
     except FileNotFoundError:
-        if _has_working_directory():
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            status = _said(program, "the working directory is gone: cd to another one", FAILED)
+        else:
             raise
-        status = _said(program, "the working directory is gone: cd to another one", FAILED)
     sys.stdout.flush()
     return status or DONE
 
@@ -79,11 +82,3 @@ def _said(program: str, message: str, status: int) -> int:
     else:
         say(message, program)
     return status
-
-
-def _has_working_directory() -> bool:
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        return False
-    return True

@@ -5,6 +5,6 @@
 ``session``     requests over lost connections, without input or output
 ``address``     which socket to connect to
 ``blocking``    Client, by ``link``, one blocking connection
-``aio``         AsyncClient, by ``aio_link``, one connection in an event loop
+``aio``         AsyncClient, by one connection in an event loop
 ``jsonform``    values as JSON
 """

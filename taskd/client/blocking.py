@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -149,20 +150,14 @@ class Client(Operations[TaskHandle]):
     def _answer(self, asked: Asked) -> dict[str, Any]:
         if asked.op not in NOT_REPEATED:
             return self._with_link(lambda link: link.run(asked, self._timeout))
-        link = self._new_link()
-        try:
+        with closing(self._new_link()) as link:
             return link.run(asked, None)
-        finally:
-            link.close()
 
     def _stream(self, asked: Asked, deadline: float | None) -> Iterator[dict[str, Any]]:
         if not asked.fields["tasks"]:
             return
-        link = self._new_link()
-        try:
+        with closing(self._new_link()) as link:
             yield from link.stream(asked, deadline)
-        finally:
-            link.close()
 
     def _with_link(self, use: Callable[[Link], T]) -> T:
         """Call ``use`` with the link of requests; within another call of this thread, with that of
@@ -172,7 +167,11 @@ class Client(Operations[TaskHandle]):
         An exception may strike wherever a call returns: also behind ``acquire``, so that whether
         the lock is ours only its ``release`` knows.
         """
-        lock = self._its_lock()
+        if self._pid != os.getpid():  # after a fork: another thread may have held the lock
+            self._lock = RLock()
+            self._depth = 0
+            self._pid = os.getpid()
+        lock = self._lock
         try:
             if not lock.acquire(timeout=self._timeout):
                 raise NoDaemon(
@@ -208,14 +207,6 @@ class Client(Operations[TaskHandle]):
     def _close_from(self, first: Link) -> None:
         for link in self._links[self._links.index(first) :]:
             link.close()
-
-    def _its_lock(self) -> RLock:
-        """The lock; after a fork one of our own, since another thread may have held it."""
-        if self._pid != os.getpid():
-            self._lock = RLock()
-            self._depth = 0
-            self._pid = os.getpid()
-        return self._lock
 
     def _new_link(self) -> Link:
         return Link(self._socket, Patience(self._timeout, self._reached))

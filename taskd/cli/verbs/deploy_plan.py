@@ -5,6 +5,7 @@ Its lists have the first rows of each verdict, its counts are of all tasks.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,9 @@ VERDICTS = ("finishes", "moves", "continues", "accepted", "held")
 
 def page(plan: Plan, width: int) -> list[str]:
     """All of it, for people; lines are cut at ``width`` columns."""
-    counts, shown = counted(plan), _shown(plan)
+    counts, shown = counted(plan), Counter[str]()
+    for row in (*plan["running"], *plan["waiting"]):
+        shown[row["verdict"]] += row.get("count", 1)
     said = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
     more = [
         f"{n - shown[verdict]} {verdict}" for verdict, n in counts.items() if n > shown[verdict]
@@ -78,14 +81,6 @@ def to_json(plan: Plan) -> dict[str, Any]:
 def counted(plan: Plan) -> dict[str, int]:
     """Tasks by verdict."""
     return {**dict.fromkeys(VERDICTS, 0), **plan["counts"]}
-
-
-def _shown(plan: Plan) -> dict[str, int]:
-    """Tasks that the plan's rows are about, by verdict."""
-    counts = dict.fromkeys(VERDICTS, 0)
-    for row in (*plan["running"], *plan["waiting"]):
-        counts[row["verdict"]] = counts.get(row["verdict"], 0) + row.get("count", 1)
-    return counts
 
 
 def _who(row: Mapping[str, Any]) -> str:

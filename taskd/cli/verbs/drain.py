@@ -67,8 +67,13 @@ def do_drain(client: Client, args: Namespace) -> None:
         _drain_revision(client, args)
     elif args.unit is not None:
         _stop(client, args)
+    elif args.json:
+        found = client.shutdown(plan=True)
+        fields = ("task", "name", "revision", "started", "saved")
+        tasks = [jsontext.only(fields, task) for task in found["tasks"]]
+        print(jsontext.line({"tasks": tasks, "stop_timeout": found["limit"]}))
     else:
-        _show(client, args)
+        print(*page(client.shutdown(plan=True), time.time(), Look.of().width), sep="\n")
 
 
 def _drain_revision(client: Client, args: Namespace) -> None:
@@ -117,31 +122,19 @@ def _told(answer: Mapping[str, Any], name: str) -> tuple[int, str]:
     return number, ", ".join(map(str, shown)) + more
 
 
-def _show(client: Client, args: Namespace) -> None:
-    """What a stop would interrupt."""
-    found = client.shutdown(plan=True)
-    if args.json:
-        fields = ("task", "name", "revision", "started", "saved")
-        tasks = [jsontext.only(fields, task) for task in found["tasks"]]
-        print(jsontext.line({"tasks": tasks, "stop_timeout": found["limit"]}))
-    else:
-        print(*page(found, time.time(), Look.of().width), sep="\n")
-
-
 def page(found: Mapping[str, Any], now: float, width: int) -> list[str]:
-    """The lines for people; ``now`` in Unix seconds."""
+    """What a stop would interrupt, in lines for people; ``now`` in Unix seconds."""
     tasks = found["tasks"]
     if not tasks:
         return ["a stop would interrupt nothing: no task is running"]
     number = found["running"]
     many = "1 task" if number == 1 else f"{number} tasks"
-    more = [f"and {number - len(tasks)} more"] if number > len(tasks) else []
     return [
         f"a stop would interrupt {many}, and wait "
         f"{text.duration(found['limit'])} at most for all to leave",
         "",
         *text.table(_TASK, [_row(task, now) for task in tasks], width),
-        *more,
+        *[f"and {number - len(tasks)} more"] * (number > len(tasks)),
     ]
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from taskd.cli.output import text
-from taskd.cli.verbs.options import add_id
+from taskd.cli.verbs.options import task_id
 
 if TYPE_CHECKING:
     from taskd.client.blocking import Client
@@ -47,7 +47,7 @@ def add_logs(parser: ArgumentParser) -> None:
         action="store_true",
         help="also a terminal gets each byte as it was written, colours and all: it obeys them",
     )
-    add_id(parser)
+    parser.add_argument("id", metavar="ID", type=task_id, help="the task's id")
 
 
 def do_logs(client: Client, args: Namespace) -> None:

@@ -12,11 +12,6 @@ def add_ids(parser: ArgumentParser) -> None:
     parser.add_argument("ids", metavar="ID", nargs="+", type=task_id, help="a task's id")
 
 
-def add_id(parser: ArgumentParser) -> None:
-    """One task id, as ``args.id``."""
-    parser.add_argument("id", metavar="ID", type=task_id, help="the task's id")
-
-
 def add_json(parser: ArgumentParser, what: str) -> None:
     """``--json``, with what is printed then."""
     parser.add_argument("--json", action="store_true", help=f"print {what}")

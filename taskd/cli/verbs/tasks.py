@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from taskd.cli import outcome
@@ -132,6 +132,13 @@ def _facts(task: TaskInfo, now: float, look: Look) -> list[tuple[str, str]]:
     ]
     so_far = " so far" if task.state == State.RUNNING else ""
     done = (_done(bar), bar.counted, text.clean(bar.note))
+    result = ""
+    if task.state == State.SUCCEEDED:  # as JSON, which every shell user can read
+        import json
+
+        from taskd.client.jsonform import to_json
+
+        result = json.dumps(to_json(task.result), ensure_ascii=True)
     return [
         ("id", str(task.id)),
         ("name", text.clean(task.name)),
@@ -146,19 +153,8 @@ def _facts(task: TaskInfo, now: float, look: Look) -> list[tuple[str, str]]:
         ("done", " ".join(part for part in done if part)),
         ("reason", "" if task.error else text.clean(task.reason or "")),
         ("error", text.clean(why(task)) if task.error else ""),
-        ("result", _result(task)),
+        ("result", result),
     ]
-
-
-def _result(task: TaskInfo) -> str:
-    """As JSON, which every shell user can read; a task that did not succeed has none."""
-    if task.state != State.SUCCEEDED:
-        return ""
-    import json
-
-    from taskd.client.jsonform import to_json
-
-    return json.dumps(to_json(task.result), ensure_ascii=True)
 
 
 def add_wait(parser: ArgumentParser) -> None:
@@ -232,24 +228,18 @@ def do_follow(client: Client, args: Namespace) -> int:
     if args.json:
         for event in client.follow(ids):
             print(jsontext.line(jsontext.only(jsontext.EVENT, event)), flush=True)
-    else:
-        _draw(client, ids)
+    else:  # a task's events start with its first one, so that its bar is queued before
+        bars = {task.id: _bar(task)._replace(state="queued") for task in map(client.task, ids)}
+        screen = progress.screen(sys.stdout, os.environ)
+        for item in client.follow(ids, progress=True):
+            about = item.get("progress")
+            if about is None:
+                changed = bars[item["task"]] = progress.moved(bars[item["task"]], item)
+                screen.event(list(bars.values()), changed)
+            else:
+                changed = bars[about["task"]] = progress.progressed(bars[about["task"]], about)
+                screen.progress(list(bars.values()), changed)
     return verdict(client.task(task) for task in ids)
-
-
-def _draw(client: Client, ids: Sequence[int]) -> None:
-    """Draw bars on stdout until all tasks have ended."""
-    # A task's events start with its first one.
-    bars = {task.id: _bar(task)._replace(state="queued") for task in map(client.task, ids)}
-    screen = progress.screen(sys.stdout, os.environ)
-    for item in client.follow(ids, progress=True):
-        about = item.get("progress")
-        if about is None:
-            changed = bars[item["task"]] = progress.moved(bars[item["task"]], item)
-            screen.event(list(bars.values()), changed)
-        else:
-            changed = bars[about["task"]] = progress.progressed(bars[about["task"]], about)
-            screen.progress(list(bars.values()), changed)
 
 
 add_cancel = options.add_ids
