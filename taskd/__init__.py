@@ -39,24 +39,24 @@ if TYPE_CHECKING:
     from typing import Any
 
     from taskd.api.async_context import AsyncContext as AsyncContext
-    from taskd.api.context import Context as Context
-    from taskd.api.context import current as current
+    from taskd.api.context import Context as Context, current as current
     from taskd.api.interrupt import Interrupted as Interrupted
-    from taskd.api.saved_state import FINISHED as FINISHED
-    from taskd.api.saved_state import SavedState as SavedState
+    from taskd.api.saved_state import FINISHED as FINISHED, SavedState as SavedState
     from taskd.client.aio import AsyncClient as AsyncClient
     from taskd.client.blocking import Client as Client
-    from taskd.errors import BadArguments as BadArguments
-    from taskd.errors import Error as Error
-    from taskd.errors import KeyConflict as KeyConflict
-    from taskd.errors import LimitReached as LimitReached
-    from taskd.errors import NoDaemon as NoDaemon
-    from taskd.errors import NotPlainData as NotPlainData
-    from taskd.errors import Refused as Refused
-    from taskd.errors import TaskCancelled as TaskCancelled
-    from taskd.errors import TaskFailed as TaskFailed
-    from taskd.errors import TaskHeld as TaskHeld
-    from taskd.errors import UnknownTask as UnknownTask
+    from taskd.errors import (
+        BadArguments as BadArguments,
+        Error as Error,
+        KeyConflict as KeyConflict,
+        LimitReached as LimitReached,
+        NoDaemon as NoDaemon,
+        NotPlainData as NotPlainData,
+        Refused as Refused,
+        TaskCancelled as TaskCancelled,
+        TaskFailed as TaskFailed,
+        TaskHeld as TaskHeld,
+        UnknownTask as UnknownTask,
+    )
     from taskd.protocol.secret import Secret as Secret
     from taskd.tasks import task as task
 

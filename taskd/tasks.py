@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from taskd.api import checks
 from taskd.errors import BadArguments
 from taskd.model.binding import bind
+from taskd.model.routing import readable
 from taskd.model.task import COMMAND, OnDeploy
-from taskd.model.versions import readable
 
 if TYPE_CHECKING:
     from taskd.api.async_context import AsyncContext

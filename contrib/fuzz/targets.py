@@ -23,6 +23,7 @@ from taskd.config import Config
 from taskd.errors import ConfigError, ProtocolError
 from taskd.protocol import boot, data, frames, worker
 from taskd.protocol.client_side import ClientSide
+from taskd.protocol.control import NEWEST, OLDEST
 from taskd.protocol.operations import STREAMS
 from taskd.protocol.saved import Kind, Saved
 from taskd.protocol.server_side import Answer, Farewell, Hello, Request, ServerSide
@@ -78,7 +79,7 @@ def fuzz_server(raw: bytes) -> None:
         while (event := side.next()) is not None:
             match event:
                 case Hello(version):
-                    assert 1 <= version <= 3
+                    assert OLDEST <= version <= NEWEST
                     side.welcome(1000, False, "0")
                 case Request(number, op, _):
                     side.reply(number, {})

@@ -9,23 +9,26 @@ tasks keep theirs.
 
 from __future__ import annotations
 
-from _thread import TIMEOUT_MAX, LockType, RLock
-from _thread import allocate_lock as allocate_lock
-from _thread import start_new_thread as start_new_thread
+from _thread import (
+    TIMEOUT_MAX,
+    LockType,
+    RLock,
+    allocate_lock as allocate_lock,
+    start_new_thread as start_new_thread,
+)
 from collections.abc import Callable
-from os import close as close
-from os import fork as fork
-from os import posix_spawn as posix_spawn
-from os import read as read
-from os import waitpid as waitpid
-from os import write as write
-from select import POLLIN as POLLIN
-from select import poll as poll
-from signal import getsignal as getsignal
-from signal import signal as handle_signal
+from os import (
+    close as close,
+    fork as fork,
+    posix_spawn as posix_spawn,
+    read as read,
+    waitpid as waitpid,
+    write as write,
+)
+from select import POLLIN as POLLIN, poll as poll
+from signal import getsignal as getsignal, signal as handle_signal
 from socket import socket as socket
-from time import monotonic as monotonic
-from time import sleep as sleep
+from time import monotonic as monotonic, sleep as sleep
 from typing import TypeVar
 
 __all__ = ["Condition", "handle_signal"]

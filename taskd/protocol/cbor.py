@@ -13,8 +13,7 @@ from io import BytesIO
 from types import NoneType
 from typing import Any
 
-from cbor2 import CBORDecoder, CBORError
-from cbor2 import loads as _loads
+from cbor2 import CBORDecoder, CBORError, loads as _loads
 
 from taskd.errors import ProtocolError
 

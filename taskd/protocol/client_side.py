@@ -104,17 +104,15 @@ class ClientSide:
             is_breach = code == ProtocolError.code
             return Goodbye(ProtocolError(text) if is_breach else refusal(code, text))
         if not self._welcomed:
-            return self._take_hello(_map(message, "hello"))
+            hello = _map(message, "hello")
+            version, taskd, uid = hello.get("version"), hello.get("taskd"), hello.get("uid")
+            if type(version) is not int or not OLDEST <= version <= NEWEST:
+                raise ProtocolError(f"the daemon chose version {str(version)[:30]} of the protocol")
+            if type(taskd) is not str or type(uid) is not int:
+                raise ProtocolError("the daemon's hello lacks its version or the user")
+            self._welcomed = True
+            return Welcome(version, taskd, uid, hello.get("control") is True)
         return self._take(message)
-
-    def _take_hello(self, hello: dict[str, Any]) -> Welcome:
-        version, taskd, uid = hello.get("version"), hello.get("taskd"), hello.get("uid")
-        if type(version) is not int or not OLDEST <= version <= NEWEST:
-            raise ProtocolError(f"the daemon chose version {str(version)[:30]} of the protocol")
-        if type(taskd) is not str or type(uid) is not int:
-            raise ProtocolError("the daemon's hello lacks its version or the user")
-        self._welcomed = True
-        return Welcome(version, taskd, uid, hello.get("control") is True)
 
     def _take(self, message: dict[str, Any]) -> Reply | Refusal | Item | End:
         number = message.get("id")

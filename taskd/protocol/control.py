@@ -130,8 +130,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from taskd.protocol.operations import MAX_BATCH as MAX_BATCH
-from taskd.protocol.operations import STREAMS
+from taskd.protocol.operations import MAX_BATCH as MAX_BATCH, STREAMS
 
 NEWEST = 4
 """The newest version this code speaks; it also speaks every one from OLDEST on."""

@@ -67,8 +67,7 @@ from zlib import crc32
 
 import cbor2
 
-from taskd import errors
-from taskd.errors import ProtocolError
+from taskd.errors import Error, ProtocolError
 from taskd.posix.process import Identity
 from taskd.protocol import cbor, fields
 from taskd.protocol.saved import Kind
@@ -109,7 +108,7 @@ _PAD_FIXED = b"\x82" + bytes([Kind.PAD]) + b"\xa1\x64fill\x59"  # then u16 and t
 _PAD_SIZE = FRAME_SIZE + len(_PAD_FIXED) + 2  # of the smallest pad record
 
 
-class SlotError(errors.Error):
+class SlotError(Error):
     """Something about one slot."""
 
     code = "slot"

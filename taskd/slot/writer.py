@@ -32,10 +32,13 @@ from taskd.posix import files, locks, native
 from taskd.posix.process import Identity
 from taskd.protocol.saved import Kind
 from taskd.slot import layout
-from taskd.slot.layout import BLOCK, LIMIT
-from taskd.slot.layout import SlotFull as SlotFull
-from taskd.slot.layout import SlotLost as SlotLost
-from taskd.slot.layout import SlotTooLarge as SlotTooLarge
+from taskd.slot.layout import (
+    BLOCK,
+    LIMIT,
+    SlotFull as SlotFull,
+    SlotLost as SlotLost,
+    SlotTooLarge as SlotTooLarge,
+)
 
 END_ROOM = 4096
 """Bytes kept allocated behind every record, for END."""
@@ -129,19 +132,17 @@ class SlotWriter:
         fd = files.out_of_the_way(os.open(temporary, flags, 0o600))
         with files.named_when_whole(fd, temporary, path):
             slot = cls(fd, directory, worker)
-            slot._set_up(layout.encode_header(header))
+            block = layout.encode_header(header)
+            locks.take(fd)
+            try:
+                files.reserve(fd, 0, BLOCK + END_ROOM)
+                if os.pwrite(fd, block, 0) < BLOCK:
+                    raise SlotFull("no room for a slot: its header was written in part only")
+                os.fdatasync(fd)
+            except OSError as error:
+                slot._tell(error)
+            slot._make_room(0, END_ROOM)
         return slot
-
-    def _set_up(self, block: bytes) -> None:
-        locks.take(self.fd)
-        try:
-            files.reserve(self.fd, 0, BLOCK + END_ROOM)
-            if os.pwrite(self.fd, block, 0) < BLOCK:
-                raise SlotFull("no room for a slot: its header was written in part only")
-            os.fdatasync(self.fd)
-        except OSError as error:
-            self._tell(error)
-        self._make_room(0, END_ROOM)
 
     def append(self, kind: int, fields: dict[str, Any], durable: bool = False) -> int:
         """Write one record and return its offset. ``durable``: it survives a power cut on return.

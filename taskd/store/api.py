@@ -10,11 +10,11 @@ same transaction. Every store passes tests/contract.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from taskd.errors import StoreDamaged
 from taskd.model.task import Budgets, OnDeploy, State
-from taskd.record import Record
+from taskd.record import Protocol, Record
 
 SCHEMA = 1
 """Version of the schema; it only grows within a major version of taskd."""

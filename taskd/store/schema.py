@@ -18,7 +18,7 @@ finds a store that it can use. A new version says that an older taskd could not.
   (name, version, shape). Both are exact after every commit (see ``tally``). Rows of groups stay
   when they are empty: tasks that have left point at them for their shape.
 * ``owners``: how many tasks and bytes of arguments each user has that are not over (see
-  ``shares``); ``owners_as_of``: the number of the last event, by which 0.2 knows that ``owners`` is
+  ``tally``); ``owners_as_of``: the number of the last event, by which 0.2 knows that ``owners`` is
   exact.
 
 Foreign keys are not declared: one process writes, all writes stand in one module, and each check

@@ -38,10 +38,17 @@ from taskd.store.api import (
     Submitted,
     Wake,
 )
-from taskd.store.shares import Shares, check_room
+from taskd.store.row_checks import (
+    ENDS,
+    Task,
+    check_retry,
+    check_room,
+    check_same,
+    check_share,
+    heeding_the_wish,
+)
 from taskd.store.tally import Tally
 from taskd.store.turns import Place
-from taskd.store.verdicts import ENDS, Task, check_retry, check_same, heeding_the_wish
 
 _SUBMISSION = (
     "select t.id, t.owner from submissions s join tasks t on t.id = s.task where s.submission = ?"
@@ -99,13 +106,12 @@ _RESULT = "insert into results (task, value) values (?, ?)"
 class SqliteStore:
     """``api.Store`` over the file at ``path``, made if missing (mode 0600). Raises StoreError."""
 
-    __slots__ = ("_connection", "_handlers", "_path", "_shares", "_tally")
+    __slots__ = ("_connection", "_handlers", "_path", "_tally")
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._connection = connection.open_writing(path)
         self._tally = Tally(self._connection)
-        self._shares = Shares(self._connection)
         self._handlers: dict[type, Callable[[Any], Applied]] = {
             Submit: self._submit,
             SubmitAll: self._submit_all,
@@ -128,11 +134,9 @@ class SqliteStore:
                 except errors.Refused as refusal:
                     applied.append(Applied(refusal, None))
             self._tally.write()
-            self._shares.write()
             self._run("commit")
         except BaseException as error:
             self._tally = Tally(self._connection)
-            self._shares = Shares(self._connection)
             if self._connection.in_transaction:  # else SQLite has rolled it back by itself
                 self._run("rollback")
             if isinstance(error, sqlite3.Error):
@@ -156,21 +160,22 @@ class SqliteStore:
             known = self._known(new)
             if known is not None:
                 return Applied(Submitted(known, False), None)
-            self._shares.check(new.owner, new.share, len(new.args))
+            if new.share is not None:
+                check_share(new.owner, self._tally.owned(new.owner), len(new.args), new.share)
             task = self._insert(new)
         except (OverflowError, UnicodeEncodeError) as error:  # at worst, an empty group is written
             raise errors.Refused(f"the task cannot be stored: {error}") from None
         return Applied(Submitted(task, True), task)
 
     def _submit_all(self, all_of: SubmitAll) -> Applied:
-        before = self._tally.copy(), self._shares.copy()
+        before = self._tally.copy()
         self._run("savepoint submits")
         try:
             done = [self._submit(new).result for new in all_of.tasks]
         except errors.Refused:
             self._run("rollback to submits")
             self._run("release submits")
-            self._tally, self._shares = before
+            self._tally = before
             raise
         self._run("release submits")
         return Applied(done, None)
@@ -225,8 +230,9 @@ class SqliteStore:
     def _retry(self, retry: Retry) -> Applied:
         task = self._theirs(retry.task, retry.owner)
         check_retry(task, self._run(_KEY, task.owner, task.key).fetchone())
-        if task.state in ENDED:
-            self._shares.check(task.owner, retry.share, self._size(task.id))
+        if task.state in ENDED and retry.share is not None:
+            owned = self._tally.owned(task.owner)
+            check_share(task.owner, owned, self._size(task.id), retry.share)
         state = self._change(task, Change.RETRY, retry.at, None)
         self._run(_RETRY, state.value, turns.next_at(self._connection, task.place), task.id)
         return Applied(state, task.id)
@@ -285,7 +291,7 @@ class SqliteStore:
         self._run(_NEW_EVENT, task, new.at, state.value, 0, None, None)
         self._tally.count(new.queue, state, 1)
         self._tally.wait(group, 1)
-        self._shares.add(new.owner, 1, len(new.args))
+        self._tally.own(new.owner, 1, len(new.args))
         return task
 
     # Rows, groups and events.
@@ -320,7 +326,7 @@ class SqliteStore:
             self._tally.wait(task.group if group is None else group, 1)
         if (over := state in ENDED) != (task.state in ENDED):
             size = self._size(task.id)
-            self._shares.add(task.owner, -1 if over else 1, -size if over else size)
+            self._tally.own(task.owner, -1 if over else 1, -size if over else size)
         return state
 
     def _size(self, task: int) -> int:

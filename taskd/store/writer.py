@@ -114,7 +114,7 @@ class Writer:
                 callback(outcome)
         finally:
             if self._done:
-                self._notify()
+                os.eventfd_write(self._notify_fd, 1)
         if self._failure is not None:
             raise WriterEnded(f"the store's writer thread ended: {self._failure!r}") from (
                 self._failure
@@ -160,9 +160,6 @@ class Writer:
         self._thread = None
         return True
 
-    def _notify(self) -> None:
-        os.eventfd_write(self._notify_fd, 1)
-
     # In the thread.
 
     def _run(self) -> None:
@@ -181,14 +178,20 @@ class Writer:
                 self._failure = error
                 self._over = True
                 self._changed.notify_all()
-            self._notify()
+            os.eventfd_write(self._notify_fd, 1)
 
     def _step(self, store: Store) -> bool:
-        """Apply one batch; False: stop. In a frame of its own, so that the batch is freed before
-        the thread waits for the next."""
-        batch = self._take()
-        if batch is None:
-            return False
+        """Wait for the next batch and apply it; False: stop. In a frame of its own, so that the
+        batch is freed before the thread waits for the next."""
+        with self._changed:
+            self._in_hand = False
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._queue or self._stopping)
+            if not self._queue:
+                self._over = True
+                return False
+            self._in_hand = True
+            batch = _next_batch(self._queue)
         if not batch:
             with contextlib.suppress(errors.StoreError):  # the next checkpoint tries again
                 store.checkpoint()
@@ -200,20 +203,8 @@ class Writer:
             )
         except errors.StoreError as error:
             self._done.extend((callback, error) for _, callback in batch)
-        self._notify()
+        os.eventfd_write(self._notify_fd, 1)
         return True
-
-    def _take(self) -> list[_Work] | None:
-        """Wait for the next batch, which is empty for a checkpoint; None: stop."""
-        with self._changed:
-            self._in_hand = False
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._queue or self._stopping)
-            if not self._queue:
-                self._over = True
-                return None
-            self._in_hand = True
-            return _next_batch(self._queue)
 
 
 def launch(run: Callable[[], None], name: str) -> threading.Thread:
@@ -232,18 +223,16 @@ def launch(run: Callable[[], None], name: str) -> threading.Thread:
 
 
 def _next_batch(queue: deque[_Work | None]) -> list[_Work]:
+    """Take a batch out of ``queue``, which holds something; no work: a checkpoint was next."""
     batch: list[_Work] = []
     room = BATCH
-    while queue:
-        work = queue[0]
-        if work is None and not batch:
-            queue.popleft()
-        if work is None:
-            break
+    while queue and (work := queue[0]) is not None:
         room -= _weight(work[0])
         if room < 0 and batch:
-            break
+            return batch
         batch.append(work)
+        queue.popleft()
+    if not batch:
         queue.popleft()
     return batch
 

@@ -19,7 +19,7 @@ import threading
 from contextlib import suppress
 from typing import NoReturn
 
-from taskd.posix import deadline, libc, native
+from taskd.posix import kill_timer, libc, native
 from taskd.worker import output
 
 WITHIN = 5.0
@@ -40,7 +40,7 @@ def run_handlers() -> None:
         native.handle_signal(signal.SIGALRM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
         signal.setitimer(signal.ITIMER_REAL, EXEC_WITHIN)
-        if deadline.die_in(WITHIN):
+        if kill_timer.die_in(WITHIN):
             _disown_children()
             _end_threads()
             atexit._run_exitfuncs()

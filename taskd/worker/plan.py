@@ -22,7 +22,7 @@ from taskd.posix import memory, native
 from taskd.protocol import data
 from taskd.protocol.saved import Saved
 from taskd.record import Record
-from taskd.slot import kept, reader
+from taskd.slot import kept_state, reader
 from taskd.worker import output
 from taskd.worker.channel import read_once
 from taskd.worker.failure import LINE_LIMIT, one_line, summary
@@ -98,12 +98,12 @@ def _saved_by_now(item: dict[str, Any], slots: str) -> bytes | None:
     try:
         fd = reader.open_slot(os.path.join(slots, item["slot"]))
         try:
-            content = kept.read(fd)
+            content = kept_state.read(fd)
         finally:
             native.close(fd)
-        if not content.saves or not kept.is_of(content, item["task"], item["attempt"]):
+        if not content.saves or not kept_state.is_of(content, item["task"], item["attempt"]):
             return stored
-        return kept.add_up(content, stored).encode()
+        return kept_state.add_up(content, stored).encode()
     except (Error, OSError, KeyError, TypeError):
         return stored
 

@@ -21,8 +21,7 @@ from typing import Any, NoReturn
 
 import taskd
 from taskd.posix import cgroup, descriptors, native, process, spawn, title
-from taskd.protocol import boot
-from taskd.protocol import worker as protocol
+from taskd.protocol import boot, worker as protocol
 from taskd.revision import record
 from taskd.revision.content import Content
 from taskd.worker import loglimit, output

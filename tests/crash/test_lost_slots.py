@@ -17,8 +17,7 @@ from support.daemon import Daemon, repeated
 from support.waiting import eventually
 
 from taskd.protocol.saved import Kind
-from taskd.slot import layout
-from taskd.slot import reader as slot_reader
+from taskd.slot import layout, reader as slot_reader
 from taskd.store.api import Claim, Submit
 from taskd.store.sqlite import SqliteStore
 

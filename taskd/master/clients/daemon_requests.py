@@ -26,7 +26,7 @@ from taskd.model.routing import Held, route
 from taskd.posix import memory
 from taskd.protocol.server_side import Request
 from taskd.record import Record
-from taskd.revision import confirmed, naming
+from taskd.revision import confirmed, release
 
 HOLDS = 10
 """Tasks named as keeping a revision alive."""
@@ -139,7 +139,7 @@ class DaemonRequests(Record):
     def _meant(self, word: str) -> Revision:
         """The live revision of that name, path, or end of a path; of two at the same path the one
         that drains. Raises Refused if there is none, or if there are several paths."""
-        found = [r for r in self.revisions.live() if naming.is_meant(r.path, word)]
+        found = [r for r in self.revisions.live() if release.is_meant(r.path, word)]
         if not found:
             raise Refused(f"no revision {word!r} is alive; see `taskctl revisions`")
         if len(paths := {r.path for r in found}) > 1:

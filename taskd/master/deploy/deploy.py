@@ -30,8 +30,8 @@ from taskd.master.fleet import Proofs, Recheck, Revision, Revisions
 from taskd.master.loop import Caller, Gate, Life, LifeEvent, LifeState, Look, Loop, Notice, Storage
 from taskd.model.plan import Plan
 from taskd.model.revision import LIVE
+from taskd.model.routing import is_older
 from taskd.model.upgrade import Phase, Step
-from taskd.model.versions import is_older
 from taskd.record import Record
 from taskd.revision import release
 from taskd.upgrade import steps

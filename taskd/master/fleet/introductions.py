@@ -25,8 +25,7 @@ from taskd.master.fleet.zygotes import Zygotes
 from taskd.master.loop import Entry, Kind, Loop, Messages, Seldom, Timer, Wire
 from taskd.posix import limits, process, sockets
 from taskd.record import Record
-from taskd.slot import layout
-from taskd.slot import reader as slot_reader
+from taskd.slot import layout, reader as slot_reader
 
 ACCEPTED = 16
 """Connections accepted in one turn of the loop."""

@@ -17,7 +17,7 @@ from taskd.upgrade.snapshot import Carried
 class Revision:
     """One release that the master knows.
 
-    ``name``: the release's (``revision.naming``); does not change. ``path``: the release's real
+    ``name``: the release's (``revision.release``); does not change. ``path``: the release's real
     path. ``fingerprint``: of its files; None until the zygote has sent it. ``app``: the
     configuration that it was deployed with, and with which its zygotes are started. ``since``: Unix
     seconds; ``draining_since``: likewise, while it drains, else 0. ``tasks``, ``forks``, ``taskd``

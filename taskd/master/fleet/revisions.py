@@ -11,7 +11,7 @@ from taskd.errors import Error
 from taskd.master.fleet.revision import Revision
 from taskd.model.revision import LIVE, RevisionEvent, RevisionState
 from taskd.paths import Places
-from taskd.revision import confirmed, naming, rejected
+from taskd.revision import confirmed, rejected, release
 from taskd.revision.rejected import Rejected
 
 
@@ -67,7 +67,7 @@ class Revisions:
         with contextlib.suppress(Error, OSError, ImportError):  # a start reports what is wrong
             if (found := confirmed.read(self._places.confirmed)) is not None:
                 others += [found.release, found.previous or ""]
-        return naming.name(path, others)
+        return release.name(path, others)
 
     def confirm(self, revision: Revision) -> None:
         """Make ``revision`` the current one, to which fresh tasks go; the one before drains."""

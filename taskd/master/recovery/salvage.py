@@ -18,11 +18,10 @@ from taskd.master.fleet import Groups, OomWatch, Running, Worker, unlink
 from taskd.master.loop import PASSING, Storage
 from taskd.model.endings import Facts, death_in_words
 from taskd.posix import files, process
-from taskd.protocol.rawsaved import RawSaved
 from taskd.protocol.records import PROGRESS_PARTS
+from taskd.protocol.saved import RawSaved
 from taskd.record import Record
-from taskd.slot import kept, layout
-from taskd.slot import reader as slot_reader
+from taskd.slot import kept_state, layout, reader as slot_reader
 
 _SECTOR = 512  # the unit of st_blocks, stat(2)
 _SURE = 128 * 1024
@@ -97,7 +96,7 @@ class Salvage(Record):
         running, path, file = remains.running, remains.path, files.identity(slot_fd)
         done = lambda _: unlink(path, file)  # noqa: E731
         try:
-            content = kept.read(slot_fd)
+            content = kept_state.read(slot_fd)
         except Error as error:
             self._hold_damaged(remains, None, file, f"its slot cannot be read: {error}")
             return
@@ -109,7 +108,7 @@ class Salvage(Record):
         if content.damage is not None and not _is_cut_short(content):
             what = f"its slot is damaged: {content.damage}"
             self._hold_damaged(remains, content, file, what)
-        elif not kept.is_of(content, running.task, running.attempt):
+        elif not kept_state.is_of(content, running.task, running.attempt):
             why = remains.asked or "its worker was gone before it began"
             self.endings.settle(Ending(running, Facts("unbegun", False, reason=why), done))
         elif content.end is not None:
@@ -138,7 +137,7 @@ class Salvage(Record):
         running, path = remains.running, remains.path
         aside = os.path.join(os.path.dirname(path), f"{running.task}-{running.attempt}.damaged")
         task, attempt, state = running.task, running.attempt, None
-        if content is not None and content.saves and kept.is_of(content, task, attempt):
+        if content is not None and content.saves and kept_state.is_of(content, task, attempt):
             try:
                 state = self._add_up(running.task, content)
             except StoreError:
@@ -171,7 +170,7 @@ class Salvage(Record):
     def _add_up(self, task: int, content: slot_reader.Content) -> RawSaved:
         """What the store had, and every record that the attempt has added."""
         stored = None if content.snapshot else self.storage.reader.saved(task)
-        return kept.add_up(content, stored)
+        return kept_state.add_up(content, stored)
 
     def saved_at(self, running: Running) -> float | None:
         """When a running task has saved something last (Unix seconds); None: never yet."""
@@ -181,8 +180,8 @@ class Salvage(Record):
                 file = os.fstat(worker.slot_fd)
                 if file.st_blocks * _SECTOR > _SURE:
                     return file.st_mtime
-                content = kept.read(worker.slot_fd)
-                if content.saves > 0 and kept.is_of(content, running.task, running.attempt):
+                content = kept_state.read(worker.slot_fd)
+                if content.saves > 0 and kept_state.is_of(content, running.task, running.attempt):
                     return file.st_mtime
         row = self.storage.reader.task(running.task)
         return row.started if row is not None and row.saved_version is not None else None

@@ -41,9 +41,7 @@ from taskd.paths import Places
 from taskd.posix import limits, process
 from taskd.record import Record
 from taskd.revision import record
-from taskd.slot import layout
-from taskd.slot import owner as slot_owner
-from taskd.slot import reader as slot_reader
+from taskd.slot import layout, owner as slot_owner, reader as slot_reader
 from taskd.store.api import Row
 
 

@@ -33,9 +33,7 @@ from taskd.master.recovery.salvage import Remains, Salvage
 from taskd.posix import process
 from taskd.posix.cleaners import Patience
 from taskd.posix.process import Identity
-from taskd.slot import layout
-from taskd.slot import owner as slot_owner
-from taskd.slot import reader as slot_reader
+from taskd.slot import layout, owner as slot_owner, reader as slot_reader
 
 SWEEP_EVERY = 60.0
 """Seconds between two looks for tasks that run without an owner."""

@@ -10,8 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from support.naming import as_id
 
 from taskd.client.jsonform import from_argument, task_to_json, to_json

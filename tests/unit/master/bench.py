@@ -30,8 +30,7 @@ from taskd.model.revision import RevisionEvent
 from taskd.model.zygote import ZygoteState
 from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET, WORKER_SOCKET
 from taskd.posix import process, sockets
-from taskd.protocol import data, frames
-from taskd.protocol import worker as worker_protocol
+from taskd.protocol import data, frames, worker as worker_protocol
 from taskd.protocol.client_side import ClientEvent, ClientSide
 from taskd.slot.writer import SlotWriter
 

@@ -6,8 +6,7 @@ import signal
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskd.model import endings
 from taskd.model.endings import CRASHES, LONGEST_DELAY, Facts, Verdict, backoff, judge

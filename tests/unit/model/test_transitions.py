@@ -15,9 +15,14 @@ from taskd.model.task import CHANGES, ENDED, SETTLED, Change, State
 from taskd.model.upgrade import PHASES, Phase, Step
 from taskd.model.worker import WORKERS, WorkerEvent, WorkerState
 from taskd.model.zygote import ZYGOTES, ZygoteEvent, ZygoteState
-from taskd.protocol.control import CONNECTION, REQUEST, Stage, Turn
-from taskd.protocol.control import Phase as ConnectionPhase
-from taskd.protocol.control import Step as ConnectionStep
+from taskd.protocol.control import (
+    CONNECTION,
+    REQUEST,
+    Phase as ConnectionPhase,
+    Stage,
+    Step as ConnectionStep,
+    Turn,
+)
 
 TABLES: list[tuple[Mapping[Any, Any], type[Enum], type[Enum], set[Enum]]] = [
     (CHANGES, State, Change, {State.QUEUED}),

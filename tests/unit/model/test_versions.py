@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from taskd.model.versions import is_older
+from taskd.model.routing import is_older
 from taskd.posix import spawn
 from taskd.revision import release
 

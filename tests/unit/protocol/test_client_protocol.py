@@ -9,8 +9,7 @@ import pathlib
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskd.errors import ProtocolError, Refused, UnknownTask
 from taskd.protocol import control, frames, operations

@@ -14,8 +14,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from support.naming import as_id
 
 from taskd.errors import NotPlainData, ProtocolError

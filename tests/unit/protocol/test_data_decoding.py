@@ -11,8 +11,7 @@ from typing import Any
 
 import cbor2
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from taskd.errors import ProtocolError
 from taskd.protocol import data

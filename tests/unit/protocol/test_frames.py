@@ -6,8 +6,7 @@ from typing import Any
 
 import cbor2
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskd.errors import ProtocolError
 from taskd.protocol import frames

@@ -8,16 +8,15 @@ from typing import Any
 
 import pytest
 from cbor2 import dumps, loads
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskd.errors import ProtocolError
 from taskd.protocol import data
-from taskd.protocol.rawsaved import RawSaved
 from taskd.protocol.saved import (
     FORMAT,
     Kind,
     Mark,
+    RawSaved,
     Saved,
     SavedFromFuture,
     mark_fields,

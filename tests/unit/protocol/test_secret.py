@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 from attempts import attempt
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskd import Secret, task, testing
 from taskd.api.context import Context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskd.revision import naming
+from taskd.revision import release
 
 
 @pytest.mark.parametrize(
@@ -23,9 +23,9 @@ from taskd.revision import naming
 def test_a_release_is_called_what_tells_it_from_the_others(
     path: str, others: list[str], name: str
 ) -> None:
-    assert naming.name(path, others) == name
-    assert naming.is_meant(path, name)
-    assert [other for other in others if other != path and naming.is_meant(other, name)] in (
+    assert release.name(path, others) == name
+    assert release.is_meant(path, name)
+    assert [other for other in others if other != path and release.is_meant(other, name)] in (
         [],
         ["/srv/app"],  # a path's whole end is another's name
     )
@@ -46,4 +46,4 @@ def test_a_release_is_called_what_tells_it_from_the_others(
     ],
 )
 def test_a_release_is_meant_by_the_end_of_its_path(word: str, is_meant: bool) -> None:
-    assert naming.is_meant("/srv/releases/1/app", word) is is_meant
+    assert release.is_meant("/srv/releases/1/app", word) is is_meant

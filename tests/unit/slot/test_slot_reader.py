@@ -12,8 +12,7 @@ from unittest import mock
 
 import cbor2
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from slot_samples import BEGIN, WORKER, Child, Model, memory_file, moves, new_slot, play, told
 
 from taskd.posix import process

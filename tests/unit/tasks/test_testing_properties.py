@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 from attempts import attempt
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from taskd import AsyncContext, Context
 from taskd.protocol import data

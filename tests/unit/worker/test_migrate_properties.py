@@ -6,8 +6,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskd import FINISHED, Context, SavedState
 from taskd.protocol.saved import Mark, Saved

@@ -19,8 +19,7 @@ from taskd.protocol import data, frames
 from taskd.protocol.boot import Boot
 from taskd.protocol.saved import Kind, Saved
 from taskd.slot.writer import SlotWriter
-from taskd.worker import plan
-from taskd.worker import process as worker
+from taskd.worker import plan, process as worker
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control
 from taskd.worker.eventloop import EventLoop

@@ -1,11 +1,14 @@
-"""Checks of an operation against the task's row: allowed, refused, or changed. Pure."""
+"""Checks of an operation against a task's row and its owner's share: allowed, refused, changed.
+
+Pure.
+"""
 
 from __future__ import annotations
 
 from taskd import errors
 from taskd.model.task import CHANGES, ENDED, Change, State
 from taskd.record import Record
-from taskd.store.api import Settle, Submit
+from taskd.store.api import Settle, Share, Submit
 from taskd.store.turns import Place
 
 ENDS = {
@@ -82,3 +85,27 @@ def check_retry(task: Task, taken: tuple[int, str, str, bytes] | None) -> None:
             f'task {task.id} cannot be retried: its key "{task.key}" is now that of task '
             f"{taken[0]}, which is {taken[2]}; wait for that one, or cancel it first"
         )
+
+
+def check_room(share: Share | None) -> None:
+    """Raises LimitReached if no owner may add a task just now."""
+    if share is not None and share.full is not None:
+        raise errors.LimitReached(share.full)
+
+
+def check_share(owner: int, owned: tuple[int, int], size: int, share: Share) -> None:
+    """Raises LimitReached if a further task with ``size`` bytes of arguments is beyond ``share``.
+    ``owned``: the tasks and bytes of arguments that ``owner`` has. Nothing of that task may be
+    written yet."""
+    check_room(share)
+    tasks, total = owned
+    if share.tasks is not None and tasks >= share.tasks:
+        has, limit = f"{tasks:,} tasks", f"tasks_per_user is {share.tasks:,}"
+    elif share.bytes is not None and total + size > share.bytes:
+        has, limit = f"{total:,} bytes of arguments", f"bytes_per_user is {share.bytes:,}"
+    else:
+        return
+    raise errors.LimitReached(
+        f"user {owner} has {has} that are not over, and [access] {limit}: try again once some have "
+        "ended"
+    )

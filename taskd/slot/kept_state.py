@@ -5,9 +5,8 @@ Runs in the master, for dead workers' slots, and in a deploy's probe worker, for
 
 from __future__ import annotations
 
-from taskd.protocol.rawsaved import RawSaved
 from taskd.protocol.records import check
-from taskd.protocol.saved import Kind
+from taskd.protocol.saved import Kind, RawSaved
 from taskd.slot import reader
 from taskd.slot.reader import Content
 
