@@ -170,16 +170,9 @@ def load(path: str) -> Config:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # of TOML or UTF-8, or beyond what Python reads
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    config = Config.from_table(table, path)
-    _check_groups(config)
-    return config
-
-
-def _check_groups(config: Config) -> None:
-    """Raises ConfigError for a group that does not exist: its members would be refused without a
-    word."""
     import grp
 
+    config = Config.from_table(table, path)
     for key in ("admin_groups", "submit_groups"):
         for name in getattr(config.access, key):
             try:
@@ -188,7 +181,8 @@ def _check_groups(config: Config) -> None:
                 raise ConfigError(
                     f"{config.source}: access.{key}: there is no group {name!r} on this machine: "
                     f"make it with `groupadd {name}`, or take it out"
-                ) from None
+                ) from None  # its members would be refused without a word
+    return config
 
 
 def size_text(count: int) -> str:

@@ -35,12 +35,13 @@ class _WrongError(Exception):
 
 
 class Rule(Record):
-    """``read`` checks a value and converts it. ``least``, ``most``: the bounds of a number.
-    ``or_none``: the text "none" is allowed, for None."""
+    """``fits``: whether a value is allowed, after ``read`` has converted it. ``least``, ``most``:
+    the bounds of a number. ``or_none``: the text "none" is allowed, for None."""
 
-    read: Callable[[Any], Any]
+    fits: Callable[[Any], bool]
     expected: str
     default: Any = None
+    read: Callable[[Any], Any] | None = None
     required: bool = False
     least: float | None = None
     most: float | None = None
@@ -50,7 +51,9 @@ class Rule(Record):
         """Raises _WrongError."""
         if self.or_none and found == "none":
             return None
-        value = self.read(found)
+        value = found if self.read is None else self.read(found)
+        if not self.fits(value):
+            raise _WrongError
         if self.least is not None and not value >= self.least:  # NaN fails this too
             raise _WrongError
         if self.most is not None and value > self.most:
@@ -58,68 +61,57 @@ class Rule(Record):
         return value
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise _WrongError
-    return value
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != "" and "\0" not in value
 
 
-def _absolute_path(value: Any) -> str:
-    if not os.path.isabs(_text(value)):
-        raise _WrongError
-    return _text(value)
+def _is_absolute_path(value: Any) -> bool:
+    return _is_text(value) and os.path.isabs(value)
 
 
-def _texts(value: Any) -> list[str]:
-    if not isinstance(value, list):
-        raise _WrongError
-    return [_text(item) for item in value]
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
 
 
-def _modules(value: Any) -> list[str]:
-    names = _texts(value)
-    if not names or not all(part.isidentifier() for name in names for part in name.split(".")):
-        raise _WrongError
-    return names
+def _are_modules(value: Any) -> bool:
+    return value != [] and _are_texts(value) and all(map(_is_dotted_name, value))
 
 
-def _fork(value: Any) -> str:
-    if value not in ("auto", "always", "never"):
-        raise _WrongError
-    return str(value)
+def _is_function(value: Any) -> bool:
+    module, _, name = value.partition(":") if _is_text(value) else ("", "", "")
+    return name.isidentifier() and _is_dotted_name(module)
 
 
-def _function(value: Any) -> str:
-    module, colon, name = _text(value).partition(":")
-    if not colon or not name.isidentifier() or not all(map(str.isidentifier, module.split("."))):
-        raise _WrongError
-    return str(value)
+def _is_dotted_name(text: str) -> bool:
+    return all(map(str.isidentifier, text.split(".")))
 
 
-def _flag(value: Any) -> bool:
-    if type(value) is not bool:
-        raise _WrongError
-    return value
+def _is_fork(value: Any) -> bool:
+    return value in ("auto", "always", "never")
 
 
-def _whole(value: Any) -> int:
-    if type(value) is not int:
-        raise _WrongError
-    return value
+def _is_flag(value: Any) -> bool:
+    return type(value) is bool
 
 
-def _seconds(value: Any) -> float:
+def _is_whole(value: Any) -> bool:
+    return type(value) is int
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _seconds(value: Any) -> Any:
     """A number, or a text with one number and one unit: ``10min``, ``1.5 h``, ``90s``."""
     if isinstance(value, str):
-        value = _measure(value, _UNITS)
-    if type(value) not in (int, float):
-        raise _WrongError
-    return float(value)
+        return _measure(value, _UNITS)
+    return float(value) if type(value) is int else value
 
 
-def _size(value: Any) -> int:
+def _size(value: Any) -> Any:
     """A number, or a text with one number and one unit: ``64MiB``, ``1.5 GiB``."""
-    return _whole(round(_measure(value, SIZES)) if isinstance(value, str) else value)
+    return round(_measure(value, SIZES)) if isinstance(value, str) else value
 
 
 def _measure(text: str, units: Mapping[str, float]) -> float:
@@ -131,54 +123,56 @@ def _measure(text: str, units: Mapping[str, float]) -> float:
     return float(digits) * units[unit]
 
 
-def _command(value: Any) -> list[str]:
+def _is_command(value: Any) -> bool:
+    is_list = isinstance(value, list) and all(isinstance(word, str) for word in value)
+    return is_list and _is_text(next(iter(value), "")) and "\0" not in "".join(value)
+
+
+def _command(value: Any) -> Any:
     """The words to run; a text is a line for the shell."""
-    if isinstance(value, str):
-        return ["/bin/sh", "-c", _text(value)]
-    if not isinstance(value, list) or not value:
-        raise _WrongError
-    if not all(isinstance(word, str) and "\0" not in word for word in value):
-        raise _WrongError
-    return [_text(value[0]), *value[1:]]
+    return ["/bin/sh", "-c", value] if _is_text(value) else value
 
 
-_NAMES = Rule(_texts, "a list of group names", default=())
-_FLAG = Rule(_flag, "true or false", default=False)
-_COUNT = Rule(_whole, "a whole number from 1 to 1000000", least=1, most=1_000_000)
+_NAMES = Rule(_are_texts, "a list of group names", default=())
+_FLAG = Rule(_is_flag, "true or false", default=False)
+_COUNT = Rule(_is_whole, "a whole number from 1 to 1000000", least=1, most=1_000_000)
 _PRIORITY = Rule(
-    _whole, f"a whole number from {-_HIGHEST} to {_HIGHEST}", 0, least=-_HIGHEST, most=_HIGHEST
+    _is_whole, f"a whole number from {-_HIGHEST} to {_HIGHEST}", 0, least=-_HIGHEST, most=_HIGHEST
 )
 _TIME = Rule(
-    _seconds,
+    _is_number,
     'a number of seconds, or a text such as "90s", "10min" or "2h"',
+    read=_seconds,
     least=0,
     most=_LONGEST,
 )
 _BYTES = Rule(
-    _size,
+    _is_whole,
     'a number of bytes, a text such as "256MiB" or "1GiB", or "none"',
+    read=_size,
     least=0,
     most=_LARGEST,
     or_none=True,
 )
 _COMMAND = Rule(
-    _command,
+    _is_command,
     'a list of words, such as ["bin/migrate", "--expand"], or a line for /bin/sh',
+    read=_command,
 )
 
 RULES: dict[str, dict[str, Rule]] = {
     "app": {
         "release": Rule(
-            _absolute_path, 'an absolute path, such as "/srv/app/current"', required=True
+            _is_absolute_path, 'an absolute path, such as "/srv/app/current"', required=True
         ),
         "modules": Rule(
-            _modules, 'a list of at least one module name, such as ["app.tasks"]', required=True
+            _are_modules, 'a list of at least one module name, such as ["app.tasks"]', required=True
         ),
-        "python": Rule(_text, "the path of a Python, absolute or relative to the release"),
-        "fork": Rule(_fork, '"auto", "always" or "never"', "auto"),
+        "python": Rule(_is_text, "the path of a Python, absolute or relative to the release"),
+        "fork": Rule(_is_fork, '"auto", "always" or "never"', "auto"),
         "tasks_per_worker": _COUNT._replace(default=100),
         "max_revisions": _COUNT._replace(default=16),
-        "probe": Rule(_function, 'a function of the app, such as "app.health:check"'),
+        "probe": Rule(_is_function, 'a function of the app, such as "app.health:check"'),
         "memory_reserve": _BYTES._replace(default=64 << 20),
         "open_queues": _FLAG,
         "max_workers": _COUNT,

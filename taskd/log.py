@@ -121,9 +121,8 @@ def _send(level: int, message: str, fields: dict[str, Any]) -> bool:
 def _field(name: str, value: str) -> bytes:
     """A field in the native protocol: with its length if the value has more than one line."""
     raw = value.encode(errors="replace")[:_LONGEST_ENTRY]
-    if b"\n" not in raw:
-        return name.encode() + b"=" + raw + b"\n"
-    return name.encode() + b"\n" + len(raw).to_bytes(8, "little") + raw + b"\n"
+    between = b"\n" + len(raw).to_bytes(8, "little") if b"\n" in raw else b"="
+    return name.encode() + between + raw + b"\n"
 
 
 # ── stderr ───────────────────────────────────────────────────────────────────────────────────

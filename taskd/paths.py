@@ -144,7 +144,8 @@ def places(environ: Mapping[str, str], uid: int) -> Places:
     Raises ConfigError if neither the environment nor the user database names a home.
     """
     names = ("STATE_DIRECTORY", "RUNTIME_DIRECTORY", "LOGS_DIRECTORY")
-    state, runtime, logs = (_given(environ, name) for name in names)
+    given = (environ.get(name, "").split(":", 1)[0] for name in names)  # the first of several
+    state, runtime, logs = (os.path.abspath(each) if each else None for each in given)
     if uid == 0:
         return Places(
             state or SYSTEM_STATE_DIR, runtime or SYSTEM_RUNTIME_DIR, logs or SYSTEM_LOGS_DIR
@@ -193,12 +194,6 @@ def is_own(path: str, uid: int) -> bool:
 def config_home(environ: Mapping[str, str], uid: int) -> str:
     """The user's own configuration directory: $XDG_CONFIG_HOME or ~/.config."""
     return _absolute(environ, "XDG_CONFIG_HOME") or os.path.join(home(environ, uid), ".config")
-
-
-def _given(environ: Mapping[str, str], name: str) -> str | None:
-    """The directory that the service manager gives us: the first of those between colons."""
-    first = environ.get(name, "").split(":", 1)[0]
-    return os.path.abspath(first) if first else None
 
 
 def _user_state(environ: Mapping[str, str], uid: int) -> str:

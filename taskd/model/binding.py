@@ -33,7 +33,8 @@ def bind(entry: Mapping[str, Any], names: Iterable[str]) -> str | None:
     if unexpected:
         free = [name for name in required if name not in given]
         faults.append(f"unexpected {_listed(unexpected)}{_near(unexpected, free)}")
-    return f"{'; '.join(faults)}; {_takes(required)}"
+    takes = ", ".join(name if needed else f"{name} (optional)" for name, needed in required.items())
+    return f"{'; '.join(faults)}; the task takes {takes or 'no arguments'}"
 
 
 def _listed(names: list[str]) -> str:
@@ -46,11 +47,3 @@ def _near(unexpected: list[str], free: list[str]) -> str:
 
     near = {match: None for name in unexpected for match in get_close_matches(name, free, 1)}
     return f" (did you mean {' and '.join(repr(name) for name in near)}?)" if near else ""
-
-
-def _takes(required: dict[str, bool]) -> str:
-    if not required:
-        return "the task takes no arguments"
-    return "the task takes " + ", ".join(
-        name if needed else f"{name} (optional)" for name, needed in required.items()
-    )

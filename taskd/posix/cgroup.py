@@ -237,14 +237,8 @@ def oom_kills(group: str) -> int:
 
 def read(path: str) -> str:
     """Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = b""
-        while part := os.read(fd, 65536):
-            text += part
-        return text.decode()
-    finally:
-        native.close(fd)
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
 
 def write(path: str, text: str) -> None:

@@ -21,8 +21,8 @@ fallocate.restype = ctypes.c_int
 
 _LINE_BUFFERED = 1  # _IOLBF in <stdio.h>, of glibc and of musl
 
-_fflush, _setvbuf, _purge = _library.fflush, _library.setvbuf, _library.__fpurge
-_fflush.argtypes = _purge.argtypes = (ctypes.c_void_p,)
+fflush, _setvbuf, _purge = _library.fflush, _library.setvbuf, _library.__fpurge
+fflush.argtypes = _purge.argtypes = (ctypes.c_void_p,)
 _setvbuf.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t)
 
 
@@ -43,14 +43,8 @@ def flush_streams() -> None:
 
     Not ``fflush(NULL)``, which waits for another thread that reads from a file."""
     for stream in _streams():
-        if _fflush(stream) != 0:
+        if fflush(stream) != 0:
             _purge(stream)
-
-
-def flush_all() -> None:
-    """Write what native code buffers for any of its files, before the process ends. May wait for a
-    thread that reads from one of them."""
-    _fflush(None)
 
 
 def error(what: str) -> OSError:

@@ -79,19 +79,14 @@ def take_directory(path: str) -> int:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = _flock_holder(os.fstat(fd).st_ino)
+        place = f":{os.fstat(fd).st_ino}"
+        with open("/proc/locks", encoding="ascii", errors="replace") as file:
+            # proc_locks(5): ``1: FLOCK ADVISORY WRITE pid major:minor:inode 0 EOF``
+            found = (words for words in map(str.split, file) if "FLOCK" in words[1:2])
+            pid = next((int(words[4]) for words in found if words[5].endswith(place)), 0)
         native.close(fd)
         raise Held(pid) from None
     except OSError:
         native.close(fd)
         raise
     return fd
-
-
-def _flock_holder(inode: int) -> int:
-    """The pid by proc_locks(5): ``1: FLOCK ADVISORY WRITE pid major:minor:inode 0 EOF``."""
-    with open("/proc/locks", encoding="ascii", errors="replace") as file:
-        for words in map(str.split, file):
-            if "FLOCK" in words[1:2] and words[5].endswith(f":{inode}"):
-                return int(words[4])
-    return 0

@@ -86,33 +86,28 @@ ENCODERS: dict[type, Callable[[CBOREncoder, Any], None]] = {
 }
 
 
-def _expect(value: Any, kind: type, what: str) -> None:
-    if type(value) is not kind:
-        raise ValueError(f"{what} is not written as {kind.__name__}")
-
-
-def _read_items(value: Any, what: str) -> list[Any] | tuple[Any, ...]:
-    if type(value) is not list and type(value) is not tuple:
-        raise ValueError(f"{what} is not written as an array")
-    return value
+def _expect(value: Any, what: str, form: str, *kinds: type) -> None:
+    if type(value) not in kinds:
+        raise ValueError(f"{what} is not written as {form}")
 
 
 def _read_tuple(value: Any, hashable: bool) -> tuple[Any, ...]:
-    return tuple(_read_items(value, "a tuple"))
+    _expect(value, "a tuple", "an array", list, tuple)
+    return tuple(value)
 
 
 def _read_set(value: Any, hashable: bool) -> set[Any]:
-    items = _read_items(value, "a set")
+    _expect(value, "a set", "an array", list, tuple)
     if hashable:
         raise ValueError("a set cannot be a key or a member of a set")
-    members = set(items)
-    if len(members) != len(items):
+    members = set(value)
+    if len(members) != len(value):
         raise ValueError("a set has a member twice")
     return members
 
 
 def _read_datetime(is_naive: bool, value: Any, hashable: bool) -> datetime:
-    _expect(value, str, "a datetime")
+    _expect(value, "a datetime", "text", str)
     moment = datetime.fromisoformat(value.removesuffix("~") if is_naive else value)
     if is_naive and moment.tzinfo is not None:
         raise ValueError("a datetime without a zone has one")
@@ -126,7 +121,7 @@ def _read_datetime(is_naive: bool, value: Any, hashable: bool) -> datetime:
 
 def _read_text(kind: type, read: Callable[[str], Any], value: Any, hashable: bool) -> Any:
     """What is written as ``_WRITTEN`` has it, and in no other form of the same value."""
-    _expect(value, str, f"a {kind.__name__}")
+    _expect(value, f"a {kind.__name__}", "text", str)
     try:
         found = read(value)
     except DecimalException:
@@ -137,18 +132,17 @@ def _read_text(kind: type, read: Callable[[str], Any], value: Any, hashable: boo
 
 
 def _read_uuid(value: Any, hashable: bool) -> UUID:
-    _expect(value, bytes, "a UUID")
+    _expect(value, "a UUID", "bytes", bytes)
     return UUID(bytes=value)
 
 
 def _read_secret(value: Any, hashable: bool) -> Secret[Any]:
-    if type(value) is not str and type(value) is not bytes:
-        raise ValueError("a Secret is not written as text or bytes")
+    _expect(value, "a Secret", "text or bytes", str, bytes)
     return Secret(value)
 
 
 def _read_large(is_negative: bool, value: Any, hashable: bool) -> int:
-    _expect(value, bytes, "a large int")
+    _expect(value, "a large int", "bytes", bytes)
     if not 9 <= len(value) <= INT_BYTES or value[0] == 0:
         raise ValueError(f"a large int takes 9 to {INT_BYTES} bytes, without zeros in front")
     magnitude = int.from_bytes(value, "big")

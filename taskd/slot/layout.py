@@ -205,7 +205,7 @@ def decode_header(block: bytes) -> Header:
             "written by a newer taskd, and only that or a later one can read it"
         )
     try:
-        return fields.read(Header, decode_map(block[_START.size : _START.size + length]))
+        return fields.read(Header, cbor.loads(block[_START.size : _START.size + length]))
     except ProtocolError as error:
         raise SlotDamaged(f"the slot's header is not whole: {error}") from None
 
@@ -232,17 +232,6 @@ def decode_body(offset: int, body: bytes) -> SlotRecord:
     if not isinstance(kind, int) or not isinstance(fields, dict):
         raise SlotDamaged(f"the record at byte {offset} is no kind with its fields")
     return SlotRecord(offset, kind, fields)
-
-
-def decode_map(raw: bytes) -> dict[str, Any]:
-    """One CBOR map without tags. Raises SlotDamaged."""
-    try:
-        fields = cbor.loads(raw)
-    except ProtocolError as error:
-        raise SlotDamaged(f"a slot's CBOR cannot be read: {error}") from None
-    if not isinstance(fields, dict):
-        raise SlotDamaged("a slot has other CBOR where a map should stand")
-    return fields
 
 
 def seed(worker: bytes) -> int:

@@ -162,16 +162,7 @@ class _Slot:
 class _Walk:
     """Goes from record to record and keeps those of the last attempt."""
 
-    __slots__ = (
-        "_begin",
-        "_damage",
-        "_end",
-        "_offset",
-        "_progress",
-        "_since",
-        "_snapshot",
-        "slot",
-    )
+    __slots__ = ("_damage", "_last", "_offset", "_since", "_snapshot", "slot")
 
     def __init__(self, slot: _Slot) -> None:
         self.slot = slot
@@ -182,9 +173,7 @@ class _Walk:
 
     def _start_over(self) -> None:
         """Drop what was gathered: a BEGIN or a SNAPSHOT replaces it."""
-        self._begin: tuple[int, bytes] | None = None
-        self._progress: tuple[int, bytes] | None = None
-        self._end: tuple[int, bytes] | None = None
+        self._last: dict[int, tuple[int, bytes]] = {}  # of BEGIN, PROGRESS and END, by kind
         self._since: list[tuple[int, bytes]] = []
 
     def run(self) -> None:
@@ -209,7 +198,7 @@ class _Walk:
         if kind == Kind.BEGIN:
             self._start_over()
             self._snapshot = None
-            self._begin = offset, body
+            self._last[kind] = offset, body
         elif kind == Kind.SNAPSHOT:
             self._start_over()
             self._snapshot = record = layout.decode_body(offset, body)
@@ -219,25 +208,23 @@ class _Walk:
                 raise SlotDamaged(
                     f"the snapshot at byte {offset} lacks a field, or has a wrong one"
                 )
-        elif kind == Kind.PROGRESS:
-            self._progress = offset, body
-        elif kind == Kind.END:
-            self._end = offset, body
+        elif kind in (Kind.PROGRESS, Kind.END):
+            self._last[kind] = offset, body
         elif kind != Kind.PAD:
             self._since.append((offset, body))
         self._offset = offset + FRAME_SIZE + len(body)
 
     def content(self) -> Content:
-        snapshot = self._snapshot
-        before: dict[str, Any] = {} if snapshot is None else snapshot.fields
+        before: dict[str, Any] = {} if self._snapshot is None else self._snapshot.fields
         records = [layout.decode_body(*place) for place in self._since]
-        end = None if self._end is None else layout.decode_body(*self._end)
+        last = {kind: layout.decode_body(*place) for kind, place in self._last.items()}
+        begin, progress, end = map(last.get, (Kind.BEGIN, Kind.PROGRESS, Kind.END))
         return Content(
             header=self.slot.header,
-            begin=_fields(self._begin, before.get("begin") or None),
+            begin=begin.fields if begin else before.get("begin") or None,
             snapshot=before.get("saved"),
             records=records,
-            progress=_fields(self._progress, before.get("progress")),
+            progress=progress.fields if progress else before.get("progress"),
             end=None if end is None else end.fields,
             end_offset=None if end is None else end.offset,
             saves=before.get("saves", 0) + len(records),
@@ -246,10 +233,6 @@ class _Walk:
             damage=self._damage,
             was_synced=self._damage is not None and _was_synced(self.slot, self._offset),
         )
-
-
-def _fields(place: tuple[int, bytes] | None, default: dict[str, Any] | None) -> Any:
-    return default if place is None else layout.decode_body(*place).fields
 
 
 def _snapshot_behind(slot: _Slot, offset: int) -> int | None:
@@ -324,10 +307,11 @@ def _last_one(slot: _Slot, offset: int) -> str | None:
 def _was_synced(slot: _Slot, offset: int) -> bool:
     """Whether a mark behind ``offset`` says that it had been synced; also True where the search for
     a mark was given up."""
-    for _, body in _records_behind(slot, offset):
+    for place, body in _records_behind(slot, offset):
         if body is None:
             return True
-        if body[1] == Kind.PAD and layout.decode_map(body[2:]).get("synced", 0) > offset:
+        is_pad = body[1] == Kind.PAD
+        if is_pad and layout.decode_body(place, body).fields.get("synced", 0) > offset:
             return True
     return False
 

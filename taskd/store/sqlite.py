@@ -63,7 +63,6 @@ _NEW_TASK = (
     " version, on_deploy, submitted, key, turn)"
     " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_NEW_ARGUMENTS = "insert into arguments (task, value) values (?, ?)"
 _NEW_SUBMISSION = "insert into submissions (submission, task) values (?, ?)"
 _NEW_EVENT = (
     "insert into events (task, at, state, attempt, revision, reason) values (?, ?, ?, ?, ?, ?)"
@@ -82,7 +81,6 @@ _SETTLE = (
     " saved_version = ?, group_id = ?, turn = ? where id = ?"
 )
 _END = "update tasks set state = ?, run_at = null, ended = ?, reason = null where id = ?"
-_WISH = "update tasks set cancel_wished = 1 where id = ?"
 _RETRY = (
     "update tasks set state = ?, ended = null, reason = null, error = null, cancel_wished = 0,"
     " retries = 0, crashes = 0, interruptions = 0, turn = ? where id = ?"
@@ -99,8 +97,6 @@ _KEEP = (
     " on conflict (task) do update set value = excluded.value"
 )
 _SIZE = "select length(value) from arguments where task = ?"
-_DROP = "delete from saved where task = ?"
-_RESULT = "insert into results (task, value) values (?, ?)"
 
 
 class SqliteStore:
@@ -213,7 +209,7 @@ class SqliteStore:
             task.id,
         )
         if end.result is not None:
-            self._run(_RESULT, task.id, end.result)
+            self._run("insert into results (task, value) values (?, ?)", task.id, end.result)
         return Applied(Answer.RECORDED, task.id, end)
 
     def _cancel(self, cancel: Cancel) -> Applied:
@@ -221,7 +217,7 @@ class SqliteStore:
         if task.state in ENDED:
             return Applied(Cancelled(task.state, task.state), None)
         if task.state is State.RUNNING:
-            self._run(_WISH, task.id)
+            self._run("update tasks set cancel_wished = 1 where id = ?", task.id)
             return Applied(Cancelled(task.state, task.state), None)
         state = self._change(task, Change.CANCEL, cancel.at, None)
         self._run(_END, state.value, cancel.at, task.id)
@@ -263,9 +259,7 @@ class SqliteStore:
             if found[1] != new.owner:
                 raise errors.Refused("this submission id is another user's; make a new random one")
             return int(found[0])
-        if new.key is None:
-            return None
-        taken = self._run(_KEY, new.owner, new.key).fetchone()
+        taken = None if new.key is None else self._run(_KEY, new.owner, new.key).fetchone()
         if taken is None:
             return None
         check_same(new, taken)
@@ -286,7 +280,7 @@ class SqliteStore:
             None if later else turns.next_at(self._connection, place),
         ).lastrowid
         assert task is not None  # an INSERT that did not raise has one
-        self._run(_NEW_ARGUMENTS, task, new.args)
+        self._run("insert into arguments (task, value) values (?, ?)", task, new.args)
         self._run(_NEW_SUBMISSION, new.submission, task)
         self._run(_NEW_EVENT, task, new.at, state.value, 0, None, None)
         self._tally.count(new.queue, state, 1)
@@ -338,7 +332,7 @@ class SqliteStore:
         None."""
         if end.saved == b"" or end.state is State.SUCCEEDED:  # nothing leaves succeeded
             if task.saved_version is not None:
-                self._run(_DROP, task.id)
+                self._run("delete from saved where task = ?", task.id)
             return None
         if end.saved is None:
             return task.saved_version

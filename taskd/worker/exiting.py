@@ -45,7 +45,7 @@ def run_handlers() -> None:
             _end_threads()
             atexit._run_exitfuncs()
             output.flush()
-            libc.flush_all()
+            libc.fflush(None)  # of all files; may wait for a thread that reads from one
 
 
 def leave() -> NoReturn:
