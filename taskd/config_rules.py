@@ -22,12 +22,7 @@ SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_LONGEST = 10 * 365 * 86400.0
-_LARGEST = 1 << 60
-_SMALLEST_LOG = 64 << 10
-_LEAST_MEMORY = 16 << 20  # a worker without a task needs nearly as much
 _HIGHEST = 2**31 - 1  # priority, as in a submission
-_LEAST_PIDS = 8  # a worker itself has a few threads
 
 
 class _WrongError(Exception):
@@ -52,11 +47,11 @@ class Rule(Record):
         if self.or_none and found == "none":
             return None
         value = found if self.read is None else self.read(found)
-        if not self.fits(value):
-            raise _WrongError
-        if self.least is not None and not value >= self.least:  # NaN fails this too
-            raise _WrongError
-        if self.most is not None and value > self.most:
+        if (
+            not self.fits(value)
+            or (self.least is not None and not value >= self.least)  # NaN fails this too
+            or (self.most is not None and value > self.most)
+        ):
             raise _WrongError
         return value
 
@@ -144,14 +139,14 @@ _TIME = Rule(
     'a number of seconds, or a text such as "90s", "10min" or "2h"',
     read=_seconds,
     least=0,
-    most=_LONGEST,
+    most=10 * 365 * 86400.0,
 )
 _BYTES = Rule(
     _is_whole,
     'a number of bytes, a text such as "256MiB" or "1GiB", or "none"',
     read=_size,
     least=0,
-    most=_LARGEST,
+    most=1 << 60,
     or_none=True,
 )
 _COMMAND = Rule(
@@ -202,7 +197,7 @@ RULES: dict[str, dict[str, Rule]] = {
     },
     "logs": {
         "max_size": _BYTES._replace(
-            expected=f"{_BYTES.expected}, of at least 64KiB", default=64 << 20, least=_SMALLEST_LOG
+            expected=f"{_BYTES.expected}, of at least 64KiB", default=64 << 20, least=64 << 10
         ),
     },
 }
@@ -210,11 +205,10 @@ RULES: dict[str, dict[str, Rule]] = {
 
 _QUEUE_RULES = {
     "concurrency": _COUNT._replace(default=DEFAULT_CONCURRENCY),
-    "memory_max": _BYTES._replace(
-        expected=f"{_BYTES.expected}, of at least 16MiB", least=_LEAST_MEMORY
-    ),
+    # A worker without a task needs nearly 16MiB, and has a few threads itself.
+    "memory_max": _BYTES._replace(expected=f"{_BYTES.expected}, of at least 16MiB", least=16 << 20),
     "pids_max": _COUNT._replace(
-        expected='a whole number from 8 to 1000000, or "none"', least=_LEAST_PIDS, or_none=True
+        expected='a whole number from 8 to 1000000, or "none"', least=8, or_none=True
     ),
 }
 

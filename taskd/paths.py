@@ -186,9 +186,8 @@ def is_own(path: str, uid: int) -> bool:
         found = os.lstat(path)
     except OSError:
         return False
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (uid, 0):
-        return False
-    return not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    is_closed = not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return stat.S_ISDIR(found.st_mode) and found.st_uid in (uid, 0) and is_closed
 
 
 def config_home(environ: Mapping[str, str], uid: int) -> str:

@@ -21,9 +21,6 @@ LONGEST_DELAY = 600.0
 OWN_FAULT = 70
 """EX_SOFTWARE: a worker's exit status if taskd's own code in it fails (user code may break it)."""
 
-_DOUBLINGS = 10
-"""Enough to reach LONGEST_DELAY; 2 to the power of a larger count may be too large for a float."""
-
 
 class Facts(Record):
     """How the attempt ended.
@@ -56,7 +53,8 @@ class Verdict(Record):
 
 def backoff(count: int) -> float:
     """Seconds to wait before try number ``count`` + 1."""
-    return float(min(LONGEST_DELAY, 2.0 ** min(count - 1, _DOUBLINGS)))
+    # Ten doublings pass LONGEST_DELAY; 2 to the power of a large count is no float.
+    return float(min(LONGEST_DELAY, 2.0 ** min(count - 1, 10)))
 
 
 def death_in_words(status: int | None) -> str:

@@ -63,8 +63,7 @@ def holder(fd: int) -> int | None:
     Changes nothing; ``fd`` may be open for reading only. A holder outside our pid namespace is told
     as 0, which is a holder all the same.
     """
-    answer = fcntl.fcntl(fd, fcntl.F_GETLK, _WHOLE_FILE)
-    kind, _, _, _, pid = _FLOCK.unpack(answer)
+    kind, *_, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, _WHOLE_FILE))
     return None if kind == fcntl.F_UNLCK else int(pid)
 
 

@@ -6,6 +6,7 @@ id: no two processes share one. Source: proc(5), field 22 of /proc/PID/stat.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 
@@ -26,16 +27,11 @@ class Identity(Record):
     boot: str
 
 
-_boot: str | None = None
-
-
+@functools.cache
 def boot_id() -> str:
     """The random id of this boot of the machine."""
-    global _boot
-    if _boot is None:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            _boot = file.read().strip()
-    return _boot
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
 
 
 def stat(pid: int) -> list[str] | None:

@@ -25,8 +25,6 @@ class Thread(Record):
 
 Threads = dict[int, Thread]
 
-_NEW = Thread(0.0, 0.0, False)
-
 
 def look(pid: int) -> Threads:
     """The threads of ``pid``, by number; none if there is no such process or it cannot be told
@@ -56,7 +54,7 @@ def lost(before: Threads, now: Threads, passed: float) -> float:
         return 0.0
     most = 0.0
     for number, thread in now.items():
-        earlier = before.get(number, _NEW)
+        earlier = before.get(number) or Thread(0.0, 0.0, False)
         computed, waited = thread.computed - earlier.computed, thread.waited - earlier.waited
         if thread.is_ready and computed < passed / 2:
             waited = max(waited, passed - computed)

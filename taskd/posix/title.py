@@ -10,6 +10,7 @@ into a title: every user of the machine can read it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 
 from taskd.posix import process
@@ -23,8 +24,6 @@ ROOM_IN_PYTHON = ("-X", "title=" + " " * 64)
 """Options that Python ignores, as room for a title where a program takes no further argument."""
 
 MASTER, ZYGOTE, WORKER = "taskd: master", "taskd: zygote", "taskd: worker"
-
-_place: tuple[int, int] | None = None
 
 
 def show(short: str, more: str = "") -> None:
@@ -55,20 +54,18 @@ def _bytes(text: str) -> bytes:
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text).encode("ascii")
 
 
+@functools.cache
 def _found() -> tuple[int, int]:
     """Address and length of the arguments; a length of 0: they must not be written to."""
-    global _place
-    if _place is None:
-        _place = 0, 0
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            import ctypes
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        import ctypes
 
-            fields = process.stat(os.getpid()) or []
-            start, end = int(fields[45]), int(fields[46])
-            with open("/proc/self/cmdline", "rb") as file:
-                shown = file.read()
-            is_shown = 0 < start < end and len(shown) == end - start
-            # Else they are hidden from us, or the app shows a title of its own there.
-            if is_shown and ctypes.string_at(start, end - start) == shown:
-                _place = start, end - start
-    return _place
+        fields = process.stat(os.getpid()) or []
+        start, end = int(fields[45]), int(fields[46])
+        with open("/proc/self/cmdline", "rb") as file:
+            shown = file.read()
+        is_shown = 0 < start < end and len(shown) == end - start
+        # Else they are hidden from us, or the app shows a title of its own there.
+        if is_shown and ctypes.string_at(start, end - start) == shown:
+            return start, end - start
+    return 0, 0

@@ -25,7 +25,6 @@ MAX_LISTED = 1000
 
 _ID_MAX = 2**63 - 1
 _PRIORITY_MAX = 2**31 - 1
-_DELAY_MAX = 100 * 366 * 86400.0
 
 
 _TASK_ID = Field(int, 1, _ID_MAX, required=True)
@@ -39,7 +38,7 @@ _NEW_TASK: Fields = {
     "key": Field(str, 1, 500),
     "queue": _NAME,
     "priority": Field(int, -_PRIORITY_MAX, _PRIORITY_MAX),
-    "delay": Field(float, 0, _DELAY_MAX),
+    "delay": Field(float, 0, 100 * 366 * 86400.0),
     "options": Field(
         dict, each={"on_deploy": Field(str, among=frozenset(each.value for each in OnDeploy))}
     ),

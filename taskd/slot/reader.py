@@ -260,9 +260,11 @@ def _damage(slot: _Slot, offset: int) -> str | None:
     """None if a torn tail stands at ``offset``, else what is wrong there."""
     found = _lost_snapshot(slot, offset) or _last_one(slot, offset)
     for place, body in _records_behind(slot, offset):
-        found = f"a whole one stands behind it at byte {place}"
-        if body is None:
-            found = f"so much that looks like records follows that byte {place} was the last try"
+        found = (
+            f"so much that looks like records follows that byte {place} was the last try"
+            if body is None
+            else f"a whole one stands behind it at byte {place}"
+        )
         break
     if found is None:
         return None

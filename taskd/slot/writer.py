@@ -257,26 +257,24 @@ class SlotWriter:
     def _make_room(self, length: int, behind: int) -> None:
         """Have ``length`` bytes, and ``behind`` more, allocated behind the last record."""
         needed = self._end + length + behind
-        if needed > self._room:
-            try:
-                self._allocate(needed)
-            except OSError as error:
-                self._tell(error)
-
-    def _allocate(self, needed: int) -> None:
-        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)  # allocating alone ignores it
-        if limit != resource.RLIM_INFINITY and needed > limit:
-            raise SlotFull(f"no room in the slot: RLIMIT_FSIZE of this process is {limit} bytes")
+        if needed <= self._room:
+            return
         ahead = needed + CHUNK
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)  # allocating alone ignores it
         if limit != resource.RLIM_INFINITY:
             ahead = min(ahead, limit)
+        if needed > ahead:
+            raise SlotFull(f"no room in the slot: RLIMIT_FSIZE of this process is {limit} bytes")
         try:
             files.reserve(self._own(), self._end, ahead - self._end)
         except OSError as error:
             if error.errno not in files.DISK_FULL:
-                raise
+                self._tell(error)
             ahead = needed  # without CHUNK, but with all that is promised
-            files.reserve(self.fd, self._end, ahead - self._end)
+            try:
+                files.reserve(self.fd, self._end, ahead - self._end)
+            except OSError as error:
+                self._tell(error)
         self._room = ahead
 
     def _mark(self) -> tuple[bytes, int]:

@@ -39,8 +39,6 @@ _SENTENCES = {
 _VAGUE = frozenset((sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR))
 """Codes that have many causes: the operating system tells more."""
 
-_DAMAGED = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
-
 
 def failure(error: sqlite3.Error, path: str) -> errors.StoreError:
     """``error`` as a sentence that says what to do."""
@@ -49,7 +47,8 @@ def failure(error: sqlite3.Error, path: str) -> errors.StoreError:
     why = _SENTENCES.get(code, "SQLite refused").format(path=path, directory=directory)
     cause = files.why_not(directory) if code in _VAGUE else None
     told = f"{error}; {cause.strerror}" if cause is not None else str(error)
-    kind = errors.StoreDamaged if code in _DAMAGED else errors.StoreError
+    is_damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    kind = errors.StoreDamaged if is_damaged else errors.StoreError
     return kind(f"the store {path} failed: {why} ({told})")
 
 

@@ -291,9 +291,7 @@ class SqliteStore:
     # Rows, groups and events.
 
     def _look(self, task: int) -> Task | None:
-        if not schema.is_id(task):
-            return None
-        found = self._run(_LOOK, task).fetchone()
+        found = self._run(_LOOK, task).fetchone() if schema.is_id(task) else None
         return None if found is None else Task._make((*found[:5], State(found[5]), *found[6:]))
 
     def _theirs(self, task: int, owner: int | None) -> Task:
