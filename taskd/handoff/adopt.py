@@ -104,6 +104,7 @@ class Adoption:
         steps.reach("announce")
         master.revisions.confirm(target)
         master.life.take(LifeEvent.SERVE)
+        master.listeners.set_modes()  # of the new [access], before a client is told
         master.deploy.confirmed(before.name if before else None)
         steps.reach("serve")
         return self._run()

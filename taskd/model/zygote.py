@@ -9,8 +9,6 @@ end of a connection proves nothing. A zygote that a master before this one has l
 ``lost``.
 """
 
-from __future__ import annotations
-
 from enum import Enum
 
 

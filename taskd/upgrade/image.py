@@ -42,14 +42,16 @@ def limited(seconds: float) -> Iterator[None]:
     manager's watchdog does that.
     """
 
-    since, before = time.monotonic(), starved.look(os.getpid())
+    since, before, left = time.monotonic(), starved.look(os.getpid()), seconds
 
     def overdue(*_: object) -> None:
-        nonlocal since, before
+        nonlocal since, before, left
         at, now = time.monotonic(), starved.look(os.getpid())
-        lost, since, before = starved.lost(before, now, at - since), at, now
-        if lost > LEAST:
-            signal.setitimer(signal.ITIMER_REAL, lost)
+        lost = starved.lost(before, now, at - since)
+        left -= at - since - lost
+        since, before = at, now
+        if min(left, lost) > LEAST:
+            signal.setitimer(signal.ITIMER_REAL, left)
             return
         raise Overdue(f"not done after {seconds:g} s")
 

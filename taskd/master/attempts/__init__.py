@@ -1,7 +1,5 @@
 """Which waiting task goes to which worker, and how each attempt ends."""
 
-from __future__ import annotations
-
 from taskd.master.attempts.attempts import Attempts
 from taskd.master.attempts.dispatch import Dispatch
 from taskd.master.attempts.endings import Ending, Endings, by_record

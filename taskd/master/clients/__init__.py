@@ -1,7 +1,5 @@
 """Clients: their connections, their limits, and what each request does."""
 
-from __future__ import annotations
-
 from taskd.master.clients.clients import Clients
 from taskd.master.clients.daemon_requests import DaemonRequests
 from taskd.master.clients.peer_limits import PeerLimits

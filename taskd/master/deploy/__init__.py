@@ -1,7 +1,5 @@
 """A deploy from the request to the exec, and what follows it: hooks, draining."""
 
-from __future__ import annotations
-
 from taskd.master.deploy.after_drain import AfterDrain
 from taskd.master.deploy.capacity import Capacity
 from taskd.master.deploy.deploy import Deploy, Stages

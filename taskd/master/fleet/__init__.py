@@ -1,7 +1,5 @@
 """Revisions, their zygotes and their workers: started, listened to, and ended."""
 
-from __future__ import annotations
-
 from taskd.master.fleet.ceilings import CROWDED
 from taskd.master.fleet.children import Children
 from taskd.master.fleet.deaths import Dead, Deaths

@@ -27,7 +27,7 @@ class Deadline:
     master counts as well, since it has to read what they send.
     """
 
-    __slots__ = ("_loop", "_overdue", "_pids", "_since", "_threads", "_timer")
+    __slots__ = ("_loop", "_overdue", "_pids", "_seconds", "_since", "_threads", "_timer")
 
     def __init__(
         self,
@@ -45,16 +45,19 @@ class Deadline:
         self._timer.cancel()
 
     def _begin(self, seconds: float) -> None:
+        self._seconds = seconds
         self._since = time.monotonic()
         self._threads = self._look()
         self._timer = self._loop.after(seconds, self._over)
 
     def _over(self) -> None:
-        """The time on the clock is over: add the part of it in which they starved."""
+        """The time on the clock is over: what is left of their own time, if they starved? (However
+        late this is: what they starved behind the deadline puts it off no further.)"""
         passed = time.monotonic() - self._since
         lost = starved.lost(self._threads, self._look(), passed)
-        if lost > LEAST:
-            self._begin(lost)
+        left = self._seconds - (passed - lost)
+        if min(left, lost) > LEAST:
+            self._begin(left)
         else:
             self._overdue()
 

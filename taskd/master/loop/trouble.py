@@ -3,6 +3,7 @@ memory).
 
 The part of the master that meets one reports it here and tries again by a timer; ``status`` shows
 the trouble as long as it is reported again. The log has a line when it begins and one when it ends.
+Warnings that clients and tasks can cause as often as they like are held back here, too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from collections.abc import Callable
 from taskd import log
 from taskd.errors import Error, StoreError
 from taskd.record import Record
+
+LOG_PAUSE = 1.0
+"""Seconds between two log lines of one warning."""
 
 PASSING = (OSError, StoreError, ImportError, MemoryError)
 """Transient errors: ENOSPC, EMFILE, ENOMEM and the like. Waiting helps, or the operator makes room.
@@ -84,3 +88,23 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return f"{type(error).__name__}: {error}"
+
+
+class Seldom:
+    """A warning that is logged at most once in LOG_PAUSE, with the number of lines left out."""
+
+    __slots__ = ("_last", "_left_out", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._last = float("-inf")
+        self._left_out = 0
+
+    def warn(self, **fields: object) -> None:
+        now = time.monotonic()
+        if now - self._last < LOG_PAUSE:
+            self._left_out += 1
+            return
+        more = {"unlogged": self._left_out} if self._left_out else {}
+        self._last, self._left_out = now, 0
+        log.warning(self._text, **fields, **more)

@@ -1,7 +1,5 @@
 """The daemon as a service: what systemd is told, the periodic checks, the stop."""
 
-from __future__ import annotations
-
 from taskd.master.service.checks import Check, checks
 from taskd.master.service.periodic import Periodic
 from taskd.master.service.socket_files import SocketFiles
