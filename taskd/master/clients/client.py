@@ -6,12 +6,13 @@ order); every other request waits until the writes before it are answered.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import taskd
 from taskd.errors import ProtocolError, Refused
 from taskd.master.loop import Loop, Notice, Wire
 from taskd.protocol import server_side as protocol
+from taskd.record import Protocol
 from taskd.upgrade.snapshot import Carried
 
 WRITES = frozenset(("submit", "cancel", "retry"))

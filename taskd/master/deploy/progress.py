@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from taskd.errors import DeployRefused
 from taskd.master.attempts import Attempts
@@ -13,6 +13,7 @@ from taskd.master.loop import Deadline, Loop
 from taskd.model.table import after
 from taskd.model.upgrade import PHASES, Phase, Step
 from taskd.model.worker import WorkerState
+from taskd.record import Protocol
 
 LOOK_WITHIN = 60.0
 """Seconds for the second look at the release's files, just before the daemon holds."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from taskd.errors import Refused
-from taskd.record import Record
+from taskd.record import Protocol, Record
 
 
 class Caller(Record):
