@@ -87,8 +87,7 @@ class Attempts:
 
     def takers(self, task: int) -> list[Revision]:
         """The live revisions, but for those that said they cannot take this task's state."""
-        refused = self._unfit.get(task, set())
-        return [r for r in self._revisions.live() if r.number not in refused]
+        return [r for r in self._revisions.live() if r.number not in self._unfit.get(task, ())]
 
     def refuse(self, task: int, revision: Revision) -> None:
         """That revision has said that it cannot take this task's state."""
@@ -138,9 +137,9 @@ class Attempts:
             return
         if message["type"] == "waiting":
             running.waiting = message["message"] or None
-            return
-        running.progress = {part: message[part] for part in PROGRESS_PARTS}
-        self.progressed(running)
+        else:
+            running.progress = {part: message[part] for part in PROGRESS_PARTS}
+            self.progressed(running)
 
 
 def _tell_wish(running: Running, worker: Worker) -> None:

@@ -133,8 +133,8 @@ class Dispatch:
 
     def _fill(self, queue: str, wanted: Counter[Revision]) -> None:
         """Claim ready tasks of ``queue`` for idle workers; count the workers that are missing."""
-        room = self._config.concurrency(queue) - self._attempts.occupied[queue]
-        room = min(room, self._places_left(wanted), BATCH)
+        free = self._config.concurrency(queue) - self._attempts.occupied[queue]
+        room = min(free, self._places_left(wanted), BATCH)
         if room <= 0:
             return
         claiming = sum(1 for r in self._attempts.all() if r.attempt == 0 and r.queue == queue)
@@ -142,12 +142,10 @@ class Dispatch:
         for row in [row for row in rows if row.id not in self._attempts][:room]:
             if self._handed >= HANDED_AT_ONCE:
                 return
-            live = self._attempts.takers(row.id)
-            revision = route(live, row.name, row.saved_version)
+            revision = route(self._attempts.takers(row.id), row.name, row.saved_version)
             if isinstance(revision, Held):
                 log.warning("held", task=row.id, reason=revision.reason)
-                hold = Hold(row.id, revision.reason, time.time())
-                self._storage.write(hold, lambda _: None)
+                self._storage.write(Hold(row.id, revision.reason, time.time()), lambda _: None)
                 continue
             worker = self._workers.take_idle(revision, self._config.limits_of(queue))
             if worker is None:
@@ -184,8 +182,7 @@ class Dispatch:
                     self._loop.again(self.kick)
             self.claimed()
 
-        claim = Claim(row.id, owner, worker.revision.name, time.time())
-        self._storage.write(claim, claimed)
+        self._storage.write(Claim(row.id, owner, worker.revision.name, time.time()), claimed)
 
     def _unclaim(self, message: dict[str, Any], running: Running, worker: Worker) -> None:
         if "load" in message:
@@ -199,8 +196,9 @@ class Dispatch:
         """The claim is committed: send the task, unless its worker died meanwhile."""
         if worker.state is not WorkerState.CLAIMED:
             facts = Facts("unbegun", False, reason="its worker was gone before it began")
-            drop = lambda _: drop_slot(self._places.slots, worker)  # noqa: E731
-            self._endings.settle(Ending(running, facts, drop))
+            self._endings.settle(
+                Ending(running, facts, lambda _: drop_slot(self._places.slots, worker))
+            )
             return
         worker.take(WorkerEvent.SENT)
         worker.tell(message | {"attempt": running.attempt, "at": time.time()})
@@ -248,10 +246,7 @@ class Dispatch:
         if self._due is not None:
             self._due.cancel()
             self._due = None
-        if not self._life.is_up:
-            return
-        next_due = self._storage.reader.next_due()
-        if next_due is None:
+        if not self._life.is_up or (next_due := self._storage.reader.next_due()) is None:
             return
         now = time.time()
         if next_due > now:

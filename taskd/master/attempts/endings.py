@@ -127,8 +127,8 @@ class Endings:
         assert row is not None, f"task {running.task} is running and not in the store"
         if ending.is_unfit and ending.worker is not None:
             self._attempts.refuse(running.task, ending.worker.revision)
-            live = self._attempts.takers(running.task)
-            if not isinstance(route(live, running.name, row.saved_version), Held):
+            takers = self._attempts.takers(running.task)
+            if not isinstance(route(takers, running.name, row.saved_version), Held):
                 facts = facts._replace(outcome="unfit")
         now = time.time()
         verdict = judge(facts, row.budgets, row.retries_allowed, now)

@@ -156,8 +156,7 @@ class Client:
             self._loop.soon(self._next_turn)
         is_paused = self.is_paused
         self.wire.pause(is_paused)
-        owes = not is_paused and self.side.awaits_more
-        self._limits.owes(self, owes, has_moved)
+        self._limits.owes(self, not is_paused and self.side.awaits_more, has_moved)
         self._limits.weigh(self, at_once=True)
 
     def _next_turn(self) -> None:
@@ -238,7 +237,6 @@ def _cost(event: protocol.ServerEvent) -> int:
         return 1
     if event.op in COUNTS:
         return TURN
-    tasks = len(event.fields.get("tasks", ()))
-    if event.op == "list":
-        tasks = event.fields.get("limit") or USUAL
+    is_list = event.op == "list"
+    tasks = event.fields.get("limit") or USUAL if is_list else len(event.fields.get("tasks", ()))
     return 1 + tasks // MANY

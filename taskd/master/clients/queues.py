@@ -35,9 +35,11 @@ class Queues(Record):
 
     def check(self, client: Client, queue: str) -> None:
         """Raises Refused if ``client`` may not submit to ``queue``."""
-        if queue in self.config.queues or queue in (known := self.named()):
-            return
-        if self.config.app.open_queues and client.is_control:
+        if (
+            queue in self.config.queues
+            or queue in (known := self.named())
+            or (self.config.app.open_queues and client.is_control)
+        ):
             return
         import difflib
 
@@ -52,24 +54,24 @@ class Queues(Record):
         """``states``, ``queues`` and ``more_queues`` of the answer to ``status``: first the queues
         that taskd.toml names. Names that clients have made up are shown to operators alone."""
         reader = self.storage.reader
-        queues: dict[str, dict[str, int]] = {}
         try:
             totals = reader.states()
             file, known = sorted(self.config.queues), self.named()
             busy = reader.busy(LISTED + len(known)) if client.owner is None else []
             names = [*file, *sorted(known.difference(file)), *sorted(set(busy).difference(known))]
-            for name in names[:LISTED]:
-                counts = reader.states(name)
-                queues[name] = {
+            listed = {name: reader.states(name) for name in names[:LISTED]}
+        except StoreError as error:  # the answer's ``problems`` will say so
+            self.troubles.tell("the store cannot be read", error)
+            totals, names, listed = {}, [], {}
+        return {
+            "states": {state.value: totals.get(state, 0) for state in State},
+            "queues": {
+                name: {
                     "running": counts.get(State.RUNNING, 0),
                     "queued": counts.get(State.QUEUED, 0),
                     "concurrency": self.config.concurrency(name),
                 }
-        except StoreError as error:  # the answer's ``problems`` will say so
-            self.troubles.tell("the store cannot be read", error)
-            totals, names, queues = {}, [], {}
-        return {
-            "states": {state.value: totals.get(state, 0) for state in State},
-            "queues": queues,
+                for name, counts in listed.items()
+            },
             "more_queues": len(names) > LISTED,
         }

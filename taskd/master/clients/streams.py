@@ -176,17 +176,17 @@ class Streams:
         streams = [s for s in self._by_task.get(running.task, ()) if s.progress]
         if len(streams) > AT_ONCE:
             self._bring_on_later(streams, with_progress=True)
-            return
-        for stream in streams:
-            if not stream.client.wire.is_full:
-                self._send_progress(stream, running)
+        else:
+            for stream in streams:
+                if not stream.client.wire.is_full:
+                    self._send_progress(stream, running)
 
     def _bring_on(self, streams: list[Stream]) -> None:
         if len(streams) > AT_ONCE:
             self._bring_on_later(streams, with_progress=False)
-            return
-        for stream in streams:
-            self._update(stream)
+        else:
+            for stream in streams:
+                self._update(stream)
 
     def _bring_on_later(self, streams: list[Stream], with_progress: bool) -> None:
         """Too many streams for one go. Each is queued once, however many changes it sees."""
@@ -273,5 +273,4 @@ class Streams:
 
     def _send_progress(self, stream: Stream, running: Running) -> None:
         if running.progress is not None:
-            progress = {"task": running.task, **running.progress}
-            stream.client.item(stream.id, {"progress": progress})
+            stream.client.item(stream.id, {"progress": {"task": running.task, **running.progress}})

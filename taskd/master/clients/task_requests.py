@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
-from taskd.errors import BadArguments, ProtocolError, Refused, StoreError, UnknownTask
+from taskd.errors import BadArguments, NotAllowed, ProtocolError, Refused, StoreError, UnknownTask
 from taskd.master.attempts import Attempts, Dispatch
-from taskd.master.clients import programs
 from taskd.master.clients.client import USUAL, Client
 from taskd.master.clients.clients import Handler
 from taskd.master.clients.peer_limits import PeerLimits
@@ -25,12 +25,13 @@ from taskd.master.fleet import Revisions
 from taskd.master.loop import Storage
 from taskd.model.binding import SECRET_SIGN, bind
 from taskd.model.task import COMMAND, SETTLED, OnDeploy, State
-from taskd.paths import Places
-from taskd.posix import files, growing
+from taskd.paths import MORE, Places
+from taskd.posix import files, growing, mounts
 from taskd.protocol import data, secret
 from taskd.protocol.server_side import Request
 from taskd.record import Record
 from taskd.store.api import Applied, Cancel, Filter, Operation, Retry, Row, Share, Submit, SubmitAll
+from taskd.systemd import notify
 
 LOG_CHUNK = 256 * 1024
 """Bytes of a task's log in one reply, unless less was asked for."""
@@ -71,18 +72,29 @@ class TaskRequests(Record):
         new = [self._new_task(client, task, now, share) for task in request.fields["tasks"]]
         operation: Operation = new[0] if len(new) == 1 else SubmitAll(tuple(new))
 
-        def done(outcome: Applied | StoreError) -> None:
-            result = outcome.result if isinstance(outcome, Applied) else outcome
-            if isinstance(result, Refused):
-                client.written(request, result)
-                return
+        def done(result: Any) -> None:
             made = result if isinstance(result, list) else [result]
             ids = [{"id": each.task, "created": each.created} for each in made]
             client.written(request, {"tasks": ids})
             for task in new:
                 self.dispatch.on_scheduled(task.run_at)
 
-        self.storage.write(operation, done)
+        self._write(client, request, operation, done)
+
+    def _write(
+        self, client: Client, request: Request, operation: Operation, done: Callable[[Any], None]
+    ) -> None:
+        """Commit ``operation``, then call ``done`` with its result; a refusal goes to the
+        client."""
+
+        def written(outcome: Applied | StoreError) -> None:
+            result = outcome.result if isinstance(outcome, Applied) else outcome
+            if isinstance(result, Refused):
+                client.written(request, result)
+            else:
+                done(result)
+
+        self.storage.write(operation, written)
 
     def _need_whole_store(self) -> None:
         """Raises StoreError: what is written to a damaged file may be lost, or damage the rest."""
@@ -98,7 +110,7 @@ class TaskRequests(Record):
         if (why := bind(entry, args)) is not None:
             raise BadArguments(f"{name}: {why}")
         if name == COMMAND:
-            programs.check(client, args)
+            _check_program(client, args)
         secrets: set[str] = set()
         if secret.MARK in task["args"]:
             secrets = {arg for arg, value in args.items() if secret.found_in([arg, value])}
@@ -161,8 +173,7 @@ class TaskRequests(Record):
             before=fields.get("before"),
             limit=fields.get("limit") or USUAL,
         )
-        tasks = self.views.listed(wanted, fields.get("results", False))
-        client.reply(request.id, {"tasks": tasks})
+        client.reply(request.id, {"tasks": self.views.listed(wanted, fields.get("results", False))})
 
     def log(self, client: Client, request: Request) -> None:
         task, offset = request.fields["task"], request.fields.get("offset") or 0
@@ -176,10 +187,11 @@ class TaskRequests(Record):
             raise Refused(f"the log of task {task} cannot be read: {error.strerror}") from error
         else:
             with open(fd, "rb", buffering=0):
-                if request.fields.get("skips"):
-                    start, chunk = growing.read(fd, offset, limit)
-                else:
-                    start, chunk = offset, os.pread(fd, limit, offset)
+                start, chunk = (
+                    growing.read(fd, offset, limit)
+                    if request.fields.get("skips")
+                    else (offset, os.pread(fd, limit, offset))
+                )
                 size = os.fstat(fd).st_size
         end, ended = start + len(chunk), row.state in SETTLED
         client.reply(request.id, {"data": chunk, "offset": end, "size": size, "ended": ended})
@@ -218,31 +230,23 @@ class TaskRequests(Record):
     def cancel(self, client: Client, request: Request) -> None:
         task = request.fields["task"]
 
-        def done(outcome: Applied | StoreError) -> None:
-            result = outcome.result if isinstance(outcome, Applied) else outcome
-            if isinstance(result, Refused):
-                client.written(request, result)
-                return
+        def done(result: Any) -> None:
             if result.state is State.RUNNING:
                 self.attempts.ask(task, "cancel", f"cancelled by user {client.uid}")
             client.written(request, {"state": result.state.value, "was": result.was.value})
 
-        self.storage.write(Cancel(task, client.owner, time.time()), done)
+        self._write(client, request, Cancel(task, client.owner, time.time()), done)
 
     def retry(self, client: Client, request: Request) -> None:
         self._need_whole_store()
 
-        def done(outcome: Applied | StoreError) -> None:
-            result = outcome.result if isinstance(outcome, Applied) else outcome
-            if isinstance(result, Refused):
-                client.written(request, result)
-                return
+        def done(result: Any) -> None:
             client.written(request, {"state": result.value})
             self.dispatch.kick()
 
         share = self.shares.of(client)
         again = Retry(request.fields["task"], client.owner, time.time(), share)
-        self.storage.write(again, done)
+        self._write(client, request, again, done)
 
 
 def _arguments(raw: bytes) -> dict[str, Any]:
@@ -253,3 +257,29 @@ def _arguments(raw: bytes) -> dict[str, Any]:
     if not isinstance(args, dict) or not all(isinstance(name, str) for name in args):
         raise BadArguments("the arguments must be a dict with text keys")
     return args
+
+
+def _check_program(client: Client, args: dict[str, Any]) -> None:
+    """For a program that a client queues (`taskctl run`). Raises NotAllowed (only operators may
+    queue programs), or BadArguments for a working directory that the service cannot enter.
+
+    The master runs as the same user and in the same sandbox as the workers: a directory that it
+    cannot enter, they cannot enter. Without the check the task would fail, perhaps hours later.
+    """
+    if not client.is_control:
+        raise NotAllowed(
+            "programs are run as the service's user, so only its operators may queue them "
+            "(by control.sock)"
+        )
+    cwd = args.get("cwd")
+    if isinstance(cwd, str) and (error := mounts.why_not_entered(cwd)) is not None:
+        why = f"it runs as user {os.getuid()}"
+        if notify.is_heard():
+            why += (
+                ", and the sandbox of its unit hides home directories and has a /tmp of its own "
+                f"({MORE} has the lines that change that)"
+            )
+        raise BadArguments(
+            f"{COMMAND}: the service cannot enter {cwd!r} ({error.strerror}): {why}. Name "
+            "a directory that it can enter: `taskctl run --cwd DIR -- CMD`"
+        )

@@ -38,8 +38,7 @@ class WaitCycles(Record):
         if not client.is_control or not name.isascii() or not name.isdigit() or len(name) > 18:
             return None
         task = int(name)
-        is_known = task in self.attempts and scratch == self.places.task_scratch(task)
-        return task if is_known else None
+        return task if task in self.attempts and scratch == self.places.task_scratch(task) else None
 
     def check(self, within: int | None, rows: list[Row]) -> None:
         """Raises Refused if the task ``within`` would wait for one of ``rows`` for ever."""

@@ -109,11 +109,12 @@ class AfterDrain:
     def _is_time(self) -> bool:
         """Whether no task of an older release is left, also in unknown workers that a daemon before
         this one left."""
-        if not self._life.is_up or self._progress.phase is not Phase.IDLE:
-            return False
-        if self._storage.damage is not None:  # nothing is begun, and what ends may not be recorded
-            return False
-        if any(r.state is RevisionState.DRAINING for r in self._revisions):
+        if (
+            not self._life.is_up
+            or self._progress.phase is not Phase.IDLE
+            or self._storage.damage is not None  # nothing is begun, what ends may not be recorded
+            or any(r.state is RevisionState.DRAINING for r in self._revisions)
+        ):
             return False
         rows = [self._storage.reader.task(r.task) for r in self._attempts.without_worker()]
         current = self._revisions.current
@@ -128,9 +129,11 @@ class AfterDrain:
             self.command = None
             report("after_drain", target, outcome)
             self._forget()
-            is_done = outcome.failure is None
-            note = f"after_drain of {target.name} is done"
-            self._life.note = note if is_done else told("after_drain", target, outcome)
+            self._life.note = (
+                f"after_drain of {target.name} is done"
+                if outcome.failure is None
+                else told("after_drain", target, outcome)
+            )
             then, self.then = self.then, None
             if then is not None:
                 then()

@@ -185,8 +185,9 @@ class Deploy:
         steps.reach("prove")
         self._capacity.check(self.config, self.path)
         within, done = self.config.daemon.prove_timeout, self._guarded(self._proven)
-        back = self._how.goes_back
-        self._proofs.begin(self.path, self.config.app, within, done, may_have_changed=back)
+        self._proofs.begin(
+            self.path, self.config.app, within, done, may_have_changed=self._how.goes_back
+        )
 
     def _proven(self, outcome: Revision | DeployRefused) -> None:
         if self.progress.phase is not Phase.PROVING:  # refused meanwhile: the daemon stops
@@ -268,8 +269,9 @@ class Deploy:
         release.resolve(self.path)  # raises if it is gone: the next start will need it
         why = "its files could not be looked at again in time"
         self.progress.within(LOOK_WITHIN, why, self.refuse)
-        may_change = bool(self.config.hooks.before)
-        self._recheck.ask(self.target, may_change, self._guarded(self._rechecked))
+        self._recheck.ask(
+            self.target, bool(self.config.hooks.before), self._guarded(self._rechecked)
+        )
 
     def _rechecked(self, what: str | None) -> None:
         """``what`` has happened to the release's files; None: they are as they were."""

@@ -72,10 +72,11 @@ class Draining:
                 self._attempts.ask(running.task, "leave", f"deploy of {target.name}")
 
     def _moves(self, running: Running, source: Revision, target: Revision) -> bool:
-        if running.on_deploy != OnDeploy.CHECKPOINT.value:
-            return False
-        row = self._storage.reader.task(running.task)
-        if row is None or row.budgets.interruptions >= PINNED:
+        if (
+            running.on_deploy != OnDeploy.CHECKPOINT.value
+            or (row := self._storage.reader.task(running.task)) is None
+            or row.budgets.interruptions >= PINNED
+        ):
             return False
         entry = source.tasks.get(running.name)  # None: the directory of its release is gone
         return entry is not None and can_run(target.tasks, running.name, entry["version"]) is None
@@ -139,6 +140,5 @@ class Draining:
         assert current is not None
         if current not in self._attempts.takers(running.task):
             return f"{current.name} has refused its saved state"
-        version = worker.revision.tasks[running.name]["version"]
-        why = can_run(current.tasks, running.name, version)
+        why = can_run(current.tasks, running.name, worker.revision.tasks[running.name]["version"])
         return None if why is None else f"{current.name} {why}"

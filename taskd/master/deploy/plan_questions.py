@@ -254,9 +254,10 @@ class Planning:
         if item.task is not None:
             row = reader.task(item.task)
             return row is not None and row.state in SETTLED
-        ready = (State.QUEUED, State.SCHEDULED)
-        wanted = [Filter(state=state, name=item.name, limit=1) for state in ready]
-        return not any(reader.tasks(each) for each in wanted)
+        return not any(
+            reader.tasks(Filter(state=state, name=item.name, limit=1))
+            for state in (State.QUEUED, State.SCHEDULED)
+        )
 
     def _was_accepted(self, item: Item, before: Collection[int], current: Revision) -> bool:
         """Whether a refused item was accepted with the current release. ``before``: the tasks that

@@ -71,8 +71,12 @@ class Progress:
         """Call ``refuse`` with ``why`` after ``seconds`` of the processes' own time, unless this
         or ``cancel_deadline`` is called before."""
         self.cancel_deadline()
-        overdue = lambda: refuse(DeployRefused(f"{why} ({seconds:.0f} s)"))  # noqa: E731
-        self._deadline = Deadline(self._loop, seconds, self._pids, overdue)
+        self._deadline = Deadline(
+            self._loop,
+            seconds,
+            self._pids,
+            lambda: refuse(DeployRefused(f"{why} ({seconds:.0f} s)")),
+        )
 
     def cancel_deadline(self) -> None:
         if self._deadline is not None:

@@ -62,8 +62,12 @@ class Trial:
         self._wire.on_data = self._said.extend
         self._wire.watch()
         means.children.helpers[self._pid] = guard.around(self._ended)
-        overdue = lambda: self._refuse(f"its trial was not done after {limit:g} s")  # noqa: E731
-        self._deadline = Deadline(means.loop, limit, lambda: [self._pid], overdue)
+        self._deadline = Deadline(
+            means.loop,
+            limit,
+            lambda: [self._pid],
+            lambda: self._refuse(f"its trial was not done after {limit:g} s"),
+        )
 
     def stop(self) -> None:
         """End the trial; ``done`` is not called. The child is reaped when it has died."""

@@ -53,8 +53,9 @@ class Salvage(Record):
         """The worker is dead and its tree gone: settle its attempt by its slot."""
         path = os.path.join(self.slots, layout.file_name(worker.id))
         death = death_in_words(status)
-        known = self.groups.explain(worker.id, death, worker.limits)
-        death = known or self.oom.explain(death, status)
+        death = self.groups.explain(worker.id, death, worker.limits) or self.oom.explain(
+            death, status
+        )
         running = worker.running
         if running is None:
             unlink(path)
@@ -106,8 +107,7 @@ class Salvage(Record):
         if (progress := content.progress) is not None:
             running.progress = {part: progress[part] for part in PROGRESS_PARTS}
         if content.damage is not None and not _is_cut_short(content):
-            what = f"its slot is damaged: {content.damage}"
-            self._hold_damaged(remains, content, file, what)
+            self._hold_damaged(remains, content, file, f"its slot is damaged: {content.damage}")
         elif not kept_state.is_of(content, running.task, running.attempt):
             why = remains.asked or "its worker was gone before it began"
             self.endings.settle(Ending(running, Facts("unbegun", False, reason=why), done))
@@ -146,8 +146,9 @@ class Salvage(Record):
                 what = f"{what}; nor can what stands before it be added up: {error}"
         _name_as_well(path, file, aside)
         facts = Facts("held", state is not None, reason=f"{what}. It is kept as {aside}")
-        then = lambda _: _set_aside(path, file, aside)  # noqa: E731
-        self.endings.settle(_with_state(running, facts, then, state))
+        self.endings.settle(
+            _with_state(running, facts, lambda _: _set_aside(path, file, aside), state)
+        )
 
     def _settle_crash(
         self, remains: Remains, content: slot_reader.Content, file: tuple[int, int]
@@ -161,11 +162,13 @@ class Salvage(Record):
             except StoreError:
                 raise
             except (Error, KeyError, TypeError) as error:
-                what = f"what it saved cannot be added up: {error}"
-                self._hold_damaged(remains, None, file, what)
+                self._hold_damaged(
+                    remains, None, file, f"what it saved cannot be added up: {error}"
+                )
                 return
-        then = lambda _: unlink(remains.path, file)  # noqa: E731
-        self.endings.settle(_with_state(running, facts, then, state))
+        self.endings.settle(
+            _with_state(running, facts, lambda _: unlink(remains.path, file), state)
+        )
 
     def _add_up(self, task: int, content: slot_reader.Content) -> RawSaved:
         """What the store had, and every record that the attempt has added."""

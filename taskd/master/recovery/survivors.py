@@ -86,9 +86,12 @@ class Survivors(Record):
         same in all that is known of it: its zygote saves importing the app again."""
         wanted = self.config.app._replace(release="")
         for revision in reversed(list(self.revisions)):
-            is_same = revision.path == path and revision.app._replace(release="") == wanted
-            lives = revision.zygote.pid is not None
-            if is_same and lives and revision.taskd == taskd.__version__:
+            if (
+                revision.path == path
+                and revision.app._replace(release="") == wanted
+                and revision.zygote.pid is not None
+                and revision.taskd == taskd.__version__
+            ):
                 return revision
         return None
 

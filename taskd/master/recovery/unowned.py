@@ -128,9 +128,8 @@ class Unowned:
             return process.is_gone(who)
         try:
             header = slot_reader.read_header(fd)
-            if header.owner != who:  # another's: says nothing
-                return process.is_gone(who)
-            return slot_owner.is_dead(fd, header)
+            is_its_own = header.owner == who  # another's says nothing
+            return slot_owner.is_dead(fd, header) if is_its_own else process.is_gone(who)
         except Error:  # a header that cannot be read: the process alone must do
             return process.is_gone(who)
         finally:
@@ -200,10 +199,11 @@ class Unowned:
             with contextlib.suppress(FileNotFoundError):  # its worker removes it just now
                 if name.endswith(layout.SUFFIX):
                     _remove_if_dead(path)
-                elif name.endswith((layout.LOAD, layout.PLAN, layout.NEW)):
-                    age = time.time() - os.stat(path).st_mtime
-                    if age > SWEEP_EVERY:  # a younger file may be about to be used
-                        os.unlink(path)
+                elif (
+                    name.endswith((layout.LOAD, layout.PLAN, layout.NEW))
+                    and time.time() - os.stat(path).st_mtime > SWEEP_EVERY
+                ):  # a younger file may be about to be used
+                    os.unlink(path)
 
 
 def _remove_if_dead(path: str) -> None:

@@ -20,23 +20,29 @@ def checks(given: Collection[str]) -> list[Check]:
     is_service = notify.is_heard()
     found = {}
     if own := sorted({CONTROL_SOCKET, SUBMIT_SOCKET}.difference(given)):
-        text = f"{' and '.join(own)}: the daemon's own, closed while it restarts; clients try again"
-        found["sockets"] = (not is_service, text)
+        found["sockets"] = (
+            not is_service,
+            f"{' and '.join(own)}: the daemon's own, closed while it restarts; clients try again",
+        )
     else:
-        text = "held by systemd: who connects while the daemon restarts is answered after it"
-        found["sockets"] = (True, text)
+        found["sockets"] = (
+            True,
+            "held by systemd: who connects while the daemon restarts is answered after it",
+        )
     if is_service:
         if (seconds := notify.watchdog()) is None:
             found["watchdog"] = (False, "not in force: the unit has no WatchdogSec=")
         else:
-            text = f"a daemon that hangs for {seconds:g} s is ended and started again"
-            found["watchdog"] = (True, text)
+            found["watchdog"] = (
+                True,
+                f"a daemon that hangs for {seconds:g} s is ended and started again",
+            )
         if os.path.exists(BUS) or os.getuid() == 0:
             found["stops"] = (True, "told from restarts, by the unit's job")
         else:
-            text = (
+            found["stops"] = (
+                False,
                 f"taken for restarts, since systemd cannot be asked ({BUS} is missing): what does "
-                "not leave goes on without a daemon, until [daemon] orphan_grace is over"
+                "not leave goes on without a daemon, until [daemon] orphan_grace is over",
             )
-            found["stops"] = (False, text)
     return [{"name": name, "ok": ok, "text": text} for name, (ok, text) in found.items()]

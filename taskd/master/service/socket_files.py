@@ -73,8 +73,9 @@ class SocketFiles:
         self._loop.after(OLD_FOR, close)
 
     def _tell(self, name: str, why: str) -> None:
-        what = f"nobody can connect to {self._listeners.path(name)}"
-        self._loop.troubles.tell(what, why, lasts=TOLD_FOR)
+        self._loop.troubles.tell(
+            f"nobody can connect to {self._listeners.path(name)}", why, lasts=TOLD_FOR
+        )
 
 
 def _inode(path: str) -> Inode | None:
