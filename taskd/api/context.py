@@ -99,8 +99,9 @@ class Base:
         check_count("done", done)
         check_count("total", total)
         self._reports_itself = True
-        text = str(note)[:LONGEST_NOTE].encode(errors="backslashreplace").decode()
-        self._recorder.progress(done, total, text)
+        self._recorder.progress(
+            done, total, str(note)[:LONGEST_NOTE].encode(errors="backslashreplace").decode()
+        )
 
     # ── for the classes below ────────────────────────────────────────────────────────────────
 
@@ -196,8 +197,9 @@ class Base:
             return
         outer = self._journal.loops[0] if self._journal.loops else loop
         of = "" if loop.total is None else f"/{loop.total}"
-        note = "" if outer is loop else f"{loop.name} {loop.done}{of}"
-        self._recorder.progress(outer.done, outer.total, note)
+        self._recorder.progress(
+            outer.done, outer.total, "" if outer is loop else f"{loop.name} {loop.done}{of}"
+        )
 
 
 class Context(Base):
@@ -265,8 +267,7 @@ class Context(Base):
         than a second frees the worker: the task continues at that time in a new attempt.
         """
         with self._call("ctx.sleep"):
-            left = self._time_to_sleep(seconds, name)
-            if self._recorder.wait_for(lambda: self.stopping, left):
+            if self._recorder.wait_for(lambda: self.stopping, self._time_to_sleep(seconds, name)):
                 self._leave_if_asked()
 
 

@@ -144,8 +144,9 @@ class Journal:
 
     def loop_move(self, loop: Loop, mark: Mark, raw: bytes) -> list[Move]:
         """What to write for a loop that is at ``mark``; ``raw``: its cursor, encoded."""
-        fields = {"path": loop.path, "mark": mark_fields(mark, raw)}
-        return self._moves(Kind.LOOP, fields, len(raw), loop)
+        return self._moves(
+            Kind.LOOP, {"path": loop.path, "mark": mark_fields(mark, raw)}, len(raw), loop
+        )
 
     def _moves(
         self, kind: Kind, fields: dict[str, Any], size: int = 0, of: Loop | None = None
@@ -176,12 +177,14 @@ class Journal:
                 f"{after:,} bytes; the limit is {data.SAVED_LIMIT:,}. Put large data into files "
                 "below ctx.scratch and keep their paths instead"
             )
-        entries = [
-            Move(Kind.LOOP, {"path": loop.path, "mark": mark_fields(loop.entry)})
-            for loop in self.loops
-            if loop.entry is not None and loop is not of
+        return [
+            *[
+                Move(Kind.LOOP, {"path": loop.path, "mark": mark_fields(loop.entry)})
+                for loop in self.loops
+                if loop.entry is not None and loop is not of
+            ],
+            Move(kind, fields, durable=kind is Kind.STEP),
         ]
-        return [*entries, Move(kind, fields, durable=kind is Kind.STEP)]
 
 
 class Phase(Enum):

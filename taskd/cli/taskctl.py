@@ -42,8 +42,7 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script; returns the exit status."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    return outcome.guarded(PROGRAM, lambda: _main(words))
+    return outcome.guarded(PROGRAM, lambda: _main(list(sys.argv[1:] if argv is None else argv)))
 
 
 def _main(words: list[str]) -> int | None:

@@ -119,9 +119,8 @@ def _check(path: str) -> None:
 def _explanation(where: str, tried: list[tuple[str, OSError]]) -> str:
     lines = ["no daemon is reachable; tried:"]
     for path, error in tried:
-        why = _WHY.get(error.errno or 0) or error.strerror or str(error)
-        if isinstance(error, TimeoutError):
-            why = _WHY[errno.EAGAIN]
+        number = errno.EAGAIN if isinstance(error, TimeoutError) else error.errno or 0
+        why = _WHY.get(number) or error.strerror or str(error)
         lines.append(f"  {path}: {why}")
     if all(error.errno == errno.EACCES for _, error in tried):
         lines.append(

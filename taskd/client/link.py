@@ -146,8 +146,9 @@ class Link:
     def _receive(self, deadline: float | None, late: Late) -> None:
         assert self._sock is not None
         try:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            self._sock.settimeout(left)
+            self._sock.settimeout(
+                None if deadline is None else max(0.0, deadline - time.monotonic())
+            )
             data = self._sock.recv(_CHUNK)
         except (TimeoutError, BlockingIOError):
             raise late(None) from None

@@ -120,8 +120,7 @@ class Operations(Generic[H]):
             "delay": delay,
             "options": options,
         }
-        ok = yield request("submit", tasks=[task])
-        made = _field(ok, "tasks", list)
+        made = _field((yield request("submit", tasks=[task])), "tasks", list)
         if len(made) != 1 or not isinstance(made[0], dict):
             raise ProtocolError("an answer to submit that is not about one task")
         return self.handle(_field(made[0], "id", int))
@@ -133,8 +132,7 @@ class Operations(Generic[H]):
     @Operation
     def task(self, task: int) -> Steps[TaskInfo]:
         """How the task is now. Raises UnknownTask."""
-        ok = yield request("show", task=task)
-        return task_info(ok.get("task"))
+        return task_info((yield request("show", task=task)).get("task"))
 
     @Operation
     def tasks(
@@ -154,8 +152,9 @@ class Operations(Generic[H]):
         narrow = {"state": state, "queue": queue, "name": name, "results": results or None}
         found: list[TaskInfo] = []
         while len(found) < limit:
-            most = min(limit - len(found), MAX_LISTED)
-            ok = yield request("list", limit=most, before=before, **narrow)
+            ok = yield request(
+                "list", limit=min(limit - len(found), MAX_LISTED), before=before, **narrow
+            )
             page = [task_info(task) for task in _field(ok, "tasks", list)]
             if not page:
                 break

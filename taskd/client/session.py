@@ -81,9 +81,11 @@ class Asked:
         has not taken that one yet, and only the latest counts."""
         last = self.items[-1].get("progress") if self.items else None
         new = item.get("progress")
-        if not isinstance(last, dict) or not isinstance(new, dict):
-            return False
-        return bool(last.get("task") == new.get("task"))
+        return (
+            isinstance(last, dict)
+            and isinstance(new, dict)
+            and bool(last.get("task") == new.get("task"))
+        )
 
 
 class Session:

@@ -116,11 +116,13 @@ def _judge(
         if exception is None and reason is None:
             return ending
         cursors = [mark.cursor for mark in saved.cursors.values()]
-        given = [dict(args), journal.state, saved.args, saved.state, saved.steps, cursors]
-        secrets = found_in(given)
+        secrets = found_in(
+            [dict(args), journal.state, saved.args, saved.state, saved.steps, cursors]
+        )
         error = None if exception is None else describe(exception, lambda text: hide(text, secrets))
-        reason = None if reason is None else bounded(hide(reason, secrets))
-        return ending._replace(error=error, reason=reason)
+        return ending._replace(
+            error=error, reason=None if reason is None else bounded(hide(reason, secrets))
+        )
     except BaseException as raised:  # of an object of the app's: see the invariant
         # No text of the app's is shown: it may contain a secret.
         wrong = RuntimeError(f"how the task ended cannot be told: that raised {name_of(raised)}")
@@ -283,8 +285,9 @@ def _interrupted(interrupt: Interrupted, ending: Ending, recorder: Recorder) -> 
         return ending._replace(outcome=Outcome.HELD, reason=plain(str(interrupt.why)))
     wish = recorder.wish()
     if wish is not None:
-        outcome = Outcome.CANCELLED if wish.kind == "cancel" else Outcome.LEFT
-        return ending._replace(outcome=outcome, reason=wish.why)
+        return ending._replace(
+            outcome=Outcome.CANCELLED if wish.kind == "cancel" else Outcome.LEFT, reason=wish.why
+        )
     if issubclass(kind, Sleeping):
         wake = float(interrupt.wake)  # type: ignore[attr-defined]
         if not isfinite(wake):

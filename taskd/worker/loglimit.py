@@ -73,5 +73,4 @@ def look(path: str, most: int) -> float:
             found = os.stat(path, follow_symlinks=False)
     except OSError:  # for example the task has removed it: the log cannot be read any more
         return LATEST
-    room = most - growing.takes(found)
-    return min(LATEST, max(SOONEST, room / FASTEST))
+    return min(LATEST, max(SOONEST, (most - growing.takes(found)) / FASTEST))

@@ -44,8 +44,9 @@ def answer(path: str) -> Answer:
     try:
         asked = read_once(path)
     except (OSError, ProtocolError) as error:
-        why = f"cannot read what the plan asks in {path}: {error}"
-        return Answer(_fields(0, 0, [], one_line(why)), True)
+        return Answer(
+            _fields(0, 0, [], one_line(f"cannot read what the plan asks in {path}: {error}")), True
+        )
     memory.return_large()
     slots = os.path.dirname(path)
     verdicts = [(item["ref"], *_judge(item, slots)) for item in asked["items"]]
@@ -80,8 +81,7 @@ def _judge(item: dict[str, Any], slots: str) -> tuple[str | None, bool]:
         args = data.decode(item["args"])
     except ProtocolError as error:
         return f"what it has saved cannot be read: {error}", False
-    version = item["version"] if saved is None else saved.version
-    is_migrated = bool(task.chain(version))
+    is_migrated = bool(task.chain(item["version"] if saved is None else saved.version))
     try:
         fit(task, args, saved, item["version"])
     except Unfit as error:

@@ -184,8 +184,7 @@ def _attempt(worker: Worker, order: Order) -> bool:
         ending = left(interrupt, recorder, registered.version)
     else:
         with worker.limit.on(order.log, order.log_limit), written, _environment(boot, order):
-            context = contextvars.copy_context()
-            ending = context.run(_run, worker, registered, order, recorder)
+            ending = contextvars.copy_context().run(_run, worker, registered, order, recorder)
             _log_failure(order, ending.error)
             before.calm()  # once more: objects of the task were deleted, which runs its code
             left_behind = _kill_tree(worker.spared, boot.group)
@@ -311,9 +310,8 @@ def _record(slot: SlotWriter, recorder: SlotRecorder, order: Order, ending: Endi
         )
     if ending.unfit:
         fields["unfit"] = True
-    for name in ("result", "error", "reason", "wake"):
-        if (value := getattr(ending, name)) is not None:
-            fields[name] = value
+    told = {name: getattr(ending, name) for name in ("result", "error", "reason", "wake")}
+    fields |= {name: value for name, value in told.items() if value is not None}
     return recorder.save(lambda: slot.append_end(fields), can_leave=False)
 
 

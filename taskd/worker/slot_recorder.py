@@ -99,5 +99,12 @@ class SlotRecorder:
                 return found
 
     def progress(self, done: int | None, total: int | None, note: str) -> None:
-        report = {"task": self._task, "attempt": self.attempt}
-        self._control.progress(report | {"done": done, "total": total, "note": note})
+        self._control.progress(
+            {
+                "task": self._task,
+                "attempt": self.attempt,
+                "done": done,
+                "total": total,
+                "note": note,
+            }
+        )

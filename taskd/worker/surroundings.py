@@ -95,9 +95,9 @@ class Surroundings:
         """What has changed, in words; empty: another task may run here."""
         try:
             found = [name for name, look in _LOOKS.items() if _seen(look) != self._rest[name]]
-            limits = {each: resource.getrlimit(each) for each in _LIMITS}
             is_changed = {
-                "resource limits": limits != self._limits,
+                "resource limits": {each: resource.getrlimit(each) for each in _LIMITS}
+                != self._limits,
                 "modules": any(sys.modules.get(name) is not m for name, m in self._modules.items()),
                 "functions": any(vars(o).get(name) is not value for o, name, value in self._code),
                 "locks": self._file_locks() != self._locks,

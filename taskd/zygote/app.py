@@ -61,9 +61,8 @@ def load(boot: Boot) -> Broken | None:
 
 def _broken(error: BaseException) -> Broken:
     try:
-        lines = traceback.format_exception_only(error)
         return Broken(
-            _told(lines[-1].strip(), MESSAGE) + _where(error),
+            _told(traceback.format_exception_only(error)[-1].strip(), MESSAGE) + _where(error),
             _told("".join(traceback.format_exception(error)), ALL),
         )
     except BaseException:  # raised by the error itself, which is an object of the app's
@@ -88,8 +87,7 @@ ALL = 100_000
 
 def _told(text: str, most: int) -> str:
     """The last ``most`` characters of ``text``, as valid text for a message."""
-    cut = text if len(text) <= most else "… " + text[-most:]
-    return cut.encode(errors="replace").decode()
+    return (text if len(text) <= most else "… " + text[-most:]).encode(errors="replace").decode()
 
 
 class _ProcessState:

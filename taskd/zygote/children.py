@@ -56,8 +56,10 @@ class Children:
     def known(self) -> list[list[object]]:
         """Every worker that a new master has to know of: id, pid and start time (0: dead)."""
         alive = [[worker, pid, process.start_time(pid) or 0] for pid, worker in self._alive.items()]
-        dead = [*self.dying, *self.unnoted.values()]
-        return [*alive, *([death.worker, death.pid, 0] for death in dead)]
+        return [
+            *alive,
+            *([death.worker, death.pid, 0] for death in [*self.dying, *self.unnoted.values()]),
+        ]
 
     def forget(self, worker: bytes) -> None:
         """The master has noted that death."""
@@ -73,8 +75,11 @@ class Children:
         if not self.dying:
             return []
         # All processes of a worker's group, of whichever owner, but helpers that end soon.
-        groups = [self._groups[each.worker] for each in self.dying if each.worker in self._groups]
-        left = [cgroup.end(group, self._patience) for group in groups]
+        left = [
+            cgroup.end(self._groups[each.worker], self._patience)
+            for each in self.dying
+            if each.worker in self._groups
+        ]
         if tree.strike(self._apps_own | self._alive.keys(), self._patience) or any(left):
             return []
         over, self.dying, self._patience = self.dying, [], Patience()

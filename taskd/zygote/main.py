@@ -278,8 +278,9 @@ class Zygote:
         except OSError:
             self._channel.send({"type": "identity", "hash": ""})
             return
-        changed = self._content.changed(now)
-        self._channel.send({"type": "identity", "hash": now.fingerprint, "changed": changed})
+        self._channel.send(
+            {"type": "identity", "hash": now.fingerprint, "changed": self._content.changed(now)}
+        )
 
     def _tell_deaths(self) -> None:
         try:

@@ -99,8 +99,9 @@ def do_uninstall(args: Namespace) -> int:
             f"`{' '.join(wanted.systemctl)} stop {' '.join(wanted.units)}`, or say --stop (either "
             "asks the tasks to leave at a safe point; what is saved stays, unless you say --purge)"
         )
-    stop = Change("run", words=(*wanted.systemctl, "stop", *wanted.units))
-    changes = [stop] * found.is_running + plan.uninstall(wanted, found, args.purge)
+    changes = [
+        Change("run", words=(*wanted.systemctl, "stop", *wanted.units))
+    ] * found.is_running + plan.uninstall(wanted, found, args.purge)
     _carry_out(changes, args.dry_run)
     left = plan.left(wanted, machine.look(wanted), args.purge and not args.dry_run)
     if left and args.purge:

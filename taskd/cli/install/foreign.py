@@ -39,10 +39,11 @@ _SHOWN = 3
 
 def all_of(wanted: Installation, found: Found) -> list[str]:
     """Everything foreign that is in an installation's way, each as a phrase."""
-    foreign = _units(wanted, found)
-    for path in (*wanted.marked, wanted.runtime):
-        if is_foreign(path, wanted, found):
-            foreign.append(_with_what_it_holds(path, found))
+    foreign = _units(wanted, found) + [
+        _with_what_it_holds(path, found)
+        for path in (*wanted.marked, wanted.runtime)
+        if is_foreign(path, wanted, found)
+    ]
     names = found.holds.get(wanted.shelf, ())
     if names and not any(name.endswith(".toml") for name in names):
         foreign.append(_with_what_it_holds(wanted.shelf, found))
@@ -50,8 +51,9 @@ def all_of(wanted: Installation, found: Found) -> list[str]:
         foreign += [f"the group {group} (with {', '.join(members[:_SHOWN])})"
                     for group, members in sorted(found.members.items()) if members]  # fmt: skip
     elif wanted.account is not None and not owns_the_user(wanted, found):
-        home = f"home {found.home}; ours has {wanted.kept[0]}/home"
-        foreign.append(f"the user {wanted.account} ({home})")
+        foreign.append(
+            f"the user {wanted.account} (home {found.home}; ours has {wanted.kept[0]}/home)"
+        )
     return foreign + [f"{path}, which leads to another program" for path in sorted(found.programs)]
 
 
@@ -91,8 +93,9 @@ def is_purged(path: str, wanted: Installation, found: Found) -> bool:
         return path in found.owned
     if _units(wanted, found) and other_names(path, found):
         return False
-    above = [each for each in wanted.marked if f"{path}/".startswith(f"{each}/")]
-    return any(is_marked(each, found) for each in above)
+    return any(
+        f"{path}/".startswith(f"{each}/") and is_marked(each, found) for each in wanted.marked
+    )
 
 
 def owns_the_user(wanted: Installation, found: Found) -> bool:
@@ -114,14 +117,16 @@ def _units(wanted: Installation, found: Found) -> list[str]:
         and found.entries[path].kind == FILE  # of others, a masked unit say, the plan complains
         and not is_ours(path, wanted, found)
     ]
-    foreign = [
-        path
-        for path in wanted.rivals
-        if path in found.entries
-        and f"/usr{path}" not in found.entries  # /lib is a link to /usr/lib
-        and WRITTEN not in found.entries[path].content
+    return [
+        *own,
+        *[
+            path
+            for path in wanted.rivals
+            if path in found.entries
+            and f"/usr{path}" not in found.entries  # /lib is a link to /usr/lib
+            and WRITTEN not in found.entries[path].content
+        ],
     ]
-    return [*own, *foreign]
 
 
 def _with_what_it_holds(path: str, found: Found) -> str:

@@ -203,8 +203,9 @@ def of_user(environ: Mapping[str, str], uid: int, launchers: str) -> Installatio
 
 def _rivals(service: str, file: str, account: str) -> tuple[str, ...]:
     """``service``: the unit's name; ``file``: the name of its file, which may be a template."""
-    names = dict.fromkeys((service, file))
-    found = [f"{folder}/{name}" for folder in _OTHER_UNITS for name in names]
+    found = [
+        f"{folder}/{name}" for folder in _OTHER_UNITS for name in dict.fromkeys((service, file))
+    ]
     found += [f"/usr/lib/{kind}.d/{account}.conf" for kind in ("sysusers", "tmpfiles")]
     if service != file:  # a unit goes before its template
         return (f"{UNITS}/{service}", *found)

@@ -123,8 +123,7 @@ def _holds(wanted: Installation) -> dict[str, tuple[str, ...]]:
     holds = {}
     for path in (*wanted.kept, *[wanted.shelf] * bool(wanted.shelf)):
         with suppress(OSError):
-            names = sorted(os.listdir(path))
-            holds[path] = tuple(name for name in names if name != "lost+found")
+            holds[path] = tuple(name for name in sorted(os.listdir(path)) if name != "lost+found")
     return holds
 
 

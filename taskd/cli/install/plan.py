@@ -35,9 +35,11 @@ def install(wanted: Installation, found: Found) -> list[Change]:
     Raises ConfigError if something is in the way that is not taskd's.
     """
     if others := foreign.all_of(wanted, found):
-        advice = ""
-        if wanted.account is not None and len(others) > len(found.programs):
-            advice = ", or install this one under a name of its own: `taskd install --name APP`"
+        advice = (
+            ", or install this one under a name of its own: `taskd install --name APP`"
+            if wanted.account is not None and len(others) > len(found.programs)
+            else ""
+        )
         raise ConfigError(
             f"something else on this machine has the name {wanted.account or 'taskd'}: "
             f"{'; '.join(others)}. Nothing was changed: move it out of the way{advice}"
@@ -86,8 +88,7 @@ def _commands(wanted: Installation, found: Found, changed: set[str]) -> Iterable
         if not {wanted.account, wanted.group} <= found.accounts:
             note = f"user {wanted.account}, group {wanted.group}"
             yield Change("run", words=("systemd-sysusers", wanted.sysusers), note=note)
-        is_due = wanted.tmpfiles in changed or wanted.runtime not in found.entries
-        if found.is_booted and is_due:
+        if found.is_booted and (wanted.tmpfiles in changed or wanted.runtime not in found.entries):
             yield Change("run", words=("systemd-tmpfiles", "--create", wanted.tmpfiles))
     if found.is_booted and changed & {*wanted.unit_files}:
         yield Change("run", words=(*wanted.systemctl, "daemon-reload"))
@@ -115,15 +116,18 @@ def uninstall(wanted: Installation, found: Found, purge: bool) -> list[Change]:
     if any(path in found.entries for path in (*gone, *wanted.enabled)) and (
         any(foreign.is_ours(path, wanted, found) for path in wanted.unit_files)
     ):
-        disable = (*wanted.systemctl, "--quiet", "disable", *wanted.units)
-        changes.insert(0, Change("run", words=disable))
+        changes.insert(
+            0, Change("run", words=(*wanted.systemctl, "--quiet", "disable", *wanted.units))
+        )
         if found.is_booted:
             changes.append(Change("run", words=(*wanted.systemctl, "daemon-reload")))
     if not purge:
         return changes
-    for path in _yours(wanted, found):
-        if path not in wanted.kept or foreign.is_purged(path, wanted, found):
-            changes.append(Change("remove", path))
+    changes += [
+        Change("remove", path)
+        for path in _yours(wanted, found)
+        if path not in wanted.kept or foreign.is_purged(path, wanted, found)
+    ]
     if foreign.owns_the_user(wanted, found):
         if wanted.group in found.accounts:  # the user last: a run that is cut off finds it again
             changes.append(Change("run", words=("groupdel", str(wanted.group))))
@@ -156,5 +160,6 @@ def left(wanted: Installation, found: Found, purge: bool = False) -> list[str]:
     """What an uninstallation leaves: paths, and the account."""
     if purge:
         return [path for path in _yours(wanted, found) if path in wanted.kept]
-    user = [f"the user {wanted.account}"] if foreign.owns_the_user(wanted, found) else []
-    return _yours(wanted, found) + user
+    return _yours(wanted, found) + (
+        [f"the user {wanted.account}"] if foreign.owns_the_user(wanted, found) else []
+    )

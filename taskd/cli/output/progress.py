@@ -86,8 +86,10 @@ def lines(bars: Sequence[Bar], look: Look) -> list[str]:
     shown = sorted(shown[: room - 1], key=lambda bar: bar.id)
     states = Counter(bar.state for bar in bars) - Counter(bar.state for bar in shown)
     counts = ", ".join(f"{number} {state}" for state, number in states.items())
-    rest = f"and {len(bars) - len(shown)} more: {counts}"
-    return [*_aligned(shown, look), text.cut(rest, look.width - 1)]
+    return [
+        *_aligned(shown, look),
+        text.cut(f"and {len(bars) - len(shown)} more: {counts}", look.width - 1),
+    ]
 
 
 def _aligned(bars: Sequence[Bar], look: Look) -> list[str]:
@@ -102,9 +104,9 @@ def _aligned(bars: Sequence[Bar], look: Look) -> list[str]:
     )
     fixed = sum(max(map(text.columns, part), default=0) + 2 for part in (before, states, after))
     room = look.width - 1 - fixed
-    width = min(_WIDEST, max(_NARROWEST, room * 2 // 3))  # what is left is for the notes
-    if room < _NARROWEST + 2 or all(bar.part is None for bar in bars):
-        width = 0
+    is_drawn = room >= _NARROWEST + 2 and any(bar.part is not None for bar in bars)
+    # What is left is for the notes.
+    width = min(_WIDEST, max(_NARROWEST, room * 2 // 3)) if is_drawn else 0
     return [
         _line(bar, f"{head}  ", state, [drawn(bar, width, look), tail], look)
         for bar, head, state, tail in zip(bars, before, states, after, strict=True)
@@ -173,8 +175,10 @@ class Painter:
     def draw(self, bars: Sequence[Bar], head: Sequence[str] = ()) -> None:
         """Draw ``head``, as it is, and the bars below it, in place of what is on the screen."""
         look = Look.of(self._stream, self._environ)
-        below = lines(bars, look._replace(height=max(look.height - len(head), 3)))
-        new = [*(text.cut(line, look.width - 1) for line in head), *below]
+        new = [
+            *(text.cut(line, look.width - 1) for line in head),
+            *lines(bars, look._replace(height=max(look.height - len(head), 3))),
+        ]
         # A terminal that was made narrower has wrapped some of the lines that were drawn.
         rows = sum(max(1, -(-used // look.width)) for used in self._drawn)
         up = f"\x1b[{min(rows, look.height - 1)}A\r" if rows else "\r"

@@ -67,8 +67,7 @@ def run(daemon: Callable[[], int]) -> int:
     os.close(says)
     os.waitpid(between, 0)
     try:
-        start = _started(said, notices)
-        return outcome.DONE if _is_ready(start, before) else _died(log, size)
+        return outcome.DONE if _is_ready(_started(said, notices), before) else _died(log, size)
     finally:
         notices.close()
 

@@ -182,8 +182,7 @@ def _told(answer: Answer, args: Namespace) -> int:
     """Print the verdict, or the plan; the exit status."""
     known = answer.get("plan")
     if args.json:
-        as_json = known and deploy_plan.to_json(known)
-        print(jsontext.line({**answer, "plan": as_json}), flush=True)
+        print(jsontext.line({**answer, "plan": known and deploy_plan.to_json(known)}), flush=True)
     elif args.plan:
         print(*deploy_plan.page(answer["plan"], Look.of().width), sep="\n")
     else:

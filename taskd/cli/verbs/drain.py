@@ -115,9 +115,8 @@ def stopped(answer: Mapping[str, Any]) -> str:
 
 def _told(answer: Mapping[str, Any], name: str) -> tuple[int, str]:
     """How many tasks a list of the answer stands for, and the first of them by id."""
-    tasks = answer[name]
+    shown = answer[name][:_SHOWN]
     number: int = answer["counts"][name]
-    shown = tasks[:_SHOWN]
     more = f" and {number - len(shown)} more" if number > len(shown) else ""
     return number, ", ".join(map(str, shown)) + more
 

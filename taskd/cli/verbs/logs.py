@@ -33,8 +33,10 @@ class _Shown:
         self._decoder = io.IncrementalNewlineDecoder(characters, translate=True)
 
     def text(self, data: bytes, is_last: bool = False) -> str:
-        lines = self._decoder.decode(data, is_last).split("\n")
-        return "\n".join("\t".join(map(text.clean, line.split("\t"))) for line in lines)
+        return "\n".join(
+            "\t".join(map(text.clean, line.split("\t")))
+            for line in self._decoder.decode(data, is_last).split("\n")
+        )
 
 
 def add_logs(parser: ArgumentParser) -> None:

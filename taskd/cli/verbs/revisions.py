@@ -51,12 +51,13 @@ def do_revisions(client: Client, args: Namespace) -> None:
     elif args.rejected:
         lines = [jsontext.line(jsontext.only(jsontext.REJECTED, r)) for r in client.rejected()]
     else:
-        lines = []
-        for each in live:
-            more = {name: each[name] for name in ("age", "memory")}
-            holds = [{**task, "task": str(task["task"])} for task in each["holds"]]
-            found = jsontext.only(jsontext.REVISION, each) | more | {"holds": holds}
-            lines.append(jsontext.line(found))
+        lines = [
+            jsontext.line(
+                jsontext.only((*jsontext.REVISION, "age", "memory"), each)
+                | {"holds": [{**task, "task": str(task["task"])} for task in each["holds"]]}
+            )
+            for each in live
+        ]
     print("".join(f"{line}\n" for line in lines), end="")
 
 

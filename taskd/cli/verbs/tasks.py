@@ -51,13 +51,13 @@ def add_list(parser: ArgumentParser) -> None:
 
 
 def do_list(client: Client, args: Namespace) -> None:
-    narrow = {"state": args.state, "queue": args.queue, "name": args.name, "limit": args.limit}
-    found = client.tasks(**narrow, results=args.json)
+    found = client.tasks(
+        state=args.state, queue=args.queue, name=args.name, limit=args.limit, results=args.json
+    )
     if args.json:
         lines = [task_line(task) for task in found]
     else:
-        rows = [_row(task, time.time()) for task in found]
-        lines = text.table(_TASK, rows, Look.of().width)
+        lines = text.table(_TASK, [_row(task, time.time()) for task in found], Look.of().width)
     print("".join(f"{line}\n" for line in lines), end="")
 
 
