@@ -123,6 +123,7 @@ class Followed(threading.Thread):
         super().__init__(daemon=True)
         self.tasks = tasks
         self.raw = daemon.raw()
+        self.raw.socket.settimeout(280)  # nothing happens to its tasks while the deploys go on
         self.stream = self.raw.start("follow", tasks=tasks, progress=True)
         self.raw.reply_to(self.stream)
         self.items: list[dict[str, Any]] = []

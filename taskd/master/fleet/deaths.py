@@ -14,7 +14,6 @@ from taskd.master.fleet.groups import Groups
 from taskd.master.loop import Loop
 from taskd.posix import limits, mark, process, tree
 from taskd.posix.cleaners import Patience
-from taskd.posix.process import Identity
 from taskd.record import Record
 
 FIRST, LATEST = 0.05, 1.0
@@ -22,12 +21,13 @@ FIRST, LATEST = 0.05, 1.0
 
 
 class Dead(Record):
-    """A worker whose process, ``who``, has ended. ``mark``: gives the mark of its descendants, 0 if
-    it has none; raises OSError. ``had_master``: its descendants have become the master's children.
-    """
+    """A worker whose process, ``pid`` with that ``start`` (0: not told), has ended. ``mark``: gives
+    the mark of its descendants, 0 if it has none; raises OSError. ``had_master``: its descendants
+    have become the master's children."""
 
     worker: bytes
-    who: Identity
+    pid: int
+    start: int
     mark: Callable[[], int]
     patience: Patience
     had_master: bool
@@ -54,9 +54,9 @@ class Deaths(Record):
         """
         with limits.every_descriptor():
             # While a leftover hangs, another process may come to have the pid of the dead one.
-            is_reused = process.start_time(dead.who.pid) not in (None, dead.who.start)
-            is_reused = is_reused and dead.who.start != 0  # (0: it was not told)
-            left = not is_reused and tree.kill_session(dead.who.pid, dead.patience)
+            now = process.start_time(dead.pid)
+            is_reused = dead.start and now not in (None, dead.start)
+            left = not is_reused and tree.kill_session(dead.pid, dead.patience)
             left = mark.kill_wearers(dead.mark(), dead.patience) or left
             left = self.groups.end(dead.worker, dead.patience) or left
             left = (dead.had_master and tree.strike(self.kept(), dead.patience)) or left

@@ -367,7 +367,9 @@ class Workers:
                 self._end_when_over(worker, status)
 
     def _end_when_over(self, worker: Worker, status: int | None) -> None:
-        dead = Dead(worker.id, worker.identity, worker.mark, worker.patience, had_master=True)
+        dead = Dead(
+            worker.id, worker.pid, worker.start, worker.mark, worker.patience, had_master=True
+        )
 
         def bury() -> None:
             self._dying.add(worker.id)

@@ -147,7 +147,9 @@ class Unowned:
         def over() -> None:
             self._over(running, slot, worker, death, asked if self.was_swept else None)
 
-        dead = Dead(worker, who, lambda: self._mark_of(slot), Patience(), had_master=False)
+        dead = Dead(
+            worker, who.pid, who.start, lambda: self._mark_of(slot), Patience(), had_master=False
+        )
         self._deaths.once_over(dead, over)
 
     def _mark_of(self, slot: str) -> int:
