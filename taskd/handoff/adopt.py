@@ -181,7 +181,7 @@ def _close_unclaimed(master: Master) -> None:
         fd = int(name)
         try:
             if fd not in known and os.get_inheritable(fd):  # what was made here is close-on-exec
-                log.warning("closed a descriptor that nobody owns", fd=fd)
+                log.warning("closed a descriptor without an owner", fd=fd)
                 os.close(fd)
         except OSError:
             continue  # the descriptor of the listing itself

@@ -60,7 +60,7 @@ def backoff(count: int) -> float:
 def death_in_words(status: int | None) -> str:
     """How a process ended, from its wait status (None: it is not known)."""
     if status is None:
-        return "its process died; nobody saw how"
+        return "its process died; how is not known"
     if status & 0x7F:
         number = status & 0x7F
         try:

@@ -1,6 +1,6 @@
 """Slots that are not under their own names, put there again. Runs in the master, at a start.
 
-A slot says in its header whose it is, and is looked for by name. Whoever moves one (a restore from
+A slot says in its header whose it is, and is looked for by name. One that was moved (a restore from
 a backup, a hand that meant well) must not make two workers' tasks trade what they have saved.
 """
 

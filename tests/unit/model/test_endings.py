@@ -211,7 +211,7 @@ def test_the_longest_wait_is_reached() -> None:
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (None, "its process died; nobody saw how"),
+        (None, "its process died; how is not known"),
         (0, "its process ended by itself with exit status 0"),
         (71 << 8, "its process ended by itself with exit status 71"),
         (signal.SIGKILL, "its process was killed by SIGKILL"),
