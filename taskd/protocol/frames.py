@@ -53,8 +53,9 @@ class Decoder:
 
     def feed(self, data: bytes) -> None:
         """Take in what was read from the connection."""
-        del self._buffer[: self._start]
-        self._start = 0
+        if self._start:
+            del self._buffer[: self._start]
+            self._start = 0
         self._buffer += data
 
     def next(self) -> dict[str, Any] | None:

@@ -229,7 +229,7 @@ def _answers(told: list[Said], op: str) -> Iterator[Said]:
 def _opened(settings: config.Config, places: Places) -> Iterator[Master]:
     """A master with its store open, and nothing else of it."""
     master = Master(settings, places)
-    with mock.patch.object(process, "_boot", NEXT_BOOT):
+    with mock.patch.object(process, "boot_id", lambda: NEXT_BOOT):
         try:
             master.storage.open()
             yield master
