@@ -12,12 +12,19 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from support import uml_run
+
 PROGRAM = "linux.uml"
+_RUN = (sys.executable, uml_run.__file__)
 _CAGE = ("unshare", "--pid", "--fork", "--kill-child")
 _LONGEST = 900
+_PANIC = b"Kernel panic"
+"""After it the kernel spins: neither its console nor its process ends."""
+
 _ENDED = "taskd: pytest ended with"
 
 _INIT = """#!/bin/sh
@@ -40,7 +47,7 @@ set -e
 mkdir "$1/work" "$1/root"
 mount -t overlay machine -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" "$1/root"
 exec linux.uml mem=1G rootfstype=hostfs rootflags="$1/root" rw quiet init=/lib/systemd/systemd \\
-    con=null con0=null,fd:1 {masked}
+    con=null con0=null,fd:1 {words}
 """
 
 _NOT_NEEDED = ("systemd-journal-catalog-update.service", "systemd-update-done.service",
@@ -78,16 +85,10 @@ def run_pytest(place: Path, words: Sequence[str]) -> tuple[int | None, str]:
     )
     init.write_text(text)
     init.chmod(0o755)
-    command = [*_CAGE, PROGRAM, "mem=700M", "rootfstype=hostfs", "rootflags=/", "rw", "quiet",
-               f"init={init}", "con=null", "con0=null,fd:1"]  # fmt: skip
-    ran = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=_LONGEST,
-    )
-    said = ran.stdout.decode(errors="replace").replace("\r", "")
+    environment = [f"{name}={value}" for name, value in uml_run.ENVIRONMENT.items()]
+    boot = ("mem=700M", "rootfstype=hostfs", "rootflags=/", "rw", "quiet", f"init={init}",
+            "con=null", "con0=null,fd:1")  # fmt: skip
+    said = _console([*_RUN, *_CAGE, PROGRAM, *boot, *environment])
     ends = [line.removeprefix(_ENDED) for line in said.splitlines() if line.startswith(_ENDED)]
     return int(ends[-1]) if ends else None, said
 
@@ -109,19 +110,37 @@ def boot_and_run(layers: Sequence[Path], place: Path, program: str) -> str:
     (units / "inside.service").write_text(_UNIT)
     (wanted / "inside.service").symlink_to(units / "inside.service")
     stack = ":".join(map(str, layers))
-    masked = " ".join(f"systemd.mask={unit}" for unit in _NOT_NEEDED)
+    words = " ".join(f"systemd.mask={unit}" for unit in _NOT_NEEDED)
+    for name, value in uml_run.ENVIRONMENT.items():
+        words += f" {name}='{value}' systemd.setenv={name}='{value}'"
     cage = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child")
-    ran = subprocess.run(
-        [*cage, "/bin/sh", "-c", _STACK.replace("{masked}", masked), "boot", str(place), stack],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=_LONGEST,
-    )
-    console = ran.stdout.decode(errors="replace")
+    script = _STACK.replace("{words}", words)
+    console = _console([*_RUN, *cage, "/bin/sh", "-c", script, "boot", str(place), stack])
     said, status = home / "said", home / "status"
     assert status.exists(), f"it did not come to run the program:\n{console}"
     text = said.read_text()
     assert status.read_text().strip() == "0", text
     shutil.rmtree(place / "upper")
     return text
+
+
+def _console(command: Sequence[str]) -> str:
+    """Run it until its kernel halts or panics, and give what its console showed."""
+    ran = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert ran.stdout is not None
+    end = threading.Timer(_LONGEST, ran.kill)
+    end.start()
+    shown: list[bytes] = []
+    try:
+        for line in ran.stdout:
+            shown.append(line)
+            if _PANIC in line:
+                break
+    finally:
+        end.cancel()
+        ran.kill()
+        ran.wait()
+        ran.stdout.close()
+    return b"".join(shown).decode(errors="replace").replace("\r", "")
