@@ -184,7 +184,7 @@ class Master:
         revisions, workers, attempts = self.revisions, self.workers, self.attempts
         in_flight = lambda: self.clients.in_flight  # noqa: E731
         progress = Progress(loop, revisions, workers, self.children, attempts, in_flight)
-        self.draining = Draining(loop, life, config, storage, revisions, workers, attempts)
+        self.draining = Draining(loop, life, config, revisions, workers, attempts)
         self.after_drain = AfterDrain(
             loop,
             life,

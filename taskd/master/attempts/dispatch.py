@@ -24,7 +24,16 @@ from taskd.config import Config
 from taskd.errors import StoreError
 from taskd.master.attempts.attempts import Attempts
 from taskd.master.attempts.endings import Ending, Endings
-from taskd.master.fleet import Groups, Revision, Revisions, Running, Worker, Workers, drop_slot
+from taskd.master.fleet import (
+    Groups,
+    Revision,
+    Revisions,
+    Running,
+    Worker,
+    Workers,
+    drop_slot,
+    known_of,
+)
 from taskd.master.loop import PASSING, UNWRITABLE, Life, Look, Loop, Notice, Storage, Timer
 from taskd.model.endings import Facts
 from taskd.model.routing import Held, route
@@ -169,7 +178,11 @@ class Dispatch:
             return
         entry = worker.revision.tasks[row.name]
         on_deploy = row.on_deploy.value if row.on_deploy else entry["on_deploy"]
-        running = Running(row.id, row.queue, row.name, row.owner, on_deploy)
+        now, revision = time.time(), worker.revision.name
+        claimed_as = row._replace(worker=owner, revision=revision, started=row.started or now)
+        running = Running(
+            row.id, row.queue, row.name, row.owner, on_deploy, known=known_of(claimed_as)
+        )
         self._attempts.hold(running, worker)
 
         def claimed(outcome: Applied | StoreError) -> None:
@@ -182,7 +195,7 @@ class Dispatch:
                     self._loop.again(self.kick)
             self.claimed()
 
-        self._storage.write(Claim(row.id, owner, worker.revision.name, time.time()), claimed)
+        self._storage.write(Claim(row.id, owner, revision, now), claimed)
 
     def _unclaim(self, message: dict[str, Any], running: Running, worker: Worker) -> None:
         if "load" in message:

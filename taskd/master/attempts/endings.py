@@ -5,7 +5,7 @@ its worker (``recovery`` reads the slot to its last whole record). Both make an 
 goes through the same steps:
 
     held      its bytes count as under way (``fleet.intake``)
-    judged    what becomes of the task, by its row as it is now; again with each try
+    judged    what becomes of the task, by its row as claimed; again with each try
     written   one guarded write; an error of the store leads back to ``judged`` after a while
     over      the place is free; only now is the worker told ``noted``, or a dead worker's slot
               file removed (``then``)
@@ -113,18 +113,12 @@ class Endings:
         self._try(ending)
 
     def _try(self, ending: Ending) -> None:
-        try:
-            operation = self._judge(ending)
-        except PASSING as error:
-            self.try_later(ending.running, lambda: self._try(ending), error)
-            return
+        operation = self._judge(ending)
         self._storage.write(operation, lambda outcome: self._written(ending, operation, outcome))
 
     def _judge(self, ending: Ending) -> Settle:
-        """Raises StoreError."""
         running, facts = ending.running, ending.facts
-        row = self._storage.reader.task(running.task)
-        assert row is not None, f"task {running.task} is running and not in the store"
+        row = running.row
         if ending.is_unfit and ending.worker is not None:
             self._attempts.refuse(running.task, ending.worker.revision)
             takers = self._attempts.takers(running.task)

@@ -116,9 +116,8 @@ class AfterDrain:
             or any(r.state is RevisionState.DRAINING for r in self._revisions)
         ):
             return False
-        rows = [self._storage.reader.task(r.task) for r in self._attempts.without_worker()]
         current = self._revisions.current
-        names = {row.revision for row in rows if row is not None}
+        names = {running.row.revision for running in self._attempts.without_worker()}
         return current is None or names <= {current.name}
 
     def _run(self, order: Order) -> None:

@@ -20,7 +20,7 @@ from taskd import log
 from taskd.config import Config
 from taskd.master.attempts import Attempts
 from taskd.master.fleet import Revision, Revisions, Running, Worker, Workers
-from taskd.master.loop import Life, Loop, Storage, Timer
+from taskd.master.loop import Life, Loop, Timer
 from taskd.model.plan import PINNED
 from taskd.model.revision import RevisionState
 from taskd.model.routing import can_run
@@ -41,7 +41,6 @@ class Draining:
         loop: Loop,
         life: Life,
         config: Config,
-        storage: Storage,
         revisions: Revisions,
         workers: Workers,
         attempts: Attempts,
@@ -49,7 +48,6 @@ class Draining:
         self._loop = loop
         self._life = life
         self._config = config
-        self._storage = storage
         self._revisions = revisions
         self._workers = workers
         self._attempts = attempts
@@ -72,11 +70,9 @@ class Draining:
                 self._attempts.ask(running.task, "leave", f"deploy of {target.name}")
 
     def _moves(self, running: Running, source: Revision, target: Revision) -> bool:
-        if (
-            running.on_deploy != OnDeploy.CHECKPOINT.value
-            or (row := self._storage.reader.task(running.task)) is None
-            or row.budgets.interruptions >= PINNED
-        ):
+        if running.on_deploy != OnDeploy.CHECKPOINT.value:
+            return False
+        if running.row.budgets.interruptions >= PINNED:
             return False
         entry = source.tasks.get(running.name)  # None: the directory of its release is gone
         return entry is not None and can_run(target.tasks, running.name, entry["version"]) is None

@@ -147,8 +147,7 @@ class Planning:
                 self._examples.append(example)
         for running in self._look.attempts.all():
             worker = self._look.attempts.worker_of(running.task)
-            row = self._look.storage.reader.task(running.task)
-            assert row is not None, f"task {running.task} runs and is not in the store"
+            row = running.row
             item = Item(
                 name=running.name,
                 version=row.version if row.saved_version is None else row.saved_version,

@@ -14,7 +14,7 @@ from taskd.master.fleet.respawn import Respawn
 from taskd.master.fleet.retirement import Retirement
 from taskd.master.fleet.revision import Revision
 from taskd.master.fleet.revisions import Revisions
-from taskd.master.fleet.running import Running, of_row, owner_of, rows
+from taskd.master.fleet.running import Known, Running, known_of, of_row, owner_of, rows
 from taskd.master.fleet.slots import drop_slot, unlink
 from taskd.master.fleet.worker import Parent, Probe, Work, Worker
 from taskd.master.fleet.workers import Workers
@@ -29,6 +29,7 @@ __all__ = (
     "Groups",
     "Intake",
     "Introductions",
+    "Known",
     "OomWatch",
     "Orphans",
     "Parent",
@@ -45,6 +46,7 @@ __all__ = (
     "Workers",
     "Zygotes",
     "drop_slot",
+    "known_of",
     "of_row",
     "owner_of",
     "rows",

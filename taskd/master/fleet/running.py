@@ -4,16 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
+from taskd.model.task import Budgets
 from taskd.posix.process import Identity
 from taskd.protocol import cbor
+from taskd.record import Record
 from taskd.slot import layout
 from taskd.store.api import Reader, Row
 
 BATCH = 500
 
 
+class Known(Record):
+    """What a claim answers of the task's row, and an attempt keeps (fields: see ``Row``)."""
+
+    version: int
+    retries_allowed: int
+    budgets: Budgets
+    saved_version: int | None
+    revision: str | None
+    worker: bytes | None
+    started: float | None
+
+
 class Running:
     """``attempt``: its number, 0 until the claim is committed. ``progress``: the latest report.
+
+    ``known``: what the task's row said at the claim; nothing changes it before the end is recorded,
+    so that no part of the master reads the row again. None only in an attempt that 0.2 has handed
+    over, until the store was asked.
 
     ``asked``: what the worker was told last: None, "leave" or "cancel"; ``why``: the reason given.
     ``waiting``: why it cannot save, or its end not be recorded, just now, or None.
@@ -22,6 +40,7 @@ class Running:
     __slots__ = (
         "asked",
         "attempt",
+        "known",
         "name",
         "on_deploy",
         "owner",
@@ -33,7 +52,14 @@ class Running:
     )
 
     def __init__(
-        self, task: int, queue: str, name: str, owner: int, on_deploy: str, attempt: int = 0
+        self,
+        task: int,
+        queue: str,
+        name: str,
+        owner: int,
+        on_deploy: str,
+        attempt: int = 0,
+        known: Known | None = None,
     ) -> None:
         self.task = task
         self.queue = queue
@@ -41,10 +67,17 @@ class Running:
         self.owner = owner
         self.on_deploy = on_deploy
         self.attempt = attempt
+        self.known = known
         self.progress: dict[str, Any] | None = None
         self.asked: str | None = None
         self.why: str | None = None
         self.waiting: str | None = None
+
+    @property
+    def row(self) -> Known:
+        """What the task's row said at the claim."""
+        assert self.known is not None, "it is completed before anything is read"
+        return self.known
 
     def export(self) -> dict[str, Any]:
         """For the snapshot."""
@@ -55,6 +88,7 @@ class Running:
             "owner": self.owner,
             "on_deploy": self.on_deploy,
             "attempt": self.attempt,
+            "known": None if self.known is None else self.known._asdict(),
             "progress": self.progress,
             "asked": self.asked,
             "why": self.why,
@@ -63,9 +97,12 @@ class Running:
 
     @classmethod
     def restored(cls, fields: dict[str, Any]) -> Running:
-        """From ``export``'s fields, of this version or of the one before."""
+        """From ``export``'s fields, of this version, or of 0.2 (without ``known``)."""
         given = ("task", "queue", "name", "owner", "on_deploy", "attempt")
         running = cls(*(fields[name] for name in given))
+        if (known := fields.get("known")) is not None:
+            kept = Known._make(known[field] for field in Known._fields)
+            running.known = kept._replace(budgets=Budgets._make(kept.budgets))
         running.progress = fields["progress"]
         running.asked, running.why = fields["asked"], fields["why"]
         running.waiting = fields["waiting"]
@@ -78,12 +115,16 @@ class Running:
 def of_row(row: Row) -> Running:
     """The attempt of a running task, from its row in the store."""
     on_deploy = row.on_deploy.value if row.on_deploy else "finish"
-    return Running(row.id, row.queue, row.name, row.owner, on_deploy, row.attempt)
+    return Running(row.id, row.queue, row.name, row.owner, on_deploy, row.attempt, known_of(row))
 
 
-def owner_of(row: Row) -> tuple[str, Identity]:
+def known_of(row: Row) -> Known:
+    return Known(*(getattr(row, field) for field in Known._fields))
+
+
+def owner_of(row: Row | Known) -> tuple[str, Identity]:
     """The name of the slot's file, and the process of the worker that was given the task."""
-    assert row.worker is not None, f"task {row.id} is running without an owner"
+    assert row.worker is not None, "a running task has an owner"
     worker, pid, start, boot = cbor.loads(row.worker)
     return layout.file_name(worker), Identity(pid, start, boot)
 

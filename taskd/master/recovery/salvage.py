@@ -186,8 +186,7 @@ class Salvage(Record):
                 content = kept_state.read(worker.slot_fd)
                 if content.saves > 0 and kept_state.is_of(content, running.task, running.attempt):
                     return file.st_mtime
-        row = self.storage.reader.task(running.task)
-        return row.started if row is not None and row.saved_version is not None else None
+        return running.row.started if running.row.saved_version is not None else None
 
 
 def _with_state(

@@ -100,9 +100,7 @@ class Unowned:
     def resume(self) -> None:
         """After an exec: go on watching the owners that the master before was watching."""
         for running in self._attempts.without_worker():
-            row = self._storage.reader.task(running.task)
-            if row is not None and row.worker is not None:
-                self._watch_soon(running, *owner_of(row))
+            self._watch_soon(running, *owner_of(running.row))
         self._loop.after(SWEEP_EVERY, self._sweep_again)
 
     def _watch_soon(self, running: Running, slot: str, who: Identity) -> None:

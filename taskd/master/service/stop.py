@@ -205,13 +205,12 @@ class Stop:
         all_running = sorted(self._attempts.all(), key=lambda running: running.task)
         for running in all_running[:TOLD]:
             worker = self._attempts.worker_of(running.task)
-            row = self._storage.reader.task(running.task)
             tasks.append(
                 {
                     "task": running.task,
                     "name": running.name,
                     "revision": worker.revision.name if worker is not None else None,
-                    "started": row.started if row is not None else None,
+                    "started": running.row.started,
                     "saved": self._salvage.saved_at(running),
                 }
             )

@@ -17,13 +17,14 @@ from taskd.master.clients.client import Client
 from taskd.master.clients.streams import Stream
 from taskd.master.deploy.deploy import Deploy
 from taskd.master.fleet.revision import Revision
-from taskd.master.fleet.running import Running
+from taskd.master.fleet.running import Known, Running
 from taskd.master.fleet.worker import Parent, Worker
 from taskd.master.fleet.zygote import Zygote
 from taskd.master.loop.callers import Caller
 from taskd.master.loop.wire import Messages, Wire
 from taskd.master.master import Master
 from taskd.model.revision import RevisionState
+from taskd.model.task import Budgets
 from taskd.model.upgrade import Phase
 from taskd.paths import WORKER_SOCKET
 from taskd.protocol import frames
@@ -109,7 +110,8 @@ def _settle_fields(bench: Bench, task: int) -> None:
     bench._open.append(theirs)
     master.revisions.target = target
     master.revisions.rejected = [Rejected("r0", "/srv/r0", "a test", 5.0)]
-    master.attempts.hold(Running(4711, "default", "work", 0, "finish"), None)
+    known = Known(1, 2, Budgets(1, 2, 3), 4, "r1", b"worker", 5.0)
+    master.attempts.hold(Running(4711, "default", "work", 0, "finish", known=known), None)
     (client,) = master.clients
     for stream in master.streams.of(client):
         stream.within, stream.after = task, 11
