@@ -12,7 +12,7 @@ Protocol: typing.Protocol without its cost at import (200 µs a class), for type
 from __future__ import annotations
 
 from _collections import _tuplegetter  # type: ignore[import-not-found]
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 __all__ = ["Protocol", "Record"]
 
@@ -50,11 +50,11 @@ else:
         """The base of all records."""
 
         _fields = __match_args__ = ()
-        _field_defaults: ClassVar = {}
+        _field_defaults = {}  # noqa: RUF012 - annotated, it would be a field
 
         def __new__(cls, *values, **named):
-            names = ", ".join(cls._fields)
-            made = eval(f"lambda _cls, {names}: _new(_cls, ({names},))", {"_new": tuple.__new__})
+            names = "".join(f"{name}, " for name in cls._fields)
+            made = eval(f"lambda _cls, {names}: _new(_cls, ({names}))", {"_new": tuple.__new__})
             made.__defaults__ = tuple(cls._field_defaults.values())
             made.__qualname__ = f"{cls.__qualname__}.__new__"
             cls.__new__ = staticmethod(made)

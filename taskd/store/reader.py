@@ -1,29 +1,23 @@
-"""The reading side of the SQLite store: committed state, by index look-ups alone.
+"""The reading side of the SQLite store: answers queries within the call (see ``answers``).
 
 Runs in the master's loop, on a read-only connection of its own. Every statement is fetched to its
 end at once, so that no read transaction stays open: the next call sees the latest commit, and the
-write-ahead log can be checkpointed. INDEXED BY makes a statement fail, instead of scanning, where
-an index is missing.
+write-ahead log can be checkpointed.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from taskd import errors
-from taskd.model.task import Budgets, OnDeploy, State
-from taskd.protocol import cbor
+from taskd.model.task import State
 from taskd.store import connection, schema
+from taskd.store.answers import ANSWERS, COLUMNS as _COLUMNS, TASK as _TASK, row_of as _row
 from taskd.store.api import Event, Filter, Group, Row
+from taskd.store.queries import A, Query
 
-_COLUMNS = (
-    "id, owner, name, version, queue, priority, state, attempt, key, on_deploy, run_at,"
-    " cancel_wished, worker, revision, retries_allowed, retries, crashes, interruptions,"
-    " saved_version, reason, error, progress, submitted, started, ended"
-)
-_TASK = f"select {_COLUMNS} from tasks where id = ?"
 _READY = (
     f"select {_COLUMNS} from tasks indexed by tasks_turn"
     f" where queue = ? and {schema.READY} order by priority desc, turn, id limit ?"
@@ -83,6 +77,15 @@ class SqliteReader:
         self._path = path
         self.damage: errors.StoreDamaged | None = None
         self._connection = connection.open_reading(path)
+
+    def ask(self, query: Query[A], done: Callable[[A | errors.StoreError], None]) -> None:
+        """See ``queries.Reader``; answers within the call."""
+        answer: A | errors.StoreError
+        try:
+            answer = ANSWERS[type(query)](self._fetch, query)
+        except errors.StoreError as error:
+            answer = error
+        done(answer)
 
     def task(self, task: int) -> Row | None:
         found = self._fetch(_TASK, task) if schema.is_id(task) else []
@@ -176,23 +179,3 @@ class SqliteReader:
             if isinstance(failure, errors.StoreDamaged):
                 self.damage = failure
             raise failure from error
-
-
-def _row(found: tuple[Any, ...]) -> Row:
-    return Row._make(
-        (
-            *found[:6],
-            State(found[6]),
-            *found[7:9],
-            None if found[9] is None else OnDeploy(found[9]),
-            found[10],
-            bool(found[11]),
-            *found[12:15],
-            Budgets._make(found[15:18]),
-            found[18],
-            found[19],
-            None if found[20] is None else cbor.loads(found[20]),
-            None if found[21] is None else cbor.loads(found[21]),
-            *found[22:25],
-        )
-    )

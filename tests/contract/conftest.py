@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import pytest
+from support.answers import Reading
 
 from taskd.model.task import Budgets, State
 from taskd.store.api import (
@@ -17,13 +18,13 @@ from taskd.store.api import (
     Cancel,
     Claim,
     Operation,
-    Reader,
     Retry,
     Row,
     Settle,
     Store,
     Submit,
 )
+from taskd.store.queries import Reader
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore
 
@@ -51,7 +52,7 @@ class Bench:
         self.now = 1000.0
         self._open: list[Any] = []
         self.store = self._opened(kind.store(path))
-        self.reader = self._opened(kind.reader(path))
+        self.reader = Reading(self._opened(kind.reader(path)))
 
     def _opened(self, it: Closable) -> Closable:
         self._open.append(it)
@@ -60,7 +61,7 @@ class Bench:
     def reopen(self) -> None:
         self.close()
         self.store = self._opened(self.kind.store(self.path))
-        self.reader = self._opened(self.kind.reader(self.path))
+        self.reader = Reading(self._opened(self.kind.reader(self.path)))
 
     def close(self) -> None:
         while self._open:
@@ -122,7 +123,7 @@ class Bench:
     def retry(self, task: int, owner: int | None = None) -> Any:
         return self.one(Retry(task, owner, self.now))
 
-    def in_state(self, state: State, **fields: Any) -> int:
+    def in_state(self, state: State, result: bytes | None = None, **fields: Any) -> int:
         """A new task that is in ``state``."""
         if state is State.SCHEDULED:
             return self.submit(run_at=self.now + 1000, **fields)
@@ -130,7 +131,7 @@ class Bench:
         if state is State.RUNNING:
             self.claim(task)
         elif state is not State.QUEUED:
-            self.ended(task, state)
+            self.ended(task, state, result=result)
         return task
 
 

@@ -15,7 +15,6 @@ from taskd.store.api import (
     Answer,
     Cancelled,
     Claim,
-    Filter,
     Hold,
     Settle,
     Shift,
@@ -23,6 +22,7 @@ from taskd.store.api import (
     Submitted,
     Wake,
 )
+from taskd.store.queries import Filter
 
 ERROR = {"type": "ValueError", "message": "no", "traceback": "…"}
 LIVE = [state for state in State if state not in ENDED]

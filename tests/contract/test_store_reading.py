@@ -1,4 +1,4 @@
-"""What every store must show: order, paging, events, counters and groups, always as committed."""
+"""What every store must show: order, counters and groups, always as committed."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from support import answers
 
-from taskd import errors
 from taskd.errors import LimitReached
-from taskd.model.task import ENDED, Budgets, State
+from taskd.model.task import ENDED, SETTLED, Budgets, State
 from taskd.store.api import (
     Cancel,
     Claim,
-    Filter,
     Group,
     Hold,
     Operation,
@@ -23,6 +22,16 @@ from taskd.store.api import (
     Share,
     SubmitAll,
     Wake,
+)
+from taskd.store.queries import (
+    Filter,
+    Glance,
+    Glances,
+    Listed,
+    Rows,
+    Shown,
+    Startable,
+    StoredData,
 )
 
 WAITING = {State.QUEUED, State.SCHEDULED, State.HELD}
@@ -54,11 +63,62 @@ def test_a_requeued_task_is_ready_again_in_its_old_place(bench: Any) -> None:
     assert ids(bench.reader.ready("default", 10)) == [first, second]
 
 
-def test_running_tasks_are_paged_by_id(bench: Any) -> None:
+def test_running_tasks_come_by_id(bench: Any) -> None:
     tasks = [bench.in_state(State.RUNNING) for _ in range(5)]
     bench.submit()
-    assert ids(bench.reader.running(0, 3)) == tasks[:3]
-    assert ids(bench.reader.running(tasks[2], 3)) == tasks[3:]
+    assert ids(bench.reader.running_rows()) == tasks
+    assert ids(bench.reader.running_rows(tasks[2])) == tasks[3:]
+
+
+def test_named_tasks_come_in_the_order_of_their_names(bench: Any) -> None:
+    first, second = bench.submit(owner=7, queue="a"), bench.in_state(State.HELD, queue="b")
+    asked = (second, 99, first, -1, 1 << 70)
+    assert bench.reader.all(Rows(asked)) == [bench.row(second), bench.row(first)]
+    assert bench.reader.all(Glances(asked)) == [
+        Glance(second, 1000, "b", State.HELD),
+        Glance(first, 7, "a", State.QUEUED),
+    ]
+    assert [told.row for told in bench.reader.told(*asked)] == [bench.row(second), bench.row(first)]
+    assert ids(bench.reader.all(Rows(()))) == bench.reader.all(Glances(())) == []
+
+
+def test_only_what_is_settled_is_told_where_that_is_asked_for(bench: Any) -> None:
+    made = {state: bench.in_state(state, result=b"4") for state in State}
+    found = bench.reader.all(Shown(tuple(made.values()), 0.0, only_settled=True))
+    assert {told.row.state for told in found} == SETTLED
+    assert {told.row.state for told in found if told.result} == {State.SUCCEEDED}
+
+
+def test_a_list_has_results_if_they_are_asked_for_and_ends_where_its_room_does(
+    bench: Any,
+) -> None:
+    for _ in range(3):
+        bench.ended(bench.submit(), State.SUCCEEDED, result=b"1234567890")
+    bench.submit()
+
+    def listed(with_results: bool, room: int) -> list[bytes | None]:
+        query = Listed(Filter(), with_results, room, 0.0)
+        return [told.result for told in bench.reader.all(query)]
+
+    assert listed(False, 25) == [None] * 4
+    assert listed(True, 1000) == [None, *[b"1234567890"] * 3]
+    assert listed(True, 15) == [None, b"1234567890", b"1234567890"]
+
+
+def test_a_name_can_be_started_if_one_of_its_tasks_waits_and_is_not_held(bench: Any) -> None:
+    for name, *states in (
+        ("held", State.HELD, State.HELD),
+        ("queued", State.HELD, State.QUEUED),
+        ("scheduled", State.SCHEDULED),
+        ("running", State.RUNNING, State.HELD),
+        ("over", *ENDED),
+        ("unasked", State.QUEUED),
+    ):
+        for shape, state in enumerate(states):
+            bench.in_state(state, name=name, shape=str(shape % 2))
+    names = frozenset({"held", "queued", "scheduled", "running", "over", "none"})
+    assert set(bench.reader.all(Startable(names))) == {"queued", "scheduled"}
+    assert bench.reader.all(Startable(frozenset())) == []
 
 
 def test_tasks_are_listed_newest_first_and_paged(bench: Any) -> None:
@@ -92,13 +152,13 @@ def test_every_filter_narrows_a_list_alone_and_together(bench: Any) -> None:
 
 def test_the_next_due_time_is_the_earliest_of_the_scheduled(bench: Any) -> None:
     bench.submit()
-    assert bench.reader.next_due() is None
+    assert bench.reader.due() is None
     late, early = bench.submit(run_at=7000.0), bench.submit(run_at=6000.0)
-    assert bench.reader.next_due() == 6000.0
+    assert bench.reader.due() == 6000.0
     bench.cancel(early)
-    assert bench.reader.next_due() == 7000.0
+    assert bench.reader.due() == 7000.0
     bench.cancel(late)
-    assert bench.reader.next_due() is None
+    assert bench.reader.due() is None
 
 
 @pytest.mark.parametrize("number", [0, -1, 17, 1 << 63, 1 << 200])
@@ -108,8 +168,7 @@ def test_an_unknown_task_is_nothing_to_a_reader(bench: Any, number: int) -> None
     assert bench.reader.saved(number) is None
     assert bench.reader.result(number) is None
     assert bench.reader.events([number], 0, 10) == []
-    with pytest.raises(errors.UnknownTask, match=f"^no task {number}$"):
-        bench.reader.args(number)
+    assert answers.answer(bench.reader, StoredData(number)) is None
 
 
 def test_a_reader_sees_each_commit_at_once(bench: Any) -> None:
@@ -139,106 +198,6 @@ def test_large_values_come_back_whole(bench: Any) -> None:
     assert (bench.reader.args(task), bench.reader.saved(task)) == (args, saved)
     bench.ended(task, State.SUCCEEDED, result=result)
     assert bench.reader.result(task) == result
-
-
-# Events
-
-
-def test_the_time_that_tasks_ran_leaves_out_what_they_waited(bench: Any) -> None:
-    """Each operation is a second later than the one before."""
-    never, held, running, ended = (bench.submit() for _ in range(4))
-    bench.claim(held)
-    bench.settle(held, State.QUEUED)
-    bench.submit()
-    bench.claim(held)
-    bench.submit()
-    bench.settle(held, State.HELD)
-    bench.ended(ended, State.SUCCEEDED)
-    bench.claim(running)
-    assert bench.reader.ran([never, held, running, ended, 99, -1], bench.now + 6) == {
-        held: 1.0 + 2.0,
-        running: 7.0,
-        ended: 1.0,
-    }
-    assert bench.reader.ran([running], bench.now - 100) == {running: 0.0}
-    assert bench.reader.ran([], bench.now) == {}
-
-
-def test_every_state_change_is_a_numbered_event_with_attempt_revision_and_reason(
-    bench: Any,
-) -> None:
-    task = bench.submit(at=1.0)
-    bench.one(Claim(task, b"w", "r1", 2.0))
-    bench.one(Settle(task, 1, State.SCHEDULED, 3.0, Budgets(1), reason="it raised", run_at=5.0))
-    bench.one(Wake(6.0, 1))
-    bench.one(Claim(task, b"w", "r2", 7.0))
-    bench.one(Settle(task, 2, State.HELD, 8.0, Budgets(), reason="three crashes"))
-    bench.one(Retry(task, None, 9.0))
-    bench.one(Hold(task, "unknown name", 10.0))
-    bench.one(Cancel(task, None, 11.0))
-    events = bench.reader.events([task], 0, 99)
-    assert [event[2:] for event in events] == [
-        (1.0, State.QUEUED, 0, None, None),
-        (2.0, State.RUNNING, 1, "r1", None),
-        (3.0, State.SCHEDULED, 1, "r1", "it raised"),
-        (6.0, State.QUEUED, 1, "r1", None),
-        (7.0, State.RUNNING, 2, "r2", None),
-        (8.0, State.HELD, 2, "r2", "three crashes"),
-        (9.0, State.QUEUED, 2, "r2", None),
-        (10.0, State.HELD, 2, "r2", "unknown name"),
-        (11.0, State.CANCELLED, 2, "r2", None),
-    ]
-    assert {event.task for event in events} == {task}
-
-
-def test_event_numbers_grow_over_all_tasks_and_are_read_in_pages(bench: Any) -> None:
-    first, second = bench.submit(), bench.submit()
-    for task in (second, first, second):
-        bench.claim(task)
-    numbers = {task: bench.reader.events([task], 0, 99) for task in (first, second)}
-    merged = sorted(event.number for events in numbers.values() for event in events)
-    assert len(set(merged)) == 4
-    assert numbers[first][0].number < numbers[second][0].number
-    assert numbers[second][1].number < numbers[first][1].number
-    assert bench.reader.events([first], numbers[first][0].number, 99) == numbers[first][1:]
-    assert bench.reader.events([first], 0, 1) == numbers[first][:1]
-    assert bench.reader.events([first], 1 << 70, 1) == []
-
-
-def test_events_of_several_tasks_come_in_one_order_and_in_pages(bench: Any) -> None:
-    tasks = [bench.submit() for _ in range(3)]
-    for task in (tasks[2], tasks[0], tasks[1]):
-        bench.claim(task)
-    wanted = [tasks[0], tasks[2]]
-    events = sorted(
-        (event for task in wanted for event in bench.reader.events([task], 0, 99)),
-        key=lambda event: event.number,
-    )
-    assert bench.reader.events(wanted, 0, 99) == events
-    assert bench.reader.events(wanted, 0, 2) == events[:2]
-    assert bench.reader.events([*wanted, 999, 1 << 70, -1], events[1].number, 99) == events[2:]
-    assert bench.reader.events(tasks[:1], 0, 99) == [e for e in events if e.task == tasks[0]]
-    assert bench.reader.events(wanted, 1 << 70, 9) == bench.reader.events([], 0, 9) == []
-
-
-def test_the_number_of_an_event_is_used_once_also_over_reopening(bench: Any) -> None:
-    task = bench.submit()
-    last = bench.reader.events([task], 0, 9)[-1].number
-    bench.reopen()
-    bench.claim(task)
-    assert bench.reader.events([task], 0, 9)[-1].number > last
-
-
-def test_an_operation_says_whose_events_changed(bench: Any) -> None:
-    (new,) = bench.apply(bench.new())
-    task = new.result.task
-    assert new.task == task
-    assert bench.apply(Claim(task, b"w", "r", 1.0))[0].task == task
-    assert bench.apply(Cancel(task, None, 1.0))[0].task is None
-    assert bench.apply(Settle(task, 1, State.FAILED, 1.0, Budgets()))[0].task == task
-    assert bench.apply(Cancel(task, None, 1.0))[0].task is None
-    assert bench.apply(Retry(task, None, 1.0))[0].task == task
-    assert bench.apply(Hold(task, "why", 1.0))[0].task == task
 
 
 # Counters and groups
@@ -366,8 +325,8 @@ def _random_submit(bench: Any, chance: random.Random) -> Any:
 
 def _note_shapes(shapes: dict[int, str], operation: Operation, result: Any) -> None:
     news = operation.tasks if isinstance(operation, SubmitAll) else (operation,)
-    answers = result if isinstance(result, list) else [result]
-    for new, answer in zip(news, answers, strict=False):
+    results = result if isinstance(result, list) else [result]
+    for new, answer in zip(news, results, strict=False):
         if getattr(answer, "created", False):
             shapes[answer.task] = new.shape
 

@@ -1,4 +1,4 @@
-"""The store as the loop uses it: the store's thread writes, the loop reads at once.
+"""The store as the loop uses it: the store's thread writes; queries are asked, and answered later.
 
 ``applied``: called with each operation that has taken effect, after the operation's own callback.
 ``damage``: why nothing new may be accepted or started. Attempts that run go on; their ends are
@@ -17,7 +17,8 @@ from taskd.master.loop.notice import Notice
 from taskd.master.loop.statedir import StateDirectory
 from taskd.master.loop.trouble import UNWRITABLE
 from taskd.store import health
-from taskd.store.api import Applied, Operation, Reader
+from taskd.store.api import Applied, Operation
+from taskd.store.queries import A, Part, Query
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore
 from taskd.store.writer import Writer, launch
@@ -29,7 +30,7 @@ CLOSE_WITHIN = 10.0
 class Storage:
     """Owns the writer's thread, the loop's reader and the check of the whole file."""
 
-    reader: Reader
+    reader: SqliteReader
 
     def __init__(self, loop: Loop, life: Life, statedir: StateDirectory, path: str) -> None:
         self._loop = loop
@@ -58,6 +59,32 @@ class Storage:
         """Check the whole file in another thread; ``damage`` is what that finds."""
         self._check = health.Check(self._path, self._committed)
         launch(self._check.run, "store-check")
+
+    def ask(self, query: Query[A], done: Callable[[A | StoreError], None]) -> None:
+        """Ask the store; ``done`` is called once with the answer, or with the error if the store
+        cannot be read: within this call, or later in the loop."""
+        self.reader.ask(query, done)
+
+    def gather(self, query: Query[Part[A]], done: Callable[[list[A] | StoreError], None]) -> None:
+        """Ask for all parts of an answer, each in a turn of the loop of its own, and call ``done``
+        once with what all of them have found."""
+        found: list[A] = []
+
+        def ask(query: Query[Part[A]], known: int) -> None:
+            def answered(part: Part[A] | StoreError) -> None:
+                if isinstance(part, StoreError):
+                    done(part)
+                    return
+                del found[known:]  # of the same part, if the loop had to call this again
+                found.extend(part.found)
+                if (rest := part.next) is None:
+                    done(found)
+                else:
+                    self._loop.soon(lambda: ask(rest, len(found)))
+
+            self.ask(query, answered)
+
+        ask(query, 0)
 
     def write(self, operation: Operation, done: Callable[[Applied | StoreError], None]) -> None:
         """Apply ``operation``; ``done`` is called in the loop once it is on disk, or has failed."""

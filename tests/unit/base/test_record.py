@@ -50,6 +50,15 @@ def test_a_record_is_made_as_a_named_tuple_is() -> None:
                 wrong()
 
 
+def test_a_record_may_have_no_field() -> None:
+    class Empty(Record):
+        """Nothing."""
+
+    assert Empty() == () == Empty._make(())
+    with pytest.raises(TypeError):
+        Empty(1)  # type: ignore[call-arg]
+
+
 def test_a_record_reads_as_a_named_tuple_does() -> None:
     point, twin = Point(1, label="there"), Twin(1, label="there")
     assert (point.x, point.y, point.label, point[2]) == (1, 2, "there", "there")

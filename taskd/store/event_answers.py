@@ -1,0 +1,132 @@
+"""The events of one task or of many, in the order of their numbers: ``queries.Events`` in parts.
+
+Runs in the master's loop. Of one task, its index gives them in order. Of many tasks, most of which
+have none, two ways lead to the next events: through the events of all tasks, if there are few since
+the last one asked for; else by a look at each task.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taskd.model.task import State
+from taskd.record import Record
+from taskd.store import schema
+from taskd.store.api import Event
+from taskd.store.meter import FEW, ROW, WORK, Fetch, Meter
+from taskd.store.queries import Events, Part
+
+KEPT = 500
+"""Events whose numbers are gathered in one go over all tasks."""
+
+_EVENT = "select number, task, at, state, attempt, revision, reason from events"
+_EVENTS = f"{_EVENT} indexed by events_task where task = ? and number > ? order by number limit ?"
+_THESE = f"{_EVENT} where number in (select value from json_each(?)) order by number"
+_LAST = "select coalesce(max(number), 0) from events"
+_NUMBERED = "select number, task from events where number > ? order by number limit ?"
+_NUMBERS = (
+    "select number from events indexed by events_task"
+    " where task = ? and number > ? and number <= ? order by number limit ?"
+)
+
+
+class _First(Record):
+    """The first events of many tasks, while task after task is looked at: up to the ``looked``-th.
+    ``until``: the last event when that began; ``numbers``: those found so far, KEPT at most."""
+
+    looked: int
+    until: int
+    numbers: list[int]
+
+
+class _Found(Record):
+    """The numbers of events that are still to be read."""
+
+    numbers: list[int]
+
+
+def _event(found: tuple[Any, ...], meter: Meter) -> Event:
+    meter.read(1, found[6])
+    return Event._make((*found[:3], State(found[3]), *found[4:]))
+
+
+def events(fetch: Fetch, query: Events) -> Part[Event]:
+    after = min(query.after, schema.LARGEST)
+    if len(query.tasks) == 1:
+        return _events_of_one(fetch, query.tasks[0], after)
+    if isinstance(query.place, _Found):
+        numbers = query.place.numbers
+        return _read(fetch, query, numbers, query._replace(after=numbers[-1], place=None))
+    if query.place is None:
+        until = fetch(_LAST)[0][0]
+        if until <= after:
+            return Part([], None)
+        if until - after <= max(WORK, ROW * len(query.tasks)):
+            return _events_among_all(fetch, query, after)
+    return _first_events(fetch, query, query.place or _First(0, until, []))
+
+
+def _events_of_one(fetch: Fetch, task: int, after: int) -> Part[Event]:
+    events: list[Event] = []
+    meter = Meter()
+    while not meter.is_used_up:
+        some = fetch(_EVENTS, task, after, FEW) if schema.is_id(task) else []
+        meter.read(ROW)
+        events += [_event(each, meter) for each in some]
+        if len(some) < FEW:
+            return Part(events, None)
+        after = events[-1].number
+    return Part(events, Events((task,), after))
+
+
+def _events_among_all(fetch: Fetch, query: Events, after: int) -> Part[Event]:
+    """The tasks' events among the next of all tasks: for a stream that is nearly up to date."""
+    wanted, some = set(query.tasks), fetch(_NUMBERED, after, WORK)
+    numbers = [number for number, task in some if task in wanted]
+    if len(some) < WORK:
+        return _read(fetch, query, numbers)
+    if not numbers:
+        return Part([], query._replace(after=some[-1][0]))
+    return _read(fetch, query, numbers, query._replace(after=some[-1][0]))
+
+
+def _first_events(fetch: Fetch, query: Events, place: _First) -> Part[Event]:
+    """The first events of tasks that may be few among all: by a look at each of the tasks, of which
+    all have the same end. What is committed meanwhile has higher numbers."""
+    looked, until, numbers = place
+    after, meter = min(query.after, schema.LARGEST), Meter()
+    while looked < len(query.tasks) and not meter.is_used_up:
+        task = query.tasks[looked]
+        more = fetch(_NUMBERS, task, after, until, KEPT) if schema.is_id(task) else []
+        numbers = numbers + [number for (number,) in more]
+        meter.read(ROW + len(more))
+        looked += 1
+        if len(numbers) >= 2 * KEPT:
+            numbers, until = _lowest(numbers, until)
+    numbers, until = _lowest(numbers, until)
+    if looked < len(query.tasks):
+        return Part([], query._replace(place=_First(looked, until, numbers)))
+    rest = query._replace(after=until, place=None) if len(numbers) == KEPT else None
+    return _read(fetch, query, numbers, rest)
+
+
+def _lowest(numbers: list[int], until: int) -> tuple[list[int], int]:
+    """KEPT of them at most, and the last that need be looked for."""
+    lowest = sorted(set(numbers))[:KEPT]
+    return lowest, lowest[-1] if len(lowest) == KEPT else until
+
+
+def _read(
+    fetch: Fetch, query: Events, numbers: list[int], rest: Events | None = None
+) -> Part[Event]:
+    """The events of these numbers; ``rest``: what is to be asked after all of them."""
+    events: list[Event] = []
+    meter = Meter()
+    for start in range(0, len(numbers), FEW):
+        if meter.is_used_up:
+            place = _Found(numbers[start:])
+            return Part(events, query._replace(after=numbers[start - 1], place=place))
+        found = fetch(_THESE, str(numbers[start : start + FEW]))  # a list of numbers is JSON
+        meter.read(ROW)
+        events += [_event(each, meter) for each in found]
+    return Part(events, rest)

@@ -1,0 +1,201 @@
+"""What is asked of the store: one record a query, with the type of its answer; and ``Reader``.
+
+The master asks with ``storage.ask(query, done)``; ``done`` gets the answer, or a StoreError if the
+store cannot be read. SQLite answers within the call. Another store may answer in a later turn of
+the loop, and two questions in another order than they were asked: only taskd/store and
+taskd/master/loop rely on anything else.
+
+An answer is what is committed at one moment between the question and the answer. No answer takes
+the store long, whatever it holds: a query whose answer has no bound is answered in parts. A
+``Part`` says what was found, perhaps nothing, and with which query to go on (``next``; None: that
+was all). Each part is as of a moment of its own. ``place``, in such a query, is the store's own:
+where it goes on.
+
+``now`` is the time (Unix seconds) up to which an attempt that still runs counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from taskd.errors import StoreDamaged, StoreError
+from taskd.model.task import State
+from taskd.record import Protocol, Record
+from taskd.store.api import Event, Group, Row
+
+A = TypeVar("A")
+
+if TYPE_CHECKING:
+    from typing import Generic, Self, dataclass_transform
+
+    @dataclass_transform(frozen_default=True)
+    class Query(Generic[A]):
+        """The base of all queries; ``A`` is the type of the answer."""
+
+        def _replace(self, **changes: Any) -> Self: ...
+
+    class Part(Record, Generic[A]):
+        """Some of what was asked for, and the query for the rest (None: that was all)."""
+
+        found: list[A]
+        next: Query[Part[A]] | None
+
+else:
+
+    class Query(Record):
+        """The base of all queries."""
+
+        __class_getitem__ = classmethod(lambda cls, _: cls)
+
+    class Part(Record):
+        """Some of what was asked for, and the query for the rest (None: that was all)."""
+
+        found: list
+        next: Query
+        __class_getitem__ = classmethod(lambda cls, _: cls)
+
+
+# ── the values ───────────────────────────────────────────────────────────────────────────────────
+
+
+class Glance(Record):
+    """The little of a task that says who may watch it, and whether it still can change."""
+
+    id: int
+    owner: int
+    queue: str
+    state: State
+
+
+class Told(Record):
+    """A task with what is told of it besides its row. ``result``: None unless it succeeded.
+    ``ran``: seconds that its attempts ran, by its events; None: it never ran."""
+
+    row: Row
+    result: bytes | None
+    ran: float | None
+
+
+class Stored(Record):
+    """A task's arguments as submitted, and its saved state, if any."""
+
+    args: bytes
+    saved: bytes | None
+
+
+class Counts(Record):
+    """Tasks by state, in all queues and in some; no number is 0."""
+
+    totals: dict[State, int]
+    queues: dict[str, dict[State, int]]
+
+
+class Filter(Record):
+    """Which tasks ``Listed`` finds; None: any. ``before``: only ids below it."""
+
+    owner: int | None = None
+    state: State | None = None
+    queue: str | None = None
+    name: str | None = None
+    before: int | None = None
+    limit: int = 100
+
+
+# ── the queries ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Rows(Query[Part[Row]]):
+    """The rows of these tasks, in this order, without those that are not known."""
+
+    tasks: tuple[int, ...]
+
+
+class Glances(Query[Part[Glance]]):
+    """A glance at each of these tasks, in this order, without those that are not known."""
+
+    tasks: tuple[int, ...]
+
+
+class RunningRows(Query[Part[Row]]):
+    """The running tasks whose ids are above ``after``, by id."""
+
+    after: int = 0
+
+
+class Shown(Query[Part[Told]]):
+    """These tasks, in this order, without those that are not known. ``only_settled``: without those
+    that have still to run as well. The query for the rest has those that are left in ``tasks``."""
+
+    tasks: tuple[int, ...]
+    now: float
+    only_settled: bool = False
+    place: Any = None
+
+
+class Listed(Query[Part[Told]]):
+    """The tasks that the filter finds, newest first, up to its limit, and until they fill ``room``
+    bytes. ``with_results``: else ``Told.result`` is None."""
+
+    filter: Filter
+    with_results: bool
+    room: int
+    now: float
+    place: Any = None
+
+
+class Events(Query[Part[Event]]):
+    """The events of all these tasks with numbers above ``after``, in the order of their numbers: no
+    event with a lower number is committed later."""
+
+    tasks: tuple[int, ...]
+    after: int
+    place: Any = None
+
+
+class QueueCounts(Query[Part[Counts]]):
+    """One Counts, in the last part: of all tasks; of the queues in ``names``; and of up to ``most``
+    others in which a task is queued or runs (of each these two numbers)."""
+
+    names: frozenset[str]
+    most: int
+    place: Any = None
+
+
+class WaitingGroups(Query[Part[Group]]):
+    """The groups in which a task waits."""
+
+    place: Any = None
+
+
+class Startable(Query[Part[str]]):
+    """Those of these names of task functions of which a task is queued or scheduled (and not only
+    held), each once or more."""
+
+    names: frozenset[str]
+    place: Any = None
+
+
+class StoredData(Query[Stored | None]):
+    """The task's arguments and saved state; None: it is not known."""
+
+    task: int
+
+
+class NextDue(Query[float | None]):
+    """When the first scheduled task is due; None: none is scheduled."""
+
+
+# ── who answers ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Reader(Protocol):
+    """The reading side of a store, used in the loop's thread."""
+
+    damage: StoreDamaged | None
+    """Set for good as soon as a query finds that the store is damaged."""
+
+    def ask(self, query: Query[A], done: Callable[[A | StoreError], None]) -> None:
+        """Answer ``query``: ``done`` is called once, within this call or later in the loop."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,103 @@
+"""What every store must show of events: each change once, exact numbers, and the time that ran."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taskd.model.task import Budgets, State
+from taskd.store.api import Cancel, Claim, Hold, Retry, Settle, Wake
+
+
+def test_the_time_that_tasks_ran_leaves_out_what_they_waited(bench: Any) -> None:
+    """Each operation is a second later than the one before."""
+    never, held, running, ended = (bench.submit() for _ in range(4))
+    bench.claim(held)
+    bench.settle(held, State.QUEUED)
+    bench.submit()
+    bench.claim(held)
+    bench.submit()
+    bench.settle(held, State.HELD)
+    bench.ended(ended, State.SUCCEEDED)
+    bench.claim(running)
+    assert bench.reader.ran([never, held, running, ended, 99, -1], bench.now + 6) == {
+        held: 1.0 + 2.0,
+        running: 7.0,
+        ended: 1.0,
+    }
+    assert bench.reader.ran([running], bench.now - 100) == {running: 0.0}
+    assert bench.reader.ran([], bench.now) == {}
+
+
+def test_every_state_change_is_a_numbered_event_with_attempt_revision_and_reason(
+    bench: Any,
+) -> None:
+    task = bench.submit(at=1.0)
+    bench.one(Claim(task, b"w", "r1", 2.0))
+    bench.one(Settle(task, 1, State.SCHEDULED, 3.0, Budgets(1), reason="it raised", run_at=5.0))
+    bench.one(Wake(6.0, 1))
+    bench.one(Claim(task, b"w", "r2", 7.0))
+    bench.one(Settle(task, 2, State.HELD, 8.0, Budgets(), reason="three crashes"))
+    bench.one(Retry(task, None, 9.0))
+    bench.one(Hold(task, "unknown name", 10.0))
+    bench.one(Cancel(task, None, 11.0))
+    events = bench.reader.events([task], 0, 99)
+    assert [event[2:] for event in events] == [
+        (1.0, State.QUEUED, 0, None, None),
+        (2.0, State.RUNNING, 1, "r1", None),
+        (3.0, State.SCHEDULED, 1, "r1", "it raised"),
+        (6.0, State.QUEUED, 1, "r1", None),
+        (7.0, State.RUNNING, 2, "r2", None),
+        (8.0, State.HELD, 2, "r2", "three crashes"),
+        (9.0, State.QUEUED, 2, "r2", None),
+        (10.0, State.HELD, 2, "r2", "unknown name"),
+        (11.0, State.CANCELLED, 2, "r2", None),
+    ]
+    assert {event.task for event in events} == {task}
+
+
+def test_event_numbers_grow_over_all_tasks(bench: Any) -> None:
+    first, second = bench.submit(), bench.submit()
+    for task in (second, first, second):
+        bench.claim(task)
+    numbers = {task: bench.reader.events([task], 0, 99) for task in (first, second)}
+    merged = sorted(event.number for events in numbers.values() for event in events)
+    assert len(set(merged)) == 4
+    assert numbers[first][0].number < numbers[second][0].number
+    assert numbers[second][1].number < numbers[first][1].number
+    assert bench.reader.events([first], numbers[first][0].number, 99) == numbers[first][1:]
+    assert bench.reader.events([first], 1 << 70, 1) == []
+
+
+def test_events_of_several_tasks_come_in_one_order(bench: Any) -> None:
+    tasks = [bench.submit() for _ in range(3)]
+    for task in (tasks[2], tasks[0], tasks[1]):
+        bench.claim(task)
+    wanted = [tasks[0], tasks[2]]
+    events = sorted(
+        (event for task in wanted for event in bench.reader.events([task], 0, 99)),
+        key=lambda event: event.number,
+    )
+    assert bench.reader.events(wanted, 0, 99) == events
+    assert bench.reader.events([*wanted, 999, 1 << 70, -1], events[1].number, 99) == events[2:]
+    assert bench.reader.events(tasks[:1], 0, 99) == [e for e in events if e.task == tasks[0]]
+    assert bench.reader.events(wanted, 1 << 70, 9) == bench.reader.events([], 0, 9) == []
+
+
+def test_the_number_of_an_event_is_used_once_also_over_reopening(bench: Any) -> None:
+    task = bench.submit()
+    last = bench.reader.events([task], 0, 9)[-1].number
+    bench.reopen()
+    bench.claim(task)
+    assert bench.reader.events([task], 0, 9)[-1].number > last
+
+
+def test_an_operation_says_whose_events_changed(bench: Any) -> None:
+    (new,) = bench.apply(bench.new())
+    task = new.result.task
+    assert new.task == task
+    assert bench.apply(Claim(task, b"w", "r", 1.0))[0].task == task
+    assert bench.apply(Cancel(task, None, 1.0))[0].task is None
+    assert bench.apply(Settle(task, 1, State.FAILED, 1.0, Budgets()))[0].task == task
+    assert bench.apply(Cancel(task, None, 1.0))[0].task is None
+    assert bench.apply(Retry(task, None, 1.0))[0].task == task
+    assert bench.apply(Hold(task, "why", 1.0))[0].task == task
