@@ -20,6 +20,8 @@ def add_demo(parser: ArgumentParser) -> None:
 
 def do_demo(args: Namespace) -> int:
     """Run the demo; the exit status."""
+    import asyncio
+
     from taskd.demo.run import main
 
-    return main(keep=args.keep, plain=args.plain)
+    return asyncio.run(main(args.keep, args.plain))

@@ -4,6 +4,6 @@ Runs in the process of the command; the daemon and the tasks are real processes 
 
 run      what happens, in order            releases  the two releases of the demo's app
 plan     the tasks, and what each does     plain     the same computations without taskd
-daemon   a daemon in its own directory     judge     what was lost, repeated or wrong: pure
-stage    what is shown while it runs       summary   the table and the conclusion: pure
+daemon   a daemon in its own directory     verdict   what was lost, repeated or wrong: pure
+stage    what is shown while it runs
 """

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from taskd import tasks, testing
-from taskd.demo import daemon, judge, plain, plan
+from taskd.demo import daemon, plain, plan, verdict
 from taskd.demo.plan import NEW, OLD
 
-NAMES = ["hash_files", "count_words", "compress_files", "find_definitions"]
+NAMES = ["hash_files", "compress_files"]
 
 SOURCES = {
     "a.py": "import os\n\n\nclass A:\n    async def f(self):\n        return None if self else 1\n",
@@ -42,10 +42,7 @@ def library(tmp_path: Path) -> str:
 def job(library: str, tmp_path: Path) -> dict[str, Any]:
     return {
         "library": library,
-        "left_out": plain.LEFT_OUT,
-        "share": 0,
-        "shares": 1,
-        "limit": 100,
+        "files": plain.library_files(library),
         "folder": str(tmp_path),
         "pace": 0.0,
     }
@@ -54,7 +51,7 @@ def job(library: str, tmp_path: Path) -> dict[str, Any]:
 def app(release: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, Any]:
     """A release's app, imported into a registry of its own: both have the same tasks."""
     if not (folder / "releases").exists():
-        daemon.lay_out(str(folder))
+        daemon.lay_out(folder)
     for module in [name for name in sys.modules if name.split(".")[0] == "app"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.syspath_prepend(str(folder / "releases" / release))
@@ -93,7 +90,7 @@ def test_a_task_begun_on_the_first_release_ends_right_on_the_second(
     ended = testing.run(new, {"job": job}, resume_from=begun.saved)
     should = plain.result(name, job["library"], list(SOURCES))
     assert ended.result == should | {"by r1": 1, "by r2": 3}
-    tally = judge.parse((tmp_path / "tally").read_text())
+    tally = verdict.parse((tmp_path / "tally").read_text())
     assert Counter(line.item for line in tally) == Counter(
         ["step list", "step report", *(f"file {name}" for name in SOURCES)]
     )
@@ -117,7 +114,7 @@ def test_the_plan_has_a_dozen_tasks_of_both_kinds_and_a_command() -> None:
     for work in [*first, fresh]:
         if not work.is_command:
             assert 20 <= work.args["job"]["pace"] * len(work.files) <= 40
-            assert plain.result(work.name, work.library, work.files)["files"] == len(work.files)
+            assert plain.result(work.name, plan.LIBRARY, work.files)["files"] == len(work.files)
 
 
 def test_a_library_without_sources_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:

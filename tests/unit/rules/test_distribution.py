@@ -63,7 +63,7 @@ def test_the_wheel_has_the_units_and_says_its_name_and_licence(wheel: Path) -> N
         }
         said = email.message_from_bytes(archive.read(f"{NAMED}.dist-info/METADATA"))
     assert there == contents(ROOT / "systemd")
-    assert {"taskd/py.typed", "taskd/demo/releases/r2/reading.py"} <= names
+    assert {"taskd/py.typed", "taskd/demo/releases/r2/release.py"} <= names
     assert {name.partition("/")[0] for name in names} == {"taskd", f"{NAMED}.dist-info"}
     assert f"{NAMED}.dist-info/licenses/LICENSE" in names
     assert (said["Name"], said["License-Expression"]) == ("taskd-supervisor", "MIT")

@@ -1,67 +1,71 @@
-"""An app that indexes source files: hashes, word counts, compressed sizes, definitions."""
+"""An app that indexes source files. Each step and each file tells the demo when it begins.
+
+``job``: the ``files`` below ``library``; the ``folder`` where the demo looks on; and the ``pace``,
+how many seconds a file takes at least, since the work itself takes milliseconds.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import keyword
 import os
-import re
+import time
 import zlib
-from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from taskd import Context, task
 
-from .jobs import Job, add, tell
-from .reading import RELEASE, files
+from . import release
+
+Job = dict[str, Any]
 
 
 @task(queue="index", on_deploy="checkpoint")
 def hash_files(ctx: Context, job: Job) -> dict[str, Any]:
     """A hash over the hashes of all files."""
-    for data in files(ctx, job):
+    for data in read_files(ctx, job):
         chain = ctx.state.get("hash", "") + hashlib.sha256(data).hexdigest()
         ctx.state["hash"] = hashlib.sha256(chain.encode()).hexdigest()
-    return report(ctx, job)
-
-
-@task(queue="index", on_deploy="checkpoint")
-def count_words(ctx: Context, job: Job) -> dict[str, Any]:
-    """How many words there are, and how often each of Python's keywords."""
-    for data in files(ctx, job):
-        words = Counter(re.findall(r"\w+", data.decode("utf-8", "replace")))
-        add(ctx, "words", words.total())
-        for word in keyword.kwlist:
-            add(ctx, word, words[word])
-    return report(ctx, job)
+    return dict(ctx.state)
 
 
 @task(queue="index", on_deploy="finish")
 def compress_files(ctx: Context, job: Job) -> dict[str, Any]:
-    """What each file would take if it were compressed, in sum."""
-    for data in files(ctx, job):
+    """How many bytes the files would take if each were compressed."""
+    for data in read_files(ctx, job):
         add(ctx, "compressed", len(zlib.compress(data, 9)))
-    return report(ctx, job)
-
-
-@task(queue="index", on_deploy="finish")
-def find_definitions(ctx: Context, job: Job) -> dict[str, Any]:
-    """How many functions, classes and imports there are."""
-    for data in files(ctx, job):
-        for kind in ("def", "class", "import"):
-            found = re.findall(rb"^\s*(?:async +)?%s\s" % kind.encode(), data, re.MULTILINE)
-            add(ctx, kind, len(found))
-    return report(ctx, job)
-
-
-def report(ctx: Context, job: Job) -> dict[str, Any]:
-    """Write down what was found, once, and return it."""
-    ctx.step("report", write_report, ctx, job)
     return dict(ctx.state)
 
 
-def write_report(ctx: Context, job: Job) -> None:
-    tell(ctx, job, RELEASE, "step report")
-    with open(os.path.join(job["folder"], f"report-{ctx.id}.json"), "w") as file:
-        json.dump(ctx.state, file, indent=4)
+def read_files(ctx: Context, job: Job) -> Iterator[bytes]:
+    """The content of each file of the job. Asking for the next one saves where the task is."""
+    names = ctx.step("list", list_files, ctx, job)
+    for name in ctx.each("files", names):
+        began = time.monotonic()
+        tell(ctx, job, f"file {name}")
+        data = Path(job["library"], name).read_bytes()
+        add(ctx, "files", 1)
+        add(ctx, "bytes", len(data))
+        add(ctx, f"by {release.NAME}", 1)
+        ctx.progress(ctx.state["files"], len(names), release.note(ctx.state["bytes"], name))
+        yield data
+        time.sleep(max(0.0, began + job["pace"] - time.monotonic()))
+    ctx.step("report", tell, ctx, job, "step report")
+
+
+def list_files(ctx: Context, job: Job) -> list[str]:
+    tell(ctx, job, "step list")
+    return [name for name in job["files"] if Path(job["library"], name).exists()]
+
+
+def add(ctx: Context, name: str, count: int) -> None:
+    """A counter in ``ctx.state`` goes with the task, whichever worker and release runs it."""
+    ctx.state[name] = ctx.state.get(name, 0) + count
+
+
+def tell(ctx: Context, job: Job, item: str) -> None:
+    """Append one line to the file that the demo counts by: one write, so that none are mixed."""
+    line = f"{ctx.id}\t{ctx.attempt}\t{release.NAME}\t{os.getpid()}\t{item}\n"
+    with open(os.path.join(job["folder"], "tally"), "ab", buffering=0) as file:
+        file.write(line.encode())

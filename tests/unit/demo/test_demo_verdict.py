@@ -8,16 +8,14 @@ from typing import Any
 import pytest
 
 from taskd.cli.output.text import Look
-from taskd.demo import judge, summary
-from taskd.demo.judge import Ended, Line, Row, Work
+from taskd.demo import verdict
+from taskd.demo.verdict import Figures, Line, Row, Told, Work
 
 MOVED = Work(
     name="hash_files",
-    title="hash_files",
     on_deploy="checkpoint",
     revisions=("r1", "r2"),
     args={},
-    library="/lib",
     files=["a", "b", "c"],
 )
 
@@ -32,28 +30,20 @@ LINES = [
 
 FOUND = {"bytes": 10}
 RESULT = FOUND | {"by r1": 1, "by r2": 2}
-WELL = Ended("succeeded", "", RESULT)
+WELL = Told(RESULT, [1, 2, 5], [1, 2, 5])
 
-PINGS = [0.07, 0.001, 0.001]
-
-
-def page(rows: list[Row], wrong: list[str], look: Look) -> list[str]:
-    return summary.lines(
-        rows,
-        wrong,
-        look,
-        pid=7,
-        pause=0.06,
-        pings=PINGS,
-        kept=4,
-        dropped=0,
-        events=54,
-        took=37.2,
-    )
+FIGURES = Figures(
+    pids=(7, 7),
+    pause=0.06,
+    pings=[0.07, 0.001, 0.001],
+    connections_lost=0,
+    events=54,
+    took=37.2,
+)
 
 
-def judged(lines: Sequence[Line] = LINES, ended: Ended = WELL, **changes: Any) -> Row:
-    return judge.judge(1, MOVED._replace(**changes), FOUND, lines, ended)
+def judged(lines: Sequence[Line] = LINES, told: Told = WELL, **changes: Any) -> Row:
+    return verdict.judge(1, MOVED._replace(**changes), FOUND, lines, told)
 
 
 def with_line(at: int, **changes: Any) -> list[Line]:
@@ -86,8 +76,9 @@ def test_a_step_counts_as_an_item_does() -> None:
 
 def test_a_line_that_nobody_asked_for_is_found() -> None:
     assert "1 not asked for: file z" in judged(with_line(1, item="file z")).problems
-    assert judge.strangers([1], LINES) == ["1 not asked for: task 2: file x"]
-    assert judge.strangers([1, 2], LINES) == []
+    other = judged()._replace(task=2)
+    assert verdict.problems([judged()], FIGURES, LINES) == ["1 not asked for: task 2: file x"]
+    assert verdict.problems([judged(), other], FIGURES, LINES) == []
 
 
 @pytest.mark.parametrize(
@@ -110,51 +101,39 @@ def test_a_task_that_ran_on_the_wrong_code_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ended", "problem"),
+    ("result", "problem"),
     [
-        (Ended("failed", "ValueError: no", None), "it ended as failed: ValueError: no"),
-        (Ended("held", "", None), "it ended as held"),
-        (Ended("succeeded", "", None), "it ended as succeeded"),
-        (
-            Ended("succeeded", "", RESULT | {"bytes": 11}),
-            "bytes is 11 in its result, and should be 10",
-        ),
-        (
-            Ended("succeeded", "", {"by r1": 1, "by r2": 2}),
-            "bytes is None in its result, and should be 10",
-        ),
-        (
-            Ended("succeeded", "", RESULT | {"more": None}),
-            "more is None in its result, and should be None",
-        ),
-        (
-            Ended("succeeded", "", RESULT | {"by r2": 1}),
-            "by r2 is 1 in its result, and should be 2",
-        ),
+        ("failed: ValueError: no", "it ended as failed: ValueError: no"),
+        ("held", "it ended as held"),
+        ("succeeded", "it ended as succeeded"),
+        (RESULT | {"bytes": 11}, "bytes is 11 in its result, and should be 10"),
+        ({"by r1": 1, "by r2": 2}, "bytes is None in its result, and should be 10"),
+        (RESULT | {"more": None}, "more is None in its result, and should be None"),
+        (RESULT | {"by r2": 1}, "by r2 is 1 in its result, and should be 2"),
     ],
 )
-def test_a_wrong_end_or_result_is_found(ended: Ended, problem: str) -> None:
-    row = judged(ended=ended)
+def test_a_wrong_end_or_result_is_found(result: dict[str, Any] | str, problem: str) -> None:
+    row = judged(told=WELL._replace(result=result))
     assert row.problems == [problem]
     assert not row.is_right
 
 
 def test_a_shell_command_has_no_steps_and_does_not_count_itself() -> None:
-    plain = Ended("succeeded", "", {"bytes": 10})
+    plain = WELL._replace(result={"bytes": 10})
     files = [line for line in LINES if "step" not in line.item]
-    assert judged(files, plain, name="command").problems == []
+    assert judged(files, plain, is_command=True).problems == []
     assert judged(files, plain).problems != []
-    assert judged(ended=plain).problems != []
+    assert judged(told=plain).problems != []
 
 
 def test_a_stream_with_a_gap_a_repeat_or_another_order_is_found() -> None:
-    assert judge.missed([1, 2, 5], [1, 2, 5]) == []
     for seen in ([1, 5], [1, 2, 2, 5], [1, 5, 2], [1, 2, 5, 6]):
-        assert len(judge.missed(seen, [1, 2, 5])) == 1
+        problem = f"its stream of events was {seen}, and its history [1, 2, 5]"
+        assert judged(told=WELL._replace(seen=seen)).problems == [problem]
 
 
 def test_the_tally_is_read_as_it_is_written() -> None:
-    assert judge.parse("1\t2\tr2\t33\tfile a b.py\n") == [Line(1, 2, "r2", 33, "file a b.py")]
+    assert verdict.parse("1\t2\tr2\t33\tfile a b.py\n") == [Line(1, 2, "r2", 33, "file a b.py")]
     for damaged in (
         "1\t2\tr2\t33",
         "x\t2\tr2\t33\tfile a",
@@ -162,36 +141,36 @@ def test_the_tally_is_read_as_it_is_written() -> None:
         "1\t2\tr2\t3\ta\tb",
     ):
         with pytest.raises(ValueError, match="line 1 of the tally"):
-            judge.parse(damaged)
+            verdict.parse(damaged)
 
 
-def test_a_good_summary_ends_with_one_line_and_fits_in_80_columns() -> None:
-    lines = page([judged()], [], Look(unicode=True, width=80))
+def test_a_good_page_ends_with_one_line_and_fits_in_80_columns() -> None:
+    lines = verdict.page([judged()], FIGURES, [], Look(unicode=True, width=80))
     assert lines[-1] == "Nothing was lost, repeated or wrong. It took 37 seconds."
     assert max(map(len, lines)) < 80
     assert any("70 ms, the longest of 3 pings around it (usually 1 ms)" in line for line in lines)
-    assert summary.problems([judged()], [], PINGS, 0) == []
 
 
 @pytest.mark.parametrize(
-    ("others", "pings", "dropped", "why"),
+    ("changes", "why"),
     [
-        ([], PINGS, 1, "1 connections dropped"),
-        ([], [], 0, "no ping was answered during the deploy"),
-        (["a gap"], PINGS, 0, "a gap"),
+        ({"connections_lost": 1}, "1 connections dropped"),
+        ({"pings": []}, "no ping was answered during the deploy"),
+        ({"pids": (7, 8)}, "the daemon was process 7, now 8"),
     ],
 )
 def test_what_belongs_to_no_task_spoils_the_conclusion_too(
-    others: list[str], pings: list[float], dropped: int, why: str
+    changes: dict[str, Any], why: str
 ) -> None:
-    wrong = summary.problems([judged()], others, pings, dropped)
+    figures = FIGURES._replace(**changes)
+    wrong = verdict.problems([judged()], figures, [])
     assert wrong == [why]
-    lines = page([judged()], wrong, Look())
+    lines = verdict.page([judged()], figures, wrong, Look())
     assert lines[-2:] == ["Something was lost, repeated or wrong:", f"  {why}"]
 
 
 def test_a_wrong_row_is_named_in_the_conclusion_and_marked_in_the_table() -> None:
-    row = judged(LINES[:-1], Ended("failed", "", None))
-    lines = page([row], summary.problems([row], [], PINGS, 0), Look())
+    row = judged(LINES[:-1], WELL._replace(result="failed"))
+    lines = verdict.page([row], FIGURES, verdict.problems([row], FIGURES, []), Look())
     assert lines[1].endswith("WRONG")
     assert any(line.strip() == "task 1: 1 lost: step report" for line in lines)
