@@ -95,6 +95,14 @@ class StoreDamaged(StoreError):
     """The store's file is damaged: waiting does not help."""
 
 
+class StoreUnknown(Error):
+    """A commit failed in a way that leaves open whether it was made. Only the store's writer thread
+    meets this: it asks the store, and tells others what came of it. Not a StoreError, which says
+    that nothing happened."""
+
+    code = "store-unknown"
+
+
 class TaskFailed(Error):
     """The task ended by an exception of its own, its retries used up."""
 

@@ -249,16 +249,24 @@ class Answer:
 Operation = Submit | SubmitAll | Claim | Settle | Cancel | Retry | Hold | Wake | Shift
 
 
+class Ended(Record):
+    """How the end of an attempt was recorded, a wish to cancel heeded; as in ``Settle``."""
+
+    state: State
+    reason: str | None
+    run_at: float | None
+
+
 class Applied(Record):
     """The outcome of one operation: a result, or an errors.Refused (other operations go on).
 
     ``task``: the task that got an event, or None. Where several got one (SubmitAll, Wake), the
-    result names them. ``end``: a Settle that counted, as it was recorded.
+    result names them. ``end``: of a Settle that counted.
     """
 
     result: Any
     task: int | None
-    end: Settle | None = None
+    end: Ended | None = None
 
 
 class Filter(Record):
@@ -337,13 +345,39 @@ class Reader(Protocol):
 
 
 class Store(Protocol):
-    """The writing side; used by one thread at a time."""
+    """The writing side; used by one thread at a time, and by one process.
 
-    def apply(self, operations: Sequence[Operation]) -> list[Applied]:
-        """All of them in one durable transaction; a refused one harms no other.
+    Batches are numbered from 1 without a gap, over all openings; a batch that failed leaves its
+    number to the next. The outcomes of a batch are stored in its own transaction. A version of
+    taskd that does not number its batches (0.2) leaves the number and the outcomes as they are.
+    """
 
-        Raises errors.StoreError if the store cannot commit: then nothing of it happened.
+    def apply(self, number: int, operations: Sequence[Operation]) -> list[Applied]:
+        """All of them in one durable transaction; a refused one harms no other. Results are in the
+        order of ``operations``.
+
+        ``number`` is ``last()`` + 1; another raises ValueError, since it is a bug of the caller. So
+        does an operation that cannot be; then nothing of the batch happened.
+
+        Raises errors.StoreError if the store cannot commit: nothing of it happened, nor will.
+        Raises errors.StoreUnknown if it may have happened. The caller then asks for ``outcome``,
+        and while that is None applies the same operations under the same number, and nothing else:
+        a store that has said unknown says StoreError of that batch, as long as it is open, only if
+        no earlier try of it can come to light, even after a crash.
+
+        A store that several processes write locks in one order, so that no two batches wait for
+        each other: first the keys of all submits, by (owner, key), then the tasks, by id. (SQLite
+        has one lock, of the whole file.)
         """
+
+    def last(self) -> int:
+        """The number of the last batch that is committed, 0 if there was none. Raises StoreError:
+        ask again."""
+
+    def outcome(self, number: int) -> list[Applied] | None:
+        """What ``apply`` answered, or would have answered, to that batch, if it is the last that is
+        committed; else None. To be asked before anything else is applied. Raises StoreError: ask
+        again."""
 
     def checkpoint(self) -> None:
         """Do now what the next opening or closing would have to do. Raises errors.StoreError."""

@@ -40,6 +40,24 @@ _VAGUE = frozenset((sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQ
 """Codes that have many causes: the operating system tells more."""
 
 
+_UNDONE = frozenset((sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_WRITE))
+
+
+def is_unknown(error: sqlite3.Error) -> bool:
+    """Whether COMMIT raised ``error`` at a moment when the log may hold the whole transaction.
+
+    SQLite writes the transaction's frames into the log, the one that ends it last, then syncs the
+    log, then enters the frames in the index ("-shm"). Where the sync or the index fails, COMMIT
+    rolls back: no connection sees the transaction. But its frames stand whole in the log until
+    others are written over them, and whoever opens the store after a kill or a power cut makes the
+    index anew, from the log, and finds the transaction committed. (Where reading or writing fails,
+    or the disk is full, the last frame is not whole. An error of the checkpoint that follows a
+    commit is not told.)
+    """
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_IOERR and code not in _UNDONE
+
+
 def failure(error: sqlite3.Error, path: str) -> errors.StoreError:
     """``error`` as a sentence that says what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest tells kinds of one code apart
@@ -70,6 +88,8 @@ def open_writing(path: str) -> sqlite3.Connection:
         connection.execute(f"pragma journal_size_limit = {_LOG_LIMIT}")
         if found == 0:
             schema.create(connection)
+        else:
+            schema.grow(connection)
         return connection
     except BaseException as error:
         if connection is not None:

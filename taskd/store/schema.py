@@ -19,7 +19,11 @@ finds a store that it can use. A new version says that an older taskd could not.
   when they are empty: tasks that have left point at them for their shape.
 * ``owners``: how many tasks and bytes of arguments each user has that are not over (see
   ``tally``); ``owners_as_of``: the number of the last event, by which 0.2 knows that ``owners`` is
-  exact.
+  exact. That row is written by every commit, so it also has the number of our last ``batch`` and
+  the ``outcomes`` of its operations (see ``outcomes``): a row in a table of its own would be one
+  more page in each commit, a tenth of a small one. 0.2 leaves both as they are: after it has
+  written, our last batch is still that one, and the process that could ask for its outcomes is
+  gone.
 
 Foreign keys are not declared: one process writes, all writes stand in one module, and each check
 would be one more look-up in every submit.
@@ -145,6 +149,12 @@ create table owners_as_of (
 insert into owners_as_of (id, event) values (1, 0);
 """
 
+_ADDED = {
+    "owners_as_of.batch": "alter table owners_as_of add column batch integer",
+    "owners_as_of.outcomes": "alter table owners_as_of add column outcomes blob",
+}
+"""What 0.2 does not make, by name (table, index, TABLE.COLUMN); added where it is missing."""
+
 
 def is_id(number: int) -> bool:
     """Whether a number from outside can be a task's id at all. A larger one than LARGEST does not
@@ -177,9 +187,29 @@ def check(connection: sqlite3.Connection, path: str) -> int:
 
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables in an empty file: all of them or none."""
+    _make(connection, _TABLES, *_ADDED.values())
+
+
+def grow(connection: sqlite3.Connection) -> None:
+    """Add what an earlier version has not made in this file: all of it or none."""
+    names = {
+        name
+        for row in connection.execute(
+            "select s.name, s.name || '.' || c.name"
+            " from sqlite_schema s left join pragma_table_info(s.name) c"
+        )
+        for name in row
+    }
+    missing = [made for name, made in _ADDED.items() if name not in names]
+    if missing:
+        _make(connection, *missing)
+
+
+def _make(connection: sqlite3.Connection, *parts: str) -> None:
     connection.execute("begin immediate")
-    for statement in filter(str.strip, _TABLES.split(";")):
-        connection.execute(statement)
+    for part in parts:
+        for statement in filter(str.strip, part.split(";")):
+            connection.execute(statement)
     connection.execute(f"pragma application_id = {APPLICATION_ID}")
     connection.execute(f"pragma user_version = {SCHEMA}")
     connection.execute("commit")

@@ -8,6 +8,11 @@ Invariants:
 * An operation checks everything before its first write, so that a refusal leaves nothing behind;
   only SubmitAll, which can be refused in its middle, needs a savepoint.
 * Nothing is written for an ended attempt, a stale attempt or an unknown task.
+* A commit that failed and may yet come to light, if this process dies now
+  (``connection.is_unknown``), is unknown until a commit succeeds: the next one is written over it.
+  In between ``outcome`` is right on this connection: the batch is not committed, and to apply it
+  again under its number is right whether it comes to light or not. No other error in between says
+  that nothing happened: another try may end before it has written over all of the first.
 """
 
 from __future__ import annotations
@@ -21,13 +26,14 @@ import cbor2
 from taskd import errors
 from taskd.model.table import after
 from taskd.model.task import CHANGES, ENDED, Change, State
-from taskd.store import connection, schema, turns
+from taskd.store import connection, outcomes, schema, turns
 from taskd.store.api import (
     Answer,
     Applied,
     Cancel,
     Cancelled,
     Claim,
+    Ended,
     Hold,
     Operation,
     Retry,
@@ -97,17 +103,21 @@ _KEEP = (
     " on conflict (task) do update set value = excluded.value"
 )
 _SIZE = "select length(value) from arguments where task = ?"
+_LAST = "select batch from owners_as_of where id = 1"
+_OUTCOME = "select outcomes from owners_as_of where id = 1 and batch = ?"
 
 
 class SqliteStore:
     """``api.Store`` over the file at ``path``, made if missing (mode 0600). Raises StoreError."""
 
-    __slots__ = ("_connection", "_handlers", "_path", "_tally")
+    __slots__ = ("_connection", "_handlers", "_is_unknown", "_last", "_path", "_tally")
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._connection = connection.open_writing(path)
         self._tally = Tally(self._connection)
+        self._is_unknown = False
+        self._last = self.last()
         self._handlers: dict[type, Callable[[Any], Applied]] = {
             Submit: self._submit,
             SubmitAll: self._submit_all,
@@ -120,8 +130,11 @@ class SqliteStore:
             Shift: lambda shift: Applied(self._run(_SHIFT, shift.seconds).rowcount, None),
         }
 
-    def apply(self, operations: Sequence[Operation]) -> list[Applied]:
+    def apply(self, number: int, operations: Sequence[Operation]) -> list[Applied]:
+        if number != self._last + 1:
+            raise ValueError(f"batch {number} cannot follow batch {self._last}")
         applied = []
+        is_committing = False
         try:
             self._run("begin immediate")
             for operation in operations:
@@ -129,16 +142,30 @@ class SqliteStore:
                     applied.append(self._handlers[type(operation)](operation))
                 except errors.Refused as refusal:
                     applied.append(Applied(refusal, None))
-            self._tally.write()
+            self._tally.write(number, outcomes.packed(operations, applied))
+            is_committing = True
             self._run("commit")
         except BaseException as error:
             self._tally = Tally(self._connection)
             if self._connection.in_transaction:  # else SQLite has rolled it back by itself
                 self._run("rollback")
             if isinstance(error, sqlite3.Error):
-                raise connection.failure(error, self._path) from error
+                failure = connection.failure(error, self._path)
+                self._is_unknown |= is_committing and connection.is_unknown(error)
+                if self._is_unknown:
+                    raise errors.StoreUnknown(str(failure)) from error
+                raise failure from error
             raise
+        self._last, self._is_unknown = number, False
         return applied
+
+    def last(self) -> int:
+        found = self._ask(_LAST)
+        return 0 if found is None or found[0] is None else int(found[0])
+
+    def outcome(self, number: int) -> list[Applied] | None:
+        found = self._ask(_OUTCOME, number)
+        return None if found is None else outcomes.unpacked(found[0])
 
     def checkpoint(self) -> None:
         try:
@@ -210,7 +237,7 @@ class SqliteStore:
         )
         if end.result is not None:
             self._run("insert into results (task, value) values (?, ?)", task.id, end.result)
-        return Applied(Answer.RECORDED, task.id, end)
+        return Applied(Answer.RECORDED, task.id, Ended(end.state, end.reason, end.run_at))
 
     def _cancel(self, cancel: Cancel) -> Applied:
         task = self._theirs(cancel.task, cancel.owner)
@@ -339,6 +366,14 @@ class SqliteStore:
 
     def _run(self, sql: str, *values: Any) -> sqlite3.Cursor:
         return self._connection.execute(sql, values)
+
+    def _ask(self, sql: str, *values: Any) -> tuple[Any, ...] | None:
+        """The first row; leaves no transaction open. Raises StoreError."""
+        try:
+            found: tuple[Any, ...] | None = next(iter(self._run(sql, *values).fetchall()), None)
+        except sqlite3.Error as error:
+            raise connection.failure(error, self._path) from error
+        return found
 
 
 def _packed(value: dict[str, Any] | None) -> bytes | None:

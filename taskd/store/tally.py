@@ -32,8 +32,10 @@ _ADD_OWNER = (
     " set tasks = tasks + excluded.tasks, bytes = bytes + excluded.bytes"
 )
 _FORGET_OWNER = "delete from owners where owner = ? and tasks = 0"
-_LAST = "select coalesce(max(number), 0) from events"
-_SET_AS_OF = "update owners_as_of set event = ? where id = 1"
+_SET_AS_OF = (
+    "update owners_as_of set event = (select coalesce(max(number), 0) from events),"
+    " batch = ?, outcomes = ? where id = 1"
+)
 
 
 class Tally:
@@ -86,8 +88,10 @@ class Tally:
         (shape,) = self._connection.execute(_SHAPE, (group,)).fetchone()
         return str(shape)
 
-    def write(self) -> None:
-        """Write the differences into the open transaction; the next one begins without any."""
+    def write(self, batch: int, outcomes: bytes) -> None:
+        """Write the differences into the open transaction; the next one begins without any.
+
+        ``batch``: the transaction's number; ``outcomes``: what came of its operations, packed."""
         counts = [(queue, state.value, n) for (queue, state), n in self._counts.items() if n]
         waiting = [(n, group) for group, n in self._waiting.items() if n]
         owners = [(owner, *more) for owner, more in self._owners.items() if any(more)]
@@ -99,7 +103,7 @@ class Tally:
             (_FORGET_OWNER, [(owner,) for owner, tasks, _ in owners if tasks < 0]),
         ):
             self._connection.executemany(sql, rows)
-        self._connection.execute(_SET_AS_OF, self._connection.execute(_LAST).fetchone())
+        self._connection.execute(_SET_AS_OF, (batch, outcomes))
         for gathered in (self._counts, self._waiting, self._owners):
             gathered.clear()
 

@@ -9,6 +9,9 @@ Invariants:
 * Operations are applied, and their callbacks run, in the order in which they were submitted.
 * A callback runs in the loop's thread, after the commit, exactly once: with the Applied of its
   operation, or with the StoreError of its whole batch.
+* A batch of which the store does not know whether it was committed (StoreUnknown) stays in hand:
+  the thread asks the store what came of it, or applies it again, until it is known. ``doubt`` says
+  so; no later operation is applied before. A ``stop`` leaves the batch to the next ``start``.
 * All signals are blocked in the thread: the loop's thread gets them, also across an exec. The
   thread waits on a condition; it never polls.
 * Another exception than StoreError from the store is a bug: the thread ends, and ``completions``
@@ -22,13 +25,16 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from taskd import errors
 from taskd.store.api import Applied, Operation, Settle, Store, Submit, SubmitAll
 
 BATCH = 1000
 """Tasks touched by one transaction at most (a larger SubmitAll goes alone)."""
+
+_AGAIN = 0.5
+"""Seconds from one question to the next, while the store does not say what came of a batch."""
 
 _HEAVY = 64 * 1024
 """Bytes that weigh as much as one more task, so that one commit stays under some 64 MiB."""
@@ -58,11 +64,14 @@ class Writer:
         """Operations submitted whose callback has not run yet."""
         self.finished = 0
         """Batches and checkpoints carried out or failed, as the thread counts: its progress."""
+        self.doubt: errors.Error | None = None
+        """Why it is not known just now what came of the batch in hand."""
         self._done: deque[tuple[Callback, Applied | errors.StoreError]] = deque()
         # Below: shared with the thread. A change is made with this condition held, and notified.
         self._changed = threading.Condition()
         self._queue: deque[_Work | None] = deque()  # None asks for a checkpoint
-        self._in_hand = False
+        self._batch: list[_Work] | None = None  # in hand; no work: a checkpoint
+        self._number = 0  # that of the batch in hand
         self._stopping = False
         self._opened = False
         self._over = True  # no thread, or one that will take nothing more
@@ -79,7 +88,9 @@ class Writer:
                 self._stopping = False
                 return
         self._join(None)
-        self._stopping = self._opened = self._over = self._in_hand = False
+        self._stopping = self._opened = self._over = False
+        if self.doubt is None:
+            self._batch = None
         self._failure = None
         self._thread = launch(self._run, "store-writer")
         with self._changed:
@@ -124,7 +135,7 @@ class Writer:
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits for the disk, at this moment. Does not wait for the thread."""
-        return not self._queue and not self._in_hand
+        return not self._queue and self._batch is None
 
     def flush(self, timeout: float) -> bool:
         """Wait until all submitted operations are applied (``completions`` runs their callbacks).
@@ -139,12 +150,14 @@ class Writer:
         """Flush, close the store and end the thread; True if that was done.
 
         False after ``timeout`` seconds: the thread goes on and still stops later, unless ``start``
-        is called. An operation submitted from now on may have to wait for ``start``.
+        is called. False also if a batch is in doubt, and one more try has not changed that: it and
+        what comes after it wait for ``start``. An operation submitted from now on may have to wait
+        for ``start``.
         """
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        return self._join(timeout) and self._failure is None
+        return self._join(timeout) and self._failure is None and self.doubt is None
 
     def _enqueue(self, work: _Work | None) -> None:
         with self._changed:
@@ -166,6 +179,8 @@ class Writer:
         try:
             store = self._store_factory()
             try:
+                if self.doubt is None:
+                    self._number = store.last() + 1
                 with self._changed:
                     self._opened = True
                     self._changed.notify_all()
@@ -181,30 +196,61 @@ class Writer:
             os.eventfd_write(self._notify_fd, 1)
 
     def _step(self, store: Store) -> bool:
-        """Wait for the next batch and apply it; False: stop. In a frame of its own, so that the
-        batch is freed before the thread waits for the next."""
+        """Wait for the next batch and apply it, or try again what is in doubt; False: stop. In a
+        frame of its own, so that the batch is freed before the thread waits for the next."""
         with self._changed:
-            self._in_hand = False
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._queue or self._stopping)
-            if not self._queue:
-                self._over = True
-                return False
-            self._in_hand = True
-            batch = _next_batch(self._queue)
+            if self.doubt is None:
+                self._batch = None
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._queue or self._stopping)
+                if not self._queue:
+                    self._over = True
+                    return False
+                self._batch = _next_batch(self._queue)
+            batch, is_stopping = self._batch, self._stopping
         if not batch:
             with contextlib.suppress(errors.StoreError):  # the next checkpoint tries again
                 store.checkpoint()
             return True
-        try:
-            outcomes = store.apply([operation for operation, _ in batch])
-            self._done.extend(
-                (callback, outcome) for (_, callback), outcome in zip(batch, outcomes, strict=True)
-            )
-        except errors.StoreError as error:
-            self._done.extend((callback, error) for _, callback in batch)
+        was_in_doubt = self.doubt is not None
+        outcomes = self._outcomes(store, [operation for operation, _ in batch])
+        for (_, callback), outcome in zip(batch, outcomes or (), strict=outcomes is not None):
+            self._done.append((callback, outcome))
+        if self.doubt is not None and not was_in_doubt:
+            return True  # it is asked at once, before the loop hears of it
         os.eventfd_write(self._notify_fd, 1)
+        if self.doubt is None:
+            return True
+        with self._changed:
+            if is_stopping and self._stopping:
+                self._over = True
+                self._changed.notify_all()
+                return False
+            self._changed.wait_for(lambda: self._stopping, _AGAIN)
         return True
+
+    def _outcomes(
+        self, store: Store, operations: Sequence[Operation]
+    ) -> Sequence[Applied | errors.StoreError] | None:
+        """What came of the batch in hand; None: ``doubt`` says why that is not known."""
+        outcomes: Sequence[Applied | errors.StoreError] | None = None
+        try:
+            if self.doubt is not None:
+                outcomes = store.outcome(self._number)
+        except errors.StoreError as error:
+            self.doubt = error
+            return None
+        try:
+            if outcomes is None:
+                outcomes = store.apply(self._number, operations)
+            self._number += 1
+        except errors.StoreUnknown as unknown:
+            self.doubt = unknown
+            return None
+        except errors.StoreError as error:
+            outcomes = [error] * len(operations)
+        self.doubt = None
+        return outcomes
 
 
 def launch(run: Callable[[], None], name: str) -> threading.Thread:

@@ -69,7 +69,10 @@ class Bench:
 
     def apply(self, *operations: Operation) -> list[Applied]:
         self.now += 1
-        return self.store.apply(operations)
+        number = self.store.last() + 1
+        applied = self.store.apply(number, operations)
+        assert told(self.store.outcome(number)) == told(applied)
+        return applied
 
     def one(self, operation: Operation) -> Any:
         """The result of one operation; a refusal is raised."""
@@ -133,6 +136,16 @@ class Bench:
         elif state is not State.QUEUED:
             self.ended(task, state, result=result)
         return task
+
+
+def told(applied: list[Applied] | None) -> list[Any]:
+    """``applied`` so that two can be compared: refusals by type and text."""
+    assert applied is not None
+    shown = [
+        (type(each.result), str(each.result)) if isinstance(each.result, Exception) else each.result
+        for each in applied
+    ]
+    return [each._replace(result=result) for each, result in zip(applied, shown, strict=True)]
 
 
 @pytest.fixture(params=list(STORES))

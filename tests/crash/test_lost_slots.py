@@ -264,7 +264,7 @@ def test_a_task_that_was_claimed_and_never_sent_is_run_and_not_held(
         )
         owner = cbor2.dumps([header.worker, *header.owner])
         claim = Claim(first.id + 1, owner, "r1", 0.0)
-        assert store.apply([new, claim])[1].result == 1
+        assert store.apply(store.last() + 1, [new, claim])[1].result == 1
     daemon.start()
     with daemon.client() as client:
         assert client.handle(first.id + 1).result(30) == list(range(ITEMS))

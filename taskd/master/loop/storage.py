@@ -42,7 +42,7 @@ class Storage:
         self.applied: Notice[[Applied]] = Notice()
         self._check: health.Check | None = None
         self._damage: StoreError | None = None
-        loop.watch(self._committed, READ, lambda _: self.writer.completions())
+        loop.watch(self._committed, READ, lambda _: self._look())
 
     def open(self) -> None:
         """Start the writer's thread and open the store. Raises StoreError."""
@@ -102,6 +102,12 @@ class Storage:
                 self.applied(outcome)
 
         self.writer.submit(operation, applied)
+
+    def _look(self) -> None:
+        """The writer's thread has done something, or does not know what it has done."""
+        self.writer.completions()
+        if (doubt := self.writer.doubt) is not None:
+            self._loop.troubles.tell(UNWRITABLE, f"is it committed? {doubt}")
 
     @property
     def damage(self) -> StoreError | None:

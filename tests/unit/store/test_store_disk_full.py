@@ -40,7 +40,7 @@ def fill(store: SqliteStore) -> tuple[dict[int, bytes], errors.StoreError]:
     while True:
         batch = [new(5000) for _ in range(3)]
         try:
-            applied = store.apply(batch)
+            applied = store.apply(store.last() + 1, batch)
         except errors.StoreError as error:
             return kept, error
         for submit, outcome in zip(batch, applied, strict=True):
@@ -63,7 +63,7 @@ def test_a_full_disk_refuses_loses_nothing_and_is_over_once_there_is_room(small:
         assert len(kept) > 10
         assert held_by(reader) == kept
         with pytest.raises(errors.StoreError):
-            store.apply([new(300_000)])
+            store.apply(store.last() + 1, [new(300_000)])
         ballast.unlink()
         more, _ = fill(store)
         assert len(more) > 10

@@ -6,92 +6,20 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gate import DEADLINE, Gate, claim, drain
 
 from taskd import errors
 from taskd.model.task import Budgets, State
-from taskd.store.api import Applied, Claim, Operation, Settle, Submit, SubmitAll
+from taskd.store.api import Applied, Settle, Submit, SubmitAll
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore
 from taskd.store.writer import BATCH, Writer, WriterEnded
-
-DEADLINE = 30.0
-
-
-class Gate:
-    """A store that notes its batches; ``closed``, it stays in ``apply`` until it is opened."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[int]] = []
-        self.log: list[str] = []
-        self.closed = False
-        self.entered = threading.Event()
-        self.go = threading.Event()
-        self.error: BaseException | None = None
-        self.opening_error: BaseException | None = None
-
-    def opened(self) -> Gate:
-        if self.opening_error is not None:
-            raise self.opening_error
-        self.log.append("open")
-        return self
-
-    def apply(self, operations: Sequence[Operation]) -> list[Applied]:
-        if self.closed:
-            self.entered.set()
-            assert self.go.wait(DEADLINE)
-        if self.error is not None:
-            error, self.error = self.error, None
-            raise error
-        numbers = [each.task for each in operations if isinstance(each, Claim)]
-        self.batches.append(numbers)
-        return [Applied(number, number) for number in numbers]
-
-    def checkpoint(self) -> None:
-        self.log.append(f"checkpoint after {sum(map(len, self.batches))}")
-        raise errors.StoreError("the disk is full")
-
-    def close(self) -> None:
-        self.log.append("close")
-
-
-@pytest.fixture
-def notice() -> Iterator[int]:
-    fd = os.eventfd(0, os.EFD_CLOEXEC)
-    yield fd
-    os.close(fd)
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    made = Gate()
-    yield made
-    made.go.set()
-
-
-@pytest.fixture
-def writer(gate: Gate, notice: int) -> Iterator[Writer]:
-    made = Writer(gate.opened, notice)
-    yield made
-    gate.go.set()
-    made.stop(DEADLINE)
-
-
-def claim(number: int) -> Claim:
-    return Claim(number, b"w", "r", 1.0)
-
-
-def drain(writer: Writer, notice: int) -> None:
-    """Do as the loop does until every callback has run."""
-    while writer.pending:
-        ready, _, _ = select.select([notice], [], [], DEADLINE)
-        assert ready, "the writer did not say that something is done"
-        writer.completions()
 
 
 def test_callbacks_run_in_order_and_in_the_loops_thread(writer: Writer, notice: int) -> None:
@@ -123,7 +51,7 @@ def test_what_gathers_during_a_commit_goes_into_the_next_up_to_a_bound(
 def test_a_large_request_counts_by_its_tasks(writer: Writer, gate: Gate, notice: int) -> None:
     new = Submit(b"s", 1, "t", 1, b"", "", "q", 0, None, None, 0, None, 1.0)
     applied: list[int] = []
-    gate.apply = lambda operations: [  # type: ignore[method-assign]
+    gate.apply = lambda number, operations: [  # type: ignore[method-assign]
         applied.append(len(operations)) or Applied(None, None)
         for _ in operations  # type: ignore[func-returns-value]
     ]
@@ -136,7 +64,7 @@ def test_a_large_request_counts_by_its_tasks(writer: Writer, gate: Gate, notice:
 
 def test_large_values_are_spread_over_more_commits(writer: Writer, gate: Gate, notice: int) -> None:
     applied: list[int] = []
-    gate.apply = lambda operations: [  # type: ignore[method-assign]
+    gate.apply = lambda number, operations: [  # type: ignore[method-assign]
         applied.append(len(operations)) or Applied(None, None)  # type: ignore[func-returns-value]
         for _ in operations
     ]

@@ -1,0 +1,120 @@
+"""What came of the operations of one batch, in few bytes: what a commit keeps of them.
+
+Runs in the writer thread. They are written in the batch's own transaction, so that a writer whose
+commit lost its answer asks what came of it and guesses at no operation. Only the process that
+applied the batch asks, so that the form may change from version to version.
+
+One flat CBOR array (nested ones cost ten times as much), in the caller's order: for each operation
+a number of ``_TOLD`` and as many values as that takes. Of what is large (arguments, saved states,
+results) nothing is kept: an operation that answers with such values keeps ids, and reads the values
+from the tables when it is told.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import cbor2
+
+from taskd import errors
+from taskd.model.task import State
+from taskd.protocol import cbor
+from taskd.store.api import (
+    Applied,
+    Cancel,
+    Cancelled,
+    Claim,
+    Ended,
+    Hold,
+    Operation,
+    Retry,
+    Settle,
+    Shift,
+    Submit,
+    SubmitAll,
+    Submitted,
+    Wake,
+)
+
+_Values = Iterator[Any]
+
+
+def packed(operations: Sequence[Operation], applied: Sequence[Applied]) -> bytes:
+    """``applied``, which came of ``operations``."""
+    flat: list[Any] = []
+    for operation, each in zip(operations, applied, strict=True):
+        if isinstance(each.result, errors.Refused):
+            flat += (_REFUSED, each.result.code, str(each.result))
+        else:
+            flat += _KEPT[type(operation)](each)
+    return cbor2.dumps(flat)
+
+
+def unpacked(raw: bytes) -> list[Applied]:
+    """What was ``packed``."""
+    values = iter(cbor.loads(raw))
+    return [_TOLD[number](values) for number in values]
+
+
+# How each is kept, and told again. A task that has got an event is not kept twice.
+
+_REFUSED, _SUBMITTED, _ALL, _PLAIN, _ENDED, _CANCELLED, _STATE, _WOKEN = range(8)
+
+_KEPT: dict[type, Callable[[Applied], tuple[Any, ...]]] = {
+    Submit: lambda each: (_SUBMITTED, *each.result),
+    SubmitAll: lambda each: (_ALL, len(each.result), *itertools.chain(*each.result)),
+    Claim: lambda each: (_PLAIN, each.task, each.result),
+    Settle: lambda each: (
+        (_PLAIN, each.task, each.result)
+        if each.end is None
+        else (_ENDED, each.task, each.result, each.end[0].value, *each.end[1:])
+    ),
+    Cancel: lambda each: (_CANCELLED, each.task, *[state.value for state in each.result]),
+    Retry: lambda each: (_STATE, each.task, each.result.value),
+    Hold: lambda each: (_PLAIN, each.task, each.result),
+    Wake: lambda each: (_WOKEN, len(each.result), *each.result),
+    Shift: lambda each: (_PLAIN, each.task, each.result),
+}
+
+
+def _refused(values: _Values) -> Applied:
+    return Applied(errors.refusal(next(values), next(values)), None)
+
+
+def _submitted(values: _Values) -> Applied:
+    submitted = Submitted(next(values), next(values))
+    return Applied(submitted, submitted.task if submitted.created else None)
+
+
+def _all(values: _Values) -> Applied:
+    return Applied([Submitted(next(values), next(values)) for _ in range(next(values))], None)
+
+
+def _plain(values: _Values) -> Applied:
+    task = next(values)
+    return Applied(next(values), task)
+
+
+def _ended(values: _Values) -> Applied:
+    task, answer = next(values), next(values)
+    return Applied(answer, task, Ended(State(next(values)), next(values), next(values)))
+
+
+def _cancelled(values: _Values) -> Applied:
+    task = next(values)
+    return Applied(Cancelled(State(next(values)), State(next(values))), task)
+
+
+def _state(values: _Values) -> Applied:
+    task = next(values)
+    return Applied(State(next(values)), task)
+
+
+def _woken(values: _Values) -> Applied:
+    return Applied([next(values) for _ in range(next(values))], None)
+
+
+_TOLD = (_refused, _submitted, _all, _plain, _ended, _cancelled, _state, _woken)
+"""By the numbers above."""
