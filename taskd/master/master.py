@@ -245,7 +245,7 @@ class Master:
     def _make_clients(self) -> None:
         loop, config, storage = self.loop, self.config, self.storage
         limits = PeerLimits(loop)
-        views = TaskViews(loop.troubles, storage, self.attempts, self.dispatch)
+        views = TaskViews(loop.troubles, self.attempts, self.dispatch)
         queues = Queues(loop.troubles, config, storage, self.revisions)
         self.clients = Clients(loop, config, limits)
         self.streams = Streams(loop, storage, self.attempts, limits, views)
@@ -260,7 +260,7 @@ class Master:
             Shares(loop.troubles, config.access, self.places.state),
             self.streams,
             views,
-            WaitCycles(config, self.places, storage, self.attempts, self.streams),
+            WaitCycles(config, self.places, self.attempts, self.streams),
         )
         daemon = DaemonRequests(
             loop.troubles,

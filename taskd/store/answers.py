@@ -44,7 +44,7 @@ COLUMNS = (
 )
 TASK = f"select {COLUMNS} from tasks where id = ?"
 _TASKS = f"select {COLUMNS} from tasks where id in (select value from json_each(?))"
-_GLANCE = "select id, owner, queue, state from tasks where id = ?"
+_GLANCES = "select id, owner, queue, state from tasks where id in (select value from json_each(?))"
 _RUNNING = (
     "select id from tasks indexed by tasks_state"
     " where state = 'running' and id > ? order by id limit ?"
@@ -77,6 +77,7 @@ _NEXT_DUE = (
     f" where {schema.SCHEDULED} order by run_at limit 1"
 )
 
+_SETTLED = frozenset(state.value for state in SETTLED)
 _ONE_RUN = frozenset({State.RUNNING, State.SUCCEEDED, State.FAILED})
 """States in which a task with one attempt has run ever since, or until its end."""
 
@@ -105,13 +106,17 @@ def row_of(found: tuple[Any, ...]) -> Row:
     )
 
 
+def _numbers(tasks: Sequence[int]) -> str:
+    """The ids as JSON, without those that no task can have."""
+    return str([task for task in tasks if schema.is_id(task)])
+
+
 def _rows_of(fetch: Fetch, tasks: Sequence[int], meter: Meter) -> Iterator[tuple[int, Row | None]]:
     """The row of each of the tasks (None: it is not known) with its place in ``tasks``, until the
     meter is used up: of one task at least."""
     for start in range(0, len(tasks), FEW):
         some = tasks[start : start + FEW]
-        known = str([task for task in some if schema.is_id(task)])  # a list of numbers is JSON
-        found = {row[0]: row for row in fetch(_TASKS, known)}
+        found = {row[0]: row for row in fetch(_TASKS, _numbers(some))}
         meter.read(ROW)
         for index, task in enumerate(some, start):
             row = found.get(task)
@@ -134,12 +139,10 @@ def _rows(fetch: Fetch, query: Rows) -> Part[Row]:
 
 
 def _glances(fetch: Fetch, query: Glances) -> Part[Glance]:
-    found: list[Glance] = []
-    most = WORK // ROW
-    for task in query.tasks[:most]:
-        if schema.is_id(task) and (row := fetch(_GLANCE, task)):
-            found.append(Glance._make((*row[0][:3], State(row[0][3]))))
-    rest = query.tasks[most:]
+    some, rest = query.tasks[:WORK], query.tasks[WORK:]
+    rows = {row[0]: row for row in fetch(_GLANCES, _numbers(some))}
+    known = [rows[task] for task in some if task in rows]
+    found = [Glance._make((*row[:3], State(row[3]))) for row in known]
     return Part(found, Glances(rest) if rest else None)
 
 
@@ -225,15 +228,19 @@ def _value(fetch: Fetch, table: str, task: int) -> bytes | None:
 def _shown(fetch: Fetch, query: Shown) -> Part[Told]:
     found: list[Told] = []
     telling = _Telling(fetch, query.now, query.place)
+    some, rest = query.tasks[:WORK], query.tasks[WORK:]
+    if query.only_settled:
+        settled = {row[0] for row in fetch(_GLANCES, _numbers(some)) if row[3] in _SETTLED}
+        some = tuple(task for task in some if task in settled)
     last = -1
-    for last, row in _rows_of(fetch, query.tasks, telling.meter):
+    for index, row in _rows_of(fetch, some, telling.meter):
+        last = index
         if row is None or (query.only_settled and row.state not in SETTLED):
             continue
         if (told := telling.of(row, True)) is None:
-            rest = query.tasks[last:]
-            return Part(found, query._replace(tasks=rest, place=telling.stopped))
+            return Part(found, query._replace(tasks=some[index:] + rest, place=telling.stopped))
         found.append(told)
-    rest = query.tasks[last + 1 :] if telling.meter.is_used_up else ()
+    rest = some[last + 1 :] + rest
     return Part(found, query._replace(tasks=rest, place=None) if rest else None)
 
 

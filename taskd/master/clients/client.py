@@ -1,12 +1,14 @@
 """One client's connection: reads its requests, in turns with other clients, and sends the answers.
 
 Requests take effect in their order: several writes may be under way (the store applies them in
-order); every other request waits until the writes before it are answered.
+order); every other request waits until the writes before it are answered. While a request waits for
+an answer of the store (``reads``), no other is taken.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import taskd
 from taskd.errors import ProtocolError, Refused
@@ -30,6 +32,9 @@ USUAL = 100
 """Tasks in the answer to ``list``, unless the request has a limit."""
 
 
+A = TypeVar("A")
+
+
 class Limits(Protocol):
     """PeerLimits, as a client uses it."""
 
@@ -47,6 +52,10 @@ class Owner(Protocol):
 
     def carry_out(self, client: Client, request: protocol.Request) -> None: ...
 
+    def go_on(
+        self, client: Client, request: protocol.Request, step: Callable[[], None]
+    ) -> None: ...
+
     def forget(self, client: Client) -> None: ...
 
 
@@ -59,8 +68,10 @@ class Client:
         "_all",
         "_blocked",
         "_goes_on",
+        "_is_pumping",
         "_limits",
         "_loop",
+        "_reads",
         "_writes",
         "channel_name",
         "is_control",
@@ -93,6 +104,8 @@ class Client:
         self.is_control = is_control
         self.owner = None if is_control else uid
         self._writes = 0
+        self._reads = 0
+        self._is_pumping = False
         self._blocked: protocol.Request | None = None
         self._goes_on = False  # the loop will call _next_turn
         wire.on_data = self._on_data
@@ -118,7 +131,7 @@ class Client:
     @property
     def in_flight(self) -> int:
         """Requests under way, without open streams and callers of a deploy."""
-        return self._writes + (self._blocked is not None)
+        return self._writes + self._reads + (self._blocked is not None)
 
     # ── in ───────────────────────────────────────────────────────────────────────────────────
 
@@ -133,7 +146,8 @@ class Client:
     @property
     def _takes_nothing(self) -> bool:
         """No new request is taken, whatever the client has sent."""
-        return self._all.is_paused or self._blocked is not None or self.wire.is_full
+        is_busy = self._blocked is not None or self._reads > 0
+        return self._all.is_paused or is_busy or self.wire.is_full
 
     @property
     def is_paused(self) -> bool:
@@ -144,6 +158,7 @@ class Client:
         """Carry out the requests that have come, as far as the client's turn and the order of
         effects allow; then decide whether its socket is read."""
         room, has_moved = TURN, False
+        self._is_pumping = True
         try:
             while room > 0 and (event := self._next()) is not None:
                 self._take(event)
@@ -151,6 +166,8 @@ class Client:
                 room -= _cost(event)
         except ProtocolError as error:
             self.say_goodbye(protocol.farewell(error))
+        finally:
+            self._is_pumping = False
         if room <= 0 and not self._goes_on:
             self._goes_on = True
             self._loop.soon(self._next_turn)
@@ -185,6 +202,26 @@ class Client:
             case protocol.Request():
                 self._writes += event.op in WRITES
                 self._all.carry_out(self, event)
+
+    def reads(
+        self, request: protocol.Request, then: Callable[[A], None]
+    ) -> Callable[[A | Refused], None]:
+        """What to call with the store's answer to a question that ``request`` needs: goes on with
+        ``then``, which may raise Refused as a handler may. Until then the request is under way. A
+        client that has disconnected gets no answer."""
+        self._reads += 1
+
+        def answered(answer: A | Refused) -> None:
+            self._reads -= 1
+            if isinstance(answer, Refused):
+                self.refuse(request.id, answer)
+            elif not self.wire.is_closed:
+                self._all.go_on(self, request, lambda: then(answer))
+            if not self._is_pumping:  # else it goes on by itself
+                self.pump()
+            self._all.answered()
+
+        return answered
 
     # ── out ──────────────────────────────────────────────────────────────────────────────────
 

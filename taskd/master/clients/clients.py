@@ -23,7 +23,7 @@ Handler = Callable[[Client, protocol.Request], None]
 
 class Clients:
     """Owns every Client; the composition root sets ``handlers`` (by operation). Notices:
-    ``answered`` (a write was answered, or a client is gone), ``gone``, ``drained`` (a client has
+    ``answered`` (a request was answered, or a client is gone), ``gone``, ``drained`` (a client has
     read so many answers that the next may be sent)."""
 
     handlers: Mapping[str, Handler]
@@ -99,8 +99,12 @@ class Clients:
         return sum(client.in_flight for client in self._all.values())
 
     def carry_out(self, client: Client, request: protocol.Request) -> None:
+        self.go_on(client, request, lambda: self.handlers[request.op](client, request))
+
+    def go_on(self, client: Client, request: protocol.Request, step: Callable[[], None]) -> None:
+        """Take a step of a request; what it raises is the answer."""
         try:
-            self.handlers[request.op](client, request)
+            step()
         except Refused as error:
             client.answer(request, error)
         except Exception as error:  # the boundary: one request must not end the daemon

@@ -27,6 +27,8 @@ from taskd.posix import memory
 from taskd.protocol.server_side import Request
 from taskd.record import Record
 from taskd.revision import confirmed, release
+from taskd.store.api import Group
+from taskd.store.queries import WaitingGroups
 
 HOLDS = 10
 """Tasks named as keeping a revision alive."""
@@ -61,37 +63,46 @@ class DaemonRequests(Record):
     # ── looking ──────────────────────────────────────────────────────────────────────────────
 
     def status(self, client: Client, request: Request) -> None:
+        def counted(queues: dict[str, Any]) -> None:
+            client.reply(request.id, self._status(client, queues))
+
+        self.queues.in_status(client, client.reads(request, counted))
+
+    def _status(self, client: Client, queues: dict[str, Any]) -> dict[str, Any]:
         current = self.revisions.current
         assert current is not None
         link, is_operator = self.config.app.release, client.owner is None
-        client.reply(
-            request.id,
-            {
-                "pid": os.getpid(),
-                "taskd": taskd.__version__,
-                "revision": current.name,
-                "release": current.path,
-                "confirmed": current.path,  # 0.2's taskctl reads it; a start uses this one
-                "link": link,
-                # A message is valid text: other bytes of a path are escaped.
-                "symlink": os.fsencode(os.path.realpath(link)).decode(errors="backslashreplace"),
-                "stopping": self.life.is_stopping,
-                "control": client.is_control,
-                **self.queues.in_status(client),
-                "note": self.life.note if is_operator else "",
-                "problems": self.troubles.sentences() if is_operator else [],
-                "checks": self.checks() if is_operator else [],
-                "deploy": self.deploy.under_way() if is_operator else None,
-            },
-        )
+        return {
+            "pid": os.getpid(),
+            "taskd": taskd.__version__,
+            "revision": current.name,
+            "release": current.path,
+            "confirmed": current.path,  # 0.2's taskctl reads it; a start uses this one
+            "link": link,
+            # A message is valid text: other bytes of a path are escaped.
+            "symlink": os.fsencode(os.path.realpath(link)).decode(errors="backslashreplace"),
+            "stopping": self.life.is_stopping,
+            "control": client.is_control,
+            **queues,
+            "note": self.life.note if is_operator else "",
+            "problems": self.troubles.sentences() if is_operator else [],
+            "checks": self.checks() if is_operator else [],
+            "deploy": self.deploy.under_way() if is_operator else None,
+        }
 
     def list_revisions(self, client: Client, request: Request) -> None:
+        def grouped(groups: list[Group]) -> None:
+            client.reply(request.id, self._revisions(client, groups))
+
+        self.storage.gather(WaitingGroups(), client.reads(request, grouped))
+
+    def _revisions(self, client: Client, groups: list[Group]) -> dict[str, Any]:
         live = self.revisions.live()
+        homes = {name: route(live, name, None) for name in {group.name for group in groups}}
         waiting: dict[int, int] = {}
-        for (name, _), count in self.storage.reader.waiting().items():
-            home = route(live, name, None)
-            if not isinstance(home, Held):
-                waiting[home.number] = waiting.get(home.number, 0) + count
+        for group in groups:
+            if not isinstance(home := homes[group.name], Held):
+                waiting[home.number] = waiting.get(home.number, 0) + group.waiting
         found = [
             self._revision(client, r, waiting.get(r.number, 0))
             for r in sorted(self.revisions, key=lambda r: -r.number)
@@ -99,8 +110,7 @@ class DaemonRequests(Record):
         ]
         # The reason why a release was refused may name tasks of every user.
         known = self.revisions.rejected if client.owner is None else []
-        rejected = [each._asdict() for each in known]
-        client.reply(request.id, {"revisions": found, "rejected": rejected})
+        return {"revisions": found, "rejected": [each._asdict() for each in known]}
 
     def _revision(self, client: Client, revision: Revision, waiting: int) -> dict[str, Any]:
         workers = self.workers.of(revision)

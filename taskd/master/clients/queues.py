@@ -8,6 +8,7 @@ run, with the settings of ``default``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from taskd.config import Config
@@ -17,6 +18,7 @@ from taskd.master.fleet import Revisions
 from taskd.master.loop import Storage, Troubles
 from taskd.model.task import State
 from taskd.record import Record
+from taskd.store.queries import Counts, QueueCounts
 
 LISTED = 500
 """Queues in one answer to ``status``."""
@@ -50,28 +52,37 @@ class Queues(Record):
             "taskd.toml"
         )
 
-    def in_status(self, client: Client) -> dict[str, Any]:
-        """``states``, ``queues`` and ``more_queues`` of the answer to ``status``: first the queues
-        that taskd.toml names. Names that clients have made up are shown to operators alone."""
-        reader = self.storage.reader
-        try:
-            totals = reader.states()
-            file, known = sorted(self.config.queues), self.named()
-            busy = reader.busy(LISTED + len(known)) if client.owner is None else []
-            names = [*file, *sorted(known.difference(file)), *sorted(set(busy).difference(known))]
-            listed = {name: reader.states(name) for name in names[:LISTED]}
-        except StoreError as error:  # the answer's ``problems`` will say so
-            self.troubles.tell("the store cannot be read", error)
-            totals, names, listed = {}, [], {}
-        return {
-            "states": {state.value: totals.get(state, 0) for state in State},
-            "queues": {
-                name: {
-                    "running": counts.get(State.RUNNING, 0),
-                    "queued": counts.get(State.QUEUED, 0),
-                    "concurrency": self.config.concurrency(name),
+    def in_status(self, client: Client, done: Callable[[dict[str, Any]], None]) -> None:
+        """Calls ``done`` with ``states``, ``queues`` and ``more_queues`` of the answer to
+        ``status``: first the queues that taskd.toml names. Names that clients have made up are
+        shown to operators alone. (If the store cannot be read, ``problems`` will say so.)"""
+        file, known = sorted(self.config.queues), self.named()
+        most = LISTED + 1 if client.owner is None else 0
+
+        def counted(found: list[Counts] | StoreError) -> None:
+            totals: dict[State, int] = {}
+            by_queue: dict[str, dict[State, int]] = {}
+            names: list[str] = []
+            if isinstance(found, StoreError):
+                self.troubles.tell("the store cannot be read", found)
+            else:
+                totals, by_queue = found[0]
+                others = sorted(by_queue.keys() - known)
+                names = [*file, *sorted(known.difference(file)), *others]
+            counts = {name: by_queue.get(name, {}) for name in names[:LISTED]}
+            done(
+                {
+                    "states": {state.value: totals.get(state, 0) for state in State},
+                    "queues": {
+                        name: {
+                            "running": of.get(State.RUNNING, 0),
+                            "queued": of.get(State.QUEUED, 0),
+                            "concurrency": self.config.concurrency(name),
+                        }
+                        for name, of in counts.items()
+                    },
+                    "more_queues": len(names) > LISTED,
                 }
-                for name, counts in listed.items()
-            },
-            "more_queues": len(names) > LISTED,
-        }
+            )
+
+        self.storage.gather(QueueCounts(frozenset(known), most), counted)

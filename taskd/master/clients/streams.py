@@ -7,9 +7,12 @@ slowly stays at that number. So an exec has to carry nothing but the number.
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from itertools import islice
 from typing import Any
 
+from taskd.errors import StoreError
 from taskd.master.attempts import Attempts
 from taskd.master.clients.client import Client
 from taskd.master.clients.peer_limits import PeerLimits
@@ -17,10 +20,8 @@ from taskd.master.clients.taskviews import TaskViews
 from taskd.master.fleet import Running
 from taskd.master.loop import PASSING, Loop, Storage
 from taskd.model.task import SETTLED
-from taskd.store.api import Applied, Row, Submitted
-
-BATCH = 200
-"""Events read for one stream at a time."""
+from taskd.store.api import Applied, Event, Submitted
+from taskd.store.queries import Events, Glance, Part, Query, Shown, Told
 
 AT_ONCE = 64
 """Streams that are brought up to date in one go; with more, the loop does other work between."""
@@ -28,8 +29,8 @@ AT_ONCE = 64
 
 class Stream:
     """One open stream. ``open``: tasks that are not settled; ``stale``: tasks that have changed
-    since it was up to date (a ``follow`` only asks whether there are any). ``late``: the store
-    could not be read, and a timer will bring the stream up to date.
+    since the store was asked (a ``follow`` only asks whether there are any). ``is_asking``: the
+    store's answer is on its way, or a timer will ask it again.
 
     ``after``: number of the last event sent (follow). ``wait`` sends each task once it is settled.
     ``within``: the running task whose code does nothing but wait here (see ``wait_cycles``).
@@ -39,8 +40,8 @@ class Stream:
         "after",
         "client",
         "id",
+        "is_asking",
         "is_follow",
-        "late",
         "open",
         "progress",
         "stale",
@@ -57,7 +58,7 @@ class Stream:
         self.stale: set[int] = set(tasks)
         self.after = 0
         self.progress = False
-        self.late = False
+        self.is_asking = False
         self.within: int | None = None
 
     def export(self) -> dict[str, Any]:
@@ -90,10 +91,10 @@ class Streams:
 
     # ── opening and closing ──────────────────────────────────────────────────────────────────
 
-    def open(self, stream: Stream, rows: list[Row]) -> None:
-        """``rows``: of the stream's tasks, read just now. (An event that is read later can only be
+    def open(self, stream: Stream, tasks: list[Glance]) -> None:
+        """``tasks``: those of the stream, read just now. (An event that is read later can only be
         newer.)"""
-        settled = {row.id for row in rows if row.state in SETTLED}
+        settled = {task.id for task in tasks if task.state in SETTLED}
         stream.open = set(stream.tasks) - (settled if stream.is_follow else set())
         self._enter(stream)
         self._update(stream)
@@ -207,64 +208,88 @@ class Streams:
     # ── sending ──────────────────────────────────────────────────────────────────────────────
 
     def _update(self, stream: Stream) -> None:
-        """Bring a stream up to date, and end it if it is over; while the store cannot be read, a
-        timer tries again."""
+        """Ask the store for what the stream lacks, unless it is being asked; end a stream that is
+        over."""
+        if stream.is_asking or stream.client.wire.is_full:  # ``resume`` comes, once it is not
+            return
+        if stream.stale:
+            self._ask(stream, self._lacking(stream))
+        elif not stream.open and stream in self.of(stream.client):
+            self.close(stream.client, stream.id)
+            stream.client.end(stream.id)
+
+    def _lacking(self, stream: Stream) -> Query[Part[Any]]:
+        """What to ask for. The events of all its tasks are read, whichever has changed: when the
+        master hears of one commit, the store may have the next, and an event sent for one task must
+        not move ``after`` past an earlier event of another."""
+        stale, stream.stale = stream.stale, set()
+        if stream.is_follow:
+            return Events(tuple(stream.tasks), stream.after)
+        return Shown(tuple(stale), time.time(), only_settled=True)
+
+    def _ask(self, stream: Stream, query: Query[Part[Any]]) -> None:
+        stream.is_asking = True
+        self._storage.ask(query, partial(self._on_answer, stream, query))
+
+    def _on_answer(
+        self, stream: Stream, query: Query[Part[Any]], part: Part[Any] | StoreError
+    ) -> None:
+        """Send what was found, and go on; after a transient error a timer asks again."""
+        if stream not in self.of(stream.client):  # it was closed meanwhile
+            return
         try:
-            if stream.is_follow:
-                self._send_events(stream)
-            else:
-                self._send_settled(stream)
-            if not stream.open and not stream.stale:
-                self.close(stream.client, stream.id)
-                stream.client.end(stream.id)
+            if isinstance(part, StoreError):
+                raise part
+            for found in part.found:
+                if stream.is_follow:
+                    self._send_event(stream, found)
+                else:
+                    self._send_settled(stream, found)
         except PASSING as error:
             self._loop.troubles.tell("a client waits for what happened", error)
-            if not stream.late:
-                stream.late = True
-                self._loop.again(lambda: self._update_late(stream))
-
-    def _update_late(self, stream: Stream) -> None:
-        stream.late = False
-        if stream in self.of(stream.client):  # else it was closed meanwhile
+            self._loop.again(lambda: self._go_on(stream, query))
+            return
+        if part.next is not None:
+            rest = part.next
+            self._loop.soon(lambda: self._go_on(stream, rest))
+        else:
+            stream.is_asking = False
             self._update(stream)
 
-    def _send_events(self, stream: Stream) -> None:
-        """Send every event after ``after``, of all its tasks, in the order of their numbers.
+    def _go_on(self, stream: Stream, query: Query[Part[Any]]) -> None:
+        """Ask for the rest, unless the client has too much to read: then all of it is asked for
+        again, or what is left of a ``wait``."""
+        if stream not in self.of(stream.client):
+            return
+        if stream.client.wire.is_full:
+            stream.is_asking = False
+            stream.stale.update(query.tasks if isinstance(query, Shown) else stream.tasks)
+        else:
+            self._ask(stream, query)
 
-        The events of all its tasks are read, whichever has changed: when the master hears of one
-        commit, the store may have the next, and an event sent for one task must not move ``after``
-        past an earlier event of another.
-        """
-        while stream.stale and not stream.client.wire.is_full:
-            events = self._storage.reader.events(stream.tasks, stream.after, BATCH)
-            if len(events) < BATCH:
-                stream.stale = set()
-            for event in events:
-                item = {
-                    "event": event.number,
-                    "task": event.task,
-                    "at": event.at,
-                    "state": event.state.value,
-                    "attempt": event.attempt,
-                    "revision": event.revision,
-                    "reason": event.reason,
-                }
-                stream.client.item(stream.id, item)
-                stream.after = event.number
-                if event.state in SETTLED:
-                    stream.open.discard(event.task)
-                else:
-                    stream.open.add(event.task)
+    def _send_event(self, stream: Stream, event: Event) -> None:
+        if event.number <= stream.after:  # it was sent before the transient error
+            return
+        item = {
+            "event": event.number,
+            "task": event.task,
+            "at": event.at,
+            "state": event.state.value,
+            "attempt": event.attempt,
+            "revision": event.revision,
+            "reason": event.reason,
+        }
+        stream.client.item(stream.id, item)
+        stream.after = event.number
+        if event.state in SETTLED:
+            stream.open.discard(event.task)
+        else:
+            stream.open.add(event.task)
 
-    def _send_settled(self, stream: Stream) -> None:
-        for task in list(stream.stale):
-            if stream.client.wire.is_full:
-                return
-            row = self._storage.reader.task(task)
-            if row is not None and row.state in SETTLED and task in stream.open:
-                stream.client.item(stream.id, {"task": self._views.view(row)})
-                stream.open.discard(task)
-            stream.stale.discard(task)
+    def _send_settled(self, stream: Stream, told: Told) -> None:
+        if told.row.id in stream.open:
+            stream.client.item(stream.id, {"task": self._views.view(told)})
+            stream.open.discard(told.row.id)
 
     def _send_current_progress(self, stream: Stream) -> None:
         for task in stream.tasks:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from taskd.errors import BadArguments, NotAllowed, ProtocolError, Refused, StoreError, UnknownTask
@@ -19,7 +19,7 @@ from taskd.master.clients.peer_limits import PeerLimits
 from taskd.master.clients.queues import Queues
 from taskd.master.clients.shares import Shares
 from taskd.master.clients.streams import Stream, Streams
-from taskd.master.clients.taskviews import TaskViews
+from taskd.master.clients.taskviews import ROOM, TaskViews
 from taskd.master.clients.wait_cycles import WaitCycles
 from taskd.master.fleet import Revisions
 from taskd.master.loop import Storage
@@ -30,7 +30,8 @@ from taskd.posix import files, growing, mounts
 from taskd.protocol import data, secret
 from taskd.protocol.server_side import Request
 from taskd.record import Record
-from taskd.store.api import Applied, Cancel, Filter, Operation, Retry, Row, Share, Submit, SubmitAll
+from taskd.store.api import Applied, Cancel, Operation, Retry, Row, Share, Submit, SubmitAll
+from taskd.store.queries import Filter, Glance, Glances, Listed, Shown, Told
 from taskd.systemd import notify
 
 LOG_CHUNK = 256 * 1024
@@ -151,16 +152,14 @@ class TaskRequests(Record):
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────
 
-    def _visible(self, client: Client, task: int) -> Row:
-        """The task's row, if this client may see it. Raises UnknownTask."""
-        row = self.storage.reader.task(task)
-        if row is None or client.owner not in (None, row.owner):
-            raise UnknownTask(f"no task {task}")
-        return row
-
     def show(self, client: Client, request: Request) -> None:
-        row = self._visible(client, request.fields["task"])
-        client.reply(request.id, {"task": self.views.view(row)})
+        task = request.fields["task"]
+
+        def shown(found: list[Told]) -> None:
+            _check_visible(client, [task], [told.row for told in found])
+            client.reply(request.id, {"task": self.views.view(found[0])})
+
+        self.storage.gather(Shown((task,), time.time()), client.reads(request, shown))
 
     def list_tasks(self, client: Client, request: Request) -> None:
         fields = request.fields
@@ -173,12 +172,26 @@ class TaskRequests(Record):
             before=fields.get("before"),
             limit=fields.get("limit") or USUAL,
         )
-        client.reply(request.id, {"tasks": self.views.listed(wanted, fields.get("results", False))})
+
+        def listed(found: list[Told]) -> None:
+            client.reply(request.id, {"tasks": self.views.listed(found)})
+
+        query = Listed(wanted, fields.get("results", False), ROOM, time.time())
+        self.storage.gather(query, client.reads(request, listed))
 
     def log(self, client: Client, request: Request) -> None:
         task, offset = request.fields["task"], request.fields.get("offset") or 0
         limit = min(request.fields.get("limit") or LOG_CHUNK, LOG_CHUNK)
-        row = self._visible(client, task)
+
+        def seen(found: list[Glance]) -> None:
+            _check_visible(client, [task], found)
+            chunk = self._log(task, offset, limit, request.fields.get("skips", False))
+            client.reply(request.id, chunk | {"ended": found[0].state in SETTLED})
+
+        self.storage.gather(Glances((task,)), client.reads(request, seen))
+
+    def _log(self, task: int, offset: int, limit: int, skips: bool) -> dict[str, Any]:
+        """A piece of the task's log. Raises Refused."""
         try:
             fd = files.open_own(self.places.task_log(task), os.O_RDONLY)
         except FileNotFoundError:  # it has not run yet
@@ -189,36 +202,65 @@ class TaskRequests(Record):
             with open(fd, "rb", buffering=0):
                 start, chunk = (
                     growing.read(fd, offset, limit)
-                    if request.fields.get("skips")
+                    if skips
                     else (offset, os.pread(fd, limit, offset))
                 )
                 size = os.fstat(fd).st_size
-        end, ended = start + len(chunk), row.state in SETTLED
-        client.reply(request.id, {"data": chunk, "offset": end, "size": size, "ended": ended})
+        return {"data": chunk, "offset": start + len(chunk), "size": size}
 
     # ── watching ─────────────────────────────────────────────────────────────────────────────
 
-    def _watched(self, client: Client, tasks: list[int]) -> list[Row]:
-        """The rows to watch. Raises UnknownTask, Busy."""
+    def _watch(
+        self,
+        client: Client,
+        request: Request,
+        then: Callable[[list[Glance]], None],
+        also: Collection[int] = (),
+    ) -> None:
+        """Go on with the tasks that the request names, if the client may watch them; ``also``: with
+        these, too."""
+        tasks = request.fields["tasks"]
         self.limits.check_stream(client.uid, len(tasks))
-        return [self._visible(client, task) for task in tasks]
+
+        def seen(found: list[Glance]) -> None:
+            _check_visible(client, tasks, found)
+            self.limits.check_stream(client.uid, len(tasks))  # others may be open by now
+            then(found)
+
+        asked = dict.fromkeys((*tasks, *also))
+        self.storage.gather(Glances(tuple(asked)), client.reads(request, seen))
 
     def follow(self, client: Client, request: Request) -> None:
         fields = request.fields
-        rows = self._watched(client, fields["tasks"])
-        client.reply(request.id, {})
-        stream = Stream(client, request.id, [row.id for row in rows], is_follow=True)
-        stream.after, stream.progress = fields.get("after") or 0, bool(fields.get("progress"))
-        self.streams.open(stream, rows)
+
+        def go_on(found: list[Glance]) -> None:
+            client.reply(request.id, {})
+            stream = Stream(client, request.id, fields["tasks"], is_follow=True)
+            stream.after, stream.progress = fields.get("after") or 0, bool(fields.get("progress"))
+            self.streams.open(stream, found)
+
+        self._watch(client, request, go_on)
 
     def wait(self, client: Client, request: Request) -> None:
-        rows = self._watched(client, request.fields["tasks"])
+        tasks = request.fields["tasks"]
         within = self.cycles.waiter(client, request.fields.get("within"))
-        self.cycles.check(within, rows)
-        client.reply(request.id, {})
-        stream = Stream(client, request.id, [row.id for row in rows], is_follow=False)
-        stream.within = within
-        self.streams.open(stream, rows)
+        others = self.cycles.others(within)
+
+        def go_on(found: list[Glance]) -> None:
+            now = self.cycles.others(within)
+            own = [each for each in found if each.id in set(tasks)]
+            if within and now is not None and (why := self.cycles.endless(within, own, now, found)):
+                if now == others:
+                    raise why
+                self.wait(client, request)  # what was found may be older than that: look again
+                return
+            client.reply(request.id, {})
+            stream = Stream(client, request.id, tasks, is_follow=False)
+            stream.within = within
+            self.streams.open(stream, own)
+
+        also = [task for waits in (others or {}).values() for task in waits]
+        self._watch(client, request, go_on, also)
 
     def stop(self, client: Client, request: Request) -> None:
         """Close one of the client's streams."""
@@ -247,6 +289,14 @@ class TaskRequests(Record):
         share = self.shares.of(client)
         again = Retry(request.fields["task"], client.owner, time.time(), share)
         self._write(client, request, again, done)
+
+
+def _check_visible(client: Client, tasks: list[int], found: Sequence[Row | Glance]) -> None:
+    """Raises UnknownTask for the first of the tasks that is not known, or not this client's."""
+    known = {each.id for each in found if client.owner in (None, each.owner)}
+    for task in tasks:
+        if task not in known:
+            raise UnknownTask(f"no task {task}")
 
 
 def _arguments(raw: bytes) -> dict[str, Any]:

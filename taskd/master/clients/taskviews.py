@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from typing import Any
 
 from taskd.master.attempts import Attempts, Dispatch
 from taskd.master.fleet import CROWDED
-from taskd.master.loop import NO_WORKER, UNWRITABLE, Storage, Troubles
+from taskd.master.loop import NO_WORKER, UNWRITABLE, Troubles
 from taskd.model.task import State
 from taskd.posix import process, title
 from taskd.protocol import frames
 from taskd.record import Record
-from taskd.store.api import Filter, Row
+from taskd.store.api import Row
+from taskd.store.queries import Told
 
 ROOM = frames.LIMIT // 2
 """Bytes after which a list ends; its last task, with a result and an error of the largest size,
@@ -26,21 +25,16 @@ _NAMES = (title.WORKER, "python")
 """The names of a worker's process: later, and before it has set its name."""
 
 _WAITING = frozenset({State.QUEUED, State.SCHEDULED})
-_ONE_RUN = frozenset({State.RUNNING, State.SUCCEEDED, State.FAILED})
-"""States in which a task with one attempt has run ever since, or until its end."""
 
 
 class TaskViews(Record):
     troubles: Troubles
-    storage: Storage
     attempts: Attempts
     dispatch: Dispatch
 
-    def view(self, row: Row) -> dict[str, Any]:
-        """One task in full: with its result, and with what its process shows."""
-        found = self._glance(row, self._ran([row]).get(row.id))
-        if row.state is State.SUCCEEDED:
-            found["result"] = self.storage.reader.result(row.id)
+    def view(self, told: Told) -> dict[str, Any]:
+        """One task in full: also with what its process shows."""
+        found, row = self._glance(told), told.row
         running = self.attempts.get(row.id)
         if row.state is State.RUNNING and not (running and running.waiting):
             found["reason"] = self._odd(row.id) or found["reason"]
@@ -48,25 +42,21 @@ class TaskViews(Record):
             found["reason"] = found["reason"] or self.dispatch.why_full(row.queue)
         return found
 
-    def listed(self, filter: Filter, with_results: bool) -> list[dict[str, Any]]:
-        """As many tasks as fit into a frame, the newest first; the client asks for the rest by
-        ``before``."""
-        rows = self.storage.reader.tasks(filter)
-        seconds = self._ran(rows)
+    def listed(self, all_told: list[Told]) -> list[dict[str, Any]]:
+        """As many of the tasks as fit into a frame; the client asks for the rest by ``before``."""
         found: list[dict[str, Any]] = []
         size = 0
-        for row in rows:
-            task = self._glance(row, seconds.get(row.id))
-            if with_results and row.state is State.SUCCEEDED:
-                task["result"] = self.storage.reader.result(row.id)
-            size += _size(task, row)
+        for told in all_told:
+            task = self._glance(told)
+            size += _size(task, told.row)
             if found and size > ROOM:
                 break
             found.append(task)
         return found
 
-    def _glance(self, row: Row, ran: float | None) -> dict[str, Any]:
-        """One of many tasks: without its result, and without a look at its process."""
+    def _glance(self, told: Told) -> dict[str, Any]:
+        """One of many tasks: without a look at its process."""
+        row = told.row
         running = self.attempts.get(row.id)
         progress, reason = row.progress, row.reason
         if running is not None and row.state is State.RUNNING:
@@ -87,12 +77,12 @@ class TaskViews(Record):
             "attempt": row.attempt,
             "revision": row.revision,
             "progress": progress,
-            "result": None,
+            "result": told.result,
             "error": row.error,
             "submitted": row.submitted,
             "started": row.started,
             "ended": row.ended,
-            "ran": ran,
+            "ran": told.ran,
             "owner": row.owner,
             "priority": row.priority,
             "key": row.key,
@@ -113,21 +103,6 @@ class TaskViews(Record):
             it = "" if name.startswith(_NAMES) else f", and is the program {name!r} now"
             return f"its process {worker.pid} is not connected to the daemon{it}; it is let run"
         return None
-
-    def _ran(self, rows: Sequence[Row]) -> dict[int, float]:
-        """Seconds that the attempts of each task ran, without tasks that never started.
-
-        Time in which a task sleeps, or waits for a retry or an operator, does not count. The row of
-        a task with one attempt tells it; for all other tasks together the store is asked once.
-        """
-        now = time.time()
-        begun = [row for row in rows if row.started is not None]
-        odd = [row.id for row in begun if row.attempt != 1 or row.state not in _ONE_RUN]
-        found = self.storage.reader.ran(odd, now) if odd else {}
-        for row in begun:
-            if row.id not in found and row.started is not None:
-                found[row.id] = max(0.0, (row.ended or now) - row.started)
-        return found
 
 
 def _shown(row: Row) -> str:

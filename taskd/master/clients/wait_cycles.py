@@ -16,17 +16,18 @@ from taskd.errors import Refused
 from taskd.master.attempts import Attempts
 from taskd.master.clients.client import Client
 from taskd.master.clients.streams import Streams
-from taskd.master.loop import Storage
 from taskd.model.task import State
 from taskd.paths import Places
 from taskd.record import Record
-from taskd.store.api import Row
+from taskd.store.queries import Glance
+
+Others = dict[int, set[int]]
+"""What each of some running tasks waits for."""
 
 
 class WaitCycles(Record):
     config: Config
     places: Places
-    storage: Storage
     attempts: Attempts
     streams: Streams
 
@@ -40,32 +41,39 @@ class WaitCycles(Record):
         task = int(name)
         return task if task in self.attempts and scratch == self.places.task_scratch(task) else None
 
-    def check(self, within: int | None, rows: list[Row]) -> None:
-        """Raises Refused if the task ``within`` would wait for one of ``rows`` for ever."""
-        if within is None:
-            return
-        for row in rows:
-            if self._needs_a_place(row) and self._all_wait(within, row.queue):
-                raise Refused(
-                    f"task {row.id} waits for a place in queue '{row.queue}', whose places are all "
-                    "taken by tasks that wait for such ones: none of them would ever go on. Submit "
-                    "what is waited for to another queue"
-                )
-
-    def _needs_a_place(self, row: Row) -> bool:
-        return row.state is State.QUEUED and row.id not in self.attempts
-
-    def _all_wait(self, within: int, queue: str) -> bool:
-        """Whether all places of ``queue`` are taken by tasks that wait for tasks queued there;
-        ``within`` is the last of them."""
-        there = {running.task for running in self.attempts.all() if running.queue == queue}
-        if within not in there or len(there) < self.config.concurrency(queue):
-            return False
-        waits: dict[int | None, set[int]] = {}
+    def others(self, within: int | None) -> Others | None:
+        """The tasks that take all other places in the queue in which ``within`` runs, each with
+        what it waits for. None: ``within`` is None, or there is a place left."""
+        running = None if within is None else self.attempts.get(within)
+        if running is None:
+            return None
+        there = {each.task for each in self.attempts.all() if each.queue == running.queue}
+        if len(there) < self.config.concurrency(running.queue):
+            return None
+        waits: Others = {task: set() for task in there if task != within}
         for stream in self.streams.within():
-            waits.setdefault(stream.within, set()).update(stream.open)
-        for other in there - {within}:
-            rows = [self.storage.reader.task(task) for task in waits.get(other, ())]
-            if not any(row and row.queue == queue and self._needs_a_place(row) for row in rows):
-                return False
-        return True
+            if stream.within in waits:
+                waits[stream.within] |= stream.open
+        return waits
+
+    def endless(
+        self, within: int, tasks: list[Glance], others: Others, known: list[Glance]
+    ) -> Refused | None:
+        """Why the task ``within`` would wait for one of ``tasks`` for ever, if it would. ``known``:
+        what ``others`` wait for; a task that is not there may need a place, too."""
+        running = self.attempts.get(within)
+        assert running is not None, "its queue has others"
+        queue = running.queue
+        has_a_place = {each.id for each in known if not self._needs_a_place(each, queue)}
+        wanted = next((task for task in tasks if self._needs_a_place(task, queue)), None)
+        if wanted is None or not all(waits - has_a_place for waits in others.values()):
+            return None
+        return Refused(
+            f"task {wanted.id} waits for a place in queue '{queue}', whose places are all "
+            "taken by tasks that wait for such ones: none of them would ever go on. Submit "
+            "what is waited for to another queue"
+        )
+
+    def _needs_a_place(self, task: Glance, queue: str) -> bool:
+        is_queued = task.queue == queue and task.state is State.QUEUED
+        return is_queued and task.id not in self.attempts

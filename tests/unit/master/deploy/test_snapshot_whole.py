@@ -47,7 +47,7 @@ STAY = {
         "unready": "no worker boots at an exec",
         "patience": "what it leaves behind the next master finds out anew",
     },
-    Stream: {"stale": "all of its tasks are looked at anew", "late": "likewise"},
+    Stream: {"stale": "all of its tasks are looked at anew", "is_asking": "likewise"},
 }
 """Fields that do not cross an exec, and why."""
 
