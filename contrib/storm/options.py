@@ -47,6 +47,9 @@ class Options(NamedTuple):
     busy: int = 0
     """Loops that take the machine's time meanwhile."""
 
+    lose: float = 0.0
+    """The part of all commits whose answer the daemon's store loses."""
+
 
 def parse(words: list[str] | None = None) -> Options:
     """From the command line; exits 2 on what it cannot understand."""
@@ -68,6 +71,10 @@ def parse(words: list[str] | None = None) -> Options:
     parser.add_argument(
         "--busy", type=int, default=0, metavar="N", help="with N busy loops beside it"
     )
+    parser.add_argument(
+        "--lose", type=float, default=0.0, metavar="PART",
+        help="lose the answers of that part of all commits, say 0.1",
+    )  # fmt: skip
     given = parser.parse_args(words)
     rates = {kind: rate * given.scale for kind, rate in RATES.items()}
     for word in given.rate:
@@ -77,7 +84,9 @@ def parse(words: list[str] | None = None) -> Options:
         rates[kind] = float(rate)
     disk = disk_for(given.minutes, rates["submission"])
     seed = given.seed or f"{random.SystemRandom().randrange(2**32)}"
-    return Options(seed, given.minutes, given.state, given.report, rates, disk, given.busy)
+    return Options(
+        seed, given.minutes, given.state, given.report, rates, disk, given.busy, given.lose
+    )
 
 
 def disk_for(minutes: float, submissions: float) -> int:

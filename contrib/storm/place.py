@@ -21,6 +21,7 @@ from contrib.storm.history import EVERY
 from contrib.storm.workload import QUEUES
 
 RELEASE = os.path.join(os.path.dirname(__file__), "release")
+LOSING = os.path.join(os.path.dirname(__file__), "losing_daemon")
 
 GOOD = tuple(f"r{number}" for number in range(1, 7))
 
@@ -60,11 +61,13 @@ stop_timeout = 20
 
 class Place(NamedTuple):
     """``marker``: a setting that every process of the daemon has in its environment, NAME=value.
-    ``has_disk``: state and logs are on a file system of their own."""
+    ``has_disk``: state and logs are on a file system of their own. ``lose``: the part of all
+    commits whose answer the daemon's store loses."""
 
     root: str
     marker: str
     has_disk: bool
+    lose: float = 0.0
 
     def path(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)
@@ -99,14 +102,22 @@ class Place(NamedTuple):
     def environment(self) -> dict[str, str]:
         """Of the daemon and all its processes."""
         name, value = self.marker.split("=")
-        return plain_environment() | {
-            "STATE_DIRECTORY": self.path("disk", "state"),
-            "LOGS_DIRECTORY": self.path("disk", "logs"),
-            "RUNTIME_DIRECTORY": self.sockets,
-            "STORM_EFFECTS": self.seen("effects"),
-            "STORM_CLAIMS": self.seen("claims"),
-            name: value,
-        }
+        plain, losing = plain_environment(), {}
+        if self.lose:
+            losing["PYTHONPATH"] = f"{LOSING}:{plain['PYTHONPATH']}"
+            losing["STORM_LOSES"] = f"{self.lose} {self.seen('lost')}"
+        return (
+            plain
+            | losing
+            | {
+                "STATE_DIRECTORY": self.path("disk", "state"),
+                "LOGS_DIRECTORY": self.path("disk", "logs"),
+                "RUNTIME_DIRECTORY": self.sockets,
+                "STORM_EFFECTS": self.seen("effects"),
+                "STORM_CLAIMS": self.seen("claims"),
+                name: value,
+            }
+        )
 
     def tell(self, file_name: str, /, **record: Any) -> None:
         """Append one record to a file in ``seen``, by one write."""
@@ -137,13 +148,14 @@ def plain_environment() -> dict[str, str]:
     return clean | {"PYTHONPATH": ":".join(dict.fromkeys(found))}
 
 
-def make(root: str, disk_size: int) -> Place:
+def make(root: str, disk_size: int, lose: float = 0.0) -> Place:
     """Lay everything out in ``root``, which must not hold a storm yet."""
     for folder in ("daemon/releases", "daemon/run", "disk", "seen/claims"):
         os.makedirs(os.path.join(root, folder))
-    place = Place(root, f"STORM_MARK={uuid.uuid4().hex}", _mount(root, disk_size))
-    with open(place.seen("effects"), "w", encoding="utf-8"):
-        pass
+    place = Place(root, f"STORM_MARK={uuid.uuid4().hex}", _mount(root, disk_size), lose)
+    for name in ("effects", "lost"):
+        with open(place.seen(name), "w", encoding="utf-8"):
+            pass
     for name in GOOD:
         _release(place, name, "")
     for name, at_import in BAD.items():

@@ -53,7 +53,7 @@ def run(options: Options, beside: Beside = nullcontext) -> Outcome:
     ``beside``: a context for while it rages, made with the place.
     """
     root = options.state or tempfile.mkdtemp(prefix="taskd-storm-")
-    place = make(root, options.disk)
+    place = make(root, options.disk, options.lose)
     kept = options.state is not None
     try:
         outcome = _Storm(place, options).run(beside)
@@ -93,6 +93,8 @@ class _Storm:
         found = history.read(self._place.path("seen"))
         figures = report.figures(found, retried, time.monotonic() - self._began)
         done = faults.done
+        with open(self._place.seen("lost"), encoding="utf-8") as lost:
+            done["lose the answer of a commit"] += sum(1 for _ in lost)
         return Outcome(self._options, plan.digest(self._plan), done, figures, check(found))
 
     def _rage(self, clients: Clients, guard: int, beside: Beside) -> tuple[Faults, int]:

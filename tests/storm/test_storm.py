@@ -1,7 +1,8 @@
 """Short storms, whole: a real daemon, real clients, every fault, and the checker's verdict.
 
-Two seeds that are always the same, one of them on a busy machine, and a random one, which the
-report shows: `python -m contrib.storm --seed SEED` repeats it.
+Two seeds that are always the same, one of them on a busy machine, and a random one, over a store
+that loses the answers of commits. The report shows its seed:
+`python -m contrib.storm --lose 0.1 --seed SEED` repeats it.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ MORE = ["cancel=20", "fill disk=5", "deploy=15", "deploy of a bad release=5", "k
 """Kinds that would be too rare in so short a storm."""
 
 
-def storm(seed: str, busy: int, folder: Path) -> tuple[dict[str, Any], str]:
+def storm(seed: str, busy: int, lose: float, folder: Path) -> tuple[dict[str, Any], str]:
     report = folder / "report.json"
     words = ["--seed", seed, "--minutes", str(MINUTES), "--report", os.fspath(report)]
-    words += ["--busy", str(busy)]
+    words += ["--busy", str(busy), "--lose", str(lose)]
     for rate in MORE:
         words += ["--rate", rate]
     ran = subprocess.run(
@@ -65,13 +66,16 @@ def storm(seed: str, busy: int, folder: Path) -> tuple[dict[str, Any], str]:
     return json.loads(report.read_text()), ran.stdout
 
 
-@pytest.mark.parametrize(("seed", "busy"), [("1", 0), ("2", 3), ("a random one", 0)])
+@pytest.mark.parametrize(
+    ("seed", "busy", "lose"), [("1", 0, 0.0), ("2", 3, 0.0), ("a random one", 0, 0.1)]
+)
 @pytest.mark.usefixtures("compiled")
-def test_nothing_is_lost_in_a_storm(seed: str, busy: int, tmp_path: Path) -> None:
+def test_nothing_is_lost_in_a_storm(seed: str, busy: int, lose: float, tmp_path: Path) -> None:
     seed = seed if seed.isdigit() else str(random.randrange(2**32))
-    report, said = storm(seed, busy, tmp_path)
+    report, said = storm(seed, busy, lose, tmp_path)
     print(said)
     assert report["violations"] == []
+    assert (report["done"]["lose the answer of a commit"] > 20) == (lose > 0)
     for part, least in LEAST.items():
         if part == "fill disk" and os.geteuid() != 0:
             continue  # no file system of its own

@@ -1,0 +1,35 @@
+"""The stores that the conformance suite is run through: a second store is one more line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from taskd.store.api import Store
+from taskd.store.queries import Reader
+from taskd.store.reader import SqliteReader
+from taskd.store.sqlite import SqliteStore
+
+
+class Kind(NamedTuple):
+    """How to open one kind of store in a ``place``, the path of a directory that is empty at first.
+
+    ``store``: opens the writing side, and makes the store where there is none; again after it was
+    closed, and after the process that had it open was killed. ``reader``: opens a reading side,
+    while the writing side is open in the same process.
+    """
+
+    store: Callable[[str], Store]
+    reader: Callable[[str], Reader]
+
+
+def _file(place: str) -> str:
+    return os.path.join(place, "store.db")
+
+
+STORES: dict[str, Kind] = {
+    "sqlite": Kind(
+        lambda place: SqliteStore(_file(place)), lambda place: SqliteReader(_file(place))
+    ),
+}
