@@ -128,7 +128,8 @@ class Master:
             self.proofs,
             self.expected,
             self.respawn,
-            self._wanted,
+            self.storage,
+            lambda: {running.name for running in self.attempts.all()},
         )
         self.introductions = Introductions(
             loop, places.slots, self.revisions, self.workers, self.zygotes
@@ -171,7 +172,6 @@ class Master:
         self.survivors = Survivors(
             self.config,
             self.places,
-            storage,
             self.groups,
             self.revisions,
             self.workers,
@@ -321,7 +321,7 @@ class Master:
         self.attempts.progressed.to(self.streams.on_progress)
         self.dispatch.claimed.to(self.deploy.look)
         self.endings.ended.to(self.dispatch.on_scheduled, *(lambda _, a=a: a() for a in looks[1:]))
-        self.storage.applied.to(self.streams.on_applied)
+        self.storage.applied.to(self.streams.on_applied, self.unowned.on_applied)
         self.statedir.back.to(self.dispatch.kick, self.after_drain.look)
         self.clients.answered.to(self.deploy.look)
         self.clients.gone.to(self.streams.forget, lambda c: self.deploy.on_gone(c.number))
@@ -342,11 +342,6 @@ class Master:
         if revision is self.expected.revision:
             met = lambda what: self.expected.met(revision, what is None)  # noqa: E731
             self.recheck.ask(revision, False, met)
-
-    def _wanted(self) -> set[tuple[str, int | None]]:
-        """The name and version of whatever waits, or is on its way back to the store."""
-        running = {(running.name, None) for running in self.attempts.all()}
-        return running | set(self.storage.reader.waiting())
 
     def catch_signals(self) -> None:
         self.loop.on_signal(signal.SIGCHLD, self.children.reap)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from taskd import config, log, paths
-from taskd.errors import ConfigError, DeployRefused, Error
+from taskd.errors import ConfigError, DeployRefused, Error, StoreError
 from taskd.handoff import old
 from taskd.master.fleet import Revision
 from taskd.master.loop import ALL, PIDFILE, Entry, Kind, LifeEvent, in_words, take_locks
@@ -24,6 +24,8 @@ from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET, WORKER_SOCKET
 from taskd.posix import pidfile, process, sockets, spawn, tree
 from taskd.revision import confirmed, marker, rejected, release
 from taskd.store import health
+from taskd.store.api import Row
+from taskd.store.queries import RunningRows
 from taskd.systemd import activation
 from taskd.upgrade import image
 
@@ -254,8 +256,22 @@ class Start:
         with contextlib.suppress(OSError):
             os.unlink(master.places.swept)
             master.unowned.was_swept = True
-        master.survivors.restore()
-        master.unowned.sweep()
+        master.storage.gather(
+            RunningRows(), lambda rows: self._guarded(lambda: self._restore(rows))
+        )
+
+    def _restore(self, rows: list[Row] | StoreError) -> None:
+        """Find again what lives on from the daemon before this one. Raises Error, OSError."""
+        if isinstance(rows, StoreError):
+            raise rows
+        self._master.survivors.restore(rows)
+        self._master.unowned.sweep(lambda: self._guarded(self._begin_to_hear))
+
+    def _begin_to_hear(self) -> None:
+        """Raises Error, OSError."""
+        master = self._master
+        if master.life.is_stopping:  # asked to stop meanwhile
+            return
         master.listeners.hear(WORKER_SOCKET)
         before = master.survivors.serving(self._chosen)
         if before is None:

@@ -354,12 +354,20 @@ def _startable(fetch: Fetch, query: Startable) -> Part[str]:
     return Part(found, query._replace(place=(groups[-1][0] + 1, 0)))
 
 
-# ── single values ────────────────────────────────────────────────────────────────────────────────
+# ── values ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _stored(fetch: Fetch, query: StoredData) -> Stored | None:
-    args = _value(fetch, "arguments", query.task)
-    return None if args is None else Stored(args, _value(fetch, "saved", query.task))
+def _stored(fetch: Fetch, query: StoredData) -> Part[Stored]:
+    found: list[Stored] = []
+    meter = Meter()
+    for index, task in enumerate(query.tasks):
+        if meter.is_used_up:
+            return Part(found, StoredData(query.tasks[index:]))
+        args, saved = (_value(fetch, table, task) for table in ("arguments", "saved"))
+        meter.read(2 * ROW, args, saved)
+        if args is not None:
+            found.append(Stored(task, args, saved))
+    return Part(found, None)
 
 
 def _next_due(fetch: Fetch, _: NextDue) -> float | None:

@@ -80,6 +80,7 @@ class Told(Record):
 class Stored(Record):
     """A task's arguments as submitted, and its saved state, if any."""
 
+    task: int
     args: bytes
     saved: bytes | None
 
@@ -176,10 +177,10 @@ class Startable(Query[Part[str]]):
     place: Any = None
 
 
-class StoredData(Query[Stored | None]):
-    """The task's arguments and saved state; None: it is not known."""
+class StoredData(Query[Part[Stored]]):
+    """What is stored of these tasks, in this order, without those that are not known."""
 
-    task: int
+    tasks: tuple[int, ...]
 
 
 class NextDue(Query[float | None]):

@@ -7,7 +7,6 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from support import answers
 
 from taskd.errors import LimitReached
 from taskd.model.task import ENDED, SETTLED, Budgets, State
@@ -168,7 +167,7 @@ def test_an_unknown_task_is_nothing_to_a_reader(bench: Any, number: int) -> None
     assert bench.reader.saved(number) is None
     assert bench.reader.result(number) is None
     assert bench.reader.events([number], 0, 10) == []
-    assert answers.answer(bench.reader, StoredData(number)) is None
+    assert bench.reader.all(StoredData((number,))) == []
 
 
 def test_a_reader_sees_each_commit_at_once(bench: Any) -> None:

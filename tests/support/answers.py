@@ -71,11 +71,10 @@ class Reading:
         return self.all(Shown(tasks, now))
 
     def args(self, task: int) -> bytes:
-        return bytes(answer(self.reader, StoredData(task)).args)
+        return bytes(self.all(StoredData((task,)))[0].args)
 
     def saved(self, task: int) -> bytes | None:
-        stored = answer(self.reader, StoredData(task))
-        return None if stored is None else stored.saved
+        return next((stored.saved for stored in self.all(StoredData((task,)))), None)
 
     def result(self, task: int) -> bytes | None:
         return next((told.result for told in self.told(task)), None)

@@ -15,27 +15,29 @@ nothing worse for it, and is not refused for its sake.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, TypeVar
 
 import cbor2
 
-from taskd.errors import DeployRefused
+from taskd.errors import DeployRefused, StoreError
 from taskd.master.attempts import Attempts
 from taskd.master.deploy.guard import Guard
 from taskd.master.fleet import Probe, Revision, Revisions, Worker, Workers
 from taskd.master.loop import Deadline, Loop, Storage
 from taskd.model.binding import bind, names_in
 from taskd.model.plan import Item, Plan, judge
-from taskd.model.task import SETTLED, State
+from taskd.model.task import SETTLED
 from taskd.model.worker import WorkerEvent
 from taskd.paths import Places
 from taskd.posix import files, memory
 from taskd.record import Record
 from taskd.revision import confirmed
 from taskd.slot import layout
-from taskd.store.api import Filter
+from taskd.store.api import Group
+from taskd.store.queries import Glance, Glances, Part, Startable, Stored, StoredData, WaitingGroups
 
 PLAN_WITHIN = 60.0
 """Seconds of its own time that the probe worker has to start, and to answer for each piece …"""
@@ -50,6 +52,8 @@ PIECE_ITEMS = 200
 """… and items."""
 
 _SECTOR = 512  # the unit of st_blocks, stat(2)
+
+A = TypeVar("A")
 
 Done = Callable[["Plan | DeployRefused"], None]
 
@@ -81,6 +85,7 @@ class Planning:
 
     def __init__(self, sources: Sources, target: Revision, guard: Guard, done: Done) -> None:
         self._look = sources
+        self._guard = guard
         self._target = target
         self._done: Done | None = done
         self._items: list[Item] = []
@@ -138,13 +143,13 @@ class Planning:
 
     # ── the items ────────────────────────────────────────────────────────────────────────────
 
-    def _collect(self) -> None:
-        """Make the items, without reading arguments or saved states."""
-        for group in self._look.storage.reader.groups():
-            if group.waiting:
-                name, version, shape, tasks, example = group
-                self._items.append(Item(name, version, shape=shape, tasks=tasks, example=example))
-                self._examples.append(example)
+    def _collect(self, groups: list[Group] | StoreError) -> None:
+        """Make the items, without reading arguments or saved states, and ask the first piece."""
+        if self._done is None:
+            return
+        for name, version, shape, tasks, example in _given(groups):
+            self._items.append(Item(name, version, shape=shape, tasks=tasks, example=example))
+            self._examples.append(example)
         for running in self._look.attempts.all():
             worker = self._look.attempts.worker_of(running.task)
             row = running.row
@@ -159,11 +164,10 @@ class Planning:
             )
             self._items.append(item)
             self._examples.append(running.task)
+        self._read_piece([])
 
-    def _question(self, ref: int) -> Question:
-        """Raises StoreError."""
-        task, reader = self._examples[ref], self._look.storage.reader
-        args, saved = reader.args(task), reader.saved(task)
+    def _question(self, ref: int, stored: Stored) -> Question:
+        task, args, saved = stored
         self._items[ref] = self._items[ref]._replace(has_saved=saved is not None)
         weight = len(args) + len(saved or b"")
         slot, attempt = None, 0
@@ -180,13 +184,35 @@ class Planning:
         if self._worker is None:
             self._worker = worker
             memory.return_large()
-            self._collect()
-        piece: list[Question] = []
-        weight = 0
-        while self._asked < len(self._items) and weight < PIECE and len(piece) < PIECE_ITEMS:
-            piece.append(question := self._question(self._asked))
-            weight += question.weight
+            self._look.storage.gather(WaitingGroups(), self._guard.around(self._collect))
+        elif self._asked < len(self._items):
+            self._read_piece([])
+
+    def _read_piece(self, piece: list[Question]) -> None:
+        """Read what is to be asked next, until the piece is full."""
+        if self._done is None:
+            return
+        end = self._asked + PIECE_ITEMS - len(piece)
+        query = StoredData(tuple(self._examples[self._asked : end]))
+        read = functools.partial(self._on_read, piece)
+        self._look.storage.ask(query, self._guard.around(read))
+
+    def _on_read(self, piece: list[Question], part: Part[Stored] | StoreError) -> None:
+        if self._done is None:
+            return
+        found, rest = _given(part)
+        for stored in found:
+            assert stored.task == self._examples[self._asked], "no task is ever removed"
+            piece.append(self._question(self._asked, stored))
             self._asked += 1
+        if rest is not None and sum(question.weight for question in piece) < PIECE:
+            self._look.loop.soon(self._guard.around(lambda: self._read_piece(piece)))
+        else:
+            self._ask(piece)
+
+    def _ask(self, piece: list[Question]) -> None:
+        worker = self._worker
+        assert worker is not None
         path = os.path.join(self._look.places.slots, layout.file_name(worker.id, layout.PLAN))
         try:
             self._write(path, piece)
@@ -194,6 +220,7 @@ class Planning:
             self._finish(DeployRefused(f"cannot write {path}: {error.strerror}"))
             return
         self._deadline.cancel()
+        weight = sum(question.weight for question in piece)
         self._deadline = self._within(PLAN_WITHIN + weight / SLOWEST)
         worker.take(WorkerEvent.PLAN)
         worker.tell({"type": "plan", "path": path})
@@ -221,7 +248,8 @@ class Planning:
     # ── the answer ───────────────────────────────────────────────────────────────────────────
 
     def _on_answer(self, message: dict[str, Any]) -> None:
-        """The answer to one piece. After the last one: judge the whole plan."""
+        """The answer to one piece. After the last one: judge the whole plan, once it is known which
+        of the refused items still count."""
         if message["probe"] is not None:
             self._refuse(f"[app] probe = {self._target.app.probe!r} failed: {message['probe']}")
             return
@@ -229,10 +257,33 @@ class Planning:
         self._refused |= dict(message["refused"])
         if self._asked < len(self._items):
             return
+        refused = [self._items[ref] for ref in self._refused]
+        running = tuple(item.task for item in refused if item.task is not None)
+        self._look.storage.gather(Glances(running), self._guard.around(self._on_glances))
+
+    def _on_glances(self, found: list[Glance] | StoreError) -> None:
+        if self._done is None:
+            return
+        settled = {task.id for task in _given(found) if task.state in SETTLED}
+        names = frozenset(self._items[ref].name for ref in self._refused)
+        judge_it = functools.partial(self._judge, settled)
+        self._look.storage.gather(Startable(names), self._guard.around(judge_it))
+
+    def _judge(self, settled: set[int], startable: list[str] | StoreError) -> None:
+        """A refused item does not count if the running task has ended meanwhile (``settled``), or
+        if all tasks that wait under its name are held (it is not ``startable``), and wait for an
+        operator with or without the deploy."""
+        if self._done is None:
+            return
         revisions, target = self._look.revisions, self._target
         current = revisions.current
         assert current is not None
-        left_out = {ref for ref in self._refused if self._is_no_concern(self._items[ref])}
+        names = set(_given(startable))
+        left_out = set()
+        for ref in self._refused:
+            item = self._items[ref]
+            if item.task in settled or (item.task is None and item.name not in names):
+                left_out.add(ref)
         mine = [ref for ref in range(len(self._items)) if ref not in left_out]
         items = [self._items[ref] for ref in mine]
         why = {new: self._refused[ref] for new, ref in enumerate(mine) if ref in self._refused}
@@ -245,18 +296,6 @@ class Planning:
         others = [(r.name, r.tasks) for r in revisions.live() if r is not target]
         tasks = current.tasks if current is not target else {}
         self._finish(judge(items, why, (target.name, target.tasks), others, tasks))
-
-    def _is_no_concern(self, item: Item) -> bool:
-        """Whether a refused item does not count: the running task has ended meanwhile, or all tasks
-        that wait under this name are held, and wait for an operator with or without the deploy."""
-        reader = self._look.storage.reader
-        if item.task is not None:
-            row = reader.task(item.task)
-            return row is not None and row.state in SETTLED
-        return not any(
-            reader.tasks(Filter(state=state, name=item.name, limit=1))
-            for state in (State.QUEUED, State.SCHEDULED)
-        )
 
     def _was_accepted(self, item: Item, before: Collection[int], current: Revision) -> bool:
         """Whether a refused item was accepted with the current release. ``before``: the tasks that
@@ -272,3 +311,10 @@ class Planning:
         if item.has_saved:
             return item.version not in entry["reads"] or item.example in before
         return item.shape is not None and bind(entry, names_in(item.shape)) is not None
+
+
+def _given(answer: A | StoreError) -> A:
+    """Raises the StoreError, which refuses the deploy."""
+    if isinstance(answer, StoreError):
+        raise answer
+    return answer

@@ -14,7 +14,7 @@ from taskd.master.fleet.respawn import Respawn
 from taskd.master.fleet.retirement import Retirement
 from taskd.master.fleet.revision import Revision
 from taskd.master.fleet.revisions import Revisions
-from taskd.master.fleet.running import Known, Running, known_of, of_row, owner_of, rows
+from taskd.master.fleet.running import Known, Running, known_of, of_row, owner_of
 from taskd.master.fleet.slots import drop_slot, unlink
 from taskd.master.fleet.worker import Parent, Probe, Work, Worker
 from taskd.master.fleet.workers import Workers
@@ -49,6 +49,5 @@ __all__ = (
     "known_of",
     "of_row",
     "owner_of",
-    "rows",
     "unlink",
 )

@@ -9,9 +9,7 @@ from taskd.posix.process import Identity
 from taskd.protocol import cbor
 from taskd.record import Record
 from taskd.slot import layout
-from taskd.store.api import Reader, Row
-
-BATCH = 500
+from taskd.store.api import Row
 
 
 class Known(Record):
@@ -127,13 +125,3 @@ def owner_of(row: Row | Known) -> tuple[str, Identity]:
     assert row.worker is not None, "a running task has an owner"
     worker, pid, start, boot = cbor.loads(row.worker)
     return layout.file_name(worker), Identity(pid, start, boot)
-
-
-def rows(reader: Reader) -> list[Row]:
-    """The rows of all running tasks. Raises StoreError."""
-    found: list[Row] = []
-    while True:
-        some = reader.running(found[-1].id if found else 0, BATCH)
-        found += some
-        if len(some) < BATCH:
-            return found

@@ -31,9 +31,7 @@ from taskd.master.fleet import (
     Zygotes,
     of_row,
     owner_of,
-    rows,
 )
-from taskd.master.loop import Storage
 from taskd.model.revision import RevisionState
 from taskd.model.worker import WorkerState
 from taskd.model.zygote import ZygoteState
@@ -55,17 +53,16 @@ class _Found(Record):
 class Survivors(Record):
     config: Config
     places: Places
-    storage: Storage
     groups: Groups
     revisions: Revisions
     workers: Workers
     zygotes: Zygotes
     attempts: Attempts
 
-    def restore(self) -> None:
-        """Make revisions and workers anew. Raises StoreError, OSError."""
+    def restore(self, rows: list[Row]) -> None:
+        """Make revisions and workers anew; ``rows``: of all running tasks. Raises OSError."""
         found = self._read_records()
-        for row in rows(self.storage.reader):
+        for row in rows:
             self._restore_worker(row, found)
         for each in found.values():
             if each.lives:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable
 
 from taskd import log
 from taskd.errors import Error, StoreError
@@ -26,7 +27,6 @@ from taskd.master.fleet import (
     Workers,
     of_row,
     owner_of,
-    rows,
 )
 from taskd.master.loop import Later, Life, Loop, Storage
 from taskd.master.recovery.salvage import Remains, Salvage
@@ -34,6 +34,8 @@ from taskd.posix import process
 from taskd.posix.cleaners import Patience
 from taskd.posix.process import Identity
 from taskd.slot import layout, owner as slot_owner, reader as slot_reader
+from taskd.store.api import Applied, Row
+from taskd.store.queries import RunningRows
 
 SWEEP_EVERY = 60.0
 """Seconds between two looks for tasks that run without an owner."""
@@ -69,27 +71,54 @@ class Unowned:
         self._attempts = attempts
         self._salvage = salvage
         self.was_swept = False
+        self._ended: set[int] | None = None  # whose attempts have ended while a sweep asks
 
     # ── looking for them ─────────────────────────────────────────────────────────────────────
 
-    def sweep(self) -> None:
+    def sweep(self, then: Callable[[], None] = lambda: None) -> None:
         """Hold every running row without a known worker until its owner is over, and remove the
-        slots of no task and no worker. Repeats every SWEEP_EVERY seconds."""
+        slots of no task and no worker; then call ``then``. Repeats every SWEEP_EVERY seconds."""
         try:
+            files = self._unknown_files()
+        except OSError as error:
+            self._over_with_sweep(error, then)
+            return
+        self._ended = set()
+        self._storage.gather(RunningRows(), lambda rows: self._swept(files, rows, then))
+
+    def on_applied(self, outcome: Applied) -> None:
+        """An attempt that ends while a sweep asks may be among what is answered."""
+        if self._ended is not None and outcome.end is not None and outcome.task is not None:
+            self._ended.add(outcome.task)
+
+    def _swept(
+        self, files: set[str], rows: list[Row] | StoreError, then: Callable[[], None]
+    ) -> None:
+        ended, self._ended = self._ended or set(), None
+        failure: Exception | None = None
+        try:
+            if isinstance(rows, StoreError):
+                raise rows
             owned = set()
-            for row in rows(self._storage.reader):
+            for row in rows:
                 slot, who = owner_of(row)
                 owned.add(slot)
-                if row.id not in self._attempts:
+                if row.id not in self._attempts and row.id not in ended:
                     running = of_row(row)
                     self._attempts.hold(running, None)
                     log.info("found running", task=row.id, attempt=row.attempt, pid=who.pid)
                     self._watch_soon(running, slot, who)
             self._groups.sweep({worker.id for worker in self._workers})
-            self._remove_strays(owned)
+            self._remove_strays(files - owned)
         except (StoreError, OSError) as error:
-            log.error("cannot look for tasks without an owner", why=str(error))
+            failure = error
+        self._over_with_sweep(failure, then)
+
+    def _over_with_sweep(self, failure: Exception | None, then: Callable[[], None]) -> None:
+        if failure is not None:
+            log.error("cannot look for tasks without an owner", why=str(failure))
         self._loop.after(SWEEP_EVERY, self._sweep_again)
+        then()
 
     def _sweep_again(self) -> None:
         if self._life.is_up:
@@ -184,16 +213,32 @@ class Unowned:
 
     # ── files that belong to nothing ─────────────────────────────────────────────────────────
 
-    def tidy(self) -> None:
-        """At the end of a stop: slots of workers that have died since the last sweep go, too."""
-        with contextlib.suppress(StoreError, OSError):  # else the next start does it
-            self._remove_strays({owner_of(row)[0] for row in rows(self._storage.reader)})
+    def tidy(self, then: Callable[[], None]) -> None:
+        """At the end of a stop: slots of workers that have died since the last sweep go, too; then
+        ``then`` is called."""
+        files: set[str] = set()
+        with contextlib.suppress(OSError):  # else the next start does it
+            files = self._unknown_files()
 
-    def _remove_strays(self, owned: set[str]) -> None:
-        """Files of no task and no worker that the master knows. Raises OSError."""
+        def found(rows: list[Row] | StoreError) -> None:
+            if not isinstance(rows, StoreError):
+                with contextlib.suppress(OSError):
+                    self._remove_strays(files - {owner_of(row)[0] for row in rows})
+            then()
+
+        self._storage.gather(RunningRows(), found)
+
+    def _unknown_files(self) -> set[str]:
+        """The files in the directory of the slots that belong to no worker that the master knows.
+        What is made later belongs to one. Raises OSError."""
         known = {worker.id.hex() for worker in self._workers}
-        for name in os.listdir(self._slots):
-            if name in owned or name.partition(".")[0] in known:
+        return {name for name in os.listdir(self._slots) if name.partition(".")[0] not in known}
+
+    def _remove_strays(self, files: set[str]) -> None:
+        """These belong to no running task either. Raises OSError."""
+        known = {worker.id.hex() for worker in self._workers}
+        for name in files:
+            if name.partition(".")[0] in known:  # it has come meanwhile
                 continue
             path = os.path.join(self._slots, name)
             with contextlib.suppress(FileNotFoundError):  # its worker removes it just now

@@ -172,7 +172,9 @@ class Stop:
         if self._is_over:
             return
         self._is_over = True
-        self._unowned.tidy()
+        self._unowned.tidy(self._answer)
+
+    def _answer(self) -> None:
         answer = {
             "asked": len(self._asked),
             "ended": self._ended[:TOLD],
