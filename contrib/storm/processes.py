@@ -61,7 +61,11 @@ class Family:
         found = {process.pid: process for process in marked(self._marker)}
         zygotes = {pid for pid, process in found.items() if _is_ours(process)}
         for pid in zygotes:
-            if found[pid].parent in zygotes:
+            parent = found.get(found[pid].parent)
+            if parent is None or parent.pid not in zygotes:
+                continue
+            # A worker's own child shows itself as its worker does, from the fork to the exec.
+            if parent.parent not in zygotes and parent[:2] not in self._workers:
                 self._workers.add((pid, found[pid].start))
         workers = [found[pid] for pid in sorted(zygotes) if found[pid][:2] in self._workers]
         of_master = {pid for pid, process in found.items() if process.parent == master}
