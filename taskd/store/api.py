@@ -1,8 +1,8 @@
-"""The store's contract: the operations that change it, the values it returns, Store and Reader.
+"""The store's contract: the operations that change it, the values it returns, and Store.
 
 The store is used in the master alone, which is the only writer. The writer thread (``writer``)
 calls ``Store.apply`` with all operations that have gathered: one transaction and one sync for all.
-The loop calls ``Reader``, which sees what is committed. Every change of a task's state goes by
+What is asked of it stands in ``queries``. Every change of a task's state goes by
 ``model.task.CHANGES``, is guarded by (task, attempt, state) and writes its numbered event in the
 same transaction. Every store passes tests/contract.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from taskd.errors import StoreDamaged
 from taskd.model.task import Budgets, OnDeploy, State
 from taskd.record import Protocol, Record
 
@@ -267,81 +266,6 @@ class Applied(Record):
     result: Any
     task: int | None
     end: Ended | None = None
-
-
-class Filter(Record):
-    """Which tasks ``Reader.tasks`` lists; None: any. ``before``: only ids below it."""
-
-    owner: int | None = None
-    state: State | None = None
-    queue: str | None = None
-    name: str | None = None
-    before: int | None = None
-    limit: int = 100
-
-
-class Reader(Protocol):
-    """Committed state, read by the loop; every call is a few index look-ups.
-
-    Each call sees the latest commit and leaves no transaction open. Each raises errors.StoreError
-    if the store cannot be read. ``after`` and ``before`` exclude that id or number itself.
-    """
-
-    damage: StoreDamaged | None
-    """Set for good as soon as a call finds that the store is damaged."""
-
-    def task(self, task: int) -> Row | None:
-        """The task, or None."""
-
-    def args(self, task: int) -> bytes:
-        """Its arguments as submitted. Raises errors.UnknownTask."""
-
-    def saved(self, task: int) -> bytes | None:
-        """Its kept state, or None."""
-
-    def result(self, task: int) -> bytes | None:
-        """Its result, or None unless it succeeded."""
-
-    def tasks(self, filter: Filter) -> list[Row]:
-        """Newest first."""
-
-    def events(self, tasks: Sequence[int], after: int, limit: int) -> list[Event]:
-        """The first events of all these tasks in order of their numbers, as of one moment: no
-        event with a lower number is committed later."""
-
-    def ran(self, tasks: Sequence[int], now: float) -> dict[int, float]:
-        """Seconds that the attempts of each of these tasks ran, by its events; an attempt that
-        still runs counts up to ``now``. Tasks that never ran are left out."""
-
-    def ready(self, queue: str, limit: int) -> list[Row]:
-        """Queued tasks in the order to claim them: higher priority first, then owners in turn, each
-        owner's tasks in the order in which they became ready."""
-
-    def running(self, after: int, limit: int) -> list[Row]:
-        """Running tasks by id."""
-
-    def counts(self) -> dict[tuple[str, State], int]:
-        """Tasks by (queue, state); pairs without a task are left out."""
-
-    def states(self, queue: str | None = None) -> dict[State, int]:
-        """Tasks by state, of one queue or (None) of all; states without a task are left out."""
-
-    def queued(self, after: str, limit: int) -> list[str]:
-        """The first queues, by name, behind ``after`` in which a task is ready."""
-
-    def busy(self, limit: int) -> list[str]:
-        """Up to ``limit`` queues in which a task is ready or runs."""
-
-    def groups(self) -> list[Group]:
-        """The groups in which a task waits."""
-
-    def waiting(self) -> dict[tuple[str, int], int]:
-        """How many tasks wait, by the (name, version) of their groups."""
-
-    def next_due(self) -> float | None:
-        """When the first scheduled task is due, or None."""
-
-    def close(self) -> None: ...
 
 
 class Store(Protocol):

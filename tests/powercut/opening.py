@@ -20,6 +20,7 @@ from unittest import mock
 
 from recording import Said
 from runs import AFTER_DRAIN, APP, STATE, WANTED, Run
+from support.answers import Reading
 
 from taskd import config, paths, tasks
 from taskd.errors import Error
@@ -174,11 +175,11 @@ class Judge:
         """Every task and every event that a client was told of."""
         for said in _answers(told, "submit"):
             for task in said.message["ok"]["tasks"]:
-                if master.storage.reader.task(task["id"]) is None:
+                if Reading(master.storage.reader).task(task["id"]) is None:
                     raise Found(f"task {task['id']} was acknowledged and is lost")
         for said in _answers(told, "cancel"):
             assert said.asked is not None
-            row = master.storage.reader.task(said.asked["task"])
+            row = Reading(master.storage.reader).task(said.asked["task"])
             if row is None or row.state is not State.CANCELLED:
                 raise Found(f"task {said.asked['task']} was cancelled and is {row and row.state}")
         for said in told:
@@ -186,11 +187,11 @@ class Judge:
 
     def _check_item(self, master: Master, item: dict[str, Any]) -> None:
         if "event" in item:
-            events = master.storage.reader.events([item["task"]], item["event"] - 1, 1)
+            events = Reading(master.storage.reader).events([item["task"]], item["event"] - 1, 1)
             if not events or events[0].state != item["state"] or events[0].number != item["event"]:
                 raise Found(f"event {item} was told to a client and is now {events}")
         elif isinstance(told := item.get("task"), dict) and told["state"] in ENDED:
-            row = master.storage.reader.task(told["id"])
+            row = Reading(master.storage.reader).task(told["id"])
             if row is None or row.state != told["state"]:
                 raise Found(f"task {told['id']} was {told['state']} and is {row and row.state}")
 
@@ -198,13 +199,13 @@ class Judge:
         """Each is where it can go on from, and when it does, it does what is still to be done."""
         self._app.done.clear()
         for number, wanted in self._wanted.items():
-            row = master.storage.reader.task(number)
+            row = Reading(master.storage.reader).task(number)
             if row is None:
                 continue
             if row.state in (State.RUNNING, State.HELD):
                 raise Found(f"task {number} is stuck: {row.state.value}, {row.reason}")
             if row.state is State.SUCCEEDED:
-                raw = master.storage.reader.result(number)
+                raw = Reading(master.storage.reader).result(number)
                 result = None if raw is None else data.decode(raw)
             elif row.state in ENDED or wanted.state != "succeeded":
                 result = None
@@ -212,7 +213,9 @@ class Judge:
                     raise Found(f"task {number} has {row.state.value}: {row.error}")
             else:
                 result = self._app.finish(
-                    row, master.storage.reader.args(number), master.storage.reader.saved(number)
+                    row,
+                    Reading(master.storage.reader).args(number),
+                    Reading(master.storage.reader).saved(number),
                 )
             if result != wanted.result:
                 raise Found(f"the result of task {number} is {result!r}, not {wanted.result!r}")

@@ -87,8 +87,10 @@ for number in range(first, last):
     except ValueError:
         pass  # no attempt ends in that state
 print([[row.id for row in reader.ready(queue, 99)] for queue in "pq"])
-print(reader.counts())
-print(sorted(map(str, reader.groups())))
+with sqlite3.connect(path) as raw:
+    print(raw.execute("select * from counts where tasks > 0 order by 1, 2").fetchall())
+    print(raw.execute("select * from groups_waiting where waiting > 0 order by id").fetchall())
+raw.close()
 store.close()
 reader.close()
 """

@@ -31,6 +31,9 @@ from taskd.slot import layout, reader
 
 SIDE = os.path.join(os.path.dirname(__file__), "side.py")
 
+LATER = os.path.join(os.path.dirname(__file__), "later")
+"""On the module path of a daemon whose store is to answer later ($TASKD_TEST_LATER)."""
+
 NOT_GIVEN = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
 """Variables of developers and containers that no user's service has: it finds compiled files, and
 what it prints is buffered, also by C's stdio, where this would hide that it is lost."""
@@ -126,6 +129,8 @@ class Daemon:
         for name in NOT_GIVEN:
             clean.pop(name, None)
         name, value = self.marker.split("=")
+        if os.environ.get("TASKD_TEST_LATER"):
+            clean["PYTHONPATH"] = LATER
         return clean | {
             "STATE_DIRECTORY": self.path("state"),
             "RUNTIME_DIRECTORY": self.runtime,

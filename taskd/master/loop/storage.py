@@ -18,7 +18,7 @@ from taskd.master.loop.statedir import StateDirectory
 from taskd.master.loop.trouble import UNWRITABLE
 from taskd.store import health
 from taskd.store.api import Applied, Operation
-from taskd.store.queries import A, Part, Query
+from taskd.store.queries import A, NextDue, Part, Query
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore
 from taskd.store.writer import Writer, launch
@@ -53,7 +53,7 @@ class Storage:
     def try_to_open(self) -> None:
         """For a trial, which writes nothing: open the store and read it. Raises StoreError."""
         self.reader = SqliteReader(self._path)
-        self.reader.counts()
+        self.reader.ask(NextDue(), _raise_error)
 
     def check(self) -> None:
         """Check the whole file in another thread; ``damage`` is what that finds."""
@@ -118,3 +118,8 @@ class Storage:
     def close(self) -> None:
         self.reader.close()
         self.writer.stop(CLOSE_WITHIN)
+
+
+def _raise_error(answer: object) -> None:
+    if isinstance(answer, StoreError):
+        raise answer

@@ -9,8 +9,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from support.answers import Reading
+
 from taskd.model.task import State
-from taskd.store.api import Filter
+from taskd.store.queries import Filter
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore
 
@@ -47,7 +49,7 @@ def test_what_was_acknowledged_before_a_kill_is_there_after_it(tmp_path: Path) -
 
 
 def check(path: str, submitted: set[int], settled: set[int]) -> None:
-    store, reader = SqliteStore(path), SqliteReader(path)
+    store, reader = SqliteStore(path), Reading(SqliteReader(path))
     try:
         rows = {row.id: row for row in reader.tasks(Filter(limit=1_000_000))}
         assert submitted <= set(rows)

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.answers import Reading
 
 from taskd import errors
-from taskd.store.api import Filter, Submit, Submitted
+from taskd.store.api import Submit, Submitted
+from taskd.store.queries import Filter
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore
 
@@ -48,7 +50,7 @@ def fill(store: SqliteStore) -> tuple[dict[int, bytes], errors.StoreError]:
             kept[outcome.result.task] = submit.args
 
 
-def held_by(reader: SqliteReader) -> dict[int, bytes]:
+def held_by(reader: Reading) -> dict[int, bytes]:
     return {row.id: reader.args(row.id) for row in reader.tasks(Filter(limit=10_000))}
 
 
@@ -56,7 +58,7 @@ def test_a_full_disk_refuses_loses_nothing_and_is_over_once_there_is_room(small:
     path = os.fspath(small / "store.db")
     ballast = small / "ballast"
     ballast.write_bytes(bytes(BALLAST))
-    store, reader = SqliteStore(path), SqliteReader(path)
+    store, reader = SqliteStore(path), Reading(SqliteReader(path))
     try:
         kept, error = fill(store)
         assert "the disk is full; free some space" in str(error)
@@ -72,7 +74,7 @@ def test_a_full_disk_refuses_loses_nothing_and_is_over_once_there_is_room(small:
     finally:
         reader.close()
         store.close()
-    again = SqliteReader(path)
+    again = Reading(SqliteReader(path))
     try:
         assert held_by(again) == {**kept, **more}
     finally:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from gate import DEADLINE, Gate, claim, drain
+from support.answers import Reading
 
 from taskd import errors
 from taskd.store.api import Applied, Operation, Submitted
@@ -109,8 +110,14 @@ CHILD = """
 import os, sys
 from taskd import errors
 from taskd.store.api import Submit
+from taskd.store.queries import QueueCounts
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore
+
+def seen():
+    parts = []
+    reader.ask(QueueCounts(frozenset(), 0), parts.append)
+    return sum(parts[0].found[0].totals.values())
 
 def new(name):
     return Submit(name, 1, "t", 1, b"", "x", "q", 0, None, None, 0, None, 1.0)
@@ -123,7 +130,7 @@ for _ in range(tries):
     try:
         print("applied", store.apply(2, [new(b"second")])[0].result.task)
     except errors.Error as error:
-        print(type(error).__name__, store.last(), store.outcome(2), sum(reader.counts().values()))
+        print(type(error).__name__, store.last(), store.outcome(2), seen())
 sys.stdout.flush()
 os.kill(os.getpid(), 9)
 """
@@ -156,7 +163,7 @@ def test_a_commit_whose_sync_failed_is_unknown_and_may_come_to_light(
     path = os.fspath(tmp_path / "store.db")
     said, _ = child(path, 1, f"{syncs + 1}")
     assert said == ["StoreUnknown 1 None 1"], "whoever has the store open does not see it"
-    store, reader = SqliteStore(path), SqliteReader(path)
+    store, reader = SqliteStore(path), Reading(SqliteReader(path))
     try:
         assert store.last() == 2, "the next process finds it in the log"
         assert store.outcome(2) == [Applied(Submitted(2, True), 2)]
@@ -170,7 +177,7 @@ def test_a_commit_whose_sync_failed_is_made_by_the_next_try(tmp_path: Path, sync
     path = os.fspath(tmp_path / "store.db")
     said, _ = child(path, 2, f"{syncs + 1}")
     assert said == ["StoreUnknown 1 None 1", "applied 2"]
-    reader = SqliteReader(path)
+    reader = Reading(SqliteReader(path))
     assert sum(reader.counts().values()) == 2
     reader.close()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from gate import DEADLINE, Gate, claim, drain
+from support.answers import Reading
 
 from taskd import errors
 from taskd.model.task import Budgets, State
@@ -253,7 +254,7 @@ def test_over_a_real_store_a_checkpoint_empties_the_log(tmp_path: Path, notice: 
     path = os.fspath(tmp_path / "store.db")
     writer = Writer(lambda: SqliteStore(path), notice)
     writer.start()
-    reader = SqliteReader(path)
+    reader = Reading(SqliteReader(path))
     try:
         submit_some(writer, 2500)
         drain(writer, notice)

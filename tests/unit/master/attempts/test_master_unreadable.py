@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bench import Bench, PlayedClient
+from support.answers import Reading
 
 from taskd.errors import Refused
 from taskd.model.task import State
@@ -36,7 +37,7 @@ def troubles(bench: Bench, what: str) -> list[str]:
 
 
 def row(bench: Bench, task: int) -> Any:
-    return bench.master.storage.reader.task(task)
+    return Reading(bench.master.storage.reader).task(task)
 
 
 def test_an_end_is_judged_by_what_the_claim_has_answered(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench import Bench, PlayedClient
+from support.answers import Reading
 
 from taskd.protocol.client_side import End, Item
 from taskd.store.api import Hold
@@ -24,7 +25,9 @@ def ended(client: PlayedClient) -> bool:
 
 def history(bench: Bench, *tasks: int) -> list[int]:
     found = [
-        e.number for task in tasks for e in bench.master.storage.reader.events([task], 0, 1000)
+        e.number
+        for task in tasks
+        for e in Reading(bench.master.storage.reader).events([task], 0, 1000)
     ]
     return sorted(found)
 
@@ -70,7 +73,9 @@ def test_progress_of_a_task_whose_end_is_just_committed_ends_the_stream_alone(
     completions = bench.master.storage.writer.completions
     bench.master.storage.writer.completions = lambda: 0  # type: ignore[method-assign]
     try:
-        bench.until(lambda: bench.master.storage.reader.task(task).state.value == "succeeded")  # type: ignore[union-attr]
+        bench.until(
+            lambda: Reading(bench.master.storage.reader).task(task).state.value == "succeeded"
+        )  # type: ignore[union-attr]
         client.ask("follow", tasks=[task], progress=True)
         bench.until(lambda: ended(client))
     finally:

@@ -15,6 +15,7 @@ from bench import Bench, PlayedClient
 from descriptors import descriptors
 from forked import fork, hang, in_child
 from support import processes
+from support.answers import Reading
 from support.waiting import eventually
 
 from taskd.errors import DeployRefused
@@ -154,7 +155,7 @@ def test_a_frozen_master_claims_nothing_until_it_thaws(bench: Bench) -> None:
     worker.send({"type": "idle", "reusable": True})
     for _ in range(10):
         bench.turn()
-    row = bench.master.storage.reader.task(second)
+    row = Reading(bench.master.storage.reader).task(second)
     assert row is not None
     assert row.state is State.QUEUED
     bench.master.life.take(LifeEvent.RELEASE)
@@ -176,7 +177,7 @@ def test_a_task_whose_arguments_find_no_room_waits_unclaimed_and_keeps_nobody_wa
     other = bench.submit()
     order = bench.run(worker)
     assert order["task"] == other
-    row: Any = bench.master.storage.reader.task(task)
+    row: Any = Reading(bench.master.storage.reader).task(task)
     assert (row.state, row.attempt) == (State.QUEUED, 0)
     os.rmdir(obstacle)
     bench.end(worker, order)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from bench import Bench
+from support.answers import Reading
 
 from taskd.master.loop.trouble import NO_WORKER
 from taskd.model.task import State
@@ -43,7 +44,7 @@ def test_a_task_that_could_not_be_claimed_is_claimed_soon_and_keeps_no_place(
     assert order["task"] == task and bench.master.attempts.occupied["default"] == 1
     bench.end(worker, order)
     bench.until(lambda: bench.master.attempts.occupied["default"] == 0, "its place is free")
-    row = bench.master.storage.reader.task(task)
+    row = Reading(bench.master.storage.reader).task(task)
     assert row is not None and (row.state, row.attempt) == (State.SUCCEEDED, 1)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from bench import Bench, Line, PlayedClient, PlayedWorker
+from support.answers import Reading
 
 from taskd.master.fleet import introductions, workers
 from taskd.master.loop.loop import Loop, Timer
@@ -22,7 +23,7 @@ from taskd.store.api import Claim
 
 
 def row(bench: Bench, task: int) -> Any:
-    return bench.master.storage.reader.task(task)
+    return Reading(bench.master.storage.reader).task(task)
 
 
 def settled(bench: Bench, task: int) -> bool:
@@ -50,7 +51,7 @@ def test_a_task_is_run_and_its_end_recorded_before_it_is_noted(bench: Bench) -> 
     noted = bench.until(lambda: worker.of("noted"))[0]
     assert (noted["task"], noted["answer"]) == (task, "recorded")
     assert row(bench, task).state is State.SUCCEEDED
-    assert data.decode(bench.master.storage.reader.result(task) or b"") == 42
+    assert data.decode(Reading(bench.master.storage.reader).result(task) or b"") == 42
 
 
 def test_a_death_is_settled_from_the_slot_and_the_slot_removed(bench: Bench) -> None:
@@ -155,7 +156,7 @@ def test_what_is_wrong_within_a_value_is_left_to_who_reads_it(bench: Bench) -> N
     exited(bench, worker)
     bench.until(lambda: settled(bench, task))
     assert row(bench, task).state is State.QUEUED
-    assert wrong in (bench.master.storage.reader.saved(task) or b"")
+    assert wrong in (Reading(bench.master.storage.reader).saved(task) or b"")
 
 
 BREACHES: dict[str, list[dict[str, Any]]] = {

@@ -9,6 +9,7 @@ import time
 import cbor2
 import pytest
 from bench import Bench
+from support.answers import Reading
 
 from taskd.master.loop.life import LifeState
 from taskd.master.recovery import unowned
@@ -31,7 +32,7 @@ def of_a_dead_worker(bench: Bench) -> int:
 
 
 def state_of(bench: Bench, task: int) -> State:
-    row = bench.master.storage.reader.task(task)
+    row = Reading(bench.master.storage.reader).task(task)
     assert row is not None
     return row.state
 
