@@ -13,7 +13,7 @@ from taskd.model.task import State
 from taskd.record import Record
 from taskd.store import schema
 from taskd.store.api import Event
-from taskd.store.meter import FEW, ROW, WORK, Fetch, Meter
+from taskd.store.meter import AT_ONCE, FEW, ROW, WORK, Fetch, Meter
 from taskd.store.queries import Events, Part
 
 KEPT = 500
@@ -24,19 +24,22 @@ _EVENTS = f"{_EVENT} indexed by events_task where task = ? and number > ? order 
 _THESE = f"{_EVENT} where number in (select value from json_each(?)) order by number"
 _LAST = "select coalesce(max(number), 0) from events"
 _NUMBERED = "select number, task from events where number > ? order by number limit ?"
-_NUMBERS = (
-    "select number from events indexed by events_task"
-    " where task = ? and number > ? and number <= ? order by number limit ?"
+_NUMBERS = (  # of each of some tasks
+    "select (select group_concat(number) from (select number from events indexed by events_task"
+    " where task = value and number > ? and number <= ? order by number limit ?))"
+    " from json_each(?)"
 )
 
 
 class _First(Record):
     """The first events of many tasks, while task after task is looked at: up to the ``looked``-th.
-    ``until``: the last event when that began; ``numbers``: those found so far, KEPT at most."""
+    ``until``: the last that is looked for; ``numbers``: those found so far, KEPT at most. ``end``:
+    the last event when that began."""
 
     looked: int
     until: int
     numbers: list[int]
+    end: int
 
 
 class _Found(Record):
@@ -63,7 +66,7 @@ def events(fetch: Fetch, query: Events) -> Part[Event]:
             return Part([], None)
         if until - after <= max(WORK, ROW * len(query.tasks)):
             return _events_among_all(fetch, query, after)
-    return _first_events(fetch, query, query.place or _First(0, until, []))
+    return _first_events(fetch, query, query.place or _First(0, until, [], until))
 
 
 def _events_of_one(fetch: Fetch, task: int, after: int) -> Part[Event]:
@@ -91,28 +94,32 @@ def _events_among_all(fetch: Fetch, query: Events, after: int) -> Part[Event]:
 
 
 def _first_events(fetch: Fetch, query: Events, place: _First) -> Part[Event]:
-    """The first events of tasks that may be few among all: by a look at each of the tasks, of which
-    all have the same end. What is committed meanwhile has higher numbers."""
-    looked, until, numbers = place
+    """The first events of tasks that may be few among all: by a look at each of the tasks. A task
+    with many events makes ``until`` lower, so that all of them are known up to there. What is
+    committed meanwhile has higher numbers."""
+    looked, until, numbers, end = place
     after, meter = min(query.after, schema.LARGEST), Meter()
     while looked < len(query.tasks) and not meter.is_used_up:
-        task = query.tasks[looked]
-        more = fetch(_NUMBERS, task, after, until, KEPT) if schema.is_id(task) else []
-        numbers = numbers + [number for (number,) in more]
-        meter.read(ROW + len(more))
-        looked += 1
-        if len(numbers) >= 2 * KEPT:
-            numbers, until = _lowest(numbers, until)
-    numbers, until = _lowest(numbers, until)
+        some = query.tasks[looked : looked + FEW]
+        known = str([task for task in some if schema.is_id(task)])
+        for (joined,) in fetch(_NUMBERS, after, until, AT_ONCE, known):
+            more = [int(number) for number in (joined or "").split(",") if number]
+            meter.read(1 + len(more))
+            numbers = numbers + more
+            if len(more) == AT_ONCE:
+                until = min(until, more[-1])
+        meter.read(ROW)
+        looked += len(some)
+        numbers, until = _lowest(numbers, until)
     if looked < len(query.tasks):
-        return Part([], query._replace(place=_First(looked, until, numbers)))
-    rest = query._replace(after=until, place=None) if len(numbers) == KEPT else None
+        return Part([], query._replace(place=_First(looked, until, numbers, end)))
+    rest = query._replace(after=until, place=None) if until < end else None
     return _read(fetch, query, numbers, rest)
 
 
 def _lowest(numbers: list[int], until: int) -> tuple[list[int], int]:
-    """KEPT of them at most, and the last that need be looked for."""
-    lowest = sorted(set(numbers))[:KEPT]
+    """Those up to ``until``, KEPT of them at most, and the last that need be looked for."""
+    lowest = sorted({number for number in numbers if number <= until})[:KEPT]
     return lowest, lowest[-1] if len(lowest) == KEPT else until
 
 
