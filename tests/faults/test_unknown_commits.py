@@ -89,3 +89,16 @@ def test_a_master_that_dies_meanwhile_has_told_nothing_and_the_next_one_does_it_
         assert found["created"] is False, "the next start has found it in the log"
         assert client.handle(int(found["id"])).result(30) == 0
         assert done(client) == 2
+
+
+def test_a_stop_does_not_wait_for_ever_for_what_is_in_doubt(daemon: Mounted) -> None:
+    submission = os.urandom(16)
+    with daemon.raw() as raw, no_sync(daemon):
+        asked(raw, submission)
+        eventually(lambda: is_in_doubt(daemon), "status says that it is not known")
+        assert daemon.stop() == 0
+    daemon.start()
+    with daemon.raw() as raw, daemon.client() as client:
+        found = raw.reply_to(asked(raw, submission))["tasks"][0]
+        assert client.handle(int(found["id"])).result(30) == 0
+        assert done(client) == 2

@@ -31,6 +31,10 @@ LAST_MOMENTS = 5.0
 TOLD = 1000
 """Tasks in each list of an answer."""
 
+IN_DOUBT = 500
+"""Times, a hundredth of a second apart, that the stop looks whether the store says yet what came
+of a commit. Nobody has been told of it then, and the next start finds it made or not."""
+
 LAST_WORDS = 100
 """Times, a hundredth of a second apart, that the stop looks whether callers read their answer."""
 
@@ -165,9 +169,11 @@ class Stop:
         if revision.zygote.pid == pid and not self._workers.of(revision):
             self._zygotes.kill(revision)
 
-    def _finish(self) -> None:
-        if self._storage.writer.pending:
-            self._loop.after(0.01, self._finish)
+    def _finish(self, looks: int = IN_DOUBT) -> None:
+        writer = self._storage.writer
+        if writer.pending and looks:
+            left = looks if writer.doubt is None else looks - 1
+            self._loop.after(0.01, lambda: self._finish(left))
             return
         if self._is_over:
             return
