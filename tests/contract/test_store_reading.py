@@ -335,10 +335,6 @@ def _check_counters(bench: Any, shapes: dict[int, str]) -> None:
     assert {row.id for row in rows} == set(shapes)
     assert bench.reader.counts() == Counter((row.queue, row.state) for row in rows)
     assert bench.reader.states() == Counter(row.state for row in rows)
-    by_version: Counter[tuple[str, int]] = Counter()
-    for group in bench.reader.groups():
-        by_version[group.name, group.version] += group.waiting
-    assert bench.reader.waiting() == by_version
     alike = {}
     for row in (row for row in rows if row.state in WAITING):
         version = row.version if row.saved_version is None else row.saved_version
