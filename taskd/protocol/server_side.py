@@ -113,6 +113,17 @@ class ServerSide:
             return None
         return self._greet(message) if self._phase is Phase.NEW else self._ask(message)
 
+    def put_back(self, request: Request) -> None:
+        """As if ``request`` had not been read yet: ``next`` gives it again, perhaps in the next
+        image. It is the last that ``next`` has given, has no answer, and is no ``stop``."""
+        assert request.id == self._next - 1 and request.id not in self._held
+        rest = self._decoder.rest
+        self._decoder = frames.Decoder()
+        self._decoder.feed(frames.encode({"id": request.id, "op": request.op} | request.fields))
+        self._decoder.feed(rest)
+        self._next -= 1
+        del self.calls[request.id]
+
     @property
     def pending(self) -> int:
         """How many requests have no reply sent yet."""

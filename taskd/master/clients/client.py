@@ -2,7 +2,8 @@
 
 Requests take effect in their order: several writes may be under way (the store applies them in
 order); every other request waits until the writes before it are answered. While a request waits for
-an answer of the store (``reads``), no other is taken.
+an answer of the store (``reads``), no other is taken. A deploy does not wait for it: its request is
+put back, and asked anew by the image that serves then.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from taskd.upgrade.snapshot import Carried
 
 WRITES = frozenset(("submit", "cancel", "retry"))
 """Operations that are answered once they are on disk."""
+
+READS = frozenset(("show", "list", "log", "follow", "wait", "status", "revisions"))
+"""Operations that have done nothing before they are answered, and may wait for the store."""
 
 COUNTS = frozenset(("status", "revisions"))
 """Operations that count the tasks of all users."""
@@ -71,7 +75,7 @@ class Client:
         "_is_pumping",
         "_limits",
         "_loop",
-        "_reads",
+        "_reading",
         "_writes",
         "channel_name",
         "is_control",
@@ -104,7 +108,7 @@ class Client:
         self.is_control = is_control
         self.owner = None if is_control else uid
         self._writes = 0
-        self._reads = 0
+        self._reading: protocol.Request | None = None
         self._is_pumping = False
         self._blocked: protocol.Request | None = None
         self._goes_on = False  # the loop will call _next_turn
@@ -131,7 +135,7 @@ class Client:
     @property
     def in_flight(self) -> int:
         """Requests under way, without open streams and callers of a deploy."""
-        return self._writes + self._reads + (self._blocked is not None)
+        return self._writes + (self._reading is not None) + (self._blocked is not None)
 
     # ── in ───────────────────────────────────────────────────────────────────────────────────
 
@@ -146,7 +150,7 @@ class Client:
     @property
     def _takes_nothing(self) -> bool:
         """No new request is taken, whatever the client has sent."""
-        is_busy = self._blocked is not None or self._reads > 0
+        is_busy = self._blocked is not None or self._reading is not None
         return self._all.is_paused or is_busy or self.wire.is_full
 
     @property
@@ -186,7 +190,9 @@ class Client:
             return None
         if self._blocked is not None and self._writes == 0:
             blocked, self._blocked = self._blocked, None
-            return blocked
+            if not (self._all.is_paused and blocked.op in READS):
+                return blocked
+            self.side.put_back(blocked)
         return None if self._takes_nothing else self.side.next()
 
     def _take(self, event: protocol.ServerEvent) -> None:
@@ -207,12 +213,15 @@ class Client:
         self, request: protocol.Request, then: Callable[[A], None]
     ) -> Callable[[A | Refused], None]:
         """What to call with the store's answer to a question that ``request`` needs: goes on with
-        ``then``, which may raise Refused as a handler may. Until then the request is under way. A
-        client that has disconnected gets no answer."""
-        self._reads += 1
+        ``then``, which may raise Refused as a handler may. A client that has disconnected gets no
+        answer."""
+        assert request.op in READS, "it can be put back"
+        self._reading = request
 
         def answered(answer: A | Refused) -> None:
-            self._reads -= 1
+            if self._reading is not request:  # it was put back
+                return
+            self._reading = None
             if isinstance(answer, Refused):
                 self.refuse(request.id, answer)
             elif not self.wire.is_closed:
@@ -222,6 +231,12 @@ class Client:
             self._all.answered()
 
         return answered
+
+    def put_back(self) -> None:
+        """No client is read for a while: what waits for the store is asked anew after that."""
+        if self._reading is not None:
+            self.side.put_back(self._reading)
+            self._reading = None
 
     # ── out ──────────────────────────────────────────────────────────────────────────────────
 

@@ -116,6 +116,8 @@ class Clients:
         self.is_paused = paused
         for client in self:
             client.wire.pause(paused)
+            if paused:
+                client.put_back()
         if not paused:
             self.pump()
 

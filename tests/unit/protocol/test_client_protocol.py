@@ -374,6 +374,23 @@ def test_a_handoff_keeps_order_streams_and_half_a_frame() -> None:
     assert sent(after.reply(4, {})) == [{"id": 4, "ok": {}}]
 
 
+def test_a_request_that_is_put_back_comes_again_before_what_followed_it() -> None:
+    before = opened()
+    asked(before, {"id": 1, "op": "show", "task": 7})
+    before.reply(1, {"task": {}})
+    for message in (
+        {"id": 2, "op": "follow", "tasks": [7, 8], "after": 3},
+        {"id": 3, "op": "list"},
+    ):
+        before.feed(frames.encode(message))
+    follow = before.next()
+    assert isinstance(follow, Request)
+    before.put_back(follow)
+    assert (before.pending, dict(before.calls)) == (0, {})
+    after = ServerSide.restore(before.export(), before.rest)
+    assert [after.next(), after.next()] == [follow, Request(3, "list", {})]
+
+
 def test_a_handoff_before_the_hello_keeps_its_first_bytes() -> None:
     before = ServerSide()
     hello = frames.encode(HELLO)
