@@ -37,6 +37,7 @@ def work(what):
 """
 
 
+@pytest.mark.timeout(900)  # of one test; these are some forty
 def test_tests_of_several_folders_pass_while_answers_are_late() -> None:
     given = os.environ | {"TASKD_TEST_LATER": "1"}
     words = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
