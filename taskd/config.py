@@ -115,6 +115,11 @@ class Config(Record):
         """How many tasks of ``queue`` may run at once; another queue is as the default queue."""
         return self.queues.get(queue, self.queues[DEFAULT_QUEUE])
 
+    @property
+    def concurrency_elsewhere(self) -> int:
+        """That of a queue that has no section."""
+        return self.queues[DEFAULT_QUEUE]
+
     def limits_of(self, queue: str) -> Limits:
         """The limits of a worker for tasks of ``queue``; another queue is as the default queue."""
         return self.limits.get(queue, self.limits[DEFAULT_QUEUE])

@@ -12,7 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from taskd.errors import StoreError, StoreUnknown
-from taskd.store.api import Applied, Operation, Store
+from taskd.store.api import (
+    Applied,
+    Operation,
+    Store,
+)
 
 
 class Lost(NamedTuple):

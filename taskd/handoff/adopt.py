@@ -17,7 +17,6 @@ from collections.abc import Callable
 from taskd import log
 from taskd.errors import DeployRefused, ProtocolError
 from taskd.handoff import load, old
-from taskd.master.fleet import known_of
 from taskd.master.loop import Entry, Kind, LifeEvent, close_on_exec
 from taskd.master.master import Master
 from taskd.posix import process, title
@@ -69,16 +68,7 @@ class Adoption:
             self.master.storage.try_to_open()
         else:
             self.master.storage.open()
-        self._complete()
-
-    def _complete(self) -> None:
-        """Attempts that 0.2 hands over lack what the claim has answered. Raises StoreError."""
-        for running in self.master.attempts.all():
-            if running.known is None:
-                row = self.master.storage.reader.task(running.task)
-                if row is None:
-                    raise ProtocolError(f"task {running.task} runs and is not in the store")
-                running.known = known_of(row)
+        self.master.unowned.complete()
 
     # ── the decision ─────────────────────────────────────────────────────────────────────────
 

@@ -183,7 +183,7 @@ class Master:
         loop, life, config, storage = self.loop, self.life, self.config, self.storage
         revisions, workers, attempts = self.revisions, self.workers, self.attempts
         in_flight = lambda: self.clients.in_flight  # noqa: E731
-        progress = Progress(loop, revisions, workers, self.children, attempts, in_flight)
+        progress = Progress(loop, revisions, workers, self.children, in_flight)
         self.draining = Draining(loop, life, config, revisions, workers, attempts)
         self.after_drain = AfterDrain(
             loop,

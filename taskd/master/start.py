@@ -24,8 +24,8 @@ from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET, WORKER_SOCKET
 from taskd.posix import pidfile, process, sockets, spawn, tree
 from taskd.revision import confirmed, marker, rejected, release
 from taskd.store import health
-from taskd.store.api import Row
 from taskd.store.queries import RunningRows
+from taskd.store.values import Row
 from taskd.systemd import activation
 from taskd.upgrade import image
 

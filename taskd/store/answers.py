@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from taskd.model.task import SETTLED, Budgets, OnDeploy, State
-from taskd.protocol import cbor
+from taskd.model.task import SETTLED, State
 from taskd.record import Record
-from taskd.store import schema
-from taskd.store.api import Group, Row
+from taskd.store import picking, schema
 from taskd.store.event_answers import events
 from taskd.store.meter import AT_ONCE, FEW, ROW, WORK, Fetch, Meter
 from taskd.store.queries import (
@@ -27,6 +25,7 @@ from taskd.store.queries import (
     NextDue,
     Part,
     QueueCounts,
+    Ready,
     Rows,
     RunningRows,
     Shown,
@@ -36,13 +35,9 @@ from taskd.store.queries import (
     Told,
     WaitingGroups,
 )
+from taskd.store.rows import COLUMNS, row_of
+from taskd.store.values import Group, Row
 
-COLUMNS = (
-    "id, owner, name, version, queue, priority, state, attempt, key, on_deploy, run_at,"
-    " cancel_wished, worker, revision, retries_allowed, retries, crashes, interruptions,"
-    " saved_version, reason, error, progress, submitted, started, ended"
-)
-TASK = f"select {COLUMNS} from tasks where id = ?"
 _TASKS = f"select {COLUMNS} from tasks where id in (select value from json_each(?))"
 _GLANCES = "select id, owner, queue, state from tasks where id in (select value from json_each(?))"
 _RUNNING = (
@@ -83,27 +78,6 @@ _ONE_RUN = frozenset({State.RUNNING, State.SUCCEEDED, State.FAILED})
 
 
 # ── rows ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def row_of(found: tuple[Any, ...]) -> Row:
-    """The row from COLUMNS."""
-    return Row._make(
-        (
-            *found[:6],
-            State(found[6]),
-            *found[7:9],
-            None if found[9] is None else OnDeploy(found[9]),
-            found[10],
-            bool(found[11]),
-            *found[12:15],
-            Budgets._make(found[15:18]),
-            found[18],
-            found[19],
-            None if found[20] is None else cbor.loads(found[20]),
-            None if found[21] is None else cbor.loads(found[21]),
-            *found[22:25],
-        )
-    )
 
 
 def _numbers(tasks: Sequence[int]) -> str:
@@ -385,6 +359,7 @@ ANSWERS: dict[type, Callable[[Fetch, Any], Any]] = {
     QueueCounts: _queue_counts,
     WaitingGroups: _waiting_groups,
     Startable: _startable,
+    Ready: picking.ready,
     StoredData: _stored,
     NextDue: _next_due,
 }

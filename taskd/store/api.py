@@ -9,75 +9,15 @@ same transaction. Every store passes tests/contract.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from taskd.model.task import Budgets, OnDeploy, State
 from taskd.record import Protocol, Record
+from taskd.store.values import Kind
 
 SCHEMA = 1
 """Version of the schema; it only grows within a major version of taskd."""
-
-
-class Row(Record):
-    """A task as the store has it; times are Unix seconds.
-
-    ``version`` is the version of the task function at submission; ``saved_version`` is the version
-    of the saved state (None: nothing is saved). ``run_at`` is set only while scheduled, ``worker``
-    only while running. ``revision`` ran the last attempt. ``started`` is the first attempt's start.
-    ``error`` is the error of the last attempt that ended. A claim clears ``reason``, not ``error``.
-    """
-
-    id: int
-    owner: int
-    name: str
-    version: int
-    queue: str
-    priority: int
-    state: State
-    attempt: int
-    key: str | None
-    on_deploy: OnDeploy | None
-    run_at: float | None
-    cancel_wished: bool
-    worker: bytes | None
-    revision: str | None
-    retries_allowed: int
-    budgets: Budgets
-    saved_version: int | None
-    reason: str | None
-    error: dict[str, Any] | None
-    progress: dict[str, Any] | None
-    submitted: float
-    started: float | None
-    ended: float | None
-
-
-class Event(Record):
-    """One state change of one task; ``number`` grows over all tasks."""
-
-    number: int
-    task: int
-    at: float
-    state: State
-    attempt: int
-    revision: str | None
-    reason: str | None
-
-
-class Group(Record):
-    """How many tasks wait (queued, scheduled or held) that look alike to a new revision.
-
-    ``version`` is the version of the saved state, or the version at submission where nothing is
-    saved; ``shape`` is the sorted argument names joined by commas, with a ``*`` behind each that
-    holds a Secret; ``example`` is the id of one such task.
-    """
-
-    name: str
-    version: int
-    shape: str
-    waiting: int
-    example: int
 
 
 class Share(Record):
@@ -135,15 +75,32 @@ class Submitted(Record):
     created: bool
 
 
-class Claim(Record):
-    """queued → running for that worker. Result: the new attempt number, or None if not queued.
+class Offer(Record):
+    """A worker without a task. ``worker`` is its identity, opaque here (see ``master``); ``runner``
+    is the number of its revision."""
 
-    ``worker`` is the worker's identity, opaque here (see ``master``).
+    worker: bytes
+    runner: int
+    revision: str
+
+
+class Take(Record):
+    """queued → running: one ready task of ``queue`` for each of the workers, as far as there are
+    any. Result: a list of Taken, in order.
+
+    The tasks are taken in the order of claiming: higher priority first, then owners in turn, each
+    owner's tasks in the order in which they became ready. ``routes`` has the kinds that can be run
+    here, each with the runner that is to have them; no other kind is looked at. ``alone`` has
+    single tasks that have another runner than their kind. After ``room`` bytes of arguments and
+    saved state no more are taken (one at least is). A worker that has a running task already is
+    answered with that one: a Take may be sent again.
     """
 
-    task: int
-    worker: bytes
-    revision: str
+    queue: str
+    routes: Mapping[Kind, int]
+    alone: Mapping[int, int]
+    offers: tuple[Offer, ...]
+    room: int
     at: float
 
 
@@ -214,6 +171,17 @@ class Hold(Record):
     at: float
 
 
+class HoldKind(Record):
+    """queued → held for up to ``limit`` tasks of that kind in ``queue``, since no live revision can
+    run it. Result: the list of their ids (Applied.task is None)."""
+
+    queue: str
+    kind: Kind
+    reason: str
+    limit: int
+    at: float
+
+
 class Wake(Record):
     """scheduled → queued for up to ``limit`` tasks whose time has come, the longest due first.
 
@@ -245,7 +213,7 @@ class Answer:
     SUPERSEDED = "superseded"
 
 
-Operation = Submit | SubmitAll | Claim | Settle | Cancel | Retry | Hold | Wake | Shift
+Operation = Submit | SubmitAll | Take | Settle | Cancel | Retry | Hold | HoldKind | Wake | Shift
 
 
 class Ended(Record):

@@ -12,9 +12,9 @@ from typing import Any
 from taskd.model.task import State
 from taskd.record import Record
 from taskd.store import schema
-from taskd.store.api import Event
 from taskd.store.meter import AT_ONCE, FEW, ROW, WORK, Fetch, Meter
 from taskd.store.queries import Events, Part
+from taskd.store.values import Event
 
 KEPT = 500
 """Events whose numbers are gathered in one go over all tasks."""

@@ -25,9 +25,9 @@ from taskd.store.api import (
     Applied,
     Cancel,
     Cancelled,
-    Claim,
     Ended,
     Hold,
+    HoldKind,
     Operation,
     Retry,
     Settle,
@@ -35,14 +35,16 @@ from taskd.store.api import (
     Submit,
     SubmitAll,
     Submitted,
+    Take,
     Wake,
 )
+from taskd.store.values import Taken
 
 _Values = Iterator[Any]
 
 
 def packed(operations: Sequence[Operation], applied: Sequence[Applied]) -> bytes:
-    """``applied``, which came of ``operations``."""
+    """``applied``, which came of ``operations`` (of a Take: the ids)."""
     flat: list[Any] = []
     for operation, each in zip(operations, applied, strict=True):
         if isinstance(each.result, errors.Refused):
@@ -52,20 +54,26 @@ def packed(operations: Sequence[Operation], applied: Sequence[Applied]) -> bytes
     return cbor2.dumps(flat)
 
 
-def unpacked(raw: bytes) -> list[Applied]:
-    """What was ``packed``."""
+def unpacked(raw: bytes, taken: Callable[[int], Taken]) -> list[Applied]:
+    """What was ``packed``. ``taken`` reads a task that was taken from the tables."""
     values = iter(cbor.loads(raw))
-    return [_TOLD[number](values) for number in values]
+    found = []
+    for number in values:
+        applied = _TOLD[number](values)
+        if number == _TAKEN:
+            applied = applied._replace(result=[taken(task) for task in applied.result])
+        found.append(applied)
+    return found
 
 
 # How each is kept, and told again. A task that has got an event is not kept twice.
 
-_REFUSED, _SUBMITTED, _ALL, _PLAIN, _ENDED, _CANCELLED, _STATE, _WOKEN = range(8)
+_REFUSED, _SUBMITTED, _ALL, _PLAIN, _ENDED, _CANCELLED, _STATE, _TASKS, _TAKEN = range(9)
 
 _KEPT: dict[type, Callable[[Applied], tuple[Any, ...]]] = {
     Submit: lambda each: (_SUBMITTED, *each.result),
     SubmitAll: lambda each: (_ALL, len(each.result), *itertools.chain(*each.result)),
-    Claim: lambda each: (_PLAIN, each.task, each.result),
+    Take: lambda each: (_TAKEN, len(each.result), *each.result),
     Settle: lambda each: (
         (_PLAIN, each.task, each.result)
         if each.end is None
@@ -74,7 +82,8 @@ _KEPT: dict[type, Callable[[Applied], tuple[Any, ...]]] = {
     Cancel: lambda each: (_CANCELLED, each.task, *[state.value for state in each.result]),
     Retry: lambda each: (_STATE, each.task, each.result.value),
     Hold: lambda each: (_PLAIN, each.task, each.result),
-    Wake: lambda each: (_WOKEN, len(each.result), *each.result),
+    HoldKind: lambda each: (_TASKS, len(each.result), *each.result),
+    Wake: lambda each: (_TASKS, len(each.result), *each.result),
     Shift: lambda each: (_PLAIN, each.task, each.result),
 }
 
@@ -112,9 +121,9 @@ def _state(values: _Values) -> Applied:
     return Applied(State(next(values)), task)
 
 
-def _woken(values: _Values) -> Applied:
+def _tasks(values: _Values) -> Applied:
     return Applied([next(values) for _ in range(next(values))], None)
 
 
-_TOLD = (_refused, _submitted, _all, _plain, _ended, _cancelled, _state, _woken)
+_TOLD = (_refused, _submitted, _all, _plain, _ended, _cancelled, _state, _tasks, _tasks)
 """By the numbers above."""

@@ -16,13 +16,13 @@ where it goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskd.errors import StoreDamaged, StoreError
 from taskd.model.task import State
 from taskd.record import Protocol, Record
-from taskd.store.api import Event, Group, Row
+from taskd.store.values import Event, Group, Kind, Row
 
 A = TypeVar("A")
 
@@ -90,6 +90,22 @@ class Counts(Record):
 
     totals: dict[State, int]
     queues: dict[str, dict[State, int]]
+
+
+class Candidate(Record):
+    """A ready task, and the runner that is to have it (see ``Take``)."""
+
+    task: int
+    kind: Kind
+    runner: int
+
+
+class ReadyTasks(Record):
+    """``tasks``: each with its queue. ``unroutable``: kinds of which a task is ready in a
+    queue that was looked at, and that ``Ready.routes`` does not have."""
+
+    tasks: list[tuple[str, Candidate]]
+    unroutable: list[tuple[str, Kind]]
 
 
 class Filter(Record):
@@ -175,6 +191,19 @@ class Startable(Query[Part[str]]):
 
     names: frozenset[str]
     place: Any = None
+
+
+class Ready(Query[ReadyTasks]):
+    """The first ready tasks of each queue, up to its ``places`` (of one that is not named there:
+    ``places_elsewhere``), in the order in which ``Take`` would take them (``routes``, and ``alone``
+    by queue: see there); the queues by name, beginning behind ``after``; ``limit`` in all."""
+
+    after: str
+    places: Mapping[str, int]
+    places_elsewhere: int
+    routes: Mapping[Kind, int]
+    alone: Mapping[str, Mapping[int, int]]
+    limit: int
 
 
 class StoredData(Query[Part[Stored]]):

@@ -8,7 +8,11 @@ from __future__ import annotations
 from taskd import errors
 from taskd.model.task import CHANGES, ENDED, Change, State
 from taskd.record import Record
-from taskd.store.api import Settle, Share, Submit
+from taskd.store.api import (
+    Settle,
+    Share,
+    Submit,
+)
 from taskd.store.turns import Place
 
 ENDS = {

@@ -28,11 +28,12 @@ finds a store that it can use. A new version says that an older taskd could not.
 Foreign keys are not declared: one process writes, all writes stand in one module, and each check
 would be one more look-up in every submit.
 
-Indexes: a claim reads ``tasks_turn`` alone, so that neither scheduled tasks nor the finished ones
-can slow it; ``tasks_last_turn`` finds the last turn that an owner has among the waiting tasks (see
-``turns``); ``tasks_state`` serves the running rows and lists by state; ``counts_not_empty`` finds
-the queues with tasks to run, however many queues there ever were. ``tasks_ready`` serves no query:
-it stays because 0.2 names it.
+Indexes: a claim reads ``tasks_kind`` alone, so that neither scheduled tasks nor finished ones nor
+those of a kind that cannot be run here can slow it (see ``picking``); ``tasks_worker`` finds the
+task of a worker; ``tasks_turn`` and ``tasks_last_turn`` find the first turn in a queue and the last
+one of an owner there (see ``turns``); ``tasks_state`` serves the running rows and lists by state;
+``counts_not_empty`` finds the queues with tasks to run, however many queues there ever were.
+``tasks_ready`` serves no query: it stays because 0.2 names it.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ WAITING_STATES = frozenset({State.QUEUED, State.SCHEDULED, State.HELD})
 READY = "state = 'queued'"
 SCHEDULED = "state = 'scheduled'"
 WAITING = "state in ('queued', 'scheduled', 'held')"
+RUNNING = "state = 'running'"
 NOT_EMPTY = "tasks > 0"
 LIVE = "state in ('queued', 'scheduled', 'running', 'held')"
 
@@ -152,6 +154,9 @@ insert into owners_as_of (id, event) values (1, 0);
 _ADDED = {
     "owners_as_of.batch": "alter table owners_as_of add column batch integer",
     "owners_as_of.outcomes": "alter table owners_as_of add column outcomes blob",
+    "tasks_kind": "create index tasks_kind"
+    f" on tasks (queue, name, saved_version, priority desc, turn, id) where {READY}",
+    "tasks_worker": f"create index tasks_worker on tasks (worker) where {RUNNING}",
 }
 """What 0.2 does not make, by name (table, index, TABLE.COLUMN); added where it is missing."""
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 import cbor2
@@ -26,15 +27,16 @@ import cbor2
 from taskd import errors
 from taskd.model.table import after
 from taskd.model.task import CHANGES, ENDED, Change, State
-from taskd.store import connection, outcomes, schema, turns
+from taskd.store import connection, outcomes, picking, rows, schema, sql, turns
 from taskd.store.api import (
     Answer,
     Applied,
     Cancel,
     Cancelled,
-    Claim,
     Ended,
     Hold,
+    HoldKind,
+    Offer,
     Operation,
     Retry,
     Settle,
@@ -42,6 +44,7 @@ from taskd.store.api import (
     Submit,
     SubmitAll,
     Submitted,
+    Take,
     Wake,
 )
 from taskd.store.row_checks import (
@@ -55,56 +58,7 @@ from taskd.store.row_checks import (
 )
 from taskd.store.tally import Tally
 from taskd.store.turns import Place
-
-_SUBMISSION = (
-    "select t.id, t.owner from submissions s join tasks t on t.id = s.task where s.submission = ?"
-)
-_KEY = (
-    "select t.id, t.name, t.state, a.value"
-    " from tasks t indexed by tasks_key join arguments a on a.task = t.id"
-    f" where t.owner = ? and t.key = ? and t.{schema.LIVE}"
-)
-_NEW_TASK = (
-    "insert into tasks (owner, queue, state, priority, run_at, retries_allowed, group_id, name,"
-    " version, on_deploy, submitted, key, turn)"
-    " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_NEW_SUBMISSION = "insert into submissions (submission, task) values (?, ?)"
-_NEW_EVENT = (
-    "insert into events (task, at, state, attempt, revision, reason) values (?, ?, ?, ?, ?, ?)"
-)
-_LOOK = (
-    "select id, owner, name, version, queue, state, attempt, key, revision, cancel_wished,"
-    " saved_version, group_id, priority from tasks where id = ?"
-)
-_CLAIM = (
-    "update tasks set state = ?, attempt = ?, worker = ?, revision = ?, reason = null,"
-    " started = coalesce(started, ?) where id = ?"
-)
-_SETTLE = (
-    "update tasks set state = ?, run_at = ?, ended = ?, worker = null, reason = ?, error = ?,"
-    " progress = coalesce(?, progress), retries = ?, crashes = ?, interruptions = ?,"
-    " saved_version = ?, group_id = ?, turn = ? where id = ?"
-)
-_END = "update tasks set state = ?, run_at = null, ended = ?, reason = null where id = ?"
-_RETRY = (
-    "update tasks set state = ?, ended = null, reason = null, error = null, cancel_wished = 0,"
-    " retries = 0, crashes = 0, interruptions = 0, turn = ? where id = ?"
-)
-_HOLD = "update tasks set state = ?, reason = ? where id = ?"
-_WAKE = "update tasks set state = ?, run_at = null, turn = ? where id = ?"
-_DUE = (
-    f"select id from tasks indexed by tasks_scheduled where {schema.SCHEDULED} and run_at <= ?"
-    " order by run_at limit ?"
-)
-_SHIFT = f"update tasks indexed by tasks_scheduled set run_at = run_at + ? where {schema.SCHEDULED}"
-_KEEP = (
-    "insert into saved (task, value) values (?, ?)"
-    " on conflict (task) do update set value = excluded.value"
-)
-_SIZE = "select length(value) from arguments where task = ?"
-_LAST = "select batch from owners_as_of where id = 1"
-_OUTCOME = "select outcomes from owners_as_of where id = 1 and batch = ?"
+from taskd.store.values import Taken
 
 
 class SqliteStore:
@@ -121,13 +75,14 @@ class SqliteStore:
         self._handlers: dict[type, Callable[[Any], Applied]] = {
             Submit: self._submit,
             SubmitAll: self._submit_all,
-            Claim: self._claim,
+            Take: self._take,
             Settle: self._settle,
             Cancel: self._cancel,
             Retry: self._retry,
             Hold: self._hold,
+            HoldKind: self._hold_kind,
             Wake: self._wake,
-            Shift: lambda shift: Applied(self._run(_SHIFT, shift.seconds).rowcount, None),
+            Shift: lambda shift: Applied(self._run(sql.SHIFT, shift.seconds).rowcount, None),
         }
 
     def apply(self, number: int, operations: Sequence[Operation]) -> list[Applied]:
@@ -143,6 +98,10 @@ class SqliteStore:
                 except errors.Refused as refusal:
                     applied.append(Applied(refusal, None))
             self._tally.write(number, outcomes.packed(operations, applied))
+            for place, operation in enumerate(operations):
+                if type(operation) is Take:
+                    taken = [self._taken(task) for task in applied[place].result]
+                    applied[place] = applied[place]._replace(result=taken)
             is_committing = True
             self._run("commit")
         except BaseException as error:
@@ -160,12 +119,12 @@ class SqliteStore:
         return applied
 
     def last(self) -> int:
-        found = self._ask(_LAST)
+        found = self._ask(sql.LAST)
         return 0 if found is None or found[0] is None else int(found[0])
 
     def outcome(self, number: int) -> list[Applied] | None:
-        found = self._ask(_OUTCOME, number)
-        return None if found is None else outcomes.unpacked(found[0])
+        found = self._ask(sql.OUTCOME, number)
+        return None if found is None else outcomes.unpacked(found[0], self._taken)
 
     def checkpoint(self) -> None:
         try:
@@ -203,17 +162,47 @@ class SqliteStore:
         self._run("release submits")
         return Applied(done, None)
 
-    def _claim(self, claim: Claim) -> Applied:
-        task = self._look(claim.task)
-        if task is None or task.state is not State.QUEUED:
-            return Applied(None, None)
-        claimed = task._replace(attempt=task.attempt + 1, revision=claim.revision)
-        state = self._change(claimed, Change.CLAIM, claim.at, None)
-        self._run(
-            _CLAIM,
-            *(state.value, claimed.attempt, claim.worker, claim.revision, claim.at, task.id),
-        )
-        return Applied(claimed.attempt, task.id)
+    def _take(self, take: Take) -> Applied:
+        taken: list[int] = []
+        free: dict[int, list[Offer]] = {}
+        for offer in take.offers:
+            if (had := self._run(sql.OF_WORKER, offer.worker).fetchone()) is not None:
+                taken.append(had[0])
+            else:
+                free.setdefault(offer.runner, []).insert(0, offer)
+        pairs: list[tuple[int, Offer]] = []
+        room, wanted = take.room, sum(map(len, free.values()))
+        waiting = picking.kinds(self._fetch, take.queue)
+        routes = {kind: take.routes[kind] for kind in waiting if take.routes.get(kind) in free}
+        for candidate in islice(
+            picking.in_order(
+                self._fetch, take.queue, routes, take.alone, wanted, lambda r: bool(free.get(r))
+            ),
+            wanted,
+        ):
+            pairs.append((candidate.task, free[candidate.runner].pop()))
+            room -= self._run(sql.WEIGHT, candidate.task).fetchone()[0]
+            if room <= 0:
+                break
+        for task, offer in pairs:
+            self._claim(task, offer, take.at)
+            taken.append(task)
+        return Applied(taken, None)  # of ids: ``apply`` reads the tasks as the batch leaves them
+
+    def _claim(self, number: int, offer: Offer, at: float) -> None:
+        task = self._look(number)
+        assert task is not None  # we are inside the transaction that just found it
+        claimed = task._replace(attempt=task.attempt + 1, revision=offer.revision)
+        state = self._change(claimed, Change.CLAIM, at, None)
+        self._run(sql.CLAIM, state.value, claimed.attempt, offer.worker, offer.revision, at, number)
+
+    def _taken(self, task: int) -> Taken:
+        row = rows.row_of(self._run(rows.TASK, task).fetchone())
+        (args,) = self._run("select value from arguments where task = ?", task).fetchone()
+        saved = None
+        if row.saved_version is not None:
+            (saved,) = self._run("select value from saved where task = ?", task).fetchone()
+        return Taken(row, args, saved)
 
     def _settle(self, end: Settle) -> Applied:
         task = self._look(end.task)
@@ -230,7 +219,7 @@ class SqliteStore:
         state = self._change(task, ENDS[end.state], end.at, end.reason, group)
         turn = turns.next_at(self._connection, task.place) if state is State.QUEUED else None
         self._run(
-            _SETTLE,
+            sql.SETTLE,
             *(state.value, end.run_at, end.at if state in ENDED else None, end.reason),
             *(_packed(end.error), _packed(end.progress), *end.budgets, version, group, turn),
             task.id,
@@ -247,17 +236,17 @@ class SqliteStore:
             self._run("update tasks set cancel_wished = 1 where id = ?", task.id)
             return Applied(Cancelled(task.state, task.state), None)
         state = self._change(task, Change.CANCEL, cancel.at, None)
-        self._run(_END, state.value, cancel.at, task.id)
+        self._run(sql.END, state.value, cancel.at, task.id)
         return Applied(Cancelled(state, task.state), task.id)
 
     def _retry(self, retry: Retry) -> Applied:
         task = self._theirs(retry.task, retry.owner)
-        check_retry(task, self._run(_KEY, task.owner, task.key).fetchone())
+        check_retry(task, self._run(sql.KEY, task.owner, task.key).fetchone())
         if task.state in ENDED and retry.share is not None:
             owned = self._tally.owned(task.owner)
             check_share(task.owner, owned, self._size(task.id), retry.share)
         state = self._change(task, Change.RETRY, retry.at, None)
-        self._run(_RETRY, state.value, turns.next_at(self._connection, task.place), task.id)
+        self._run(sql.RETRY, state.value, turns.next_at(self._connection, task.place), task.id)
         return Applied(state, task.id)
 
     def _hold(self, hold: Hold) -> Applied:
@@ -265,33 +254,40 @@ class SqliteStore:
         if task is None or task.state is not State.QUEUED:
             return Applied(False, None)
         state = self._change(task, Change.HOLD, hold.at, hold.reason)
-        self._run(_HOLD, state.value, hold.reason, task.id)
+        self._run(sql.HOLD, state.value, hold.reason, task.id)
         return Applied(True, task.id)
 
+    def _hold_kind(self, hold: HoldKind) -> Applied:
+        ready = picking.in_order(self._fetch, hold.queue, {hold.kind: 0}, {}, hold.limit)
+        tasks = [candidate.task for candidate in islice(ready, hold.limit)]
+        for task in tasks:
+            self._hold(Hold(task, hold.reason, hold.at))
+        return Applied(tasks, None)
+
     def _wake(self, wake: Wake) -> Applied:
-        due = [number for (number,) in self._run(_DUE, wake.now, wake.limit).fetchall()]
+        due = [number for (number,) in self._run(sql.DUE, wake.now, wake.limit).fetchall()]
         for number in due:
             task = self._look(number)
             assert task is not None  # we are inside the transaction that just found it
             state = self._change(task, Change.DUE, wake.now, None)
-            self._run(_WAKE, state.value, turns.next_at(self._connection, task.place), number)
+            self._run(sql.WAKE, state.value, turns.next_at(self._connection, task.place), number)
         return Applied(due, None)
 
     # Submitting.
 
     def _known(self, new: Submit) -> int | None:
         """The task that this submission or its key already led to; None: it is new."""
-        found = self._run(_SUBMISSION, new.submission).fetchone()
+        found = self._run(sql.SUBMISSION, new.submission).fetchone()
         if found is not None:
             if found[1] != new.owner:
                 raise errors.Refused("this submission id is another user's; make a new random one")
             return int(found[0])
-        taken = None if new.key is None else self._run(_KEY, new.owner, new.key).fetchone()
+        taken = None if new.key is None else self._run(sql.KEY, new.owner, new.key).fetchone()
         if taken is None:
             return None
         check_same(new, taken)
         check_room(new.share)
-        self._run(_NEW_SUBMISSION, new.submission, taken[0])
+        self._run(sql.NEW_SUBMISSION, new.submission, taken[0])
         return int(taken[0])
 
     def _insert(self, new: Submit) -> int:
@@ -300,7 +296,7 @@ class SqliteStore:
         place = Place(new.queue, new.owner, new.priority, begun=False)
         group = self._tally.group(new.name, new.version, new.shape)
         task = self._run(
-            _NEW_TASK,
+            sql.NEW_TASK,
             *(new.owner, new.queue, state.value, new.priority, new.run_at if later else None),
             *(new.retries, group, new.name, new.version),
             *(None if new.on_deploy is None else new.on_deploy.value, new.at, new.key),
@@ -308,8 +304,8 @@ class SqliteStore:
         ).lastrowid
         assert task is not None  # an INSERT that did not raise has one
         self._run("insert into arguments (task, value) values (?, ?)", task, new.args)
-        self._run(_NEW_SUBMISSION, new.submission, task)
-        self._run(_NEW_EVENT, task, new.at, state.value, 0, None, None)
+        self._run(sql.NEW_SUBMISSION, new.submission, task)
+        self._run(sql.NEW_EVENT, task, new.at, state.value, 0, None, None)
         self._tally.count(new.queue, state, 1)
         self._tally.wait(group, 1)
         self._tally.own(new.owner, 1, len(new.args))
@@ -318,7 +314,7 @@ class SqliteStore:
     # Rows, groups and events.
 
     def _look(self, task: int) -> Task | None:
-        found = self._run(_LOOK, task).fetchone() if schema.is_id(task) else None
+        found = self._run(sql.LOOK, task).fetchone() if schema.is_id(task) else None
         return None if found is None else Task._make((*found[:5], State(found[5]), *found[6:]))
 
     def _theirs(self, task: int, owner: int | None) -> Task:
@@ -336,7 +332,7 @@ class SqliteStore:
         another.
         """
         state = after(CHANGES, task.state, change)
-        self._run(_NEW_EVENT, task.id, at, state.value, task.attempt, task.revision, reason)
+        self._run(sql.NEW_EVENT, task.id, at, state.value, task.attempt, task.revision, reason)
         self._tally.count(task.queue, task.state, -1)
         self._tally.count(task.queue, state, 1)
         if task.state in schema.WAITING_STATES:
@@ -350,7 +346,7 @@ class SqliteStore:
 
     def _size(self, task: int) -> int:
         """Bytes of its arguments."""
-        return int(self._run(_SIZE, task).fetchone()[0])
+        return int(self._run(sql.SIZE, task).fetchone()[0])
 
     def _keep(self, task: Task, end: Settle) -> int | None:
         """Write or drop the saved state, as ``end`` says; the version of what is saved now, or
@@ -361,11 +357,14 @@ class SqliteStore:
             return None
         if end.saved is None:
             return task.saved_version
-        self._run(_KEEP, task.id, end.saved)
+        self._run(sql.KEEP, task.id, end.saved)
         return task.version if end.saved_version is None else end.saved_version
 
-    def _run(self, sql: str, *values: Any) -> sqlite3.Cursor:
-        return self._connection.execute(sql, values)
+    def _fetch(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        return self._connection.execute(statement, values).fetchall()
+
+    def _run(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        return self._connection.execute(statement, values)
 
     def _ask(self, sql: str, *values: Any) -> tuple[Any, ...] | None:
         """The first row; leaves no transaction open. Raises StoreError."""

@@ -28,7 +28,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from taskd import errors
-from taskd.store.api import Applied, Operation, Settle, Store, Submit, SubmitAll
+from taskd.store.api import (
+    Applied,
+    Operation,
+    Settle,
+    Store,
+    Submit,
+    SubmitAll,
+)
 
 BATCH = 1000
 """Tasks touched by one transaction at most (a larger SubmitAll goes alone)."""

@@ -17,9 +17,16 @@ from collections.abc import Iterator
 
 from stores import STORES
 from support.answers import Reading
+from support.taking import claim
 
 from taskd.model.task import Budgets, State
-from taskd.store.api import Claim, Operation, Retry, Settle, Submit, SubmitAll
+from taskd.store.api import (
+    Operation,
+    Retry,
+    Settle,
+    Submit,
+    SubmitAll,
+)
 from taskd.store.queries import Filter
 
 TASKS = 5
@@ -56,7 +63,7 @@ def batch(reader: Reading, number: int) -> list[Operation]:
     operations: list[Operation] = [new(number, key) for key in keys]
     operations.append(SubmitAll((new(number, None), new(number, f"m{number}"))))
     if number > 1:
-        operations.append(Claim(first(reader, number - 1), b"w", "r", 1.0))
+        operations.append(claim(first(reader, number - 1), queue="q", worker=b"%d" % number))
     if number > 2:
         end = Settle(first(reader, number - 2), 1, State.FAILED, 2.0, Budgets(), reason="no")
         operations.append(end)

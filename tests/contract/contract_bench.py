@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stores import Kind
+from support import taking
 from support.answers import Reading
 
 from contrib.storm.losing import LosesAnswers, Lost
@@ -15,14 +16,13 @@ from taskd.model.task import Budgets, State
 from taskd.store.api import (
     Applied,
     Cancel,
-    Claim,
     Operation,
     Retry,
-    Row,
     Settle,
     Store,
     Submit,
 )
+from taskd.store.values import Row
 from taskd.store.writer import Writer, WriterEnded
 
 DEADLINE = 30.0
@@ -145,7 +145,14 @@ class Bench:
         return row
 
     def claim(self, task: int, revision: str = "r1") -> Any:
-        return self.one(Claim(task, b"worker", revision, self.now))
+        """The attempt that has begun; None: it is not ready."""
+        row = self.reader.task(task)
+        queue = "default" if row is None else row.queue
+        taken = self.one(taking.claim(task, revision, self.now, queue))
+        return taken[0].row.attempt if taken else None
+
+    def ready(self, queue: str = "default", limit: int = 100) -> list[int]:
+        return taking.ready(self.reader, queue, limit)
 
     def settle(self, task: int, state: State, attempt: int | None = None, **fields: Any) -> Any:
         number = self.row(task).attempt if attempt is None else attempt

@@ -10,11 +10,21 @@ from typing import Any
 import pytest
 from contract_bench import Bench, told
 from stores import STORES, Kind
+from support.taking import claim
 
 from contrib.storm.losing import LosesAnswers, Lost
 from taskd import errors
 from taskd.model.task import Budgets, State
-from taskd.store.api import Claim, Hold, Retry, Settle, Shift, Store, Submit, SubmitAll, Wake
+from taskd.store.api import (
+    Hold,
+    Retry,
+    Settle,
+    Shift,
+    Store,
+    Submit,
+    SubmitAll,
+    Wake,
+)
 
 
 @pytest.fixture(params=list(STORES))
@@ -63,9 +73,7 @@ def test_any_other_number_is_a_bug_and_nothing_happens(opens: Opens, number: int
 def test_a_batch_that_is_a_bug_leaves_its_number_to_the_next(opens: Opens) -> None:
     store = opens()
     with pytest.raises(ValueError):
-        store.apply(
-            1, [new(), Claim(1, b"w", "r", 1.0), Settle(1, 1, State.RUNNING, 1.0, Budgets())]
-        )
+        store.apply(1, [new(), claim(1, queue="q"), Settle(1, 1, State.RUNNING, 1.0, Budgets())])
     assert store.last() == 0
     assert store.apply(1, [new()])[0].result.created
     store.close()

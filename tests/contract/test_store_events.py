@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from support import taking
+
 from taskd.model.task import Budgets, State
-from taskd.store.api import Cancel, Claim, Hold, Retry, Settle, Wake
+from taskd.store.api import (
+    Cancel,
+    Hold,
+    Retry,
+    Settle,
+    Wake,
+)
 
 
 def test_the_time_that_tasks_ran_leaves_out_what_they_waited(bench: Any) -> None:
@@ -32,10 +40,10 @@ def test_every_state_change_is_a_numbered_event_with_attempt_revision_and_reason
     bench: Any,
 ) -> None:
     task = bench.submit(at=1.0)
-    bench.one(Claim(task, b"w", "r1", 2.0))
+    bench.one(taking.claim(task, "r1", 2.0))
     bench.one(Settle(task, 1, State.SCHEDULED, 3.0, Budgets(1), reason="it raised", run_at=5.0))
     bench.one(Wake(6.0, 1))
-    bench.one(Claim(task, b"w", "r2", 7.0))
+    bench.one(taking.claim(task, "r2", 7.0))
     bench.one(Settle(task, 2, State.HELD, 8.0, Budgets(), reason="three crashes"))
     bench.one(Retry(task, None, 9.0))
     bench.one(Hold(task, "unknown name", 10.0))
@@ -95,7 +103,7 @@ def test_an_operation_says_whose_events_changed(bench: Any) -> None:
     (new,) = bench.apply(bench.new())
     task = new.result.task
     assert new.task == task
-    assert bench.apply(Claim(task, b"w", "r", 1.0))[0].task == task
+    assert [each.task for each in bench.one(taking.claim(task))] == [task]
     assert bench.apply(Cancel(task, None, 1.0))[0].task is None
     assert bench.apply(Settle(task, 1, State.FAILED, 1.0, Budgets()))[0].task == task
     assert bench.apply(Cancel(task, None, 1.0))[0].task is None

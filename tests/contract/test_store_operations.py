@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support import taking
 
 from taskd import errors
 from taskd.model.task import CHANGES, ENDED, Budgets, Change, OnDeploy, State
 from taskd.store.api import (
     Answer,
     Cancelled,
-    Claim,
     Hold,
     Settle,
     Shift,
@@ -23,6 +23,7 @@ from taskd.store.api import (
     Wake,
 )
 from taskd.store.queries import Filter
+from taskd.store.values import Taken
 
 ERROR = {"type": "ValueError", "message": "no", "traceback": "…"}
 LIVE = [state for state in State if state not in ENDED]
@@ -179,23 +180,24 @@ def test_several_tasks_of_one_request_are_refused_together(bench: Any) -> None:
     }
 
 
-# Claim
+# Take (which tasks: ``test_store_taking``)
 
 
 def test_a_claim_starts_the_next_attempt_of_a_queued_task(bench: Any) -> None:
     task = bench.submit()
-    assert bench.one(Claim(task, b"w" * 16, "r41", 50.0)) == 1
+    (taken,) = bench.one(taking.claim(task, "r41", 50.0, worker=b"w" * 16))
     row = bench.row(task)
     assert (row.state, row.attempt, row.worker) == (State.RUNNING, 1, b"w" * 16)
     assert (row.revision, row.started) == ("r41", 50.0)
+    assert taken == Taken(row, bench.reader.args(task), None)
 
 
 def test_the_start_shown_is_that_of_the_first_attempt(bench: Any) -> None:
     task = bench.submit()
-    bench.one(Claim(task, b"w", "r1", 50.0))
+    bench.one(taking.claim(task, "r1", 50.0))
     bench.settle(task, State.QUEUED, reason="left for r2")
     assert (bench.row(task).reason, bench.row(task).worker) == ("left for r2", None)
-    assert bench.one(Claim(task, b"w", "r2", 60.0)) == 2
+    assert bench.one(taking.claim(task, "r2", 60.0))[0].row.attempt == 2
     assert (bench.row(task).started, bench.row(task).reason) == (50.0, None)
 
 
@@ -203,8 +205,8 @@ def test_the_start_shown_is_that_of_the_first_attempt(bench: Any) -> None:
 def test_a_task_that_is_not_queued_is_not_claimed(bench: Any, state: State) -> None:
     task = bench.in_state(state)
     before = bench.row(task)
-    (applied,) = bench.apply(Claim(task, b"other", "r2", 99.0))
-    assert (applied.result, applied.task) == (None, None)
+    (applied,) = bench.apply(taking.claim(task, "r2", 99.0))
+    assert (applied.result, applied.task) == ([], None)
     assert bench.row(task) == before
 
 
@@ -490,7 +492,7 @@ def test_a_shift_moves_the_time_of_what_is_scheduled_and_nothing_else(bench: Any
     assert bench.one(Shift(-1005.0)) == 2
     assert [bench.row(task).run_at for task in (early, late)] == [1005.0, 3995.0]
     assert bench.row(queued) == before
-    assert bench.reader.next_due() == 1005.0
+    assert bench.reader.due() == 1005.0
     assert [event.state for event in bench.reader.events([early], 0, 9)] == [State.SCHEDULED]
     assert bench.one(Wake(1005.0, 9)) == [early]
     assert bench.one(Shift(1.0)) == 1

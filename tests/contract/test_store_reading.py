@@ -7,13 +7,12 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from support import taking
 
 from taskd.errors import LimitReached
 from taskd.model.task import ENDED, SETTLED, Budgets, State
 from taskd.store.api import (
     Cancel,
-    Claim,
-    Group,
     Hold,
     Operation,
     Retry,
@@ -32,6 +31,7 @@ from taskd.store.queries import (
     Startable,
     StoredData,
 )
+from taskd.store.values import Group
 
 WAITING = {State.QUEUED, State.SCHEDULED, State.HELD}
 
@@ -49,17 +49,17 @@ def test_ready_tasks_come_by_priority_and_then_in_order_of_submission(bench: Any
     high = bench.submit(priority=9)
     bench.submit(queue="other", priority=99)
     bench.submit(priority=99, run_at=9e9)
-    assert ids(bench.reader.ready("default", 10)) == [high, first, second, low]
-    assert ids(bench.reader.ready("default", 2)) == [high, first]
-    assert bench.reader.ready("unheard", 10) == []
+    assert bench.ready("default", 10) == [high, first, second, low]
+    assert bench.ready("default", 2) == [high, first]
+    assert bench.ready("unheard", 10) == []
 
 
 def test_a_requeued_task_is_ready_again_in_its_old_place(bench: Any) -> None:
     first, second = bench.submit(), bench.submit()
     bench.claim(first)
-    assert ids(bench.reader.ready("default", 10)) == [second]
+    assert bench.ready("default", 10) == [second]
     bench.settle(first, State.QUEUED)
-    assert ids(bench.reader.ready("default", 10)) == [first, second]
+    assert bench.ready("default", 10) == [first, second]
 
 
 def test_running_tasks_come_by_id(bench: Any) -> None:
@@ -206,15 +206,11 @@ def test_a_queue_is_told_of_while_something_is_in_it(bench: Any) -> None:
     bench.in_state(State.RUNNING, queue="runs")
     first, second = bench.submit(queue="waits"), bench.submit(queue="a")
     bench.in_state(State.SCHEDULED, queue="later")
-    assert bench.reader.queued("", 9) == ["a", "waits"]
-    assert bench.reader.queued("", 1) == ["a"]
-    assert bench.reader.queued("a", 9) == ["waits"]
     assert sorted(bench.reader.busy(9)) == ["a", "runs", "waits"]
     assert len(bench.reader.busy(2)) == 2
     assert bench.reader.states("waits") == {State.QUEUED: 1}
     bench.claim(first)
     bench.cancel(second)
-    assert bench.reader.queued("", 9) == []
     assert sorted(bench.reader.busy(9)) == ["runs", "waits"]
     assert bench.reader.states("waits") == {State.RUNNING: 1}
     assert bench.reader.states("a") == {State.CANCELLED: 1}
@@ -297,8 +293,8 @@ def _random_operation(bench: Any, chance: random.Random, tasks: int) -> Operatio
         [
             _random_submit(bench, chance),
             SubmitAll(tuple(_random_submit(bench, chance) for _ in range(3))),
-            Claim(task, b"w", "r", 5.0),
-            Claim(task, b"w", "r", 5.0),
+            taking.claim(task, queue=chance.choice("pq")),
+            taking.take(1, chance.choice("pq")),
             end._replace(run_at=chance.choice([10.0, 9e9])),
             end._replace(run_at=10.0),
             Cancel(task, chance.choice([None, 1]), 5.0),

@@ -8,7 +8,12 @@ import pytest
 
 from taskd import errors
 from taskd.model.task import ENDED, State
-from taskd.store.api import Retry, Share, SubmitAll, Submitted
+from taskd.store.api import (
+    Retry,
+    Share,
+    SubmitAll,
+    Submitted,
+)
 from taskd.store.queries import Filter
 
 LIVE = [state for state in State if state not in ENDED]

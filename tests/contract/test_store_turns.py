@@ -13,9 +13,9 @@ from taskd.store.api import Wake
 def order(bench: Any, queue: str = "default") -> list[int]:
     """Whose tasks are claimed, one after the other."""
     owners = []
-    while rows := bench.reader.ready(queue, 1):
-        bench.claim(rows[0].id)
-        owners.append(rows[0].owner)
+    while tasks := bench.ready(queue, 1):
+        bench.claim(tasks[0])
+        owners.append(bench.row(tasks[0]).owner)
     return owners
 
 
@@ -29,7 +29,7 @@ def test_who_comes_late_is_next_and_not_before_all_others(bench: Any) -> None:
     for owner in [1] * 6 + [2] * 6:
         bench.submit(owner=owner)
     for _ in range(6):
-        bench.claim(bench.reader.ready("default", 1)[0].id)
+        bench.claim(bench.ready("default", 1)[0])
     for owner in (3, 3, 3):
         bench.submit(owner=owner)
     assert order(bench) == [1, 2, 3] * 3

@@ -14,11 +14,12 @@ import cbor2
 import pytest
 from support import processes
 from support.daemon import Daemon, repeated
+from support.taking import claim
 from support.waiting import eventually
 
 from taskd.protocol.saved import Kind
 from taskd.slot import layout, reader as slot_reader
-from taskd.store.api import Claim, Submit
+from taskd.store.api import Submit
 from taskd.store.sqlite import SqliteStore
 
 ITEMS = 8
@@ -263,8 +264,9 @@ def test_a_task_that_was_claimed_and_never_sent_is_run_and_not_held(
             os.urandom(16), 0, "loop", 1, b"\xa0", "", "default", 0, None, None, 0, None, 0
         )
         owner = cbor2.dumps([header.worker, *header.owner])
-        claim = Claim(first.id + 1, owner, "r1", 0.0)
-        assert store.apply(store.last() + 1, [new, claim])[1].result == 1
+        claimed = claim(first.id + 1, at=0.0, worker=owner)
+        (taken,) = store.apply(store.last() + 1, [new, claimed])[1].result
+        assert taken.row.attempt == 1
     daemon.start()
     with daemon.client() as client:
         assert client.handle(first.id + 1).result(30) == list(range(ITEMS))

@@ -31,7 +31,7 @@ from taskd.posix import process
 from taskd.protocol import data
 from taskd.protocol.saved import Outcome, Saved
 from taskd.revision import confirmed, marker, rejected
-from taskd.store.api import Row
+from taskd.store.values import Row
 from taskd.worker.attempt import run_attempt
 from taskd.worker.memory_recorder import MemoryRecorder
 

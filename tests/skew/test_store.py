@@ -18,8 +18,17 @@ import random, sqlite3, sys
 from taskd import __version__
 from taskd.errors import Error
 from taskd.model.task import Budgets, OnDeploy, State
+from taskd.store import api
 from taskd.store.api import (
-    Cancel, Claim, Hold, Retry, Settle, Share, Shift, Submit, SubmitAll, Wake
+    Cancel,
+    Hold,
+    Retry,
+    Settle,
+    Share,
+    Shift,
+    Submit,
+    SubmitAll,
+    Wake,
 )
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore
@@ -27,6 +36,28 @@ from taskd.store.sqlite import SqliteStore
 path, version, first, last = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 assert __version__ == version, __version__
 store, reader = SqliteStore(path), SqliteReader(path)
+
+if version == "0.2.0":
+    def ready(queue):
+        return [row.id for row in reader.ready(queue, 99)]
+
+    def claimed(queue, worker, at):
+        return api.Claim(*ready(queue)[:1] or [10**6], worker, "r1", at)
+else:
+    from taskd.store.queries import Ready
+    found = []
+
+    class EveryKind(dict):
+        __contains__ = lambda self, kind: True
+        __getitem__ = get = lambda self, kind: 1
+
+    def ready(queue):
+        reader.ask(Ready("", {queue: 99}, 0, EveryKind(), {}, 99), found.append)
+        return [candidate.task for _, candidate in found.pop().tasks]
+
+    def claimed(queue, worker, at):
+        first = {task: 1 for task in ready(queue)[:1]}
+        return api.Take(queue, {}, first, (api.Offer(worker, 1, "r1"),), 1, at)
 
 def apply(operations):
     if version != "0.2.0":
@@ -67,8 +98,7 @@ def operation(dice, number):
     if kind < 0.4:
         return SubmitAll(tuple(new(dice, number) for _ in range(3)))
     if kind < 0.6 and by.get("queued"):
-        row = reader.ready(dice.choice("pq"), 1)
-        return Claim(row[0].id if row else 1, b"worker", "r1", number)
+        return claimed(dice.choice("pq"), dice.randbytes(9), number)
     if kind < 0.8 and by.get("running"):
         task, _, attempt = dice.choice(by["running"])
         return ended(dice, task, attempt, number)
@@ -86,7 +116,7 @@ for number in range(first, last):
         apply([operation(dice, number) for _ in range(dice.randrange(1, 3))])
     except ValueError:
         pass  # no attempt ends in that state
-print([[row.id for row in reader.ready(queue, 99)] for queue in "pq"])
+print([ready(queue) for queue in "pq"])
 with sqlite3.connect(path) as raw:
     print(raw.execute("select * from counts where tasks > 0 order by 1, 2").fetchall())
     print(raw.execute("select * from groups_waiting where waiting > 0 order by id").fetchall())

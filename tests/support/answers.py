@@ -10,7 +10,6 @@ from typing import Any
 
 from taskd.errors import StoreError
 from taskd.model.task import State
-from taskd.store.api import Event, Group, Row
 from taskd.store.queries import (
     Events,
     Filter,
@@ -27,6 +26,7 @@ from taskd.store.queries import (
     Told,
     WaitingGroups,
 )
+from taskd.store.values import Event, Group, Row
 
 PARTS = 100_000
 """More than these are asked for by a query that never ends."""

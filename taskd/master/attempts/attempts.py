@@ -3,18 +3,54 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from taskd.config import Config
 from taskd.master.fleet import OomWatch, Revision, Revisions, Running, Worker, Workers
 from taskd.master.loop import Loop, Notice
+from taskd.model.routing import Held, route
 from taskd.model.worker import WorkerState
 from taskd.protocol.records import PROGRESS_PARTS
+from taskd.record import Record
+from taskd.store.values import Kind
+
+ALONE = 500
+"""Tasks at most that go their own way at a time, since a revision has refused their state."""
+
+
+class Offered(Record):
+    """What a worker without a task is offered for: a ready task of that queue, of a kind that goes
+    to the revision with that number."""
+
+    queue: str
+    revision: int
+
+
+class Unfit(Record):
+    """A task whose state the revisions with these numbers have refused."""
+
+    queue: str
+    kind: Kind
+    revisions: set[int]
+
+
+def routes(live: Iterable[Revision]) -> dict[Kind, int]:
+    """To which of the ``live`` revisions, by number, each kind of task goes; the same rule as
+    ``model.routing.route``."""
+    found: dict[Kind, int] = {}
+    for revision in live:
+        for name, entry in revision.tasks.items():
+            for saved_version in (None, *entry["reads"]):
+                found.setdefault(Kind(name, saved_version), revision.number)
+    return found
 
 
 class Attempts:
-    """Owns every Running: by task, and counted by queue. Notices: ``changed`` (a place was taken or
-    is free again), ``progressed``."""
+    """Owns every Running: by task, and counted by queue. ``offered``: by id, the workers for which
+    the store is taking a task. Notices: ``changed`` (a place was taken or is free again),
+    ``progressed``."""
 
     def __init__(
         self, loop: Loop, config: Config, revisions: Revisions, workers: Workers, oom: OomWatch
@@ -26,7 +62,8 @@ class Attempts:
         self._oom = oom
         self._by_task: dict[int, Running] = {}
         self._workers: dict[int, Worker] = {}
-        self._unfit: dict[int, set[int]] = {}
+        self._unfit: dict[int, Unfit] = {}
+        self.offered: dict[bytes, Offered] = {}
         self.occupied: Counter[str] = Counter()
         self.changed: Notice[[]] = Notice()
         self.progressed: Notice[[Running]] = Notice()
@@ -87,11 +124,26 @@ class Attempts:
 
     def takers(self, task: int) -> list[Revision]:
         """The live revisions, but for those that said they cannot take this task's state."""
-        return [r for r in self._revisions.live() if r.number not in self._unfit.get(task, ())]
+        unfit = self._unfit.get(task)
+        refused = unfit.revisions if unfit is not None else ()
+        return [r for r in self._revisions.live() if r.number not in refused]
 
-    def refuse(self, task: int, revision: Revision) -> None:
+    def refuse(self, running: Running, revision: Revision) -> None:
         """That revision has said that it cannot take this task's state."""
-        self._unfit.setdefault(task, set()).add(revision.number)
+        kind = Kind(running.name, running.row.saved_version)
+        self._unfit.setdefault(running.task, Unfit(running.queue, kind, set())).revisions.add(
+            revision.number
+        )
+
+    def alone(self) -> dict[str, dict[int, int]]:
+        """The tasks that a live revision has refused, by queue, each with the number of the
+        revision that is to have it."""
+        found: dict[str, dict[int, int]] = {}
+        for task, unfit in islice(self._unfit.items(), ALONE):
+            taker = route(self.takers(task), *unfit.kind)
+            if not isinstance(taker, Held):
+                found.setdefault(unfit.queue, {})[task] = taker.number
+        return found
 
     def forget(self, task: int) -> None:
         """It is settled: another life of it is another matter."""
@@ -102,14 +154,14 @@ class Attempts:
     def ask(self, task: int, kind: str, why: str) -> None:
         """Ask a running task to "leave" or to be "cancel"-led at its next safe point.
 
-        One whose claim is on its way is asked once it was sent: a worker forgets what it is asked
-        of an attempt that it does not have.
+        One that was not sent yet is asked once it was: a worker forgets what it is asked of an
+        attempt that it does not have.
         """
         running, worker = self._by_task.get(task), self._workers.get(task)
         if running is None or worker is None or running.asked == "cancel":
             return
         running.asked, running.why = kind, why
-        if running.attempt:
+        if worker.state is not WorkerState.CLAIMED:
             _tell_wish(running, worker)
         if kind == "cancel":
             self.enforce(running, worker)

@@ -1,20 +1,18 @@
 """Dispatch: which waiting task goes to which worker, and when to look again.
 
 Level-triggered: ``kick`` says that something changed; each look starts from the store and the
-workers as they are now, and is repeated while the store cannot be read. A few ready tasks are read
-per queue that has any, never the backlog. A task needs a place in its queue, and one below the
-ceiling for all ([app] max_workers). The claim (worker and attempt) is committed before the task is
-sent.
+workers as they are now, and is repeated while the store cannot be read. The store lists a few ready
+tasks of each queue that has places, of the kinds that a live revision can run; that says which
+workers are wanted. Idle workers are offered to the store, which gives each a task and commits that
+(``Take``); only then is the task sent. A task needs a place in its queue, and one below the ceiling
+for all ([app] max_workers).
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import cbor2
@@ -22,7 +20,7 @@ import cbor2
 from taskd import log
 from taskd.config import Config
 from taskd.errors import StoreError
-from taskd.master.attempts.attempts import Attempts
+from taskd.master.attempts.attempts import Attempts, Offered, routes
 from taskd.master.attempts.endings import Ending, Endings
 from taskd.master.fleet import (
     Groups,
@@ -32,26 +30,46 @@ from taskd.master.fleet import (
     Worker,
     Workers,
     drop_slot,
-    known_of,
+    of_row,
 )
-from taskd.master.loop import PASSING, UNWRITABLE, Life, Look, Loop, Notice, Storage, Timer
+from taskd.master.loop import (
+    PASSING,
+    UNWRITABLE,
+    Life,
+    Look,
+    Loop,
+    Notice,
+    Storage,
+    Timer,
+    in_words,
+)
 from taskd.model.endings import Facts
 from taskd.model.routing import Held, route
 from taskd.model.worker import WorkerEvent, WorkerState
 from taskd.paths import Places
 from taskd.posix import files, memory
 from taskd.slot import layout
-from taskd.store.api import Applied, Claim, Hold, Row, Wake
+from taskd.store.api import (
+    Applied,
+    HoldKind,
+    Offer,
+    Take,
+    Wake,
+)
+from taskd.store.queries import NextDue, Ready, ReadyTasks
+from taskd.store.values import Kind, Taken
+
+NOT_STARTED = "no waiting task is started"
+NOT_QUEUED = "no scheduled task is queued"
 
 BATCH = 64
-"""Ready tasks read from one queue at a time, and queues at a time."""
+"""Ready tasks listed, taken or held at a time."""
 
 INLINE = 64 * 1024
 """Arguments and saved state above this go to the worker in a file, not through its socket."""
 
 HANDED_AT_ONCE = 4 << 20
-"""Bytes of such arguments and state after which a look ends, and the next turn of the loop has the
-next one: clients are served in between."""
+"""Bytes of arguments and saved state that the store answers at once."""
 
 LONGEST_WAIT = 3600.0
 """Seconds after which due times are looked at again although nothing said so (clock jumps)."""
@@ -87,10 +105,11 @@ class Dispatch:
         self._endings = endings
         self._due: Timer | None = None
         self._last = ""  # the queue that had its turn last
-        self._handed = 0  # bytes that this look has put into files
+        self._has_passed_over = False
+        self._holding: set[tuple[str, Kind]] = set()
         self.claimed: Notice[[]] = Notice()
-        self.kick = Look(loop, "no waiting task is started", self._look).ask
-        self.wake_due = Look(loop, "no scheduled task is queued", self._wake_due).ask
+        self.kick = Look(loop, "waiting tasks are not looked for", self._look).ask
+        self.wake_due = Look(loop, "due times are not looked at", self._wake_due).ask
 
     def _look(self) -> None:
         if not self._life.may_dispatch:
@@ -98,18 +117,55 @@ class Dispatch:
         if self._storage.damage is not None:
             self._loop.troubles.tell(UNWRITABLE, self._storage.damage)
             return
-        self._handed = 0
-        wanted: Counter[Revision] = Counter()
-        for queue in self._in_turn():
-            if self._places_left(wanted) <= 0:
-                break
-            self._fill(queue, wanted)
-            self._last = queue
-            if self._handed >= HANDED_AT_ONCE:
-                self.kick()  # the workers that are wanted besides are counted then
-                return
-        for revision in self._revisions.live():
-            self._workers.want(revision, wanted[revision])
+        occupied, most = self._attempts.occupied, self._config.max_workers
+        queues = {*occupied, *self._config.queues}
+        wanted = Ready(
+            after=self._last,
+            places={queue: self._config.concurrency(queue) - occupied[queue] for queue in queues},
+            places_elsewhere=self._config.concurrency_elsewhere,
+            routes=routes(self._revisions.live()),
+            alone=self._attempts.alone(),
+            limit=min(most - len(self._attempts), BATCH + len(self._attempts.offered)),
+        )
+        self._storage.ask(wanted, lambda answer: self._on_ready(wanted, answer))
+
+    def _on_ready(self, wanted: Ready, found: ReadyTasks | StoreError) -> None:
+        """Offer idle workers to the store for the tasks that were found; ask for the workers that
+        are missing. For each worker that is offered just now one task is passed over: the first
+        ones, which it will have. They may have been taken already, so that others are passed over:
+        the answer to the offer leads to another look."""
+        if isinstance(found, StoreError):
+            self._loop.troubles.tell(NOT_STARTED, found)
+            self._loop.again(self.kick)
+            return
+        self._loop.troubles.over(NOT_STARTED)
+        if not self._life.may_dispatch:
+            return
+        live = {revision.number: revision for revision in self._revisions.live()}
+        offered = Counter(self._attempts.offered.values())
+        missing: Counter[Revision] = Counter()
+        offers: dict[str, list[Worker]] = {}
+        left = self._config.max_workers - len(self._attempts) - offered.total()
+        for queue, candidate in found.tasks:
+            place = Offered(queue, candidate.runner)
+            revision = live.get(candidate.runner)
+            if offered[place] > 0:
+                offered[place] -= 1
+                self._has_passed_over = True
+            elif revision is not None and left > 0:
+                left -= 1
+                self._last = queue
+                worker = self._workers.take_idle(revision, self._config.limits_of(queue))
+                if worker is None:
+                    missing[revision] += 1
+                else:
+                    offers.setdefault(queue, []).append(worker)
+        for queue, workers in offers.items():
+            self._take(queue, workers, wanted)
+        for queue, kind in found.unroutable:
+            self._hold(queue, kind)
+        for revision in live.values():
+            self._workers.want(revision, missing[revision])
 
     def why_full(self, queue: str) -> str | None:
         """Why no task of ``queue`` can be started before one that runs has ended; None: one can."""
@@ -122,130 +178,151 @@ class Dispatch:
             return f"waits for a place: as many tasks run as may at once ({most})"
         return None
 
-    def _in_turn(self) -> Iterator[str]:
-        """The queues in which a task is ready, beginning behind the one that had its turn last:
-        where the ceiling for all of them leaves few places, none takes them all."""
-        last = self._last
-        yield from self._queued(last)
-        yield from itertools.takewhile(lambda queue: queue <= last, self._queued(""))
+    # ── taking ───────────────────────────────────────────────────────────────────────────────
 
-    def _queued(self, after: str) -> Iterator[str]:
-        """Read in pages: a caller that stops early has not read them all."""
-        while page := self._storage.reader.queued(after, BATCH):
-            yield from page
-            after = page[-1]
-
-    def _places_left(self, wanted: Counter[Revision]) -> int:
-        """How many tasks more may run, of whatever queue, beside those that workers are coming for;
-        as many run on older revisions as here."""
-        return self._config.max_workers - len(self._attempts) - wanted.total()
-
-    def _fill(self, queue: str, wanted: Counter[Revision]) -> None:
-        """Claim ready tasks of ``queue`` for idle workers; count the workers that are missing."""
-        free = self._config.concurrency(queue) - self._attempts.occupied[queue]
-        room = min(free, self._places_left(wanted), BATCH)
-        if room <= 0:
-            return
-        claiming = sum(1 for r in self._attempts.all() if r.attempt == 0 and r.queue == queue)
-        rows = self._storage.reader.ready(queue, room + claiming)
-        for row in [row for row in rows if row.id not in self._attempts][:room]:
-            if self._handed >= HANDED_AT_ONCE:
-                return
-            revision = route(self._attempts.takers(row.id), row.name, row.saved_version)
-            if isinstance(revision, Held):
-                log.warning("held", task=row.id, reason=revision.reason)
-                self._storage.write(Hold(row.id, revision.reason, time.time()), lambda _: None)
+    def _take(self, queue: str, workers: list[Worker], wanted: Ready) -> None:
+        """Have the store give each worker a ready task. After a transient error before that the
+        worker is idle again."""
+        offered: dict[bytes, Worker] = {}
+        offers = []
+        for worker in workers:
+            try:
+                identity = cbor2.dumps([worker.id, *worker.identity])  # may read /proc
+                self._groups.limit(worker, self._config.limits_of(queue))
+            except PASSING as error:
+                worker.take(WorkerEvent.UNCLAIM)
+                self._loop.troubles.tell("a task cannot be handed to its worker", error)
+                self._loop.again(self.kick)
                 continue
-            worker = self._workers.take_idle(revision, self._config.limits_of(queue))
-            if worker is None:
-                wanted[revision] += 1
-            else:
-                self._claim(row, worker)
-
-    # ── claiming ─────────────────────────────────────────────────────────────────────────────
-
-    def _claim(self, row: Row, worker: Worker) -> None:
-        """Commit the claim, then send the task. After a transient error before the claim the worker
-        is idle again, so that other tasks can have it."""
-        try:
-            owner = cbor2.dumps([worker.id, *worker.identity])  # may read /proc
-            message = self._message(row, worker)
-            self._groups.limit(worker, self._config.limits_of(row.queue))
-        except PASSING as error:
-            worker.take(WorkerEvent.UNCLAIM)
-            self._loop.troubles.tell("a task cannot be handed to its worker", error)
-            self._loop.again(self.kick)
+            offered[identity] = worker
+            offers.append(Offer(identity, worker.revision.number, worker.revision.name))
+            self._attempts.offered[worker.id] = Offered(queue, worker.revision.number)
+        if not offers:
             return
-        entry = worker.revision.tasks[row.name]
-        on_deploy = row.on_deploy.value if row.on_deploy else entry["on_deploy"]
-        now, revision = time.time(), worker.revision.name
-        claimed_as = row._replace(worker=owner, revision=revision, started=row.started or now)
-        running = Running(
-            row.id, row.queue, row.name, row.owner, on_deploy, known=known_of(claimed_as)
-        )
-        self._attempts.hold(running, worker)
 
-        def claimed(outcome: Applied | StoreError) -> None:
-            if isinstance(outcome, Applied) and outcome.result is not None:
-                running.attempt = outcome.result
-                self._start(message, running, worker)
+        def taken(outcome: Applied | StoreError) -> None:
+            for worker in offered.values():
+                del self._attempts.offered[worker.id]
+            if isinstance(outcome, StoreError):
+                self._loop.again(self.kick)
             else:
-                self._unclaim(message, running, worker)
-                if isinstance(outcome, StoreError):
-                    self._loop.again(self.kick)
+                for each in outcome.result:
+                    self._begin(each, offered.pop(each.worker))
+                is_short = bool(outcome.result) and bool(offered)  # what was taken fills the room
+                if self._has_passed_over or is_short:
+                    self._has_passed_over = False
+                    self.kick()
+            for worker in offered.values():
+                if worker.state is WorkerState.CLAIMED:
+                    worker.take(WorkerEvent.UNCLAIM)
             self.claimed()
 
-        self._storage.write(Claim(row.id, owner, revision, now), claimed)
-
-    def _unclaim(self, message: dict[str, Any], running: Running, worker: Worker) -> None:
-        if "load" in message:
-            with contextlib.suppress(OSError):  # the next start removes it
-                os.unlink(message["load"])
-        self._attempts.release(running)
-        if worker.state is WorkerState.CLAIMED:
-            worker.take(WorkerEvent.UNCLAIM)
-
-    def _start(self, message: dict[str, Any], running: Running, worker: Worker) -> None:
-        """The claim is committed: send the task, unless its worker died meanwhile."""
-        if worker.state is not WorkerState.CLAIMED:
-            facts = Facts("unbegun", False, reason="its worker was gone before it began")
-            self._endings.settle(
-                Ending(running, facts, lambda _: drop_slot(self._places.slots, worker))
-            )
-            return
-        worker.take(WorkerEvent.SENT)
-        worker.tell(message | {"attempt": running.attempt, "at": time.time()})
-        self._attempts.on_sent(worker)
-        log.info(
-            "running",
-            task=running.task,
-            attempt=running.attempt,
-            worker=worker.id,
-            revision=worker.revision.name,
+        alone = wanted.alone.get(queue, {})
+        self._storage.write(
+            Take(queue, wanted.routes, alone, tuple(offers), HANDED_AT_ONCE, time.time()), taken
         )
 
-    def _message(self, row: Row, worker: Worker) -> dict[str, Any]:
-        """What the worker will be told, all but the attempt. Raises StoreError, and OSError where
-        there is no room for the file with its arguments: nothing is claimed then."""
+    def _begin(self, taken: Taken, worker: Worker) -> None:
+        """The store has given the worker a task: send it."""
+        running = of_row(taken.row)
+        if taken.row.on_deploy is None:
+            running.on_deploy = worker.revision.tasks[running.name]["on_deploy"]
+        self._attempts.hold(running, worker)
+        self._hand(taken, running, worker)
+
+    def _hand(self, taken: Taken, running: Running, worker: Worker) -> None:
+        """Again and again while there is a transient error."""
+        if self._attempts.get(running.task) is not running:
+            return
+        if worker.state is not WorkerState.CLAIMED:
+            self._give_back(running, "its worker was gone before it began", worker)
+        elif self._life.is_stopping:
+            self._give_back(running, "the daemon stops", worker)
+        else:
+            try:
+                message = self._message(taken, running, worker)
+            except PASSING as error:
+                self._hand_later(taken, running, worker, error)
+                return
+            running.waiting = None
+            worker.take(WorkerEvent.SENT)
+            worker.tell(message)
+            self._attempts.on_sent(worker)
+            log.info(
+                "running",
+                task=running.task,
+                attempt=running.attempt,
+                worker=worker.id,
+                revision=worker.revision.name,
+            )
+
+    def _hand_later(
+        self, taken: Taken, running: Running, worker: Worker, error: BaseException
+    ) -> None:
+        """For a deploy the task is given back: nothing may be half done at an exec."""
+        self._loop.troubles.tell("a task cannot be handed to its worker", error)
+        if self._life.may_dispatch:
+            running.waiting = f"it cannot be handed to its worker yet: {in_words(error)}"
+            self._loop.again(lambda: self._hand(taken, running, worker))
+        else:
+            self._give_back(running, f"it could not be handed to a worker: {error}", worker)
+
+    def _give_back(self, running: Running, why: str, worker: Worker) -> None:
+        """The attempt is over before the task has begun."""
+
+        def over(_: str) -> None:
+            if worker.state is WorkerState.CLAIMED:
+                worker.take(WorkerEvent.UNCLAIM)
+            elif worker.state is WorkerState.DEAD:
+                drop_slot(self._places.slots, worker)
+
+        self._endings.settle(Ending(running, Facts("unbegun", False, reason=why), over))
+
+    def _message(self, taken: Taken, running: Running, worker: Worker) -> dict[str, Any]:
+        """What the worker is told. Raises OSError where there is no room for the file with the
+        task's arguments."""
+        row, args, saved = taken
         message: dict[str, Any] = {
             "type": "run",
             "task": row.id,
+            "attempt": row.attempt,
+            "at": time.time(),
             "name": row.name,
             "version": row.version if row.saved_version is None else row.saved_version,
             "log": self._places.task_log(row.id),
             "log_limit": self._config.logs.max_size,
             "scratch": self._places.task_scratch(row.id),
+            "args": args,
+            "saved": saved,
         }
-        if row.saved_version is not None:
-            memory.return_large()
-        reader = self._storage.reader
-        args, saved = reader.args(row.id), reader.saved(row.id)
         if len(args) + len(saved or b"") <= INLINE:
-            return message | {"args": args, "saved": saved}
+            return message
+        memory.return_large()
         path = os.path.join(self._places.slots, layout.file_name(worker.id, layout.LOAD))
         with open(files.open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
-            self._handed += file.write(cbor2.dumps({"args": args, "saved": saved}))
+            file.write(cbor2.dumps({"args": args, "saved": saved}))
         return message | {"args": b"", "saved": None, "load": path}
+
+    # ── what no live revision can run ────────────────────────────────────────────────────────
+
+    def _hold(self, queue: str, kind: Kind) -> None:
+        """Hold all ready tasks of that kind, some at a time."""
+        reason = route(self._revisions.live(), *kind)
+        if (queue, kind) in self._holding or not isinstance(reason, Held):
+            return
+        self._holding.add((queue, kind))
+
+        def held(outcome: Applied | StoreError) -> None:
+            self._holding.discard((queue, kind))
+            if isinstance(outcome, StoreError):
+                self._loop.again(self.kick)
+                return
+            for task in outcome.result:
+                log.warning("held", task=task, reason=reason.reason)
+            if outcome.result:
+                self.kick()
+
+        self._storage.write(HoldKind(queue, kind, reason.reason, BATCH, time.time()), held)
 
     # ── due times ────────────────────────────────────────────────────────────────────────────
 
@@ -259,8 +336,19 @@ class Dispatch:
         if self._due is not None:
             self._due.cancel()
             self._due = None
-        if not self._life.is_up or (next_due := self._storage.reader.next_due()) is None:
+        if self._life.is_up:
+            self._storage.ask(NextDue(), self._on_next_due)
+
+    def _on_next_due(self, next_due: float | StoreError | None) -> None:
+        if isinstance(next_due, StoreError):
+            self._loop.troubles.tell(NOT_QUEUED, next_due)
+            self._loop.again(self.wake_due)
             return
+        self._loop.troubles.over(NOT_QUEUED)
+        if next_due is None or not self._life.is_up:
+            return
+        if self._due is not None:  # another answer was quicker
+            self._due.cancel()
         now = time.time()
         if next_due > now:
             self._due = self._loop.after(min(next_due - now, LONGEST_WAIT), self.wake_due)

@@ -31,7 +31,11 @@ from taskd.protocol.records import ERROR_PARTS, check
 from taskd.protocol.saved import Kind
 from taskd.record import Record
 from taskd.slot import reader as slot_reader
-from taskd.store.api import Answer, Applied, Settle
+from taskd.store.api import (
+    Answer,
+    Applied,
+    Settle,
+)
 
 UNRECORDED = "it has ended, and that cannot be recorded yet"
 
@@ -120,7 +124,7 @@ class Endings:
         running, facts = ending.running, ending.facts
         row = running.row
         if ending.is_unfit and ending.worker is not None:
-            self._attempts.refuse(running.task, ending.worker.revision)
+            self._attempts.refuse(running, ending.worker.revision)
             takers = self._attempts.takers(running.task)
             if not isinstance(route(takers, running.name, row.saved_version), Held):
                 facts = facts._replace(outcome="unfit")

@@ -27,8 +27,8 @@ from taskd.posix import memory
 from taskd.protocol.server_side import Request
 from taskd.record import Record
 from taskd.revision import confirmed, release
-from taskd.store.api import Group
 from taskd.store.queries import WaitingGroups
+from taskd.store.values import Group
 
 HOLDS = 10
 """Tasks named as keeping a revision alive."""
@@ -165,7 +165,7 @@ class DaemonRequests(Record):
             raise Refused(
                 f"{name} is the current revision: deploy another one first, then drain it"
             )
-        busy = [w for w in self.workers.of(found) if w.running is not None and w.running.attempt]
+        busy = [w for w in self.workers.of(found) if w.running is not None]
         for worker in busy:
             assert worker.running is not None
             if how == "checkpoint":

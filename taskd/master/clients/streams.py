@@ -20,8 +20,9 @@ from taskd.master.clients.taskviews import TaskViews
 from taskd.master.fleet import Running
 from taskd.master.loop import PASSING, Loop, Storage
 from taskd.model.task import SETTLED
-from taskd.store.api import Applied, Event, Submitted
+from taskd.store.api import Applied
 from taskd.store.queries import Events, Glance, Part, Query, Shown, Told
+from taskd.store.values import Event
 
 AT_ONCE = 64
 """Streams that are brought up to date in one go; with more, the loop does other work between."""
@@ -153,7 +154,7 @@ class Streams:
             self._mark(outcome.task)
         elif isinstance(outcome.result, list):
             for each in outcome.result:
-                self._mark(each.task if isinstance(each, Submitted) else each)
+                self._mark(each if isinstance(each, int) else each.task)
 
     def _mark(self, task: int) -> None:
         streams = list(self._by_task.get(task, ()))

@@ -30,8 +30,17 @@ from taskd.posix import files, growing, mounts
 from taskd.protocol import data, secret
 from taskd.protocol.server_side import Request
 from taskd.record import Record
-from taskd.store.api import Applied, Cancel, Operation, Retry, Row, Share, Submit, SubmitAll
+from taskd.store.api import (
+    Applied,
+    Cancel,
+    Operation,
+    Retry,
+    Share,
+    Submit,
+    SubmitAll,
+)
 from taskd.store.queries import Filter, Glance, Glances, Listed, Shown, Told
+from taskd.store.values import Row
 from taskd.systemd import notify
 
 LOG_CHUNK = 256 * 1024

@@ -11,8 +11,8 @@ from taskd.model.task import State
 from taskd.posix import process, title
 from taskd.protocol import frames
 from taskd.record import Record
-from taskd.store.api import Row
 from taskd.store.queries import Told
+from taskd.store.values import Row
 
 ROOM = frames.LIMIT // 2
 """Bytes after which a list ends; its last task, with a result and an error of the largest size,

@@ -64,7 +64,7 @@ class Draining:
                 self._workers.retire(worker)
         for worker in self._workers:
             running = worker.running
-            if running is None or worker.revision is target or running.attempt == 0:
+            if running is None or worker.revision is target:
                 continue
             if running.task not in unfit and self._moves(running, worker.revision, target):
                 self._attempts.ask(running.task, "leave", f"deploy of {target.name}")

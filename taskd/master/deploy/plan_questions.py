@@ -36,8 +36,8 @@ from taskd.posix import files, memory
 from taskd.record import Record
 from taskd.revision import confirmed
 from taskd.slot import layout
-from taskd.store.api import Group
 from taskd.store.queries import Glance, Glances, Part, Startable, Stored, StoredData, WaitingGroups
+from taskd.store.values import Group
 
 PLAN_WITHIN = 60.0
 """Seconds of its own time that the probe worker has to start, and to answer for each piece …"""

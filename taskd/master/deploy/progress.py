@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from taskd.errors import DeployRefused
-from taskd.master.attempts import Attempts
 from taskd.master.fleet import Children, Revisions, Workers
 from taskd.master.loop import Deadline, Loop
 from taskd.model.table import after
@@ -48,7 +47,6 @@ class Progress:
         revisions: Revisions,
         workers: Workers,
         children: Children,
-        attempts: Attempts,
         in_flight: Callable[[], int],
     ) -> None:
         """``in_flight``: the number of client requests that are being carried out."""
@@ -56,7 +54,6 @@ class Progress:
         self._revisions = revisions
         self._workers = workers
         self._children = children
-        self._attempts = attempts
         self._in_flight = in_flight
         self._deadline: Deadline | None = None
         self.phase = Phase.IDLE
@@ -106,7 +103,7 @@ class Progress:
             case Phase.QUIESCING:  # none of these may be half done at an exec
                 counts = {
                     "workers being started": len(self._workers.in_state(WorkerState.ASKED)),
-                    "claims": sum(running.attempt == 0 for running in self._attempts.all()),
+                    "claims": len(self._workers.in_state(WorkerState.CLAIMED)),
                     "commands": len(self._children.helpers),
                 }
             case Phase.EMPTYING:

@@ -18,8 +18,8 @@ from taskd.master.loop import Look, Loop, Notice, Storage
 from taskd.model.revision import RevisionEvent, RevisionState
 from taskd.model.routing import Held, route
 from taskd.revision import record
-from taskd.store.api import Group
 from taskd.store.queries import WaitingGroups
+from taskd.store.values import Group
 
 Named = set[tuple[str, int | None]]
 """Names and versions of tasks; None: that of what is saved is not known."""

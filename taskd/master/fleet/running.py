@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from taskd.errors import ProtocolError, StoreError
 from taskd.model.task import Budgets
 from taskd.posix.process import Identity
 from taskd.protocol import cbor
 from taskd.record import Record
 from taskd.slot import layout
-from taskd.store.api import Row
+from taskd.store.queries import Part
+from taskd.store.values import Row
 
 
 class Known(Record):
@@ -105,6 +107,14 @@ class Running:
         running.asked, running.why = fields["asked"], fields["why"]
         running.waiting = fields["waiting"]
         return running
+
+    def complete(self, answer: Part[Row] | StoreError) -> None:
+        """``known`` from the task's row. Raises StoreError, ProtocolError."""
+        if isinstance(answer, StoreError):
+            raise answer
+        if not answer.found:
+            raise ProtocolError(f"task {self.task} runs and is not in the store")
+        self.known = known_of(answer.found[0])
 
     def is_attempt(self, task: int, attempt: int) -> bool:
         return (self.task, self.attempt) == (task, attempt)

@@ -17,7 +17,10 @@ from taskd.master.loop.notice import Notice
 from taskd.master.loop.statedir import StateDirectory
 from taskd.master.loop.trouble import UNWRITABLE
 from taskd.store import health
-from taskd.store.api import Applied, Operation
+from taskd.store.api import (
+    Applied,
+    Operation,
+)
 from taskd.store.queries import A, NextDue, Part, Query
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore

@@ -22,6 +22,7 @@ from taskd.protocol.records import PROGRESS_PARTS
 from taskd.protocol.saved import RawSaved
 from taskd.record import Record
 from taskd.slot import kept_state, layout, reader as slot_reader
+from taskd.store.queries import Part, Stored, StoredData
 
 _SECTOR = 512  # the unit of st_blocks, stat(2)
 _SURE = 128 * 1024
@@ -57,12 +58,14 @@ class Salvage(Record):
             death, status
         )
         running = worker.running
+        if worker.id in self.attempts.offered:
+            return  # the store may be giving it a task: its slot stays, as a sign that nothing was
+            # begun, since one that is gone is one that was lost (see ``unowned``)
         if running is None:
             unlink(path)
             return
-        if running.attempt == 0 or worker.slot_fd < 0:
-            return  # a claim on its way finds the worker dead; its slot stays, as a sign that
-            # nothing was begun: one that is gone is one that was lost (see ``unowned``)
+        if worker.slot_fd < 0:
+            return
         self.attempts.disown(running.task)
         self.settle(Remains(running, path, death, worker.asked_to_leave), worker.slot_fd)
 
@@ -74,11 +77,13 @@ class Salvage(Record):
         again.
         """
         try:
-            self._settle(remains, slot_fd)
+            self._read(remains, slot_fd)
         except PASSING as error:
-            task = remains.running.task
-            log.error("cannot read what it left", task=task, why=str(error))
-            self.endings.try_later(remains.running, lambda: self._again(remains), error)
+            self._later(remains, error)
+
+    def _later(self, remains: Remains, error: BaseException) -> None:
+        log.error("cannot read what it left", task=remains.running.task, why=str(error))
+        self.endings.try_later(remains.running, lambda: self._again(remains), error)
 
     def _again(self, remains: Remains) -> None:
         """From the file: its descriptor may be closed by now. Raises a transient error."""
@@ -89,13 +94,13 @@ class Salvage(Record):
             self.endings.settle(Ending(remains.running, Facts("held", False, reason=why)))
             return
         try:
-            self._settle(remains, fd)
+            self._read(remains, fd)
         finally:
             os.close(fd)
 
-    def _settle(self, remains: Remains, slot_fd: int) -> None:
+    def _read(self, remains: Remains, slot_fd: int) -> None:
+        """Read the slot, and from the store what its records are added up onto, if it says so."""
         running, path, file = remains.running, remains.path, files.identity(slot_fd)
-        done = lambda _: unlink(path, file)  # noqa: E731
         try:
             content = kept_state.read(slot_fd)
         except Error as error:
@@ -104,10 +109,36 @@ class Salvage(Record):
         if layout.file_name(content.header.worker) != os.path.basename(path):
             self.hold_lost(running, f"its slot {path} is another worker's")
             return
+        is_whole = content.end is not None and content.damage is None
+        if is_whole or content.snapshot is not None or not content.saves:
+            self._judge(remains, content, file, None)
+            return
+
+        def found(answer: Part[Stored] | StoreError) -> None:
+            if isinstance(answer, StoreError):
+                self._later(remains, answer)
+                return
+            try:
+                self._judge(remains, content, file, answer.found[0].saved)
+            except PASSING as error:
+                self._later(remains, error)
+
+        self.storage.ask(StoredData((running.task,)), found)
+
+    def _judge(
+        self,
+        remains: Remains,
+        content: slot_reader.Content,
+        file: tuple[int, int],
+        stored: bytes | None,
+    ) -> None:
+        running, path = remains.running, remains.path
+        done = lambda _: unlink(path, file)  # noqa: E731
         if (progress := content.progress) is not None:
             running.progress = {part: progress[part] for part in PROGRESS_PARTS}
         if content.damage is not None and not _is_cut_short(content):
-            self._hold_damaged(remains, content, file, f"its slot is damaged: {content.damage}")
+            what = f"its slot is damaged: {content.damage}"
+            self._hold_damaged(remains, content, file, what, stored)
         elif not kept_state.is_of(content, running.task, running.attempt):
             why = remains.asked or "its worker was gone before it began"
             self.endings.settle(Ending(running, Facts("unbegun", False, reason=why), done))
@@ -115,7 +146,7 @@ class Salvage(Record):
             state = content.snapshot if content.end.get("snapshot") is not None else None
             self.endings.settle(by_record(running, content.end, state, done))
         else:
-            self._settle_crash(remains, content, file)
+            self._settle_crash(remains, content, file, stored)
 
     def hold_lost(self, running: Running, what: str) -> None:
         """Hold the task: what the attempt has saved is lost, and an operator must decide whether it
@@ -132,6 +163,7 @@ class Salvage(Record):
         content: slot_reader.Content | None,
         file: tuple[int, int],
         what: str,
+        stored: bytes | None = None,
     ) -> None:
         """Held, with what stands before the damage, and with the slot kept to be looked at."""
         running, path = remains.running, remains.path
@@ -139,9 +171,7 @@ class Salvage(Record):
         task, attempt, state = running.task, running.attempt, None
         if content is not None and content.saves and kept_state.is_of(content, task, attempt):
             try:
-                state = self._add_up(running.task, content)
-            except StoreError:
-                raise  # of the store, not of the slot: a transient error
+                state = kept_state.add_up(content, stored)
             except (Error, KeyError, TypeError) as error:
                 what = f"{what}; nor can what stands before it be added up: {error}"
         _name_as_well(path, file, aside)
@@ -151,16 +181,18 @@ class Salvage(Record):
         )
 
     def _settle_crash(
-        self, remains: Remains, content: slot_reader.Content, file: tuple[int, int]
+        self,
+        remains: Remains,
+        content: slot_reader.Content,
+        file: tuple[int, int],
+        stored: bytes | None,
     ) -> None:
         """It died without an END."""
         running, state = remains.running, None
         facts = Facts(None, content.saves > 0, asked=remains.asked, death=remains.death)
         if facts.progressed:
             try:
-                state = self._add_up(running.task, content)
-            except StoreError:
-                raise
+                state = kept_state.add_up(content, stored)
             except (Error, KeyError, TypeError) as error:
                 self._hold_damaged(
                     remains, None, file, f"what it saved cannot be added up: {error}"
@@ -169,11 +201,6 @@ class Salvage(Record):
         self.endings.settle(
             _with_state(running, facts, lambda _: unlink(remains.path, file), state)
         )
-
-    def _add_up(self, task: int, content: slot_reader.Content) -> RawSaved:
-        """What the store had, and every record that the attempt has added."""
-        stored = None if content.snapshot else self.storage.reader.saved(task)
-        return kept_state.add_up(content, stored)
 
     def saved_at(self, running: Running) -> float | None:
         """When a running task has saved something last (Unix seconds); None: never yet."""

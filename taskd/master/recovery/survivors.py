@@ -40,7 +40,7 @@ from taskd.posix import limits, process
 from taskd.record import Record
 from taskd.revision import record
 from taskd.slot import layout, owner as slot_owner, reader as slot_reader
-from taskd.store.api import Row
+from taskd.store.values import Row
 
 
 class _Found(Record):

@@ -34,8 +34,9 @@ from taskd.posix import process
 from taskd.posix.cleaners import Patience
 from taskd.posix.process import Identity
 from taskd.slot import layout, owner as slot_owner, reader as slot_reader
-from taskd.store.api import Applied, Row
-from taskd.store.queries import RunningRows
+from taskd.store.api import Applied
+from taskd.store.queries import Rows, RunningRows
+from taskd.store.values import Row
 
 SWEEP_EVERY = 60.0
 """Seconds between two looks for tasks that run without an owner."""
@@ -125,6 +126,13 @@ class Unowned:
             self.sweep()
         elif not self._life.is_stopping:
             self._loop.after(SWEEP_EVERY, self._sweep_again)
+
+    def complete(self) -> None:
+        """After an exec: attempts that 0.2 has handed over lack what the claim has answered. (Its
+        store is SQLite, which answers within the call.) Raises StoreError, ProtocolError."""
+        for running in self._attempts.all():
+            if running.known is None:
+                self._storage.ask(Rows((running.task,)), running.complete)
 
     def resume(self) -> None:
         """After an exec: go on watching the owners that the master before was watching."""
@@ -231,12 +239,17 @@ class Unowned:
     def _unknown_files(self) -> set[str]:
         """The files in the directory of the slots that belong to no worker that the master knows.
         What is made later belongs to one. Raises OSError."""
-        known = {worker.id.hex() for worker in self._workers}
+        known = self._known()
         return {name for name in os.listdir(self._slots) if name.partition(".")[0] not in known}
+
+    def _known(self) -> set[str]:
+        """The workers, and dead ones to which the store may be giving a task just now."""
+        known = {worker.id.hex() for worker in self._workers}
+        return known | {worker.hex() for worker in self._attempts.offered}
 
     def _remove_strays(self, files: set[str]) -> None:
         """These belong to no running task either. Raises OSError."""
-        known = {worker.id.hex() for worker in self._workers}
+        known = self._known()
         for name in files:
             if name.partition(".")[0] in known:  # it has come meanwhile
                 continue

@@ -19,7 +19,10 @@ from taskd.master.attempts import Dispatch, TaskLogs
 from taskd.master.fleet import Revisions
 from taskd.master.loop import UNWRITABLE, Life, LifeState, Look, Loop, StateDirectory, Storage
 from taskd.master.service.socket_files import SocketFiles
-from taskd.store.api import Applied, Shift
+from taskd.store.api import (
+    Applied,
+    Shift,
+)
 
 EVERY = 5.0
 """Seconds between two checks."""

@@ -157,8 +157,7 @@ class Stop:
                 late = functools.partial(self._kill_late, revision, revision.zygote.pid)
                 self._loop.after(LAST_MOMENTS, late)
         is_busy = self._after_drain.command is not None or any(
-            running.attempt and self._attempts.worker_of(running.task)
-            for running in self._attempts.all()
+            self._attempts.worker_of(running.task) for running in self._attempts.all()
         )
         lives = any(revision.zygote.pid is not None for revision in self._revisions)
         if not is_busy and not lives and not list(self._workers):

@@ -7,7 +7,11 @@ import threading
 from collections.abc import Sequence
 
 from taskd import errors
-from taskd.store.api import Applied, Claim, Operation
+from taskd.store.api import (
+    Applied,
+    Hold,
+    Operation,
+)
 from taskd.store.writer import Writer
 
 DEADLINE = 30.0
@@ -52,7 +56,7 @@ class Gate:
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        tasks = [each.task for each in operations if isinstance(each, Claim)]
+        tasks = [each.task for each in operations if isinstance(each, Hold)]
         self.batches.append(tasks)
         self.number, self.outcomes = number, [Applied(task, task) for task in tasks]
         if self.loses:
@@ -68,8 +72,8 @@ class Gate:
         self.log.append("close")
 
 
-def claim(number: int) -> Claim:
-    return Claim(number, b"w", "r", 1.0)
+def hold(number: int) -> Hold:
+    return Hold(number, "why", 1.0)
 
 
 def drain(writer: Writer, notice: int) -> None:

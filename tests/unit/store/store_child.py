@@ -11,7 +11,13 @@ import sys
 from typing import Any
 
 from taskd.model.task import Budgets, State
-from taskd.store.api import Applied, Claim, Settle, Submit
+from taskd.store.api import (
+    Applied,
+    Offer,
+    Settle,
+    Submit,
+    Take,
+)
 from taskd.store.sqlite import SqliteStore
 from taskd.store.writer import Writer
 
@@ -26,10 +32,12 @@ def main(path: str) -> None:
     def submitted(outcome: Any) -> None:
         task = result(outcome).task
         say("submitted", task)
-        writer.submit(Claim(task, b"w", "r1", 2.0), lambda outcome: claimed(task, outcome))
+        offer = Offer(b"worker of %d" % task, 1, "r1")
+        take = Take("q", {}, {task: 1}, (offer,), 1, 2.0)
+        writer.submit(take, lambda outcome: claimed(task, outcome))
 
     def claimed(task: int, outcome: Any) -> None:
-        attempt = result(outcome)
+        attempt = result(outcome)[0].row.attempt
         end = Settle(task, attempt, State.SUCCEEDED, 3.0, Budgets(), result=b"%d" % task)
         writer.submit(end, lambda outcome: settled(task, outcome))
 

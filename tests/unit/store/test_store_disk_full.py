@@ -11,7 +11,10 @@ import pytest
 from support.answers import Reading
 
 from taskd import errors
-from taskd.store.api import Submit, Submitted
+from taskd.store.api import (
+    Submit,
+    Submitted,
+)
 from taskd.store.queries import Filter
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore

@@ -11,11 +11,20 @@ from typing import Any
 
 import pytest
 from support.answers import Reading, answer
+from support.taking import claim, ready, take
 
 from taskd import errors
 from taskd.model.task import Budgets, State
 from taskd.store import api, connection
-from taskd.store.api import Cancel, Claim, Hold, Retry, Settle, Submit, SubmitAll, Wake
+from taskd.store.api import (
+    Cancel,
+    Hold,
+    Retry,
+    Settle,
+    Submit,
+    SubmitAll,
+    Wake,
+)
 from taskd.store.queries import (
     Events,
     Filter,
@@ -170,9 +179,9 @@ def test_a_reader_leaves_no_transaction_open(store: SqliteStore, reader: SqliteR
     """A log can be emptied only when no reader stands in it."""
     for _ in range(3):
         store.apply(store.last() + 1, [new()])
-        reader.ready("q", 1)
         told = Reading(reader)
         told.tasks(Filter(limit=1)), told.groups(), told.counts(), told.events([1, 2])
+        ready(reader, "q", 1)
         store.checkpoint()
         assert os.path.getsize(store._path + "-wal") == 0
 
@@ -222,7 +231,7 @@ def test_nothing_of_a_batch_that_failed_is_remembered(
 def started(at: float) -> list[api.Operation]:
     """A task with id 2 that is claimed, and an end that is a bug."""
     end = Settle(2, 1, State.RUNNING, at, Budgets())
-    return [new(), Claim(2, b"w", "r", at), end]
+    return [new(), claim(2, queue="q", at=at), end]
 
 
 # Indexes
@@ -256,14 +265,6 @@ EACH = ["LIST SUBQUERY 1", "SCAN json_each VIRTUAL TABLE INDEX 1:"]
 """Of each number in a list."""
 
 READS: dict[str, tuple[Callable[[SqliteReader], Any], list[str]]] = {
-    "ready": (
-        lambda reader: reader.ready("q", 5),
-        ["SEARCH tasks USING INDEX tasks_turn (queue=?)"],
-    ),
-    "queued": (
-        lambda reader: reader.queued("a", 5),
-        ["SEARCH counts USING INDEX counts_not_empty (state=? AND queue>?)"],
-    ),
     "counts": (
         asked(QueueCounts(frozenset("q"), 5)),
         ["SEARCH counts USING INDEX counts_not_empty ((state,queue)>(?,?))"],
@@ -337,7 +338,7 @@ def test_a_read_goes_by_its_index_and_sorts_nothing(reader: SqliteReader, name: 
 def test_no_operation_scans_or_sorts(store: SqliteStore) -> None:
     operations = [
         new(key="k"), new(key="k"), SubmitAll((new(run_at=9.0), new())),
-        Claim(1, b"w", "r", 2.0), Cancel(1, None, 2.0),
+        take(1, "q"), claim(1, queue="q"), Cancel(1, None, 2.0),
         Settle(1, 1, State.FAILED, 3.0, Budgets(), saved=b"s", saved_version=2),
         Retry(1, None, 4.0), Hold(1, "why", 5.0), Cancel(1, None, 6.0), Wake(10.0, 5),
     ]  # fmt: skip
@@ -371,16 +372,14 @@ def test_the_work_of_a_claim_does_not_grow_with_the_backlog(
     store: SqliteStore, reader: SqliteReader
 ) -> None:
     def calls() -> list[int]:
-        reads = (lambda: reader.ready("q", 3), reader.next_due)
+        reads = (lambda: ready(reader, "q", 3), lambda: answer(reader, NextDue()))
         costs = [work(reader._connection, read) for read in reads]
-        task = reader.ready("q", 1)[0].id
-        claim = work(
-            store._connection, lambda: store.apply(store.last() + 1, [Claim(task, b"w", "r", 2.0)])
-        )
+        (task,) = ready(reader, "q", 1)
+        taken = work(store._connection, lambda: store.apply(store.last() + 1, [take(1, "q")]))
         end = Settle(task, 1, State.QUEUED, 3.0, Budgets())
         return [
             *costs,
-            claim,
+            taken,
             work(store._connection, lambda: store.apply(store.last() + 1, [end])),
         ]
 
@@ -388,8 +387,8 @@ def test_the_work_of_a_claim_does_not_grow_with_the_backlog(
         later = [new(run_at=9.0 + i, priority=5) for i in range(count)]
         urgent = [new(priority=i % 3) for i in range(count)]
         store.apply(store.last() + 1, [*later, *urgent])
-        running = [row.id for row in reader.ready("q", count // 2)]
-        store.apply(store.last() + 1, [Claim(task, b"w", "r", 2.0) for task in running])
+        running = ready(reader, "q", count // 2)
+        store.apply(store.last() + 1, [take(count // 2, "q")])
         ended = [Settle(task, 1, State.SUCCEEDED, 3.0, Budgets()) for task in running[4:]]
         store.apply(store.last() + 1, ended)
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
+
 from bench import Bench
 
 
-def test_what_is_asked_while_the_claim_is_on_its_way_follows_the_task_to_its_worker(
-    bench: Bench,
-) -> None:
-    """A stop comes just then: the worker would forget a wish for an attempt that it has not."""
-    task = bench.submit()
+def test_what_is_asked_before_a_task_is_sent_follows_it_to_its_worker(bench: Bench) -> None:
+    """The worker would forget a wish for an attempt that it does not have yet."""
+    task = bench.submit(text="x" * 100_000)
+    asked = bench.until(lambda: bench.zygote.of("fork"))[0]
+    obstacle = os.path.join(bench.master.places.slots, f"{asked['worker'].hex()}.load")
+    os.mkdir(obstacle)
     worker = bench.fork()
     bench.until(lambda: task in bench.master.attempts)
-    running = bench.master.attempts.get(task)
-    assert running is not None
-    assert running.attempt == 0, "the claim is still on its way"
     bench.master.attempts.ask(task, "leave", "the daemon stops")
+    bench.turn()
+    assert not worker.of("leave")
+    os.rmdir(obstacle)
     bench.until(lambda: worker.of("run"))
     bench.until(lambda: worker.of("leave"))
     kinds = [message["type"] for message in worker.seen if message["type"] in ("run", "leave")]

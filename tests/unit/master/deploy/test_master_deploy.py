@@ -163,30 +163,6 @@ def test_a_frozen_master_claims_nothing_until_it_thaws(bench: Bench) -> None:
     bench.until(lambda: len(worker.of("run")) == 2)
 
 
-def test_a_task_whose_arguments_find_no_room_waits_unclaimed_and_keeps_nobody_waiting(
-    bench: Bench,
-) -> None:
-    task = bench.submit(text="x" * 100_000)
-    asked = bench.until(lambda: bench.zygote.of("fork"))[0]
-    obstacle = os.path.join(bench.master.places.slots, f"{asked['worker'].hex()}.load")
-    os.mkdir(obstacle)
-    worker = bench.fork()
-    troubles = bench.master.loop.troubles
-    bench.until(lambda: troubles.sentences())
-    assert "a task cannot be handed to its worker: Is a directory" in troubles.sentences()[0]
-    other = bench.submit()
-    order = bench.run(worker)
-    assert order["task"] == other
-    row: Any = Reading(bench.master.storage.reader).task(task)
-    assert (row.state, row.attempt) == (State.QUEUED, 0)
-    os.rmdir(obstacle)
-    bench.end(worker, order)
-    bench.until(lambda: worker.of("noted"))
-    worker.send({"type": "idle", "reusable": True})
-    order = bench.until(lambda: worker.of("run")[1:])[0]
-    assert (order["task"], order["attempt"]) == (task, 1)
-
-
 def test_a_stop_ends_a_deploy_that_is_under_way(bench: Bench) -> None:
     for phase in (Phase.PROVING, Phase.QUIESCING, Phase.EMPTYING):
         bench.master.deploy.progress.phase = phase

@@ -19,7 +19,7 @@ from taskd.paths import WORKER_SOCKET
 from taskd.posix import process
 from taskd.protocol import data
 from taskd.protocol.saved import Kind
-from taskd.store.api import Claim
+from taskd.store.api import Take
 
 
 def row(bench: Bench, task: int) -> Any:
@@ -117,7 +117,7 @@ def test_a_worker_that_died_before_its_claim_was_committed_leaves_no_slot(
     write = bench.master.storage.write
 
     def hold(operation: Any, done: Any) -> None:
-        if isinstance(operation, Claim):
+        if isinstance(operation, Take):
             claims.append((operation, done))
         else:
             write(operation, done)

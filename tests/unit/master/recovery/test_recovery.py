@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
 
 import cbor2
 import pytest
 from bench import Bench
 from support.answers import Reading
+from support.taking import claim
 
 from taskd.master.loop.life import LifeState
 from taskd.master.recovery import unowned
 from taskd.model.task import State
 from taskd.posix import process
 from taskd.posix.process import Identity
-from taskd.store.api import Claim
 from taskd.store.reader import SqliteReader
 
 
@@ -26,7 +25,7 @@ def of_a_dead_worker(bench: Bench) -> int:
     who = Identity(os.getpid(), 1, process.boot_id()[::-1])
     owner = cbor2.dumps([secrets.token_bytes(16), *who])
     answers: list[object] = []
-    bench.master.storage.write(Claim(task, owner, "r1", time.time()), answers.append)
+    bench.master.storage.write(claim(task, worker=owner), answers.append)
     bench.until(lambda: answers)
     return task
 

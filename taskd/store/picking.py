@@ -1,0 +1,138 @@
+"""Which ready tasks of a queue are next, of those that can be run here.
+
+Runs in the loop (to know which workers are wanted) and in the writer thread (to take them). The
+index ``tasks_kind`` has the ready tasks of each queue and kind in the order of claiming, so that
+tasks of a kind that cannot be run here cost one look-up, however many wait. The heads of the kinds
+are merged.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+
+from taskd.store import schema
+from taskd.store.meter import Fetch
+from taskd.store.queries import Candidate, Ready, ReadyTasks
+from taskd.store.values import Kind
+
+_NAME = (
+    "select name, saved_version from tasks indexed by tasks_kind"
+    f" where queue = ? and {schema.READY} and name > ? order by name, saved_version limit 1"
+)
+_SAVED = (
+    "select saved_version from tasks indexed by tasks_kind"
+    f" where queue = ? and {schema.READY} and name = ? and saved_version > ?"
+    " order by saved_version limit 1"
+)
+_OF_KIND = (
+    "select -priority, turn, id from tasks indexed by tasks_kind"
+    f" where queue = ? and {schema.READY} and name = ? and saved_version is ?"
+    " order by priority desc, turn, id limit ? offset ?"
+)
+_ALONE = (
+    "select -priority, turn, id, name, saved_version from tasks"
+    f" where id = ? and queue = ? and {schema.READY}"
+)
+
+_QUEUES = (
+    "select queue from counts indexed by counts_not_empty"
+    f" where {schema.NOT_EMPTY} and state = 'queued' and queue > ? and queue <= ?"
+    " order by queue limit ?"
+)
+_PAGE = 64
+_LAST = "\U0010ffff"  # sorts behind every name of a queue
+
+_FEWEST = 4
+"""Tasks of a kind that one statement reads at least."""
+
+_Place = tuple[int, int, int]  # how a task is sorted: priority, turn, id
+
+
+def kinds(fetch: Fetch, queue: str) -> Iterator[Kind]:
+    """The kinds of which a task is ready in ``queue``."""
+    name = ""
+    while found := fetch(_NAME, queue, name):
+        ((name, saved),) = found
+        yield Kind(name, saved)
+        # A null comes before all numbers, and no version is below 0.
+        while found := fetch(_SAVED, queue, name, -1 if saved is None else saved):
+            ((saved,),) = found
+            yield Kind(name, saved)
+
+
+def ready(fetch: Fetch, query: Ready) -> ReadyTasks:
+    """The answer to ``query``. No more tasks than its limit are found, and hardly more read."""
+    answer = ReadyTasks([], [])
+    for queue in _in_turn(fetch, query.after):
+        places = query.places.get(queue, query.places_elsewhere)
+        places = min(places, query.limit - len(answer.tasks))
+        if places > 0:
+            waiting = list(kinds(fetch, queue))
+            answer.unroutable.extend((queue, each) for each in waiting if each not in query.routes)
+            routes = {each: query.routes[each] for each in waiting if each in query.routes}
+            found = in_order(fetch, queue, routes, query.alone.get(queue, {}), places)
+            answer.tasks.extend((queue, each) for each in islice(found, places))
+        if max(len(answer.tasks), len(answer.unroutable)) >= query.limit:
+            break
+    return answer
+
+
+def _in_turn(fetch: Fetch, after: str) -> Iterator[str]:
+    """The queues in which a task is ready, beginning behind ``after``."""
+    for first, last in ((after, _LAST), ("", after)):
+        while page := fetch(_QUEUES, first, last, _PAGE):
+            for (first,) in page:
+                yield first
+
+
+def in_order(
+    fetch: Fetch,
+    queue: str,
+    routes: Mapping[Kind, int],
+    alone: Mapping[int, int],
+    count: int,
+    is_wanted: Callable[[int], bool] = lambda _: True,
+) -> Iterator[Candidate]:
+    """The ready tasks of the kinds in ``routes`` (of which one is ready: else each costs a
+    look-up), with the runner of each; those in ``alone`` go to the runner that is given there,
+    whatever their kind. A kind is left, with all that waits behind, once ``is_wanted`` says no to
+    its runner. ``count``: about how many are needed. The caller changes no task meanwhile."""
+    size = max(_FEWEST, count // max(1, len(routes)))
+    sources = [_of_kind(fetch, queue, *route, alone, size) for route in routes.items()]
+    sources.append(_alone(fetch, queue, alone))
+    heap: list[tuple[_Place, int, Candidate]] = []
+    for number, source in enumerate(sources):
+        for place, candidate in source:
+            heap.append((place, number, candidate))
+            if number < len(routes):
+                break  # the next ones come when this one is taken
+    heapq.heapify(heap)
+    while heap:
+        _, number, candidate = heapq.heappop(heap)
+        if not is_wanted(candidate.runner):
+            continue
+        yield candidate
+        for place, follower in islice(sources[number], 1):
+            heapq.heappush(heap, (place, number, follower))
+
+
+_Source = Iterator[tuple[_Place, Candidate]]
+
+
+def _of_kind(
+    fetch: Fetch, queue: str, kind: Kind, runner: int, alone: Mapping[int, int], size: int
+) -> _Source:
+    offset = 0
+    while page := fetch(_OF_KIND, queue, *kind, size, offset):
+        for place in page:
+            if place[2] not in alone:
+                yield place, Candidate(place[2], kind, runner)
+        offset += size
+
+
+def _alone(fetch: Fetch, queue: str, alone: Mapping[int, int]) -> _Source:
+    for task, runner in alone.items():
+        for *place, name, saved in fetch(_ALONE, task, queue):
+            yield tuple(place), Candidate(task, Kind(name, saved), runner)

@@ -1,0 +1,37 @@
+"""A task's row in SQLite: the columns that are read, and how they become ``api.Row``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taskd.model.task import Budgets, OnDeploy, State
+from taskd.protocol import cbor
+from taskd.store.values import Row
+
+COLUMNS = (
+    "id, owner, name, version, queue, priority, state, attempt, key, on_deploy, run_at,"
+    " cancel_wished, worker, revision, retries_allowed, retries, crashes, interruptions,"
+    " saved_version, reason, error, progress, submitted, started, ended"
+)
+TASK = f"select {COLUMNS} from tasks where id = ?"
+
+
+def row_of(found: tuple[Any, ...]) -> Row:
+    """The row from ``COLUMNS``."""
+    return Row._make(
+        (
+            *found[:6],
+            State(found[6]),
+            *found[7:9],
+            None if found[9] is None else OnDeploy(found[9]),
+            found[10],
+            bool(found[11]),
+            *found[12:15],
+            Budgets._make(found[15:18]),
+            found[18],
+            found[19],
+            None if found[20] is None else cbor.loads(found[20]),
+            None if found[21] is None else cbor.loads(found[21]),
+            *found[22:25],
+        )
+    )

@@ -1,0 +1,60 @@
+"""The statements of the writing side of the SQLite store (see ``sqlite``)."""
+
+from __future__ import annotations
+
+from taskd.store import schema
+
+SUBMISSION = (
+    "select t.id, t.owner from submissions s join tasks t on t.id = s.task where s.submission = ?"
+)
+KEY = (
+    "select t.id, t.name, t.state, a.value"
+    " from tasks t indexed by tasks_key join arguments a on a.task = t.id"
+    f" where t.owner = ? and t.key = ? and t.{schema.LIVE}"
+)
+NEW_TASK = (
+    "insert into tasks (owner, queue, state, priority, run_at, retries_allowed, group_id, name,"
+    " version, on_deploy, submitted, key, turn)"
+    " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+NEW_SUBMISSION = "insert into submissions (submission, task) values (?, ?)"
+NEW_EVENT = (
+    "insert into events (task, at, state, attempt, revision, reason) values (?, ?, ?, ?, ?, ?)"
+)
+LOOK = (
+    "select id, owner, name, version, queue, state, attempt, key, revision, cancel_wished,"
+    " saved_version, group_id, priority from tasks where id = ?"
+)
+CLAIM = (
+    "update tasks set state = ?, attempt = ?, worker = ?, revision = ?, reason = null,"
+    " started = coalesce(started, ?) where id = ?"
+)
+OF_WORKER = f"select id from tasks indexed by tasks_worker where worker = ? and {schema.RUNNING}"
+WEIGHT = (
+    "select length(a.value) + coalesce(length(s.value), 0)"
+    " from arguments a left join saved s on s.task = a.task where a.task = ?"
+)
+SETTLE = (
+    "update tasks set state = ?, run_at = ?, ended = ?, worker = null, reason = ?, error = ?,"
+    " progress = coalesce(?, progress), retries = ?, crashes = ?, interruptions = ?,"
+    " saved_version = ?, group_id = ?, turn = ? where id = ?"
+)
+END = "update tasks set state = ?, run_at = null, ended = ?, reason = null where id = ?"
+RETRY = (
+    "update tasks set state = ?, ended = null, reason = null, error = null, cancel_wished = 0,"
+    " retries = 0, crashes = 0, interruptions = 0, turn = ? where id = ?"
+)
+HOLD = "update tasks set state = ?, reason = ? where id = ?"
+WAKE = "update tasks set state = ?, run_at = null, turn = ? where id = ?"
+DUE = (
+    f"select id from tasks indexed by tasks_scheduled where {schema.SCHEDULED} and run_at <= ?"
+    " order by run_at limit ?"
+)
+SHIFT = f"update tasks indexed by tasks_scheduled set run_at = run_at + ? where {schema.SCHEDULED}"
+KEEP = (
+    "insert into saved (task, value) values (?, ?)"
+    " on conflict (task) do update set value = excluded.value"
+)
+SIZE = "select length(value) from arguments where task = ?"
+LAST = "select batch from owners_as_of where id = 1"
+OUTCOME = "select outcomes from owners_as_of where id = 1 and batch = ?"

@@ -1,0 +1,95 @@
+"""What the store tells of a task: its row, its events, what it is alike to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taskd.model.task import Budgets, OnDeploy, State
+from taskd.record import Record
+
+
+class Row(Record):
+    """A task as the store has it; times are Unix seconds.
+
+    ``version`` is the version of the task function at submission; ``saved_version`` is the version
+    of the saved state (None: nothing is saved). ``run_at`` is set only while scheduled, ``worker``
+    only while running. ``revision`` ran the last attempt. ``started`` is the first attempt's start.
+    ``error`` is the error of the last attempt that ended. A claim clears ``reason``, not ``error``.
+    """
+
+    id: int
+    owner: int
+    name: str
+    version: int
+    queue: str
+    priority: int
+    state: State
+    attempt: int
+    key: str | None
+    on_deploy: OnDeploy | None
+    run_at: float | None
+    cancel_wished: bool
+    worker: bytes | None
+    revision: str | None
+    retries_allowed: int
+    budgets: Budgets
+    saved_version: int | None
+    reason: str | None
+    error: dict[str, Any] | None
+    progress: dict[str, Any] | None
+    submitted: float
+    started: float | None
+    ended: float | None
+
+
+class Event(Record):
+    """One state change of one task; ``number`` grows over all tasks."""
+
+    number: int
+    task: int
+    at: float
+    state: State
+    attempt: int
+    revision: str | None
+    reason: str | None
+
+
+class Group(Record):
+    """How many tasks wait (queued, scheduled or held) that look alike to a new revision.
+
+    ``version`` is the version of the saved state, or the version at submission where nothing is
+    saved; ``shape`` is the sorted argument names joined by commas, with a ``*`` behind each that
+    holds a Secret; ``example`` is the id of one such task.
+    """
+
+    name: str
+    version: int
+    shape: str
+    waiting: int
+    example: int
+
+
+class Kind(Record):
+    """What decides which revisions can run a ready task: its name, and the version of its saved
+    state (None: nothing is saved)."""
+
+    name: str
+    saved_version: int | None
+
+
+class Taken(Record):
+    """A task that was taken; ``row`` is as it is now."""
+
+    row: Row
+    args: bytes
+    saved: bytes | None
+
+    @property
+    def task(self) -> int:
+        return self.row.id
+
+    @property
+    def worker(self) -> bytes:
+        """Whose it is."""
+        assert self.row.worker is not None, "it runs"
+        return self.row.worker
