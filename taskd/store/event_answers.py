@@ -49,7 +49,7 @@ class _Found(Record):
 
 
 def _event(found: tuple[Any, ...], meter: Meter) -> Event:
-    meter.read(1, found[6])
+    meter.read(2, found[6])
     return Event._make((*found[:3], State(found[3]), *found[4:]))
 
 
@@ -114,7 +114,7 @@ def _first_events(fetch: Fetch, query: Events, place: _First) -> Part[Event]:
     if looked < len(query.tasks):
         return Part([], query._replace(place=_First(looked, until, numbers, end)))
     rest = query._replace(after=until, place=None) if until < end else None
-    return _read(fetch, query, numbers, rest)
+    return _read(fetch, query, numbers, rest, meter)
 
 
 def _lowest(numbers: list[int], until: int) -> tuple[list[int], int]:
@@ -124,13 +124,17 @@ def _lowest(numbers: list[int], until: int) -> tuple[list[int], int]:
 
 
 def _read(
-    fetch: Fetch, query: Events, numbers: list[int], rest: Events | None = None
+    fetch: Fetch,
+    query: Events,
+    numbers: list[int],
+    rest: Events | None = None,
+    meter: Meter | None = None,
 ) -> Part[Event]:
     """The events of these numbers; ``rest``: what is to be asked after all of them."""
     events: list[Event] = []
-    meter = Meter()
+    meter = meter or Meter()
     for start in range(0, len(numbers), FEW):
-        if meter.is_used_up:
+        if start and meter.is_used_up:
             place = _Found(numbers[start:])
             return Part(events, query._replace(after=numbers[start - 1], place=place))
         found = fetch(_THESE, str(numbers[start : start + FEW]))  # a list of numbers is JSON
