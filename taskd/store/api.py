@@ -92,8 +92,7 @@ class Take(Record):
     owner's tasks in the order in which they became ready. ``routes`` has the kinds that can be run
     here, each with the runner that is to have them; no other kind is looked at. ``alone`` has
     single tasks that have another runner than their kind. After ``room`` bytes of arguments and
-    saved state no more are taken (one at least is). A worker that has a running task already is
-    answered with that one: a Take may be sent again.
+    saved state no more are taken (one at least is). No worker that is offered has a task.
     """
 
     queue: str

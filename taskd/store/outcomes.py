@@ -44,7 +44,7 @@ _Values = Iterator[Any]
 
 
 def packed(operations: Sequence[Operation], applied: Sequence[Applied]) -> bytes:
-    """``applied``, which came of ``operations`` (of a Take: the ids)."""
+    """``applied``, which came of ``operations``."""
     flat: list[Any] = []
     for operation, each in zip(operations, applied, strict=True):
         if isinstance(each.result, errors.Refused):
@@ -73,7 +73,7 @@ _REFUSED, _SUBMITTED, _ALL, _PLAIN, _ENDED, _CANCELLED, _STATE, _TASKS, _TAKEN =
 _KEPT: dict[type, Callable[[Applied], tuple[Any, ...]]] = {
     Submit: lambda each: (_SUBMITTED, *each.result),
     SubmitAll: lambda each: (_ALL, len(each.result), *itertools.chain(*each.result)),
-    Take: lambda each: (_TAKEN, len(each.result), *each.result),
+    Take: lambda each: (_TAKEN, len(each.result), *[taken.task for taken in each.result]),
     Settle: lambda each: (
         (_PLAIN, each.task, each.result)
         if each.end is None

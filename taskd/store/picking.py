@@ -36,6 +36,10 @@ _ALONE = (
     f" where id = ? and queue = ? and {schema.READY}"
 )
 
+_HEAD = (
+    "select id, name, saved_version from tasks indexed by tasks_turn"
+    f" where queue = ? and {schema.READY} order by priority desc, turn, id limit ?"
+)
 _QUEUES = (
     "select queue from counts indexed by counts_not_empty"
     f" where {schema.NOT_EMPTY} and state = 'queued' and queue > ? and queue <= ?"
@@ -82,9 +86,26 @@ def ready(fetch: Fetch, query: Ready) -> ReadyTasks:
 def _in_turn(fetch: Fetch, after: str) -> Iterator[str]:
     """The queues in which a task is ready, beginning behind ``after``."""
     for first, last in ((after, _LAST), ("", after)):
-        while page := fetch(_QUEUES, first, last, _PAGE):
-            for (first,) in page:
-                yield first
+        while first < last:
+            page = fetch(_QUEUES, first, last, _PAGE)
+            for (queue,) in page:
+                yield queue
+            first = page[-1][0] if len(page) == _PAGE else last
+
+
+def head(
+    fetch: Fetch, queue: str, routes: Mapping[Kind, int], alone: Mapping[int, int], count: int
+) -> list[Candidate]:
+    """The first ``count`` ready tasks of all, up to the first of a kind without a route: as far as
+    they go, the answer of ``in_order``, for one look-up."""
+    found = []
+    for task, name, saved_version in fetch(_HEAD, queue, count):
+        kind = Kind(name, saved_version)
+        runner = alone[task] if task in alone else routes.get(kind)
+        if runner is None:
+            break
+        found.append(Candidate(task, kind, runner))
+    return found
 
 
 def in_order(

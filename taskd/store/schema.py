@@ -29,11 +29,11 @@ Foreign keys are not declared: one process writes, all writes stand in one modul
 would be one more look-up in every submit.
 
 Indexes: a claim reads ``tasks_kind`` alone, so that neither scheduled tasks nor finished ones nor
-those of a kind that cannot be run here can slow it (see ``picking``); ``tasks_worker`` finds the
-task of a worker; ``tasks_turn`` and ``tasks_last_turn`` find the first turn in a queue and the last
-one of an owner there (see ``turns``); ``tasks_state`` serves the running rows and lists by state;
-``counts_not_empty`` finds the queues with tasks to run, however many queues there ever were.
-``tasks_ready`` serves no query: it stays because 0.2 names it.
+those of a kind that cannot be run here can slow it (see ``picking``); ``tasks_turn`` and
+``tasks_last_turn`` find the first turn in a queue and the last one of an owner there (see
+``turns``); ``tasks_state`` serves the running rows and lists by state; ``counts_not_empty`` finds
+the queues with tasks to run, however many queues there ever were. ``tasks_ready`` serves no query:
+it stays because 0.2 names it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,6 @@ WAITING_STATES = frozenset({State.QUEUED, State.SCHEDULED, State.HELD})
 READY = "state = 'queued'"
 SCHEDULED = "state = 'scheduled'"
 WAITING = "state in ('queued', 'scheduled', 'held')"
-RUNNING = "state = 'running'"
 NOT_EMPTY = "tasks > 0"
 LIVE = "state in ('queued', 'scheduled', 'running', 'held')"
 
@@ -156,7 +155,6 @@ _ADDED = {
     "owners_as_of.outcomes": "alter table owners_as_of add column outcomes blob",
     "tasks_kind": "create index tasks_kind"
     f" on tasks (queue, name, saved_version, priority desc, turn, id) where {READY}",
-    "tasks_worker": f"create index tasks_worker on tasks (worker) where {RUNNING}",
 }
 """What 0.2 does not make, by name (table, index, TABLE.COLUMN); added where it is missing."""
 

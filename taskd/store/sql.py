@@ -29,11 +29,9 @@ CLAIM = (
     "update tasks set state = ?, attempt = ?, worker = ?, revision = ?, reason = null,"
     " started = coalesce(started, ?) where id = ?"
 )
-OF_WORKER = f"select id from tasks indexed by tasks_worker where worker = ? and {schema.RUNNING}"
-WEIGHT = (
-    "select length(a.value) + coalesce(length(s.value), 0)"
-    " from arguments a left join saved s on s.task = a.task where a.task = ?"
-)
+ARGUMENTS = "select value from arguments where task = ?"
+SAVED = "select value from saved where task = ?"
+GROUP = "select group_id from tasks where id = ?"
 SETTLE = (
     "update tasks set state = ?, run_at = ?, ended = ?, worker = null, reason = ?, error = ?,"
     " progress = coalesce(?, progress), retries = ?, crashes = ?, interruptions = ?,"

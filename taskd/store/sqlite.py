@@ -18,6 +18,7 @@ Invariants:
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
@@ -98,10 +99,6 @@ class SqliteStore:
                 except errors.Refused as refusal:
                     applied.append(Applied(refusal, None))
             self._tally.write(number, outcomes.packed(operations, applied))
-            for place, operation in enumerate(operations):
-                if type(operation) is Take:
-                    taken = [self._taken(task) for task in applied[place].result]
-                    applied[place] = applied[place]._replace(result=taken)
             is_committing = True
             self._run("commit")
         except BaseException as error:
@@ -163,46 +160,56 @@ class SqliteStore:
         return Applied(done, None)
 
     def _take(self, take: Take) -> Applied:
-        taken: list[int] = []
-        free: dict[int, list[Offer]] = {}
-        for offer in take.offers:
-            if (had := self._run(sql.OF_WORKER, offer.worker).fetchone()) is not None:
-                taken.append(had[0])
-            else:
-                free.setdefault(offer.runner, []).insert(0, offer)
-        pairs: list[tuple[int, Offer]] = []
-        room, wanted = take.room, sum(map(len, free.values()))
-        waiting = picking.kinds(self._fetch, take.queue)
-        routes = {kind: take.routes[kind] for kind in waiting if take.routes.get(kind) in free}
-        for candidate in islice(
-            picking.in_order(
-                self._fetch, take.queue, routes, take.alone, wanted, lambda r: bool(free.get(r))
-            ),
-            wanted,
-        ):
-            pairs.append((candidate.task, free[candidate.runner].pop()))
-            room -= self._run(sql.WEIGHT, candidate.task).fetchone()[0]
+        picked, room = [], take.room
+        for task, offer in self._pick(take):
+            picked.append((self._taken(task), offer))
+            room -= len(picked[-1][0].args) + len(picked[-1][0].saved or b"")
             if room <= 0:
                 break
-        for task, offer in pairs:
-            self._claim(task, offer, take.at)
-            taken.append(task)
-        return Applied(taken, None)  # of ids: ``apply`` reads the tasks as the batch leaves them
+        return Applied([self._claim(*each, take.at) for each in picked], None)
 
-    def _claim(self, number: int, offer: Offer, at: float) -> None:
-        task = self._look(number)
-        assert task is not None  # we are inside the transaction that just found it
-        claimed = task._replace(attempt=task.attempt + 1, revision=offer.revision)
-        state = self._change(claimed, Change.CLAIM, at, None)
-        self._run(sql.CLAIM, state.value, claimed.attempt, offer.worker, offer.revision, at, number)
+    def _pick(self, take: Take) -> list[tuple[int, Offer]]:
+        """A ready task for each worker, as far as there are any."""
+        free: dict[int, list[Offer]] = {}
+        for offer in reversed(take.offers):
+            free.setdefault(offer.runner, []).append(offer)
+        wanted = Counter(offer.runner for offer in take.offers)
+        where, count = (self._fetch, take.queue), len(take.offers)
+        found = picking.head(*where, take.routes, take.alone, count)
+        if Counter(candidate.runner for candidate in found) != wanted:
+            kinds = picking.kinds(*where)
+            routes = {kind: take.routes[kind] for kind in kinds if take.routes.get(kind) in wanted}
+            ready = picking.in_order(*where, routes, take.alone, count, lambda r: bool(free.get(r)))
+            return [(each.task, free[each.runner].pop()) for each in islice(ready, count)]
+        return [(each.task, free[each.runner].pop()) for each in found]
 
     def _taken(self, task: int) -> Taken:
         row = rows.row_of(self._run(rows.TASK, task).fetchone())
-        (args,) = self._run("select value from arguments where task = ?", task).fetchone()
+        (args,) = self._run(sql.ARGUMENTS, task).fetchone()
         saved = None
         if row.saved_version is not None:
-            (saved,) = self._run("select value from saved where task = ?", task).fetchone()
+            (saved,) = self._run(sql.SAVED, task).fetchone()
         return Taken(row, args, saved)
+
+    def _claim(self, ready: Taken, offer: Offer, at: float) -> Taken:
+        row = ready.row
+        attempt, revision = row.attempt + 1, offer.revision
+        state = after(CHANGES, row.state, Change.CLAIM)
+        self._run(sql.NEW_EVENT, row.id, at, state.value, attempt, revision, None)
+        self._run(sql.CLAIM, state.value, attempt, offer.worker, revision, at, row.id)
+        self._tally.count(row.queue, row.state, -1)
+        self._tally.count(row.queue, state, 1)
+        self._tally.wait(self._run(sql.GROUP, row.id).fetchone()[0], -1)
+        return ready._replace(
+            row=row._replace(
+                state=state,
+                attempt=attempt,
+                worker=offer.worker,
+                revision=revision,
+                reason=None,
+                started=at if row.started is None else row.started,
+            )
+        )
 
     def _settle(self, end: Settle) -> Applied:
         task = self._look(end.task)

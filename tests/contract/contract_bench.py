@@ -22,7 +22,7 @@ from taskd.store.api import (
     Store,
     Submit,
 )
-from taskd.store.values import Row
+from taskd.store.values import Row, Taken
 from taskd.store.writer import Writer, WriterEnded
 
 DEADLINE = 30.0
@@ -183,13 +183,18 @@ class Bench:
 
 
 def told(applied: list[Applied] | None) -> list[Any]:
-    """``applied`` so that two can be compared: refusals by type and text."""
+    """``applied`` so that two can be compared: refusals by type and text, and what was taken by id,
+    since its row is told as it is when that is asked for."""
     assert applied is not None
-    shown = [
-        (type(each.result), str(each.result)) if isinstance(each.result, Exception) else each.result
-        for each in applied
-    ]
-    return [each._replace(result=result) for each, result in zip(applied, shown, strict=True)]
+    return [each._replace(result=_shown(each.result)) for each in applied]
+
+
+def _shown(result: Any) -> Any:
+    if isinstance(result, Exception):
+        return type(result), str(result)
+    if isinstance(result, list):
+        return [each.task if isinstance(each, Taken) else each for each in result]
+    return result
 
 
 WAYS: dict[str, type[Straight | LosingAnswers]] = {

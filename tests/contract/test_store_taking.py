@@ -111,17 +111,6 @@ def test_no_more_are_taken_once_their_arguments_and_state_fill_the_room(bench: A
     assert tasks(take(bench, [1] * 4, room=1)) == submitted[2:3], "one at least"
 
 
-def test_a_take_that_is_sent_again_answers_the_same(bench: Any) -> None:
-    first = bench.submit()
-    bench.submit()
-    again = Take("default", EveryKind(), {}, (Offer(b"one", 1, "r1"),), 1, bench.now)
-    taken = bench.one(again)
-    assert bench.one(again) == taken
-    assert tasks(taken) == [first]
-    bench.one(Settle(first, 1, State.SUCCEEDED, bench.now, Budgets()))
-    assert tasks(bench.one(again)) != [first], "the worker is free again"
-
-
 def test_an_end_frees_its_worker_for_a_take_in_the_same_batch(bench: Any) -> None:
     first, second = bench.submit(), bench.submit()
     again = Take("default", EveryKind(), {}, (Offer(b"one", 1, "r1"),), 1, bench.now)
