@@ -108,6 +108,6 @@ def test_clients_that_hang_up_before_the_answer_harm_nobody(
             raw.start("wait", tasks=[task])
             raw.start("revisions")
     with daemon.raw() as raw:
-        assert state(raw, task) == "running"
+        eventually(lambda: state(raw, task) == "running", "it runs")
     daemon.reload("r2")
     daemon.open_gate("never")
