@@ -23,6 +23,7 @@ TESTS = os.path.dirname(os.path.dirname(__file__))
 SOME = (
     "integration/test_waiting_in_tasks.py",
     "integration/test_listing.py",
+    "integration/test_scheduling.py::test_a_queue_runs_as_many_at_once_as_it_may_and_never_more",
     "upgrade/test_accepted.py",
     "crash/test_adoption.py",
 )

@@ -146,14 +146,20 @@ class Dispatch:
         missing: Counter[Revision] = Counter()
         offers: dict[str, list[Worker]] = {}
         left = self._config.max_workers - len(self._attempts) - offered.total()
+        # As many as now, not as when it was asked.
+        taken = self._attempts.occupied + Counter(place.queue for place in offered.elements())
         for queue, candidate in found.tasks:
             place = Offered(queue, candidate.runner)
             revision = live.get(candidate.runner)
             if offered[place] > 0:
                 offered[place] -= 1
                 self._has_passed_over = True
-            elif revision is not None and left > 0:
+            elif (
+                revision is not None
+                and min(left, self._config.concurrency(queue) - taken[queue]) > 0
+            ):
                 left -= 1
+                taken[queue] += 1
                 self._last = queue
                 worker = self._workers.take_idle(revision, self._config.limits_of(queue))
                 if worker is None:
