@@ -320,7 +320,7 @@ class Master:
         self.attempts.changed.to(self.systemd.changed)
         self.attempts.progressed.to(self.streams.on_progress)
         self.dispatch.claimed.to(self.deploy.look)
-        self.endings.ended.to(self.dispatch.on_scheduled, *(lambda _, a=a: a() for a in looks[1:]))
+        self.endings.ended.to(self.dispatch.on_waiting, *(lambda _, a=a: a() for a in looks[1:]))
         self.storage.applied.to(self.streams.on_applied, self.unowned.on_applied)
         self.statedir.back.to(self.dispatch.kick, self.after_drain.look)
         self.clients.answered.to(self.deploy.look)

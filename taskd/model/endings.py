@@ -42,12 +42,12 @@ class Facts(Record):
 
 
 class Verdict(Record):
-    """The next stored state; ``run_at`` in Unix seconds where that is ``scheduled``."""
+    """The next stored state; ``delay`` in seconds where that is ``scheduled``."""
 
     state: State
     budgets: Budgets
     reason: str | None = None
-    run_at: float | None = None
+    delay: float | None = None
     error: dict[str, Any] | None = None
 
 
@@ -86,7 +86,7 @@ def judge(facts: Facts, budgets: Budgets, retries_allowed: int, now: float) -> V
         case "succeeded":
             return Verdict(State.SUCCEEDED, budgets)
         case "failed":
-            return _failed(facts, budgets, retries_allowed, now)
+            return _failed(facts, budgets, retries_allowed)
         case "cancelled":
             return Verdict(State.CANCELLED, budgets, facts.reason)
         case "unfit" | "unbegun":
@@ -94,16 +94,17 @@ def judge(facts: Facts, budgets: Budgets, retries_allowed: int, now: float) -> V
         case "held":
             return Verdict(State.HELD, budgets, facts.reason)
         case "sleeping":
-            return Verdict(State.SCHEDULED, moved, "sleeping", run_at=facts.wake)
+            left_to_sleep = max(0.0, (facts.wake or 0.0) - now)
+            return Verdict(State.SCHEDULED, moved, "sleeping", delay=left_to_sleep)
         case "yielded":
-            again = now + backoff(max(1, left.interruptions))
+            again = backoff(max(1, left.interruptions))
             reason = facts.reason or "asked to be continued later"
-            return Verdict(State.SCHEDULED, left, reason, run_at=again)
+            return Verdict(State.SCHEDULED, left, reason, delay=again)
         case outcome if outcome == "left" or facts.asked:
             why = facts.asked or facts.reason or "asked to leave"
             return Verdict(State.QUEUED, left, f"interrupted: {why}")
         case _:
-            return _died(facts, moved, now)
+            return _died(facts, moved)
 
 
 def if_cancelled(facts: Facts, why: str | None) -> str:
@@ -115,7 +116,7 @@ def if_cancelled(facts: Facts, why: str | None) -> str:
     return f"{wish}; {how}" if how else wish
 
 
-def _failed(facts: Facts, budgets: Budgets, allowed: int, now: float) -> Verdict:
+def _failed(facts: Facts, budgets: Budgets, allowed: int) -> Verdict:
     used = budgets.retries + 1
     error = facts.error or {"type": "Error", "message": facts.reason or "", "traceback": ""}
     what = f"{error['type']}: {error['message']}" if error["message"] else str(error["type"])
@@ -123,10 +124,10 @@ def _failed(facts: Facts, budgets: Budgets, allowed: int, now: float) -> Verdict
         return Verdict(State.FAILED, budgets, what, error=error)
     left = budgets._replace(retries=used, crashes=0, interruptions=0)
     reason = f"retry {used} of {allowed} after {what}"
-    return Verdict(State.SCHEDULED, left, reason, run_at=now + backoff(used), error=error)
+    return Verdict(State.SCHEDULED, left, reason, delay=backoff(used), error=error)
 
 
-def _died(facts: Facts, budgets: Budgets, now: float) -> Verdict:
+def _died(facts: Facts, budgets: Budgets) -> Verdict:
     crashes = budgets.crashes + 1
     left = budgets._replace(crashes=crashes)
     if crashes >= CRASHES:
@@ -135,4 +136,4 @@ def _died(facts: Facts, budgets: Budgets, now: float) -> Verdict:
     reason = f"crashed: {facts.death}"
     if crashes == 1:
         return Verdict(State.QUEUED, left, reason)
-    return Verdict(State.SCHEDULED, left, reason, run_at=now + backoff(crashes - 1))
+    return Verdict(State.SCHEDULED, left, reason, delay=backoff(crashes - 1))

@@ -68,7 +68,7 @@ _WAIT_IN_GROUP = (
     f" where group_id = ? and {schema.WAITING} and id > ? order by id limit ?"
 )
 _NEXT_DUE = (
-    "select run_at from tasks indexed by tasks_scheduled"
+    "select run_at, store_clock() from tasks indexed by tasks_scheduled"
     f" where {schema.SCHEDULED} order by run_at limit 1"
 )
 
@@ -346,7 +346,7 @@ def _stored(fetch: Fetch, query: StoredData) -> Part[Stored]:
 
 def _next_due(fetch: Fetch, _: NextDue) -> float | None:
     found = fetch(_NEXT_DUE)
-    return found[0][0] if found else None
+    return max(0.0, found[0][0] - found[0][1]) if found else None
 
 
 ANSWERS: dict[type, Callable[[Fetch, Any], Any]] = {

@@ -5,6 +5,9 @@ calls ``Store.apply`` with all operations that have gathered: one transaction an
 What is asked of it stands in ``queries``. Every change of a task's state goes by
 ``model.task.CHANGES``, is guarded by (task, attempt, state) and writes its numbered event in the
 same transaction. Every store passes tests/contract.
+
+What is due is decided by the store's own clock alone: who submits or ends says how many seconds
+later (``delay``). ``at`` is when that was, for events and views.
 """
 
 from __future__ import annotations
@@ -38,8 +41,8 @@ class Submit(Record):
 
     A submission id is kept for ever, also one that found its task by the key. Another owner's
     submission id is refused. A key lives until its task has ended (held is not ended); the same key
-    with another name or other bytes of arguments is a KeyConflict. A ``run_at`` after ``at`` makes
-    the task scheduled; else it is queued.
+    with another name or other bytes of arguments is a KeyConflict. With a ``delay`` (seconds) the
+    task is scheduled; else it is queued.
     """
 
     submission: bytes
@@ -51,7 +54,7 @@ class Submit(Record):
     queue: str
     priority: int
     key: str | None
-    run_at: float | None
+    delay: float | None
     retries: int
     on_deploy: OnDeploy | None
     at: float
@@ -110,7 +113,7 @@ class Settle(Record):
     would have gone on, ``if_cancelled`` is the reason. ``saved`` replaces the saved state, None
     leaves it, b"" drops it; a task that succeeded keeps none in any case. ``saved_version`` is the
     version of ``saved`` (None: the version at submission). ``progress`` None leaves the last one.
-    ``budgets`` replaces the counts. Raises ValueError for ``scheduled`` without ``run_at``, and for
+    ``budgets`` replaces the counts. Raises ValueError for ``scheduled`` without ``delay``, and for
     a ``state`` that no attempt ends in: both are bugs of the caller.
     """
 
@@ -124,7 +127,7 @@ class Settle(Record):
     error: dict[str, Any] | None = None
     saved: bytes | None = None
     saved_version: int | None = None
-    run_at: float | None = None
+    delay: float | None = None
     progress: dict[str, Any] | None = None
     if_cancelled: str | None = None
 
@@ -187,7 +190,6 @@ class Wake(Record):
     Result: the list of their ids (Applied.task is None).
     """
 
-    now: float
     limit: int
 
 
@@ -220,7 +222,6 @@ class Ended(Record):
 
     state: State
     reason: str | None
-    run_at: float | None
 
 
 class Applied(Record):

@@ -108,7 +108,7 @@ def _plain(values: _Values) -> Applied:
 
 def _ended(values: _Values) -> Applied:
     task, answer = next(values), next(values)
-    return Applied(answer, task, Ended(State(next(values)), next(values), next(values)))
+    return Applied(answer, task, Ended(State(next(values)), next(values)))
 
 
 def _cancelled(values: _Values) -> Applied:

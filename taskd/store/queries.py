@@ -213,7 +213,8 @@ class StoredData(Query[Part[Stored]]):
 
 
 class NextDue(Query[float | None]):
-    """When the first scheduled task is due; None: none is scheduled."""
+    """In how many seconds, by the store's clock, the first scheduled task is due (0: it is);
+    None: none is scheduled."""
 
 
 # ── who answers ──────────────────────────────────────────────────────────────────────────────────

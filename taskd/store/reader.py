@@ -8,6 +8,7 @@ write-ahead log can be checkpointed.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,14 +19,16 @@ from taskd.store.queries import A, Query
 
 
 class SqliteReader:
-    """``queries.Reader`` over the file at ``path``. Raises StoreError if that is no store yet."""
+    """``queries.Reader`` over the file at ``path``. Raises StoreError if that is no store yet.
+    ``clock``: Unix seconds."""
 
     __slots__ = ("_connection", "_path", "damage")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, clock: Callable[[], float] = time.time) -> None:
         self._path = path
         self.damage: errors.StoreDamaged | None = None
         self._connection = connection.open_reading(path)
+        self._connection.create_function("store_clock", 0, clock)
 
     def ask(self, query: Query[A], done: Callable[[A | errors.StoreError], None]) -> None:
         """See ``queries.Reader``; answers within the call."""

@@ -53,13 +53,13 @@ def heeding_the_wish(task: Task, end: Settle) -> Settle:
     """``end`` as it is recorded: after a wish to cancel, every state but succeeded is cancelled."""
     if end.state not in ENDS:
         raise ValueError(f"an attempt does not end in {end.state.value}")
-    if end.state is State.SCHEDULED and end.run_at is None:
+    if end.state is State.SCHEDULED and end.delay is None:
         raise ValueError(f"task {task.id} is to be scheduled, but for no time")
     if task.cancel_wished and end.state is not State.SUCCEEDED:
         why = end.reason if end.state in ENDED else end.if_cancelled
         end = end._replace(state=State.CANCELLED, reason=why)
     return end._replace(
-        run_at=end.run_at if end.state is State.SCHEDULED else None,
+        delay=end.delay if end.state is State.SCHEDULED else None,
         result=end.result if end.state is State.SUCCEEDED else None,
     )
 

@@ -18,6 +18,7 @@ Invariants:
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -63,12 +64,14 @@ from taskd.store.values import Taken
 
 
 class SqliteStore:
-    """``api.Store`` over the file at ``path``, made if missing (mode 0600). Raises StoreError."""
+    """``api.Store`` over the file at ``path``, made if missing (mode 0600). Raises StoreError.
+    ``clock``: Unix seconds."""
 
-    __slots__ = ("_connection", "_handlers", "_is_unknown", "_last", "_path", "_tally")
+    __slots__ = ("_clock", "_connection", "_handlers", "_is_unknown", "_last", "_path", "_tally")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, clock: Callable[[], float] = time.time) -> None:
         self._path = path
+        self._clock = clock
         self._connection = connection.open_writing(path)
         self._tally = Tally(self._connection)
         self._is_unknown = False
@@ -224,16 +227,17 @@ class SqliteStore:
             waits_as = task.version if version is None else version
             group = self._tally.group(task.name, waits_as, self._tally.shape(group))
         state = self._change(task, ENDS[end.state], end.at, end.reason, group)
+        run_at = None if end.delay is None else self._clock() + end.delay
         turn = turns.next_at(self._connection, task.place) if state is State.QUEUED else None
         self._run(
             sql.SETTLE,
-            *(state.value, end.run_at, end.at if state in ENDED else None, end.reason),
+            *(state.value, run_at, end.at if state in ENDED else None, end.reason),
             *(_packed(end.error), _packed(end.progress), *end.budgets, version, group, turn),
             task.id,
         )
         if end.result is not None:
             self._run("insert into results (task, value) values (?, ?)", task.id, end.result)
-        return Applied(Answer.RECORDED, task.id, Ended(end.state, end.reason, end.run_at))
+        return Applied(Answer.RECORDED, task.id, Ended(end.state, end.reason))
 
     def _cancel(self, cancel: Cancel) -> Applied:
         task = self._theirs(cancel.task, cancel.owner)
@@ -272,11 +276,12 @@ class SqliteStore:
         return Applied(tasks, None)
 
     def _wake(self, wake: Wake) -> Applied:
-        due = [number for (number,) in self._run(sql.DUE, wake.now, wake.limit).fetchall()]
+        now = self._clock()
+        due = [number for (number,) in self._run(sql.DUE, now, wake.limit).fetchall()]
         for number in due:
             task = self._look(number)
             assert task is not None  # we are inside the transaction that just found it
-            state = self._change(task, Change.DUE, wake.now, None)
+            state = self._change(task, Change.DUE, now, None)
             self._run(sql.WAKE, state.value, turns.next_at(self._connection, task.place), number)
         return Applied(due, None)
 
@@ -298,16 +303,16 @@ class SqliteStore:
         return int(taken[0])
 
     def _insert(self, new: Submit) -> int:
-        later = new.run_at is not None and new.run_at > new.at
-        state = State.SCHEDULED if later else State.QUEUED
+        run_at = self._clock() + new.delay if new.delay else None
+        state = State.QUEUED if run_at is None else State.SCHEDULED
         place = Place(new.queue, new.owner, new.priority, begun=False)
         group = self._tally.group(new.name, new.version, new.shape)
         task = self._run(
             sql.NEW_TASK,
-            *(new.owner, new.queue, state.value, new.priority, new.run_at if later else None),
+            *(new.owner, new.queue, state.value, new.priority, run_at),
             *(new.retries, group, new.name, new.version),
             *(None if new.on_deploy is None else new.on_deploy.value, new.at, new.key),
-            None if later else turns.next_at(self._connection, place),
+            None if run_at else turns.next_at(self._connection, place),
         ).lastrowid
         assert task is not None  # an INSERT that did not raise has one
         self._run("insert into arguments (task, value) values (?, ?)", task, new.args)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 
 from stores import STORES
@@ -34,7 +35,8 @@ OPERATIONS = 7
 
 
 def main(kind: str, place: str, deadly: int | None = None) -> None:
-    store, reader = STORES[kind].store(place), Reading(STORES[kind].reader(place))
+    opens, where = STORES[kind], (place, time.time)
+    store, reader = opens.store(*where), Reading(opens.reader(*where))
     number = store.last()
     while True:
         number += 1

@@ -21,6 +21,7 @@ from taskd.store.api import (
     Settle,
     Store,
     Submit,
+    Wake,
 )
 from taskd.store.values import Row, Taken
 from taskd.store.writer import Writer, WriterEnded
@@ -94,10 +95,14 @@ class Bench:
         self._open()
 
     def _open(self) -> None:
-        self.store = self._way(lambda: self._kind.store(self._place))
-        opened = self._kind.reader(self._place)
+        self.store = self._way(lambda: self._kind.store(self._place, self.clock))
+        opened = self._kind.reader(self._place, self.clock)
         self._close_reader = opened.close
         self.reader = Reading(opened)
+
+    def clock(self) -> float:
+        """Stands still but for ``apply``, which sets it a second forward."""
+        return self.now
 
     def reopen(self) -> None:
         self.close()
@@ -129,7 +134,7 @@ class Bench:
             "queue": "default",
             "priority": 0,
             "key": None,
-            "run_at": None,
+            "delay": None,
             "retries": 0,
             "on_deploy": None,
             "at": self.now,
@@ -159,6 +164,12 @@ class Bench:
         budgets = fields.pop("budgets", Budgets())
         return self.one(Settle(task, number, state, self.now, budgets, **fields))
 
+    def wake(self, limit: int, after: float) -> list[int]:
+        """What is due ``after`` seconds from now is queued."""
+        self.now += after - 1  # ``apply`` adds one
+        woken: list[int] = self.one(Wake(limit))
+        return woken
+
     def ended(self, task: int, state: State, **fields: Any) -> None:
         """Bring a queued task through an attempt to ``state``."""
         self.claim(task)
@@ -173,7 +184,7 @@ class Bench:
     def in_state(self, state: State, result: bytes | None = None, **fields: Any) -> int:
         """A new task that is in ``state``."""
         if state is State.SCHEDULED:
-            return self.submit(run_at=self.now + 1000, **fields)
+            return self.submit(delay=1000.0, **fields)
         task = self.submit(**fields)
         if state is State.RUNNING:
             self.claim(task)

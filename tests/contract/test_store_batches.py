@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ Opens = Callable[[], Store]
 
 @pytest.fixture
 def opens(kind: Kind, tmp_path: Path) -> Opens:
-    return lambda: kind.store(os.fspath(tmp_path))
+    return lambda: kind.store(os.fspath(tmp_path), time.time)
 
 
 def new(**fields: Any) -> Submit:
@@ -82,7 +83,7 @@ def test_a_batch_that_is_a_bug_leaves_its_number_to_the_next(opens: Opens) -> No
 def test_only_the_last_outcomes_are_told_also_after_another_opening(opens: Opens) -> None:
     store = opens()
     store.apply(1, [new()])
-    last = store.apply(2, [new(), Retry(9, None, 1.0), Wake(1.0, 5), Shift(2.0)])
+    last = store.apply(2, [new(), Retry(9, None, 1.0), Wake(5), Shift(2.0)])
     store.close()
     store = opens()
     assert (store.outcome(1), store.outcome(3)) == (None, None)
@@ -116,7 +117,7 @@ def test_results_come_in_the_order_of_the_operations_whatever_is_locked_first(be
 
 
 def test_what_is_not_idempotent_is_done_once_though_each_answer_is_lost(bench: Bench) -> None:
-    task = bench.submit(run_at=bench.now + 100)
+    task = bench.submit(delay=100.0)
     due = bench.row(task).run_at
     for count in range(1, 9):
         assert bench.one(Shift(10.0)) == 1

@@ -12,7 +12,6 @@ from taskd.store.api import (
     Hold,
     Retry,
     Settle,
-    Wake,
 )
 
 
@@ -41,8 +40,9 @@ def test_every_state_change_is_a_numbered_event_with_attempt_revision_and_reason
 ) -> None:
     task = bench.submit(at=1.0)
     bench.one(taking.claim(task, "r1", 2.0))
-    bench.one(Settle(task, 1, State.SCHEDULED, 3.0, Budgets(1), reason="it raised", run_at=5.0))
-    bench.one(Wake(6.0, 1))
+    bench.one(Settle(task, 1, State.SCHEDULED, 3.0, Budgets(1), reason="it raised", delay=5.0))
+    bench.wake(1, after=6.0)
+    woken = bench.now
     bench.one(taking.claim(task, "r2", 7.0))
     bench.one(Settle(task, 2, State.HELD, 8.0, Budgets(), reason="three crashes"))
     bench.one(Retry(task, None, 9.0))
@@ -53,7 +53,7 @@ def test_every_state_change_is_a_numbered_event_with_attempt_revision_and_reason
         (1.0, State.QUEUED, 0, None, None),
         (2.0, State.RUNNING, 1, "r1", None),
         (3.0, State.SCHEDULED, 1, "r1", "it raised"),
-        (6.0, State.QUEUED, 1, "r1", None),
+        (woken, State.QUEUED, 1, "r1", None),
         (7.0, State.RUNNING, 2, "r2", None),
         (8.0, State.HELD, 2, "r2", "three crashes"),
         (9.0, State.QUEUED, 2, "r2", None),

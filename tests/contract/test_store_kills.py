@@ -52,7 +52,8 @@ def run(kind: str, place: Path, *deadly: int, lines: int = 0, pause: float = 0.0
 
 def check(kind: str, place: Path) -> int:
     """The number of the last batch; what is stored is what the batches up to that one make."""
-    store, reader = STORES[kind].store(os.fspath(place)), STORES[kind].reader(os.fspath(place))
+    opens, where = STORES[kind], (os.fspath(place), time.time)
+    store, reader = opens.store(*where), opens.reader(*where)
     try:
         last = store.last()
         reading = Reading(reader)
@@ -83,7 +84,7 @@ def expected(ids: dict[int, list[int]], last: int) -> list[Applied]:
     if last > 1:
         answers.append(Applied([ids[last - 1][0]], None))
     if last > 2:
-        end = Ended(State.FAILED, "no", None)
+        end = Ended(State.FAILED, "no")
         answers.append(Applied(Answer.RECORDED, ids[last - 2][0], end))
     if last > 3:
         answers.append(Applied(State.QUEUED, ids[last - 3][0]))

@@ -20,7 +20,6 @@ from taskd.store.api import (
     Shift,
     SubmitAll,
     Submitted,
-    Wake,
 )
 from taskd.store.queries import Filter
 from taskd.store.values import Taken
@@ -54,13 +53,13 @@ def test_a_new_task_is_queued_with_what_was_submitted(bench: Any) -> None:
     assert bench.reader.result(task) is None
 
 
-def test_a_run_at_in_the_future_makes_a_task_scheduled(bench: Any) -> None:
-    task = bench.submit(at=10.0, run_at=20.0)
-    assert (bench.row(task).state, bench.row(task).run_at) == (State.SCHEDULED, 20.0)
+def test_a_delay_makes_a_task_scheduled_by_the_clock_of_the_store(bench: Any) -> None:
+    task = bench.submit(at=10.0, delay=20.0)
+    assert (bench.row(task).state, bench.row(task).run_at) == (State.SCHEDULED, bench.now + 20)
 
 
-def test_a_run_at_that_has_passed_makes_a_task_queued(bench: Any) -> None:
-    task = bench.submit(at=10.0, run_at=10.0)
+def test_no_delay_makes_a_task_queued(bench: Any) -> None:
+    task = bench.submit(at=10.0, delay=0.0)
     assert (bench.row(task).state, bench.row(task).run_at) == (State.QUEUED, None)
 
 
@@ -244,8 +243,8 @@ def test_an_attempt_that_does_not_end_the_task_replaces_budgets_and_reason(
     bench: Any, state: State
 ) -> None:
     task = bench.submit()
-    run_at = 5000.0 if state is State.SCHEDULED else None
-    bench.ended(task, state, budgets=Budgets(1, 2, 3), reason="why", run_at=run_at, error=ERROR)
+    bench.ended(task, state, budgets=Budgets(1, 2, 3), reason="why", delay=60.0, error=ERROR)
+    run_at = bench.now + 60 if state is State.SCHEDULED else None
     row = bench.row(task)
     assert (row.state, row.budgets, row.reason) == (state, Budgets(1, 2, 3), "why")
     assert (row.run_at, row.error, row.ended) == (run_at, ERROR, None)
@@ -366,7 +365,7 @@ def test_after_the_wish_any_end_but_a_success_is_cancelled(bench: Any, state: St
     task = bench.submit(key="k")
     bench.claim(task)
     bench.cancel(task)
-    ends = {"run_at": 9e9, "saved": b"s", "saved_version": 1}
+    ends = {"delay": 9e9, "saved": b"s", "saved_version": 1}
     why = {"reason": "as it was", "if_cancelled": "as it is"}
     assert bench.settle(task, state, **ends, **why) == Answer.RECORDED
     row = bench.row(task)
@@ -474,26 +473,27 @@ def test_only_a_queued_task_is_held(bench: Any, state: State) -> None:
 
 
 def test_due_tasks_are_woken_the_longest_due_first_and_up_to_the_limit(bench: Any) -> None:
-    late, early, middle = (bench.submit(at=0.0, run_at=time) for time in (30.0, 10.0, 20.0))
-    assert bench.one(Wake(5.0, 10)) == []
-    assert bench.one(Wake(30.0, 2)) == [early, middle]
+    late, early, middle = (bench.submit(delay=delay) for delay in (30.0, 10.0, 20.0))
+    assert bench.wake(10, after=5.0) == []
+    assert bench.wake(2, after=30.0) == [early, middle]
     assert bench.row(late).state is State.SCHEDULED
     assert (bench.row(early).state, bench.row(early).run_at) == (State.QUEUED, None)
-    assert bench.one(Wake(30.0, 2)) == [late]
+    assert bench.wake(2, after=1.0) == [late]
 
 
 # Shift
 
 
 def test_a_shift_moves_the_time_of_what_is_scheduled_and_nothing_else(bench: Any) -> None:
-    early, late = bench.submit(run_at=2010.0), bench.submit(run_at=5000.0)
+    early, late = bench.submit(delay=1000.0), bench.submit(delay=4000.0)
+    due = {task: bench.row(task).run_at for task in (early, late)}
     queued = bench.submit()
     before = bench.row(queued)
     assert bench.one(Shift(-1005.0)) == 2
-    assert [bench.row(task).run_at for task in (early, late)] == [1005.0, 3995.0]
+    assert all(bench.row(task).run_at == at - 1005 for task, at in due.items())
     assert bench.row(queued) == before
-    assert bench.reader.due() == 1005.0
+    assert bench.reader.due() == 0.0
     assert [event.state for event in bench.reader.events([early], 0, 9)] == [State.SCHEDULED]
-    assert bench.one(Wake(1005.0, 9)) == [early]
+    assert bench.wake(9, after=1.0) == [early]
     assert bench.one(Shift(1.0)) == 1
-    assert bench.row(late).run_at == 3996.0
+    assert bench.row(late).run_at == due[late] - 1004

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from taskd.model.task import State
-from taskd.store.api import Wake
 
 
 def order(bench: Any, queue: str = "default") -> list[int]:
@@ -41,12 +40,12 @@ def test_turns_are_taken_within_a_queue_and_a_priority_and_from_when_a_task_is_r
     for _ in range(3):
         bench.submit(owner=1)
         bench.submit(owner=1, queue="other")
-        bench.submit(owner=1, run_at=bench.now + 10)
+        bench.submit(owner=1, delay=10.0)
     bench.submit(owner=2, priority=1)
     bench.submit(owner=2, priority=-1)
     bench.submit(owner=2)
     bench.submit(owner=2, queue="other")
-    bench.one(Wake(bench.now + 100, 9))
+    bench.wake(9, after=100.0)
     bench.submit(owner=3)
     assert order(bench) == [2, 1, 2, 3, 1, 1, 1, 1, 1, 2]
     assert order(bench, "other") == [1, 2, 1, 1]
@@ -65,8 +64,8 @@ def test_one_that_has_begun_waits_for_nothing_that_its_owner_has_submitted_since
         if way == "at once":
             bench.settle(task, State.QUEUED)
         elif way == "later":
-            bench.settle(task, State.SCHEDULED, run_at=bench.now + 5)
-            bench.one(Wake(bench.now + 10, 9))
+            bench.settle(task, State.SCHEDULED, delay=5.0)
+            bench.wake(9, after=10.0)
         else:
             bench.settle(task, State.HELD)
             bench.retry(task)

@@ -35,7 +35,11 @@ from taskd.store.sqlite import SqliteStore
 
 path, version, first, last = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 assert __version__ == version, __version__
-store, reader = SqliteStore(path), SqliteReader(path)
+now = [0]
+if version == "0.2.0":
+    store, reader = SqliteStore(path), SqliteReader(path)
+else:
+    store, reader = SqliteStore(path, lambda: now[0]), SqliteReader(path)
 
 if version == "0.2.0":
     def ready(queue):
@@ -65,11 +69,15 @@ def apply(operations):
     else:
         store.apply(operations)
 
+def later(at, seconds):
+    # 0.2 is told a date.
+    return at + seconds if version == "0.2.0" else seconds
+
 def new(dice, number):
     return Submit(
         dice.randbytes(16), dice.randrange(3), dice.choice("abc"), 1, dice.randbytes(9), "x",
         dice.choice("pq"), dice.randrange(2), f"k{number}" if dice.random() < 0.2 else None,
-        2 * number if dice.random() < 0.3 else None, 3, None, number,
+        later(number, number) if dice.random() < 0.3 else None, 3, None, number,
         Share(12, None) if dice.random() < 0.5 else None,
     )
 
@@ -81,7 +89,8 @@ def ended(dice, task, attempt, at):
     elif state is State.FAILED:
         more = {"error": {"type": "E", "message": "m", "traceback": "t"}, "reason": "E: m"}
     elif state is State.SCHEDULED:
-        more = {"run_at": at + 5, "saved": b"saved", "saved_version": 2}
+        more = {"saved": b"saved", "saved_version": 2}
+        more["run_at" if version == "0.2.0" else "delay"] = later(at, 5)
     elif state is State.QUEUED:
         more = {"saved": dice.choice([b"", b"s", None]), "progress": {"done": 1, "total": 2}}
     budgets = Budgets(dice.randrange(2), dice.randrange(2), dice.randrange(2))
@@ -108,10 +117,13 @@ def operation(dice, number):
         return Retry(dice.choice(tasks)[0], None, number, Share(12, None))
     if kind < 0.94:
         return Hold(dice.choice(tasks)[0], "why", number)
-    return Wake(number, 9) if kind < 0.98 else Shift(-3.0)
+    if kind < 0.98:
+        return Wake(number, 9) if version == "0.2.0" else Wake(9)
+    return Shift(-3.0)
 
 for number in range(first, last):
     dice = random.Random(number)
+    now[0] = number
     try:
         apply([operation(dice, number) for _ in range(dice.randrange(1, 3))])
     except ValueError:

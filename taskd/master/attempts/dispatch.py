@@ -332,9 +332,9 @@ class Dispatch:
 
     # ── due times ────────────────────────────────────────────────────────────────────────────
 
-    def on_scheduled(self, run_at: float | None) -> None:
-        """A task is scheduled for ``run_at`` (Unix seconds), or queued (None)."""
-        if run_at is not None:
+    def on_waiting(self, is_scheduled: bool) -> None:
+        """A task is scheduled, or queued, or has ended."""
+        if is_scheduled:
             self.wake_due()
         self.kick()
 
@@ -343,21 +343,20 @@ class Dispatch:
             self._due.cancel()
             self._due = None
         if self._life.is_up:
-            self._storage.ask(NextDue(), self._on_next_due)
+            self._storage.ask(NextDue(), self._on_due_in)
 
-    def _on_next_due(self, next_due: float | StoreError | None) -> None:
-        if isinstance(next_due, StoreError):
-            self._loop.troubles.tell(NOT_QUEUED, next_due)
+    def _on_due_in(self, due_in: float | StoreError | None) -> None:
+        if isinstance(due_in, StoreError):
+            self._loop.troubles.tell(NOT_QUEUED, due_in)
             self._loop.again(self.wake_due)
             return
         self._loop.troubles.over(NOT_QUEUED)
-        if next_due is None or not self._life.is_up:
+        if due_in is None or not self._life.is_up:
             return
         if self._due is not None:  # another answer was quicker
             self._due.cancel()
-        now = time.time()
-        if next_due > now:
-            self._due = self._loop.after(min(next_due - now, LONGEST_WAIT), self.wake_due)
+        if due_in > 0:
+            self._due = self._loop.after(min(due_in, LONGEST_WAIT), self.wake_due)
             return
 
         def woken(outcome: Applied | StoreError) -> None:
@@ -367,4 +366,4 @@ class Dispatch:
             self.kick()
             self.wake_due()
 
-        self._storage.write(Wake(now, BATCH), woken)
+        self._storage.write(Wake(BATCH), woken)

@@ -78,8 +78,8 @@ def by_record(
 
 
 class Endings:
-    """Owns the ends on their way. ``ended`` is told of each that is over, with the time at which
-    the task is due again, if it is (Unix seconds)."""
+    """Owns the ends on their way. ``ended`` is told of each that is over, and whether the task
+    is scheduled now."""
 
     def __init__(
         self, loop: Loop, storage: Storage, intake: Intake, attempts: Attempts, tasklogs: TaskLogs
@@ -89,7 +89,7 @@ class Endings:
         self._intake = intake
         self._attempts = attempts
         self._tasklogs = tasklogs
-        self.ended: Notice[[float | None]] = Notice()
+        self.ended: Notice[[bool]] = Notice()
 
     def on_ended(self, worker: Worker, message: dict[str, Any]) -> None:
         """END stands in the worker's slot. Raises ProtocolError, Later."""
@@ -142,7 +142,7 @@ class Endings:
             error=verdict.error,
             saved=b"" if succeeded else ending.kept,
             saved_version=None if succeeded else ending.kept_version,
-            run_at=verdict.run_at,
+            delay=verdict.delay,
             progress=running.progress,
             if_cancelled=if_cancelled(facts, running.why if running.asked == "cancel" else None),
         )
@@ -162,7 +162,7 @@ class Endings:
         if counted.state in SETTLED:
             self._attempts.forget(running.task)
         ending.then(outcome.result)
-        self.ended(counted.run_at)
+        self.ended(counted.state is State.SCHEDULED)
 
     def try_later(self, running: Running, action: Callable[[], None], error: BaseException) -> None:
         """The attempt is over, and that is not recorded: the task shows it, and ``action``, which

@@ -87,7 +87,7 @@ class TaskRequests(Record):
             ids = [{"id": each.task, "created": each.created} for each in made]
             client.written(request, {"tasks": ids})
             for task in new:
-                self.dispatch.on_scheduled(task.run_at)
+                self.dispatch.on_waiting(task.delay is not None)
 
         self._write(client, request, operation, done)
 
@@ -127,7 +127,6 @@ class TaskRequests(Record):
         queue = task.get("queue") or entry["queue"]
         if queue != entry["queue"]:
             self.queues.check(client, queue)
-        delay = task.get("delay")
         wish = (task.get("options") or {}).get("on_deploy")
         return Submit(
             submission=task["submission"],
@@ -139,7 +138,7 @@ class TaskRequests(Record):
             queue=queue,
             priority=task.get("priority") or 0,
             key=task.get("key"),
-            run_at=now + delay if delay else None,
+            delay=task.get("delay") or None,
             retries=entry["retries"],
             on_deploy=OnDeploy(wish) if wish else None,
             at=now,

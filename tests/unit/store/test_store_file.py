@@ -337,10 +337,10 @@ def test_a_read_goes_by_its_index_and_sorts_nothing(reader: SqliteReader, name: 
 
 def test_no_operation_scans_or_sorts(store: SqliteStore) -> None:
     operations = [
-        new(key="k"), new(key="k"), SubmitAll((new(run_at=9.0), new())),
+        new(key="k"), new(key="k"), SubmitAll((new(delay=9.0), new())),
         take(1, "q"), claim(1, queue="q"), Cancel(1, None, 2.0),
         Settle(1, 1, State.FAILED, 3.0, Budgets(), saved=b"s", saved_version=2),
-        Retry(1, None, 4.0), Hold(1, "why", 5.0), Cancel(1, None, 6.0), Wake(10.0, 5),
+        Retry(1, None, 4.0), Hold(1, "why", 5.0), Cancel(1, None, 6.0), Wake(5),
     ]  # fmt: skip
     raw = store._connection
     statements = traced(raw, lambda: store.apply(store.last() + 1, operations))
@@ -384,7 +384,7 @@ def test_the_work_of_a_claim_does_not_grow_with_the_backlog(
         ]
 
     def grow(count: int) -> None:
-        later = [new(run_at=9.0 + i, priority=5) for i in range(count)]
+        later = [new(delay=9.0 + i, priority=5) for i in range(count)]
         urgent = [new(priority=i % 3) for i in range(count)]
         store.apply(store.last() + 1, [*later, *urgent])
         running = ready(reader, "q", count // 2)
