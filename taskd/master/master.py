@@ -183,7 +183,7 @@ class Master:
         loop, life, config, storage = self.loop, self.life, self.config, self.storage
         revisions, workers, attempts = self.revisions, self.workers, self.attempts
         in_flight = lambda: self.clients.in_flight  # noqa: E731
-        progress = Progress(loop, revisions, workers, self.children, in_flight)
+        progress = Progress(loop, revisions, workers, self.children, attempts, in_flight)
         self.draining = Draining(loop, life, config, revisions, workers, attempts)
         self.after_drain = AfterDrain(
             loop,
@@ -283,7 +283,9 @@ class Master:
     def _connect(self) -> None:
         """Listeners are called in the order in which they stand here."""
         self.workers.last_words = self._hear_last_words
+        self.endings.beside = self.dispatch.take_beside
         self.workers.work = Work(
+            on_free=self.dispatch.on_free,
             on_adopted=self.attempts.on_sent,
             on_report=self.attempts.on_report,
             on_ended=self.endings.on_ended,

@@ -67,8 +67,9 @@ Worker → master
         the latest only, at most ten a second
     waiting(task, attempt, message)
         cannot save (disk full) and waits; message: empty when over
-    ended(task, attempt, offset)
-        the ``end`` record stands in the slot at that offset
+    ended(task, attempt, offset, next)
+        the ``end`` record stands in the slot at that offset; next: ``idle(true)`` will follow
+        ``noted``, so that a task can be claimed for it already (a worker of 0.2 does not tell)
     planned(checked, migrated, refused, probe)
         checked: int; migrated: int; refused: [[ref, why]…]; probe: null or why the app's own probe
         failed: the answer to one ``plan``; then ``idle``

@@ -108,12 +108,20 @@ class Writer:
 
     def submit(self, operation: Operation, callback: Callback) -> None:
         """Have ``operation`` applied after those submitted before. Never waits for the disk."""
-        self.pending += 1
-        self._enqueue((operation, callback))
+        self.submit_together([(operation, callback)])
+
+    def submit_together(self, works: Sequence[tuple[Operation, Callback]]) -> None:
+        """As ``submit``, for several that are applied in one batch (a large one may be split)."""
+        self.pending += len(works)
+        with self._changed:
+            self._queue.extend(works)
+            self._changed.notify_all()
 
     def checkpoint(self) -> None:
         """Have a checkpoint made after the operations so far; ``flush`` waits for it too."""
-        self._enqueue(None)
+        with self._changed:
+            self._queue.append(None)
+            self._changed.notify_all()
 
     def completions(self) -> int:
         """Run the callbacks of the operations that are done, in order; returns how many. For the
@@ -165,11 +173,6 @@ class Writer:
             self._stopping = True
             self._changed.notify_all()
         return self._join(timeout) and self._failure is None and self.doubt is None
-
-    def _enqueue(self, work: _Work | None) -> None:
-        with self._changed:
-            self._queue.append(work)
-            self._changed.notify_all()
 
     def _join(self, timeout: float | None) -> bool:
         if self._thread is None:

@@ -140,8 +140,9 @@ class Control:
         if wish is not None and wish.kind == "cancel":
             raise Interrupted(wish.why)
 
-    def ended(self, order: Order, offset: int) -> None:
-        """Tell the master that END is in the slot at ``offset``; send the last progress first."""
+    def ended(self, order: Order, offset: int, reusable: bool) -> None:
+        """Tell the master that END is in the slot at ``offset``, and whether this process can run
+        another task; send the last progress first."""
         # Not while the thread greets another master, nor while it sends a report.
         with self._reporting, self._state:
             report, self._progress = self._progress, None
@@ -150,6 +151,7 @@ class Control:
                 "task": order.task,
                 "attempt": order.attempt,
                 "offset": offset,
+                "next": reusable,
             }
             if report is not None:
                 self._channel.send({"type": "progress", **report})

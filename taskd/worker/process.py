@@ -192,10 +192,10 @@ def _attempt(worker: Worker, order: Order) -> bool:
     if left_behind is None or threading.active_count() > threads:
         slot.sync()
         exiting.leave()
-    control.ended(order, offset)
-    if left_behind or worker.loop.is_spoilt or not limits.can_open(NEEDED):
-        return False
-    return _is_as_before(before, order)
+    is_sound = not left_behind and not worker.loop.is_spoilt and limits.can_open(NEEDED)
+    reusable = is_sound and _is_as_before(before, order)
+    control.ended(order, offset, reusable)
+    return reusable
 
 
 def _log_failure(order: Order, error: dict[str, str] | None) -> None:

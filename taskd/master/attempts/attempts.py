@@ -14,7 +14,7 @@ from taskd.model.routing import Held, route
 from taskd.model.worker import WorkerState
 from taskd.protocol.records import PROGRESS_PARTS
 from taskd.record import Record
-from taskd.store.values import Kind
+from taskd.store.values import Kind, Taken
 
 ALONE = 500
 """Tasks at most that go their own way at a time, since a revision has refused their state."""
@@ -49,8 +49,8 @@ def routes(live: Iterable[Revision]) -> dict[Kind, int]:
 
 class Attempts:
     """Owns every Running: by task, and counted by queue. ``offered``: by id, the workers for which
-    the store is taking a task. Notices: ``changed`` (a place was taken or is free again),
-    ``progressed``."""
+    the store is taking a task; ``unsent``: those that have one and were not sent it yet. Notices:
+    ``changed`` (a place was taken or is free again), ``progressed``."""
 
     def __init__(
         self, loop: Loop, config: Config, revisions: Revisions, workers: Workers, oom: OomWatch
@@ -64,6 +64,7 @@ class Attempts:
         self._workers: dict[int, Worker] = {}
         self._unfit: dict[int, Unfit] = {}
         self.offered: dict[bytes, Offered] = {}
+        self.unsent: dict[bytes, Taken] = {}
         self.occupied: Counter[str] = Counter()
         self.changed: Notice[[]] = Notice()
         self.progressed: Notice[[Running]] = Notice()
@@ -161,7 +162,7 @@ class Attempts:
         if running is None or worker is None or running.asked == "cancel":
             return
         running.asked, running.why = kind, why
-        if worker.state is not WorkerState.CLAIMED:
+        if worker.id not in self.unsent:
             _tell_wish(running, worker)
         if kind == "cancel":
             self.enforce(running, worker)

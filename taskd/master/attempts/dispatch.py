@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import cbor2
@@ -35,6 +36,7 @@ from taskd.master.fleet import (
 from taskd.master.loop import (
     PASSING,
     UNWRITABLE,
+    Done,
     Life,
     Look,
     Loop,
@@ -106,6 +108,8 @@ class Dispatch:
         self._due: Timer | None = None
         self._last = ""  # the queue that had its turn last
         self._has_passed_over = False
+        self._is_crowded = False  # the last look found no place for a task
+        self._busy: set[str] = set()  # the queues in which the last workers offered found tasks
         self._holding: set[tuple[str, Kind]] = set()
         self.claimed: Notice[[]] = Notice()
         self.kick = Look(loop, "waiting tasks are not looked for", self._look).ask
@@ -166,6 +170,7 @@ class Dispatch:
                     missing[revision] += 1
                 else:
                     offers.setdefault(queue, []).append(worker)
+        self._is_crowded = left <= 0
         for queue, workers in offers.items():
             self._take(queue, workers, wanted)
         for queue, kind in found.unroutable:
@@ -187,8 +192,43 @@ class Dispatch:
     # ── taking ───────────────────────────────────────────────────────────────────────────────
 
     def _take(self, queue: str, workers: list[Worker], wanted: Ready) -> None:
-        """Have the store give each worker a ready task. After a transient error before that the
-        worker is idle again."""
+        """Have the store give each idle worker a ready task."""
+        take = self._offer(queue, workers, wanted.routes, wanted.alone.get(queue, {}))
+        if take is not None:
+            self._storage.write(*take)
+
+    def take_beside(self, worker: Worker) -> tuple[Take, Done] | None:
+        """What gives the worker another task of its queue in the transaction that ends the one it
+        has: if the last ones that were offered there found one, and no other queue waits for a
+        place."""
+        running, current = worker.running, self._revisions.current
+        if running is None or worker.revision is not current or not self._life.may_dispatch:
+            return None
+        queue, most = running.queue, self._config.max_workers
+        offered = [place.queue for place in self._attempts.offered.values()]
+        is_full = self._attempts.occupied[queue] + offered.count(queue) > (
+            self._config.concurrency(queue)
+        )
+        if (
+            is_full
+            or self._is_crowded
+            or queue not in self._busy
+            or len(self._attempts) + len(offered) > most
+            or worker.served + 1 >= self._config.app.tasks_per_worker
+            or self._storage.damage is not None
+        ):
+            return None
+        alone = self._attempts.alone().get(queue, {})
+        return self._offer(queue, [worker], routes(self._revisions.live()), alone)
+
+    def _offer(
+        self,
+        queue: str,
+        workers: list[Worker],
+        routes: Mapping[Kind, int],
+        alone: Mapping[int, int],
+    ) -> tuple[Take, Done] | None:
+        """After a transient error before that a worker is idle again; None: no worker is left."""
         offered: dict[bytes, Worker] = {}
         offers = []
         for worker in workers:
@@ -196,7 +236,7 @@ class Dispatch:
                 identity = cbor2.dumps([worker.id, *worker.identity])  # may read /proc
                 self._groups.limit(worker, self._config.limits_of(queue))
             except PASSING as error:
-                worker.take(WorkerEvent.UNCLAIM)
+                _unclaim(worker)
                 self._loop.troubles.tell("a task cannot be handed to its worker", error)
                 self._loop.again(self.kick)
                 continue
@@ -204,7 +244,7 @@ class Dispatch:
             offers.append(Offer(identity, worker.revision.number, worker.revision.name))
             self._attempts.offered[worker.id] = Offered(queue, worker.revision.number)
         if not offers:
-            return
+            return None
 
         def taken(outcome: Applied | StoreError) -> None:
             for worker in offered.values():
@@ -218,15 +258,17 @@ class Dispatch:
                 if self._has_passed_over or is_short:
                     self._has_passed_over = False
                     self.kick()
+                if offered and not is_short:
+                    self._busy.discard(queue)
+                else:
+                    self._busy.add(queue)
             for worker in offered.values():
-                if worker.state is WorkerState.CLAIMED:
-                    worker.take(WorkerEvent.UNCLAIM)
+                _unclaim(worker)
+                if worker.state is WorkerState.DEAD:
+                    drop_slot(self._places.slots, worker)
             self.claimed()
 
-        alone = wanted.alone.get(queue, {})
-        self._storage.write(
-            Take(queue, wanted.routes, alone, tuple(offers), HANDED_AT_ONCE, time.time()), taken
-        )
+        return Take(queue, routes, alone, tuple(offers), HANDED_AT_ONCE, time.time()), taken
 
     def _begin(self, taken: Taken, worker: Worker) -> None:
         """The store has given the worker a task: send it."""
@@ -234,12 +276,25 @@ class Dispatch:
         if taken.row.on_deploy is None:
             running.on_deploy = worker.revision.tasks[running.name]["on_deploy"]
         self._attempts.hold(running, worker)
-        self._hand(taken, running, worker)
+        self._attempts.unsent[worker.id] = taken
+        if worker.state is not WorkerState.ENDING:  # else ``on_free`` goes on
+            self._hand(running, worker)
 
-    def _hand(self, taken: Taken, running: Running, worker: Worker) -> None:
+    def on_free(self, worker: Worker, is_used_up: bool) -> None:
+        """The worker is idle, and the store has given it a task while it ended the one before."""
+        running = worker.running
+        assert running is not None
+        if is_used_up:
+            self._give_back(running, "its worker was used up", worker)
+        else:
+            worker.take(WorkerEvent.CLAIM)
+            self._hand(running, worker)
+
+    def _hand(self, running: Running, worker: Worker) -> None:
         """Again and again while there is a transient error."""
-        if self._attempts.get(running.task) is not running:
-            return
+        taken = self._attempts.unsent.get(worker.id)
+        if taken is None or self._attempts.get(running.task) is not running:
+            return  # its worker has died, and its slot has settled it
         if worker.state is not WorkerState.CLAIMED:
             self._give_back(running, "its worker was gone before it began", worker)
         elif self._life.is_stopping:
@@ -248,9 +303,10 @@ class Dispatch:
             try:
                 message = self._message(taken, running, worker)
             except PASSING as error:
-                self._hand_later(taken, running, worker, error)
+                self._hand_later(running, worker, error)
                 return
             running.waiting = None
+            del self._attempts.unsent[worker.id]
             worker.take(WorkerEvent.SENT)
             worker.tell(message)
             self._attempts.on_sent(worker)
@@ -262,24 +318,22 @@ class Dispatch:
                 revision=worker.revision.name,
             )
 
-    def _hand_later(
-        self, taken: Taken, running: Running, worker: Worker, error: BaseException
-    ) -> None:
+    def _hand_later(self, running: Running, worker: Worker, error: BaseException) -> None:
         """For a deploy the task is given back: nothing may be half done at an exec."""
         self._loop.troubles.tell("a task cannot be handed to its worker", error)
         if self._life.may_dispatch:
             running.waiting = f"it cannot be handed to its worker yet: {in_words(error)}"
-            self._loop.again(lambda: self._hand(taken, running, worker))
+            self._loop.again(lambda: self._hand(running, worker))
         else:
             self._give_back(running, f"it could not be handed to a worker: {error}", worker)
 
     def _give_back(self, running: Running, why: str, worker: Worker) -> None:
         """The attempt is over before the task has begun."""
+        self._attempts.unsent.pop(worker.id, None)
 
         def over(_: str) -> None:
-            if worker.state is WorkerState.CLAIMED:
-                worker.take(WorkerEvent.UNCLAIM)
-            elif worker.state is WorkerState.DEAD:
+            _unclaim(worker)
+            if worker.state is WorkerState.DEAD:
                 drop_slot(self._places.slots, worker)
 
         self._endings.settle(Ending(running, Facts("unbegun", False, reason=why), over))
@@ -367,3 +421,8 @@ class Dispatch:
             self.wake_due()
 
         self._storage.write(Wake(BATCH), woken)
+
+
+def _unclaim(worker: Worker) -> None:
+    if worker.state is WorkerState.CLAIMED:
+        worker.take(WorkerEvent.UNCLAIM)

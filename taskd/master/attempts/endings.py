@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from taskd import log
@@ -22,7 +23,7 @@ from taskd.errors import Error, ProtocolError, StoreError
 from taskd.master.attempts.attempts import Attempts
 from taskd.master.attempts.tasklogs import TaskLogs
 from taskd.master.fleet import Intake, Running, Worker
-from taskd.master.loop import PASSING, Loop, Notice, Storage, in_words
+from taskd.master.loop import PASSING, Done, Loop, Notice, Storage, in_words
 from taskd.model.endings import Facts, if_cancelled, judge
 from taskd.model.routing import Held, route
 from taskd.model.task import SETTLED, State
@@ -34,7 +35,9 @@ from taskd.slot import reader as slot_reader
 from taskd.store.api import (
     Answer,
     Applied,
+    Operation,
     Settle,
+    Take,
 )
 
 UNRECORDED = "it has ended, and that cannot be recorded yet"
@@ -43,7 +46,7 @@ UNRECORDED = "it has ended, and that cannot be recorded yet"
 class Ending(Record):
     """One attempt's end: its facts, and what of it is kept. ``then``: called with the store's
     answer once it is recorded. ``worker``: the one that said so, if it lives; ``is_unfit``: its
-    revision cannot take the state after all."""
+    revision cannot take the state after all; ``takes_another``: it is free once it is noted."""
 
     running: Running
     facts: Facts
@@ -53,6 +56,7 @@ class Ending(Record):
     result: bytes | None = None
     worker: Worker | None = None
     is_unfit: bool = False
+    takes_another: bool = False
 
     @property
     def size(self) -> int:
@@ -78,8 +82,9 @@ def by_record(
 
 
 class Endings:
-    """Owns the ends on their way. ``ended`` is told of each that is over, and whether the task
-    is scheduled now."""
+    """Owns the ends on their way. ``beside``: what is written together with the end of a worker's
+    task, so that it has another at once. ``ended`` is told of each that is over, and whether the
+    task is scheduled now."""
 
     def __init__(
         self, loop: Loop, storage: Storage, intake: Intake, attempts: Attempts, tasklogs: TaskLogs
@@ -89,6 +94,7 @@ class Endings:
         self._intake = intake
         self._attempts = attempts
         self._tasklogs = tasklogs
+        self.beside: Callable[[Worker], tuple[Take, Done] | None] = lambda _: None
         self.ended: Notice[[bool]] = Notice()
 
     def on_ended(self, worker: Worker, message: dict[str, Any]) -> None:
@@ -107,8 +113,12 @@ class Endings:
             worker.served += 1
             _note(worker, task, attempt, answer)
 
-        ending = by_record(running, end, kept, noted)
-        self.settle(ending._replace(worker=worker, is_unfit=bool(end.get("unfit"))))
+        ending = by_record(running, end, kept, noted)._replace(
+            worker=worker,
+            is_unfit=bool(end.get("unfit")),
+            takes_another=message.get("next") is True,
+        )
+        self.settle(ending)
 
     def settle(self, ending: Ending) -> None:
         """Commit the end of an attempt; then free its place. Raises nothing for a transient error:
@@ -118,7 +128,13 @@ class Endings:
 
     def _try(self, ending: Ending) -> None:
         operation = self._judge(ending)
-        self._storage.write(operation, lambda outcome: self._written(ending, operation, outcome))
+        works: list[tuple[Operation, Done]] = [
+            (operation, partial(self._written, ending, operation))
+        ]
+        worker = ending.worker if ending.takes_another else None
+        if worker is not None and (more := self.beside(worker)) is not None:
+            works.append(more)
+        self._storage.write_together(works)
 
     def _judge(self, ending: Ending) -> Settle:
         running, facts = ending.running, ending.facts

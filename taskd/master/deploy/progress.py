@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from taskd.errors import DeployRefused
+from taskd.master.attempts import Attempts
 from taskd.master.fleet import Children, Revisions, Workers
 from taskd.master.loop import Deadline, Loop
 from taskd.model.table import after
@@ -47,6 +48,7 @@ class Progress:
         revisions: Revisions,
         workers: Workers,
         children: Children,
+        attempts: Attempts,
         in_flight: Callable[[], int],
     ) -> None:
         """``in_flight``: the number of client requests that are being carried out."""
@@ -54,6 +56,7 @@ class Progress:
         self._revisions = revisions
         self._workers = workers
         self._children = children
+        self._attempts = attempts
         self._in_flight = in_flight
         self._deadline: Deadline | None = None
         self.phase = Phase.IDLE
@@ -103,7 +106,7 @@ class Progress:
             case Phase.QUIESCING:  # none of these may be half done at an exec
                 counts = {
                     "workers being started": len(self._workers.in_state(WorkerState.ASKED)),
-                    "claims": len(self._workers.in_state(WorkerState.CLAIMED)),
+                    "claims": len(self._attempts.offered.keys() | self._attempts.unsent.keys()),
                     "commands": len(self._children.helpers),
                 }
             case Phase.EMPTYING:

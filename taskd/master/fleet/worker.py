@@ -149,12 +149,14 @@ class Work(Record):
     """The callbacks of workers that run tasks, for the parts that know what tasks are. The
     composition root sets them as ``Workers.work``.
 
-    ``on_adopted``: a worker that runs a task has connected again. ``on_report``: its message with
-    its progress, or that it waits. ``on_ended``: END stands in its slot; raises ProtocolError,
-    Later. ``on_death``: it is dead and no process of it lives (with the wait status, if it is
-    known): its slot says what became of its attempt.
+    ``on_free``: it is idle, and a task was taken for it before. ``on_adopted``: a worker that runs
+    a task has connected again. ``on_report``: its message with its progress, or that it waits.
+    ``on_ended``: END stands in its slot; raises ProtocolError, Later. ``on_death``: it is dead and
+    no process of it lives (with the wait status, if it is known): its slot says what became of its
+    attempt.
     """
 
+    on_free: Callable[[Worker, bool], None]
     on_adopted: Callable[[Worker], None]
     on_report: Callable[[Worker, dict[str, Any]], None]
     on_ended: Callable[[Worker, dict[str, Any]], None]

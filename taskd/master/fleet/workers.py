@@ -299,7 +299,11 @@ class Workers:
         needed = worker.revision in (self._revisions.current, self._revisions.target)
         wanted = self._wanted.get(worker.revision, 0) > 0 and worker.revision.state in LIVE
         is_used_up = not reusable or worker.served >= self._config.app.tasks_per_worker
-        if is_used_up or not (needed or wanted):
+        if worker.running is not None:
+            self.work.on_free(worker, is_used_up)
+        if worker.state is not WorkerState.IDLE:
+            pass
+        elif is_used_up or not (needed or wanted):
             self.retire(worker)
         self.changed()
 

@@ -8,7 +8,7 @@ from taskd.master.loop.listeners import ALL, Listeners
 from taskd.master.loop.loop import READ, Look, Loop, Timer
 from taskd.master.loop.notice import Notice
 from taskd.master.loop.statedir import PIDFILE, StateDirectory, take_locks
-from taskd.master.loop.storage import Storage
+from taskd.master.loop.storage import Done, Storage
 from taskd.master.loop.trouble import (
     LASTS,
     NO_WORKER,
@@ -25,6 +25,7 @@ __all__ = (
     "Answers",
     "Caller",
     "Deadline",
+    "Done",
     "Entry",
     "Gate",
     "Kind",

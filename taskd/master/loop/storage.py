@@ -8,7 +8,7 @@ recorded if that is possible, and otherwise stay in their slots.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from taskd.errors import StoreDamaged, StoreError
 from taskd.master.loop.life import Life
@@ -28,6 +28,9 @@ from taskd.store.writer import Writer, launch
 
 CLOSE_WITHIN = 10.0
 """Seconds that the store has to close at the daemon's end."""
+
+
+Done = Callable[[Applied | StoreError], None]
 
 
 class Storage:
@@ -89,9 +92,16 @@ class Storage:
 
         ask(query, 0)
 
-    def write(self, operation: Operation, done: Callable[[Applied | StoreError], None]) -> None:
+    def write(self, operation: Operation, done: Done) -> None:
         """Apply ``operation``; ``done`` is called in the loop once it is on disk, or has failed."""
+        self.write_together([(operation, done)])
+
+    def write_together(self, works: Sequence[tuple[Operation, Done]]) -> None:
+        """As ``write``, for several in one transaction."""
         assert not self._life.is_adopting, "nothing is written before it is decided who serves"
+        self.writer.submit_together([(each, self._applied(done)) for each, done in works])
+
+    def _applied(self, done: Done) -> Done:
 
         def applied(outcome: Applied | StoreError) -> None:
             if isinstance(outcome, StoreDamaged):
@@ -104,7 +114,7 @@ class Storage:
             if isinstance(outcome, Applied):
                 self.applied(outcome)
 
-        self.writer.submit(operation, applied)
+        return applied
 
     def _look(self) -> None:
         """The writer's thread has done something, or does not know what it has done."""

@@ -58,6 +58,7 @@ class Salvage(Record):
             death, status
         )
         running = worker.running
+        self.attempts.unsent.pop(worker.id, None)
         if worker.id in self.attempts.offered:
             return  # the store may be giving it a task: its slot stays, as a sign that nothing was
             # begun, since one that is gone is one that was lost (see ``unowned``)

@@ -221,13 +221,15 @@ class Bench:
         worker.slot.append(1, begun | {"version": 1})
         return order
 
-    def end(self, worker: PlayedWorker, order: dict[str, Any], **fields: Any) -> None:
-        """Write END and say so."""
+    def end(
+        self, worker: PlayedWorker, order: dict[str, Any], *, free: bool = False, **fields: Any
+    ) -> None:
+        """Write END and say so; ``free``: and that it takes another task after that."""
         who = {"task": order["task"], "attempt": order["attempt"]}
         offset = worker.slot.append_end(
             who | {"outcome": "succeeded", "progressed": False, "version": 1} | fields
         )
-        worker.send({"type": "ended", "offset": offset} | who)
+        worker.send({"type": "ended", "offset": offset, "next": free} | who)
 
     def close(self) -> None:
         for revision in self.master.revisions:

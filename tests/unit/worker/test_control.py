@@ -189,7 +189,7 @@ def test_an_order_that_was_not_begun_when_the_master_is_lost_is_dropped(talk: Ta
 
 def test_whoever_waits_for_a_master_that_is_lost_is_told(talk: Talk) -> None:
     order = begun(talk)
-    talk.control.ended(order, 4096)
+    talk.control.ended(order, 4096, True)
     assert talk.hear()["offset"] == 4096
     talk.master.close()
     assert not talk.control.wait_until_noted()
@@ -200,7 +200,7 @@ def test_the_last_progress_goes_out_before_the_end(talk: Talk) -> None:
     for done in range(1, 200):
         report = {"task": 7, "attempt": 2, "done": done, "total": 199, "note": ""}
         talk.control.progress(report)
-    talk.control.ended(order, 1)
+    talk.control.ended(order, 1, False)
     seen = []
     while (message := talk.hear())["type"] != "ended":
         seen.append(message["done"])
@@ -229,7 +229,7 @@ class Held:
 def test_a_progress_that_is_on_its_way_is_not_overtaken_by_the_end(talk: Talk) -> None:
     order = begun(talk)
     held = Held(talk)
-    ends = threading.Thread(target=talk.control.ended, args=(order, 1))
+    ends = threading.Thread(target=talk.control.ended, args=(order, 1, True))
     ends.start()
     ends.join(0.2)
     held.go.set()
@@ -305,7 +305,7 @@ def test_the_next_master_hears_who_it_is_what_runs_and_what_the_last_one_may_hav
         assert (hello["type"], hello["id"], hello["busy"]) == ("hello", b"w" * 16, [7, 2])
         assert (waiting["type"], waiting["message"]) == ("waiting", "no room")
         control.say_waiting(7, 2, "")
-        control.ended(order, 4096)
+        control.ended(order, 4096, True)
         assert [each["type"] for each in heard_of(second, 2)] == ["waiting", "ended"]
         second.close()
         third, _ = listener.accept()

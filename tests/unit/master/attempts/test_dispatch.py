@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import pytest
-from bench import Bench
+from bench import Bench, PlayedWorker
 from support.answers import Reading
 
 from taskd.master.loop.life import LifeEvent
 from taskd.model.task import Budgets, State
+from taskd.model.upgrade import Phase
 from taskd.model.worker import WorkerState
 from taskd.store.api import Take
 
@@ -103,3 +105,79 @@ def test_a_task_that_is_passed_over_for_one_taken_already_is_looked_at_again(ben
     done(outcome)
     assert worker.of("run") or bench.run(worker)
     assert bench.run(bench.fork())["task"] == other
+
+
+# ── a worker that ends a task has another at once ────────────────────────────────────────────
+
+
+def chained(bench: Bench) -> tuple[PlayedWorker, int]:
+    """A worker that was noted and is not idle yet, and the task that was taken for it."""
+    bench.submit()
+    worker = bench.fork()
+    order = bench.run(worker)
+    other = bench.submit()
+    batches: list[list[str]] = []
+    together = bench.master.storage.writer.submit_together
+
+    def noting(works: Any) -> None:
+        batches.append([type(operation).__name__ for operation, _ in works])
+        together(works)
+
+    bench.master.storage.writer.submit_together = noting  # type: ignore[method-assign]
+    bench.end(worker, order, free=True)
+    bench.until(lambda: worker.of("noted"))
+    bench.until(lambda: other in bench.master.attempts)
+    assert ["Settle", "Take"] in batches
+    assert len(worker.of("run")) == 1, "it is not free yet"
+    return worker, other
+
+
+def state(bench: Bench, task: int) -> Any:
+    return Reading(bench.master.storage.reader).task(task)
+
+
+def test_an_end_and_the_next_task_are_one_transaction(bench: Bench) -> None:
+    worker, other = chained(bench)
+    assert state(bench, other).state is State.RUNNING
+    bench.master.attempts.ask(other, "leave", "a test")
+    worker.send({"type": "idle", "reusable": True})
+    order = bench.until(lambda: worker.of("run")[1:])[0]
+    assert (order["task"], order["attempt"]) == (other, 1)
+    assert bench.until(lambda: worker.of("leave"))[0]["task"] == other
+
+
+def test_a_task_goes_to_another_worker_if_the_one_it_was_taken_for_is_used_up(
+    bench: Bench,
+) -> None:
+    worker, other = chained(bench)
+    worker.send({"type": "idle", "reusable": False})
+    bench.until(lambda: worker.of("retire"))
+    order = bench.run(bench.fork())
+    assert (order["task"], order["attempt"]) == (other, 2)
+    assert state(bench, other).budgets == Budgets()
+
+
+def test_a_task_whose_worker_dies_before_it_is_sent_is_queued_again(bench: Bench) -> None:
+    worker, other = chained(bench)
+    slot = os.path.join(bench.master.places.slots, worker.slot.name)
+    worker.sock.close()
+    bench.is_dead(worker.id)
+    dead = {"type": "exited", "worker": worker.id, "pid": os.getpid(), "status": signal.SIGKILL}
+    bench.zygote.send(dead)
+    bench.until(lambda: state(bench, other).state is State.QUEUED)
+    assert (state(bench, other).attempt, state(bench, other).budgets) == (1, Budgets())
+    bench.until(lambda: not os.path.exists(slot))
+    assert not bench.master.attempts.unsent
+    assert bench.run(bench.fork())["attempt"] == 2
+
+
+def test_a_deploy_waits_until_a_task_that_was_taken_is_sent(bench: Bench) -> None:
+    worker, other = chained(bench)
+    bench.master.life.take(LifeEvent.HOLD)
+    progress = bench.master.deploy.progress
+    progress.phase = Phase.QUIESCING
+    assert "claims: 1" in progress.waits_for()
+    worker.send({"type": "idle", "reusable": True})
+    assert bench.until(lambda: worker.of("run")[1:])[0]["task"] == other
+    assert not [each for each in progress.waits_for() if each.startswith("claims")]
+    progress.phase = Phase.IDLE
