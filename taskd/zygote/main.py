@@ -148,6 +148,7 @@ class Zygote:
         from taskd import tasks
 
         self._tasks = tasks.manifest()
+        self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # who says it is ready can serve
         self._channel.send(
             {
                 "type": "manifest",
@@ -193,8 +194,7 @@ class Zygote:
 
     def serve(self) -> None:
         """Run until retired or without a master, no worker is left and every exit is noted."""
-        awake, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._pipe = (awake, waker)
+        awake, waker = self._pipe
         native.handle_signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         poll = native.poll()

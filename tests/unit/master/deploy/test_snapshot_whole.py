@@ -132,7 +132,8 @@ def taken(master: Master) -> Snapshot:
 
 def test_a_master_that_was_loaded_dumps_what_it_was_loaded_from(tmp_path: Path) -> None:
     def under_test() -> tuple[bytes, bytes]:
-        raw = dump(busy(tmp_path).master, [1], Phase.ADOPTING)
+        bench = busy(tmp_path)  # kept: it closes its ends as it goes
+        raw = dump(bench.master, [1], Phase.ADOPTING)
         return raw, dump(Loader(snapshot.decode(raw)).load(), [1], Phase.ADOPTING)
 
     before, after = in_child(under_test)
@@ -172,7 +173,8 @@ def test_every_field_crosses_an_exec_or_it_says_why_not(tmp_path: Path) -> None:
     """A new field is worth something here (``busy``), and that is what comes back."""
 
     def under_test() -> tuple[Any, ...]:
-        master = busy(tmp_path).master
+        bench = busy(tmp_path)
+        master = bench.master
         slots = [w.slot_fd for w in master.workers]
         loaded = Loader(taken(master)).load()
         return fields(master), fields(loaded), slots == [w.slot_fd for w in loaded.workers]
@@ -230,7 +232,8 @@ class Recording(dict[str, Any]):
 
 def test_every_key_that_is_exported_is_read_when_it_is_loaded(tmp_path: Path) -> None:
     def under_test() -> tuple[set[str], set[str]]:
-        found = taken(busy(tmp_path).master)
+        bench = busy(tmp_path)
+        found = taken(bench.master)
         top = found.fields = Recording(found.fields)
         Loader(found).load()
         left = {
