@@ -264,7 +264,8 @@ class Dispatch:
                     self._busy.add(queue)
             for worker in offered.values():
                 _unclaim(worker)
-                if worker.state is WorkerState.DEAD:
+                # After an error its slot may have an end that is not recorded yet.
+                if worker.state is WorkerState.DEAD and not isinstance(outcome, StoreError):
                     drop_slot(self._places.slots, worker)
             self.claimed()
 

@@ -10,6 +10,7 @@ import pytest
 from bench import Bench, PlayedWorker
 from support.answers import Reading
 
+from taskd.errors import StoreError
 from taskd.master.loop.life import LifeEvent
 from taskd.model.task import Budgets, State
 from taskd.model.upgrade import Phase
@@ -132,6 +133,13 @@ def chained(bench: Bench) -> tuple[PlayedWorker, int]:
     return worker, other
 
 
+def die(bench: Bench, worker: PlayedWorker) -> None:
+    worker.sock.close()
+    bench.is_dead(worker.id)
+    dead = {"type": "exited", "worker": worker.id, "pid": os.getpid(), "status": signal.SIGKILL}
+    bench.zygote.send(dead)
+
+
 def state(bench: Bench, task: int) -> Any:
     return Reading(bench.master.storage.reader).task(task)
 
@@ -160,10 +168,7 @@ def test_a_task_goes_to_another_worker_if_the_one_it_was_taken_for_is_used_up(
 def test_a_task_whose_worker_dies_before_it_is_sent_is_queued_again(bench: Bench) -> None:
     worker, other = chained(bench)
     slot = os.path.join(bench.master.places.slots, worker.slot.name)
-    worker.sock.close()
-    bench.is_dead(worker.id)
-    dead = {"type": "exited", "worker": worker.id, "pid": os.getpid(), "status": signal.SIGKILL}
-    bench.zygote.send(dead)
+    die(bench, worker)
     bench.until(lambda: state(bench, other).state is State.QUEUED)
     assert (state(bench, other).attempt, state(bench, other).budgets) == (1, Budgets())
     bench.until(lambda: not os.path.exists(slot))
@@ -181,3 +186,28 @@ def test_a_deploy_waits_until_a_task_that_was_taken_is_sent(bench: Bench) -> Non
     assert bench.until(lambda: worker.of("run")[1:])[0]["task"] == other
     assert not [each for each in progress.waits_for() if each.startswith("claims")]
     progress.phase = Phase.IDLE
+
+
+def test_a_slot_whose_end_could_not_be_recorded_stays_though_its_worker_died(bench: Bench) -> None:
+    bench.submit()
+    worker = bench.fork()
+    order = bench.run(worker)
+    bench.submit()
+    held: list[Any] = []
+    storage = bench.master.storage
+    together = storage.write_together
+
+    def failing(works: Any) -> None:
+        held.extend(works)
+
+    storage.write_together = failing  # type: ignore[method-assign]
+    bench.end(worker, order, free=True)
+    bench.until(lambda: len(held) == 2)
+    storage.write_together = together  # type: ignore[method-assign]
+    slot = os.path.join(bench.master.places.slots, worker.slot.name)
+    die(bench, worker)
+    bench.until(lambda: bench.master.workers.get(worker.id) is None)
+    for _, done in held:
+        done(StoreError("the disk is full"))
+    assert os.path.exists(slot)
+    bench.until(lambda: state(bench, order["task"]).state is State.SUCCEEDED)
