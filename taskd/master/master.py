@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 
 from taskd.config import Config
-from taskd.master.attempts import Attempts, Dispatch, Endings, TaskLogs
+from taskd.master.attempts import Attempts, Dispatch, Endings, Sending, TaskLogs
 from taskd.master.clients import (
     Clients,
     DaemonRequests,
@@ -140,6 +140,7 @@ class Master:
         self.attempts = Attempts(loop, config, self.revisions, self.workers, self.oom)
         self.tasklogs = TaskLogs(loop, config, self.places, self.revisions, self.attempts)
         self.endings = Endings(loop, storage, self.intake, self.attempts, self.tasklogs)
+        self.sending = Sending(loop, self.life, config, self.places, self.attempts, self.endings)
         self.dispatch = Dispatch(
             loop,
             self.life,
@@ -150,7 +151,7 @@ class Master:
             self.groups,
             self.workers,
             self.attempts,
-            self.endings,
+            self.sending,
         )
 
     def _make_recovery(self) -> None:
@@ -285,7 +286,7 @@ class Master:
         self.workers.last_words = self._hear_last_words
         self.endings.beside = self.dispatch.take_beside
         self.workers.work = Work(
-            on_free=self.dispatch.on_free,
+            on_free=self.sending.on_free,
             on_adopted=self.attempts.on_sent,
             on_report=self.attempts.on_report,
             on_ended=self.endings.on_ended,

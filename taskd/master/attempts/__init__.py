@@ -3,6 +3,7 @@
 from taskd.master.attempts.attempts import Attempts
 from taskd.master.attempts.dispatch import Dispatch
 from taskd.master.attempts.endings import Ending, Endings, by_record
+from taskd.master.attempts.sending import Sending
 from taskd.master.attempts.tasklogs import TaskLogs
 
 __all__ = (
@@ -10,6 +11,7 @@ __all__ = (
     "Dispatch",
     "Ending",
     "Endings",
+    "Sending",
     "TaskLogs",
     "by_record",
 )

@@ -10,11 +10,9 @@ for all ([app] max_workers).
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import cbor2
 
@@ -22,16 +20,14 @@ from taskd import log
 from taskd.config import Config
 from taskd.errors import StoreError
 from taskd.master.attempts.attempts import Attempts, Offered, routes
-from taskd.master.attempts.endings import Ending, Endings
+from taskd.master.attempts.sending import Sending, unclaim
 from taskd.master.fleet import (
     Groups,
     Revision,
     Revisions,
-    Running,
     Worker,
     Workers,
     drop_slot,
-    of_row,
 )
 from taskd.master.loop import (
     PASSING,
@@ -43,14 +39,10 @@ from taskd.master.loop import (
     Notice,
     Storage,
     Timer,
-    in_words,
 )
-from taskd.model.endings import Facts
 from taskd.model.routing import Held, route
-from taskd.model.worker import WorkerEvent, WorkerState
+from taskd.model.worker import WorkerState
 from taskd.paths import Places
-from taskd.posix import files, memory
-from taskd.slot import layout
 from taskd.store.api import (
     Applied,
     HoldKind,
@@ -59,16 +51,13 @@ from taskd.store.api import (
     Wake,
 )
 from taskd.store.queries import NextDue, Ready, ReadyTasks
-from taskd.store.values import Kind, Taken
+from taskd.store.values import Kind
 
 NOT_STARTED = "no waiting task is started"
 NOT_QUEUED = "no scheduled task is queued"
 
 BATCH = 64
 """Ready tasks listed, taken or held at a time."""
-
-INLINE = 64 * 1024
-"""Arguments and saved state above this go to the worker in a file, not through its socket."""
 
 HANDED_AT_ONCE = 4 << 20
 """Bytes of arguments and saved state that the store answers at once."""
@@ -93,7 +82,7 @@ class Dispatch:
         groups: Groups,
         workers: Workers,
         attempts: Attempts,
-        endings: Endings,
+        sending: Sending,
     ) -> None:
         self._loop = loop
         self._life = life
@@ -104,7 +93,7 @@ class Dispatch:
         self._groups = groups
         self._workers = workers
         self._attempts = attempts
-        self._endings = endings
+        self._sending = sending
         self._due: Timer | None = None
         self._last = ""  # the queue that had its turn last
         self._has_passed_over = False
@@ -236,7 +225,7 @@ class Dispatch:
                 identity = cbor2.dumps([worker.id, *worker.identity])  # may read /proc
                 self._groups.limit(worker, self._config.limits_of(queue))
             except PASSING as error:
-                _unclaim(worker)
+                unclaim(worker)
                 self._loop.troubles.tell("a task cannot be handed to its worker", error)
                 self._loop.again(self.kick)
                 continue
@@ -253,7 +242,7 @@ class Dispatch:
                 self._loop.again(self.kick)
             else:
                 for each in outcome.result:
-                    self._begin(each, offered.pop(each.worker))
+                    self._sending.begin(each, offered.pop(each.worker))
                 is_short = bool(outcome.result) and bool(offered)  # what was taken fills the room
                 if self._has_passed_over or is_short:
                     self._has_passed_over = False
@@ -263,106 +252,13 @@ class Dispatch:
                 else:
                     self._busy.add(queue)
             for worker in offered.values():
-                _unclaim(worker)
+                unclaim(worker)
                 # After an error its slot may have an end that is not recorded yet.
                 if worker.state is WorkerState.DEAD and not isinstance(outcome, StoreError):
                     drop_slot(self._places.slots, worker)
             self.claimed()
 
         return Take(queue, routes, alone, tuple(offers), HANDED_AT_ONCE, time.time()), taken
-
-    def _begin(self, taken: Taken, worker: Worker) -> None:
-        """The store has given the worker a task: send it."""
-        running = of_row(taken.row)
-        if taken.row.on_deploy is None:
-            running.on_deploy = worker.revision.tasks[running.name]["on_deploy"]
-        self._attempts.hold(running, worker)
-        self._attempts.unsent[worker.id] = taken
-        if worker.state is not WorkerState.ENDING:  # else ``on_free`` goes on
-            self._hand(running, worker)
-
-    def on_free(self, worker: Worker, is_used_up: bool) -> None:
-        """The worker is idle, and the store has given it a task while it ended the one before."""
-        running = worker.running
-        assert running is not None
-        if is_used_up:
-            self._give_back(running, "its worker was used up", worker)
-        else:
-            worker.take(WorkerEvent.CLAIM)
-            self._hand(running, worker)
-
-    def _hand(self, running: Running, worker: Worker) -> None:
-        """Again and again while there is a transient error."""
-        taken = self._attempts.unsent.get(worker.id)
-        if taken is None or self._attempts.get(running.task) is not running:
-            return  # its worker has died, and its slot has settled it
-        if worker.state is not WorkerState.CLAIMED:
-            self._give_back(running, "its worker was gone before it began", worker)
-        elif self._life.is_stopping:
-            self._give_back(running, "the daemon stops", worker)
-        else:
-            try:
-                message = self._message(taken, running, worker)
-            except PASSING as error:
-                self._hand_later(running, worker, error)
-                return
-            running.waiting = None
-            del self._attempts.unsent[worker.id]
-            worker.take(WorkerEvent.SENT)
-            worker.tell(message)
-            self._attempts.on_sent(worker)
-            log.info(
-                "running",
-                task=running.task,
-                attempt=running.attempt,
-                worker=worker.id,
-                revision=worker.revision.name,
-            )
-
-    def _hand_later(self, running: Running, worker: Worker, error: BaseException) -> None:
-        """For a deploy the task is given back: nothing may be half done at an exec."""
-        self._loop.troubles.tell("a task cannot be handed to its worker", error)
-        if self._life.may_dispatch:
-            running.waiting = f"it cannot be handed to its worker yet: {in_words(error)}"
-            self._loop.again(lambda: self._hand(running, worker))
-        else:
-            self._give_back(running, f"it could not be handed to a worker: {error}", worker)
-
-    def _give_back(self, running: Running, why: str, worker: Worker) -> None:
-        """The attempt is over before the task has begun."""
-        self._attempts.unsent.pop(worker.id, None)
-
-        def over(_: str) -> None:
-            _unclaim(worker)
-            if worker.state is WorkerState.DEAD:
-                drop_slot(self._places.slots, worker)
-
-        self._endings.settle(Ending(running, Facts("unbegun", False, reason=why), over))
-
-    def _message(self, taken: Taken, running: Running, worker: Worker) -> dict[str, Any]:
-        """What the worker is told. Raises OSError where there is no room for the file with the
-        task's arguments."""
-        row, args, saved = taken
-        message: dict[str, Any] = {
-            "type": "run",
-            "task": row.id,
-            "attempt": row.attempt,
-            "at": time.time(),
-            "name": row.name,
-            "version": row.version if row.saved_version is None else row.saved_version,
-            "log": self._places.task_log(row.id),
-            "log_limit": self._config.logs.max_size,
-            "scratch": self._places.task_scratch(row.id),
-            "args": args,
-            "saved": saved,
-        }
-        if len(args) + len(saved or b"") <= INLINE:
-            return message
-        memory.return_large()
-        path = os.path.join(self._places.slots, layout.file_name(worker.id, layout.LOAD))
-        with open(files.open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
-            file.write(cbor2.dumps({"args": args, "saved": saved}))
-        return message | {"args": b"", "saved": None, "load": path}
 
     # ── what no live revision can run ────────────────────────────────────────────────────────
 
@@ -422,8 +318,3 @@ class Dispatch:
             self.wake_due()
 
         self._storage.write(Wake(BATCH), woken)
-
-
-def _unclaim(worker: Worker) -> None:
-    if worker.state is WorkerState.CLAIMED:
-        worker.take(WorkerEvent.UNCLAIM)
