@@ -37,8 +37,9 @@ def denies(ctx) -> int:
 @task
 def idle_before_noted(ctx) -> int:
     control = ctx._recorder._control
-    def ended(order, offset):
+    def ended(order, offset, reusable):
         said = {"type": "ended", "task": order.task, "attempt": order.attempt, "offset": offset}
+        said["next"] = reusable
         idle = {"type": "idle", "reusable": True}
         control._end = said  # it is said again on another connection
         del control.ended  # the next task's end is true

@@ -54,6 +54,11 @@ class Sending:
         running = of_row(taken.row)
         if taken.row.on_deploy is None:
             running.on_deploy = worker.revision.tasks[running.name]["on_deploy"]
+        if worker.running is not None:  # it said idle before its end was recorded
+            self._attempts.hold(running, None)
+            facts = Facts("unbegun", False, reason="its worker has another task")
+            self._endings.settle(Ending(running, facts))
+            return
         self._attempts.hold(running, worker)
         self._attempts.unsent[worker.id] = taken
         if worker.state is not WorkerState.ENDING:  # else ``on_free`` goes on
@@ -62,7 +67,8 @@ class Sending:
     def on_free(self, worker: Worker, is_used_up: bool) -> None:
         """The worker is idle, and the store has given it a task while it ended the one before."""
         running = worker.running
-        assert running is not None
+        if running is None or worker.id not in self._attempts.unsent:
+            return  # it says so before its end is recorded
         if is_used_up:
             self._give_back(running, "its worker was used up", worker)
         else:
