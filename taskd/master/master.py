@@ -358,7 +358,7 @@ class Master:
         self.systemd.begin()
         self.listeners.set_modes()
         self.listeners.hear(*ALL)
-        self.children.reap()
+        self.loop.soon(self.children.reap)  # after a transient error again
         self.dispatch.wake_due()
         self.dispatch.kick()
         self.after_drain.look()

@@ -69,3 +69,12 @@ def test_whether_there_are_groups_is_not_known_without_a_descriptor(
     monkeypatch.setattr("builtins.open", no_more)
     with pytest.raises(OSError, match="Too many open files"):
         cgroup.find()
+
+
+def test_an_image_that_begins_to_serve_short_of_descriptors_reaps_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old image is given the daemon back, and cannot tell yet whether a worker is gone."""
+    calls = short_once(monkeypatch, bench.master.children, "reap")
+    bench.master.serve()
+    bench.until(lambda: len(calls) == 2)
