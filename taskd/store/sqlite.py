@@ -303,7 +303,8 @@ class SqliteStore:
         return int(taken[0])
 
     def _insert(self, new: Submit) -> int:
-        run_at = self._clock() + new.delay if new.delay else None
+        is_later = new.delay is not None and new.delay > 0  # NaN is not
+        run_at = self._clock() + (new.delay or 0.0) if is_later else None
         state = State.QUEUED if run_at is None else State.SCHEDULED
         place = Place(new.queue, new.owner, new.priority, begun=False)
         group = self._tally.group(new.name, new.version, new.shape)

@@ -58,8 +58,9 @@ def test_a_delay_makes_a_task_scheduled_by_the_clock_of_the_store(bench: Any) ->
     assert (bench.row(task).state, bench.row(task).run_at) == (State.SCHEDULED, bench.now + 20)
 
 
-def test_no_delay_makes_a_task_queued(bench: Any) -> None:
-    task = bench.submit(at=10.0, delay=0.0)
+@pytest.mark.parametrize("delay", [None, 0.0, -5.0, float("nan")])
+def test_no_delay_makes_a_task_queued(bench: Any, delay: float | None) -> None:
+    task = bench.submit(at=10.0, delay=delay)
     assert (bench.row(task).state, bench.row(task).run_at) == (State.QUEUED, None)
 
 

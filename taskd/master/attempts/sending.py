@@ -55,6 +55,7 @@ class Sending:
         if taken.row.on_deploy is None:
             running.on_deploy = worker.revision.tasks[running.name]["on_deploy"]
         if worker.running is not None:  # it said idle before its end was recorded
+            unclaim(worker)
             self._attempts.hold(running, None)
             facts = Facts("unbegun", False, reason="its worker has another task")
             self._endings.settle(Ending(running, facts))
