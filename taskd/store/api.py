@@ -165,14 +165,6 @@ class Retry(Record):
     share: Share | None = None
 
 
-class Hold(Record):
-    """queued → held, since no live revision can continue it. Result: True if it was queued."""
-
-    task: int
-    reason: str
-    at: float
-
-
 class HoldKind(Record):
     """queued → held for up to ``limit`` tasks of that kind in ``queue``, since no live revision can
     run it. Result: the list of their ids (Applied.task is None)."""
@@ -214,7 +206,7 @@ class Answer:
     SUPERSEDED = "superseded"
 
 
-Operation = Submit | SubmitAll | Take | Settle | Cancel | Retry | Hold | HoldKind | Wake | Shift
+Operation = Submit | SubmitAll | Take | Settle | Cancel | Retry | HoldKind | Wake | Shift
 
 
 class Ended(Record):

@@ -36,7 +36,6 @@ from taskd.store.api import (
     Cancel,
     Cancelled,
     Ended,
-    Hold,
     HoldKind,
     Offer,
     Operation,
@@ -83,7 +82,6 @@ class SqliteStore:
             Settle: self._settle,
             Cancel: self._cancel,
             Retry: self._retry,
-            Hold: self._hold,
             HoldKind: self._hold_kind,
             Wake: self._wake,
             Shift: lambda shift: Applied(self._run(sql.SHIFT, shift.seconds).rowcount, None),
@@ -260,27 +258,19 @@ class SqliteStore:
         self._run(sql.RETRY, state.value, turns.next_at(self._connection, task.place), task.id)
         return Applied(state, task.id)
 
-    def _hold(self, hold: Hold) -> Applied:
-        task = self._look(hold.task)
-        if task is None or task.state is not State.QUEUED:
-            return Applied(False, None)
-        state = self._change(task, Change.HOLD, hold.at, hold.reason)
-        self._run(sql.HOLD, state.value, hold.reason, task.id)
-        return Applied(True, task.id)
-
     def _hold_kind(self, hold: HoldKind) -> Applied:
         ready = picking.in_order(self._fetch, hold.queue, {hold.kind: 0}, {}, hold.limit)
         tasks = [candidate.task for candidate in islice(ready, hold.limit)]
-        for task in tasks:
-            self._hold(Hold(task, hold.reason, hold.at))
+        for number in tasks:
+            state = self._change(self._found(number), Change.HOLD, hold.at, hold.reason)
+            self._run(sql.HOLD, state.value, hold.reason, number)
         return Applied(tasks, None)
 
     def _wake(self, wake: Wake) -> Applied:
         now = self._clock()
         due = [number for (number,) in self._run(sql.DUE, now, wake.limit).fetchall()]
         for number in due:
-            task = self._look(number)
-            assert task is not None  # we are inside the transaction that just found it
+            task = self._found(number)
             state = self._change(task, Change.DUE, now, None)
             self._run(sql.WAKE, state.value, turns.next_at(self._connection, task.place), number)
         return Applied(due, None)
@@ -329,6 +319,12 @@ class SqliteStore:
     def _look(self, task: int) -> Task | None:
         found = self._run(sql.LOOK, task).fetchone() if schema.is_id(task) else None
         return None if found is None else Task._make((*found[:5], State(found[5]), *found[6:]))
+
+    def _found(self, number: int) -> Task:
+        """A task that this transaction has just found."""
+        task = self._look(number)
+        assert task is not None, "nothing else writes"
+        return task
 
     def _theirs(self, task: int, owner: int | None) -> Task:
         found = self._look(task)

@@ -17,7 +17,7 @@ from contrib.storm.losing import LosesAnswers, Lost
 from taskd import errors
 from taskd.model.task import Budgets, State
 from taskd.store.api import (
-    Hold,
+    Answer,
     Retry,
     Settle,
     Shift,
@@ -108,12 +108,13 @@ def test_results_come_in_the_order_of_the_operations_whatever_is_locked_first(be
     keys = ["m", "z", None, "a", "k"]
     batch = [bench.new(key=key, owner=9 - n, name=f"{key}") for n, key in enumerate(keys)]
     more = SubmitAll((bench.new(key="y"), bench.new(key="b")))
-    answers = bench.apply(*batch, more, batch[3], Hold(1 << 40, "why", 1.0), batch[0])
+    unknown = Settle(1 << 40, 1, State.FAILED, 1.0, Budgets())
+    answers = bench.apply(*batch, more, batch[3], unknown, batch[0])
     tasks = [each.result.task for each in answers[:5]]
     assert [bench.row(task).name for task in tasks] == [str(key) for key in keys]
     assert [bench.row(each.task).key for each in answers[5].result] == ["y", "b"]
     assert [answers[n].result.task for n in (6, 8)] == [tasks[3], tasks[0]]
-    assert answers[7].result is False
+    assert answers[7].result == Answer.SUPERSEDED
 
 
 def test_what_is_not_idempotent_is_done_once_though_each_answer_is_lost(bench: Bench) -> None:

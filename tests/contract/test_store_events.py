@@ -9,10 +9,11 @@ from support import taking
 from taskd.model.task import Budgets, State
 from taskd.store.api import (
     Cancel,
-    Hold,
+    HoldKind,
     Retry,
     Settle,
 )
+from taskd.store.values import Kind
 
 
 def test_the_time_that_tasks_ran_leaves_out_what_they_waited(bench: Any) -> None:
@@ -46,7 +47,7 @@ def test_every_state_change_is_a_numbered_event_with_attempt_revision_and_reason
     bench.one(taking.claim(task, "r2", 7.0))
     bench.one(Settle(task, 2, State.HELD, 8.0, Budgets(), reason="three crashes"))
     bench.one(Retry(task, None, 9.0))
-    bench.one(Hold(task, "unknown name", 10.0))
+    bench.one(HoldKind("default", Kind("index", None), "unknown name", 9, 10.0))
     bench.one(Cancel(task, None, 11.0))
     events = bench.reader.events([task], 0, 99)
     assert [event[2:] for event in events] == [
@@ -108,4 +109,5 @@ def test_an_operation_says_whose_events_changed(bench: Any) -> None:
     assert bench.apply(Settle(task, 1, State.FAILED, 1.0, Budgets()))[0].task == task
     assert bench.apply(Cancel(task, None, 1.0))[0].task is None
     assert bench.apply(Retry(task, None, 1.0))[0].task == task
-    assert bench.apply(Hold(task, "why", 1.0))[0].task == task
+    (held,) = bench.apply(HoldKind("default", Kind("index", None), "why", 9, 1.0))
+    assert (held.result, held.task) == ([task], None)

@@ -15,16 +15,17 @@ from taskd.model.task import CHANGES, ENDED, Budgets, Change, OnDeploy, State
 from taskd.store.api import (
     Answer,
     Cancelled,
-    Hold,
+    HoldKind,
     Settle,
     Shift,
     SubmitAll,
     Submitted,
 )
 from taskd.store.queries import Filter
-from taskd.store.values import Taken
+from taskd.store.values import Kind, Taken
 
 ERROR = {"type": "ValueError", "message": "no", "traceback": "…"}
+KIND = ("default", Kind("index", None))
 LIVE = [state for state in State if state not in ENDED]
 
 # Submit
@@ -454,12 +455,12 @@ def test_a_held_task_still_has_its_key_and_can_be_retried(bench: Any) -> None:
     assert bench.retry(task) is State.QUEUED
 
 
-# Hold and wake
+# HoldKind and wake
 
 
 def test_a_queued_task_is_held_with_its_reason(bench: Any) -> None:
     task = bench.submit()
-    assert bench.one(Hold(task, "no revision knows it", 3.0)) is True
+    assert bench.one(HoldKind(*KIND, "no revision knows it", 9, 3.0)) == [task]
     row = bench.row(task)
     assert (row.state, row.reason, row.ended) == (State.HELD, "no revision knows it", None)
 
@@ -468,8 +469,7 @@ def test_a_queued_task_is_held_with_its_reason(bench: Any) -> None:
 def test_only_a_queued_task_is_held(bench: Any, state: State) -> None:
     task = bench.in_state(state)
     before = bench.row(task)
-    assert bench.one(Hold(task, "why", 3.0)) is False
-    assert bench.one(Hold(99, "why", 3.0)) is False
+    assert bench.one(HoldKind(*KIND, "why", 9, 3.0)) == []
     assert bench.row(task) == before
 
 

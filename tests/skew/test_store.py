@@ -21,7 +21,6 @@ from taskd.model.task import Budgets, OnDeploy, State
 from taskd.store import api
 from taskd.store.api import (
     Cancel,
-    Hold,
     Retry,
     Settle,
     Share,
@@ -47,8 +46,12 @@ if version == "0.2.0":
 
     def claimed(queue, worker, at):
         return api.Claim(*ready(queue)[:1] or [10**6], worker, "r1", at)
+
+    def held(task, queue, name, saved_version, at):
+        return api.Hold(task, "why", at)
 else:
     from taskd.store.queries import Ready
+    from taskd.store.values import Kind
     found = []
 
     class EveryKind(dict):
@@ -62,6 +65,9 @@ else:
     def claimed(queue, worker, at):
         first = {task: 1 for task in ready(queue)[:1]}
         return api.Take(queue, {}, first, (api.Offer(worker, 1, "r1"),), 1, at)
+
+    def held(task, queue, name, saved_version, at):
+        return api.HoldKind(queue, Kind(name, saved_version), "why", 1, at)
 
 def apply(operations):
     if version != "0.2.0":
@@ -115,15 +121,23 @@ def operation(dice, number):
         return Cancel(dice.choice(tasks)[0], None, number)
     if kind < 0.9:
         return Retry(dice.choice(tasks)[0], None, number, Share(12, None))
-    if kind < 0.94:
-        return Hold(dice.choice(tasks)[0], "why", number)
-    if kind < 0.98:
+    if kind < 0.97:
         return Wake(number, 9) if version == "0.2.0" else Wake(9)
     return Shift(-3.0)
+
+def hold_first(queue, number):
+    # In a batch of its own: 0.2 holds a task by its number, we the first of its kind.
+    for task in ready(queue)[:1]:
+        with sqlite3.connect(path) as raw:
+            sql = "select id, queue, name, saved_version from tasks where id = ?"
+            apply([held(*raw.execute(sql, (task,)).fetchone(), number)])
+        raw.close()
 
 for number in range(first, last):
     dice = random.Random(number)
     now[0] = number
+    if dice.random() < 0.1:
+        hold_first(dice.choice("pq"), number)
     try:
         apply([operation(dice, number) for _ in range(dice.randrange(1, 3))])
     except ValueError:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from taskd import errors
 from taskd.store.api import (
     Applied,
-    Hold,
+    Cancel,
     Operation,
 )
 from taskd.store.writer import Writer
@@ -56,7 +56,7 @@ class Gate:
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        tasks = [each.task for each in operations if isinstance(each, Hold)]
+        tasks = [each.task for each in operations if isinstance(each, Cancel)]
         self.batches.append(tasks)
         self.number, self.outcomes = number, [Applied(task, task) for task in tasks]
         if self.loses:
@@ -72,8 +72,8 @@ class Gate:
         self.log.append("close")
 
 
-def hold(number: int) -> Hold:
-    return Hold(number, "why", 1.0)
+def cancel(number: int) -> Cancel:
+    return Cancel(number, None, 1.0)
 
 
 def drain(writer: Writer, notice: int) -> None:

@@ -18,7 +18,7 @@ from taskd.model.task import Budgets, State
 from taskd.store import api, connection
 from taskd.store.api import (
     Cancel,
-    Hold,
+    HoldKind,
     Retry,
     Settle,
     Submit,
@@ -41,6 +41,7 @@ from taskd.store.queries import (
 )
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore
+from taskd.store.values import Kind
 
 
 @pytest.fixture
@@ -337,10 +338,10 @@ def test_a_read_goes_by_its_index_and_sorts_nothing(reader: SqliteReader, name: 
 
 def test_no_operation_scans_or_sorts(store: SqliteStore) -> None:
     operations = [
-        new(key="k"), new(key="k"), SubmitAll((new(delay=9.0), new())),
-        take(1, "q"), claim(1, queue="q"), Cancel(1, None, 2.0),
-        Settle(1, 1, State.FAILED, 3.0, Budgets(), saved=b"s", saved_version=2),
-        Retry(1, None, 4.0), Hold(1, "why", 5.0), Cancel(1, None, 6.0), Wake(5),
+        new(key="k"), new(key="k"), SubmitAll((new(delay=9.0), new())), take(1, "q"),
+        claim(1, queue="q"), Cancel(1, None, 2.0),
+        Settle(1, 1, State.FAILED, 3.0, Budgets(), saved=b"s", saved_version=2), Wake(5),
+        Retry(1, None, 4.0), HoldKind("q", Kind("t", 2), "why", 9, 5.0), Cancel(1, None, 6.0),
     ]  # fmt: skip
     raw = store._connection
     statements = traced(raw, lambda: store.apply(store.last() + 1, operations))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gate import DEADLINE, Gate, drain, hold
+from gate import DEADLINE, Gate, cancel, drain
 from support.answers import Reading
 
 from taskd import errors
@@ -37,7 +37,7 @@ def test_what_came_of_a_lost_commit_is_asked_and_nothing_is_applied_twice(
     seen: list[Any] = []
     writer.start()
     for number in range(3):
-        writer.submit(hold(number), seen.append)
+        writer.submit(cancel(number), seen.append)
     drain(writer, notice)
     assert seen == [Applied(number, number) for number in range(3)]
     assert list(chain(*gate.batches)) == [0, 1, 2]
@@ -50,7 +50,7 @@ def test_what_was_lost_before_its_commit_is_applied_again_under_its_number(
 ) -> None:
     gate.error = errors.StoreUnknown("the request was lost")
     seen: list[Any] = []
-    writer.submit(hold(7), seen.append)
+    writer.submit(cancel(7), seen.append)
     writer.start()
     drain(writer, notice)
     assert (seen, gate.batches, gate.number) == ([Applied(7, 7)], [[7]], 1)
@@ -61,8 +61,8 @@ def test_a_store_that_stays_away_is_asked_until_it_answers_and_the_loop_is_told_
 ) -> None:
     gate.loses, gate.away = 1, 2
     seen: list[Any] = []
-    writer.submit(hold(1), seen.append)
-    writer.submit(hold(2), seen.append)
+    writer.submit(cancel(1), seen.append)
+    writer.submit(cancel(2), seen.append)
     writer.start()
     assert select.select([notice], [], [], DEADLINE)[0]
     assert (writer.completions(), str(writer.doubt)) == (0, "it is away")
@@ -80,7 +80,7 @@ def test_a_refusal_after_a_lost_try_is_told(writer: Writer, gate: Gate, notice: 
 
     gate.apply = apply  # type: ignore[method-assign]
     seen: list[Any] = []
-    writer.submit(hold(1), seen.append)
+    writer.submit(cancel(1), seen.append)
     writer.start()
     drain(writer, notice)
     assert [str(each) for each in seen] == ["the disk is full"]
@@ -92,10 +92,10 @@ def test_a_stop_leaves_a_batch_in_doubt_to_the_next_start(
 ) -> None:
     gate.loses, gate.away = 1, 1_000_000
     seen: list[Any] = []
-    writer.submit(hold(1), seen.append)
+    writer.submit(cancel(1), seen.append)
     writer.start()
     assert select.select([notice], [], [], DEADLINE)[0]
-    writer.submit(hold(2), seen.append)
+    writer.submit(cancel(2), seen.append)
     assert not writer.flush(0)
     assert not writer.stop(DEADLINE)
     assert (seen, writer.pending, gate.log[-1], gate.batches) == ([], 2, "close", [[1]])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gate import DEADLINE, Gate, drain, hold
+from gate import DEADLINE, Gate, cancel, drain
 from support.answers import Reading
 
 from taskd import errors
@@ -32,7 +32,9 @@ def test_callbacks_run_in_order_and_in_the_loops_thread(writer: Writer, notice: 
     seen: list[Any] = []
     writer.start()
     for number in range(50):
-        writer.submit(hold(number), lambda done: seen.append((done.result, threading.get_ident())))
+        writer.submit(
+            cancel(number), lambda done: seen.append((done.result, threading.get_ident()))
+        )
     assert writer.flush(DEADLINE)
     assert (seen, writer.pending) == ([], 50)
     drain(writer, notice)
@@ -44,10 +46,10 @@ def test_what_gathers_during_a_commit_goes_into_the_next_up_to_a_bound(
 ) -> None:
     gate.closed = True
     writer.start()
-    writer.submit(hold(0), lambda done: None)
+    writer.submit(cancel(0), lambda done: None)
     assert gate.entered.wait(DEADLINE)
     for number in range(1, 2 * BATCH + 501):
-        writer.submit(hold(number), lambda done: None)
+        writer.submit(cancel(number), lambda done: None)
     gate.go.set()
     drain(writer, notice)
     assert [len(batch) for batch in gate.batches] == [1, BATCH, BATCH, 500]
@@ -106,10 +108,10 @@ def test_a_store_error_goes_to_every_operation_of_its_batch_and_to_no_other(
     gate.closed = True
     seen: list[Any] = []
     for number in range(3):
-        writer.submit(hold(number), seen.append)
+        writer.submit(cancel(number), seen.append)
     writer.start()
     assert gate.entered.wait(DEADLINE)
-    writer.submit(hold(3), seen.append)
+    writer.submit(cancel(3), seen.append)
     gate.go.set()
     drain(writer, notice)
     assert [str(each) for each in seen[:3]] == ["the disk is full"] * 3
@@ -121,7 +123,7 @@ def test_a_bug_in_the_store_is_raised_in_the_loop_and_acknowledges_nothing(
 ) -> None:
     gate.error = ValueError("a task that is held cannot hold")
     seen: list[Any] = []
-    writer.submit(hold(1), seen.append)
+    writer.submit(cancel(1), seen.append)
     writer.start()
     assert not writer.flush(DEADLINE)
     assert select.select([notice], [], [], DEADLINE)[0]
@@ -136,7 +138,7 @@ def test_a_store_that_does_not_open_fails_the_start_and_a_later_start_works(
 ) -> None:
     gate.opening_error = errors.StoreError("the file is damaged")
     seen: list[Any] = []
-    writer.submit(hold(1), seen.append)
+    writer.submit(cancel(1), seen.append)
     with pytest.raises(errors.StoreError, match="damaged"):
         writer.start()
     gate.opening_error = None
@@ -154,7 +156,7 @@ def test_a_callback_that_raises_does_not_cost_the_others_theirs(
         raise RuntimeError("a bug in the loop")
 
     for callback in (lambda done: seen.append(0), fails, lambda done: seen.append(2)):
-        writer.submit(hold(0), callback)
+        writer.submit(cancel(0), callback)
     writer.start()
     assert writer.flush(DEADLINE)
     assert select.select([notice], [], [], DEADLINE)[0]
@@ -168,7 +170,7 @@ def test_flush_says_no_while_a_commit_hangs(writer: Writer, gate: Gate) -> None:
     gate.closed = True
     writer.start()
     assert writer.flush(0)
-    writer.submit(hold(1), lambda done: None)
+    writer.submit(cancel(1), lambda done: None)
     assert gate.entered.wait(DEADLINE)
     assert not writer.flush(0.01)
     gate.go.set()
@@ -180,7 +182,7 @@ def test_stop_applies_what_waits_closes_the_store_and_ends_the_thread(
 ) -> None:
     threads = set(threading.enumerate())
     for number in range(5):
-        writer.submit(hold(number), lambda done: None)
+        writer.submit(cancel(number), lambda done: None)
     writer.start()
     assert writer.stop(DEADLINE)
     assert set(threading.enumerate()) <= threads
@@ -194,12 +196,12 @@ def test_it_starts_again_after_a_stop_and_takes_what_came_between(
 ) -> None:
     seen: list[Any] = []
     writer.start()
-    writer.submit(hold(1), seen.append)
+    writer.submit(cancel(1), seen.append)
     assert writer.stop(DEADLINE)
-    writer.submit(hold(2), seen.append)
+    writer.submit(cancel(2), seen.append)
     assert not writer.flush(0)
     writer.start()
-    writer.submit(hold(3), seen.append)
+    writer.submit(cancel(3), seen.append)
     drain(writer, notice)
     assert [each.result for each in seen] == [1, 2, 3]
     assert gate.log == ["open", "close", "open"]
@@ -210,13 +212,13 @@ def test_a_stop_that_ran_out_of_time_is_taken_back_by_a_start(
 ) -> None:
     gate.closed = True
     writer.start()
-    writer.submit(hold(1), lambda done: None)
+    writer.submit(cancel(1), lambda done: None)
     assert gate.entered.wait(DEADLINE)
     assert not writer.stop(0.01)
     writer.start()
     gate.go.set()
     drain(writer, notice)
-    writer.submit(hold(2), lambda done: None)
+    writer.submit(cancel(2), lambda done: None)
     drain(writer, notice)
     assert gate.log == ["open"]
 
@@ -224,7 +226,7 @@ def test_a_stop_that_ran_out_of_time_is_taken_back_by_a_start(
 def test_a_stop_that_ran_out_of_time_still_stops(writer: Writer, gate: Gate) -> None:
     gate.closed = True
     writer.start()
-    writer.submit(hold(1), lambda done: None)
+    writer.submit(cancel(1), lambda done: None)
     assert gate.entered.wait(DEADLINE)
     assert not writer.stop(0.01)
     gate.go.set()
@@ -242,9 +244,9 @@ def test_a_stop_before_any_start_and_a_second_one_are_nothing(writer: Writer) ->
 def test_a_checkpoint_comes_after_what_was_submitted_before_it_and_may_fail(
     writer: Writer, gate: Gate, notice: int
 ) -> None:
-    writer.submit(hold(1), lambda done: None)
+    writer.submit(cancel(1), lambda done: None)
     writer.checkpoint()
-    writer.submit(hold(2), lambda done: None)
+    writer.submit(cancel(2), lambda done: None)
     writer.start()
     assert writer.flush(DEADLINE)
     assert gate.log == ["open", "checkpoint after 1"]

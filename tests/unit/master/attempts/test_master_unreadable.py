@@ -19,8 +19,9 @@ from taskd.model.task import State
 from taskd.protocol import data
 from taskd.protocol.client_side import End, Item, Refusal
 from taskd.protocol.saved import Kind
-from taskd.store.api import Hold
+from taskd.store.api import HoldKind
 from taskd.store.reader import SqliteReader
+from taskd.store.values import Kind as TaskKind
 
 
 @contextmanager
@@ -86,7 +87,8 @@ def test_who_follows_is_told_later_and_everything_in_order(bench: Bench) -> None
     bench.until(lambda: [e for e in client.talk() if isinstance(e, Item)])
     bench.until(lambda: waiter.talk())
     with unreadable(bench):
-        bench.master.storage.write(Hold(task, "for a test", 5.0), lambda _: None)
+        hold = HoldKind("default", TaskKind("work", None), "for a test", 1, 5.0)
+        bench.master.storage.write(hold, lambda _: None)
         bench.until(lambda: troubles(bench, "a client waits for what happened"))
     bench.until(lambda: any(isinstance(e, End) for e in client.talk()))
     bench.until(lambda: any(isinstance(e, End) for e in waiter.talk()))

@@ -8,7 +8,7 @@ from bench import Bench, PlayedClient
 from support.answers import Reading
 
 from taskd.protocol.client_side import End, Item
-from taskd.store.api import Hold
+from taskd.store.api import Cancel, Retry
 
 
 def items(client: PlayedClient) -> list[dict[str, Any]]:
@@ -42,19 +42,11 @@ def test_following_several_tasks_misses_no_event_that_is_committed_together(benc
     writer = bench.master.storage.writer
     for first, second in ((0, 1), (1, 2), (2, 0)):
         for index in (first, second, first):
-            change: Any = Hold(tasks[index], "test", 1.0)
-            bench.master.storage.write(change, lambda _: None)
-            assert writer.flush(30)
-            bench.master.storage.write(_retry(tasks[index]), lambda _: None)
-            assert writer.flush(30)
+            for change in (Cancel(tasks[index], None, 1.0), Retry(tasks[index], None, 2.0)):
+                bench.master.storage.write(change, lambda _: None)
+                assert writer.flush(30)
     bench.until(lambda: len(numbers(client)) >= len(history(bench, *tasks)))
     assert numbers(client) == history(bench, *tasks)
-
-
-def _retry(task: int) -> Any:
-    from taskd.store.api import Retry
-
-    return Retry(task, None, 2.0)
 
 
 def test_progress_of_a_task_whose_end_is_just_committed_ends_the_stream_alone(
@@ -90,7 +82,7 @@ def test_a_wait_gives_each_task_once_it_is_settled(bench: Bench) -> None:
     client.ask("wait", tasks=tasks)
     bench.until(client.talk)
     for task in reversed(tasks):
-        bench.master.storage.write(Hold(task, "test", 1.0), lambda _: None)
+        bench.master.storage.write(Cancel(task, None, 1.0), lambda _: None)
     bench.until(lambda: ended(client))
     assert [item["task"]["id"] for item in items(client)] == tasks[::-1]
 
@@ -105,7 +97,7 @@ def test_with_many_streams_on_a_task_others_are_answered_in_between(bench: Bench
     bench.until(lambda: all(len(numbers(client)) == 200 for client in followers))
     modest = PlayedClient(bench)
     bench.until(modest.talk)
-    bench.master.storage.write(Hold(task, "test", 1.0), lambda _: None)
+    bench.master.storage.write(Cancel(task, None, 1.0), lambda _: None)
     assert bench.master.storage.writer.flush(30)
     modest.ask("status")
     bench.until(lambda: len(modest.talk()) == 2)
