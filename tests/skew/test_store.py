@@ -138,6 +138,7 @@ for number in range(first, last):
     now[0] = number
     if dice.random() < 0.1:
         hold_first(dice.choice("pq"), number)
+        continue
     try:
         apply([operation(dice, number) for _ in range(dice.randrange(1, 3))])
     except ValueError:
