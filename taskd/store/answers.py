@@ -1,8 +1,8 @@
 """How the SQLite store answers each query of ``queries``: by index look-ups, in parts.
 
 Runs in the master's loop. A part ends once its ``Meter`` is used up. INDEXED BY makes a statement
-fail, instead of scanning, where an index is missing. Each statement is fetched to its end at once
-and sees the latest commit: what a part finds first may be older than the rest of it.
+fail, instead of scanning, where an index is missing. All statements of a part see the same commit
+(see ``reader``).
 """
 
 from __future__ import annotations
