@@ -2,12 +2,23 @@
 
 The store is used in the master alone, which is the only writer. The writer thread (``writer``)
 calls ``Store.apply`` with all operations that have gathered: one transaction and one sync for all.
-What is asked of it stands in ``queries``. Every change of a task's state goes by
-``model.task.CHANGES``, is guarded by (task, attempt, state) and writes its numbered event in the
-same transaction. Every store passes tests/contract.
+What is asked of it stands in ``queries``. tests/contract holds a store to both files.
 
-What is due is decided by the store's own clock alone: who submits or ends says how many seconds
-later (``delay``). ``at`` is when that was, for events and views.
+Of every operation:
+
+* It is done as its docstring says, or refused: then its result is an errors.Refused, of the class
+  that the docstring names (else of that one itself), and it has changed nothing.
+* A state changes by ``model.task.CHANGES`` alone, and only from the state that is named before the
+  arrow. Each change writes one numbered event in the same transaction: ``at``, the new state, the
+  number and the revision of the last attempt (0 and None before the first), and the operation's
+  ``reason``, if it has one. Nothing else writes events.
+* A task is *over* once it is succeeded, failed or cancelled; one that is held is not over. A key is
+  its task's until that is over, within the tasks of one owner. A submission id is kept for ever.
+* Counts are exact after every batch: tasks by queue and state; by group, those that wait (queued,
+  scheduled or held); by owner, those that are not over, and the bytes of their arguments.
+* What is due is decided by the store's own clock alone: who submits or ends says how many seconds
+  later (``delay``). ``at`` is when that was, for events and views.
+* An id that no task has, also one that none can have (0, 1 << 70), is an unknown task.
 """
 
 from __future__ import annotations
@@ -25,7 +36,8 @@ SCHEMA = 1
 
 class Share(Record):
     """How many tasks that are not over one owner may have in the store, and how many bytes of their
-    arguments; None: no limit. ``full``: why no owner may add a task just now."""
+    arguments, each with the new task; None: no limit. ``full``: why no owner may add a task just
+    now."""
 
     tasks: int | None
     bytes: int | None
@@ -33,16 +45,16 @@ class Share(Record):
 
 
 class Submit(Record):
-    """A new task, unless its submission id or its live key is known. Result: Submitted.
+    """A new task: queued, or scheduled if ``delay`` (seconds) is above zero. Result: Submitted.
 
-    A new task beyond ``share`` (None: no limit) is refused with LimitReached. A known submission is
-    not refused. One that is known only by its key is refused if ``share`` is full: its submission
-    id, which is kept for ever, takes room.
-
-    A submission id is kept for ever, also one that found its task by the key. Another owner's
-    submission id is refused. A key lives until its task has ended (held is not ended); the same key
-    with another name or other bytes of arguments is a KeyConflict. With a ``delay`` (seconds) the
-    task is scheduled; else it is queued.
+    If the submission id is known, the result is the task that it has led to, whatever else is
+    submitted, and nothing is changed; refused if that task is another owner's. Else, if one of the
+    owner's tasks that are not over has the ``key`` (the empty string is one), the result is that
+    task, and the submission id is kept with it. That is refused with KeyConflict if the task has
+    another name or other bytes of arguments, and with LimitReached if ``share`` is full, since a
+    submission id takes room. Else the task is new: refused with LimitReached if it is beyond
+    ``share`` (None: no limits), and if a value cannot be stored (an integer of more than 64 bits, a
+    text that is no UTF-8).
     """
 
     submission: bytes
@@ -62,10 +74,10 @@ class Submit(Record):
 
 
 class SubmitAll(Record):
-    """Several new tasks of one request: all of them, or none if one of them is refused.
+    """Several new tasks of one request, as by one Submit after the other (a later one finds the
+    key of an earlier one); but if one is refused, so are all, and nothing of any is kept.
 
-    Result: a list of Submitted, in order, or the refusal of that one. It does not affect other
-    operations.
+    Result: a list of Submitted, in order, or the refusal of that one.
     """
 
     tasks: tuple[Submit, ...]
@@ -88,14 +100,23 @@ class Offer(Record):
 
 
 class Take(Record):
-    """queued → running: one ready task of ``queue`` for each of the workers, as far as there are
-    any. Result: a list of Taken, in order.
+    """queued → running: one ready (queued) task of ``queue`` for each of the workers, as far as
+    there are any. Result: a list of Taken, in the order of claiming. Never refused.
 
-    The tasks are taken in the order of claiming: higher priority first, then owners in turn, each
-    owner's tasks in the order in which they became ready. ``routes`` has the kinds that can be run
-    here, each with the runner that is to have them; no other kind is looked at. ``alone`` has
-    single tasks that have another runner than their kind. After ``room`` bytes of arguments and
-    saved state no more are taken (one at least is). No worker that is offered has a task.
+    ``routes`` has the kinds that can be run here, each with the runner that is to have them; no
+    other kind is looked at. ``alone`` has single tasks that have another runner than their kind;
+    those that are not ready in ``queue`` are passed over. A runner of which no worker is left holds
+    up none of the others. After ``room`` bytes of arguments and saved state no more are taken (one
+    at least is). No worker that is offered has a task.
+
+    A task that is taken begins its next attempt, with its worker and that worker's ``revision``;
+    ``started`` is set if it is the first one, and ``reason`` cleared.
+
+    The order of claiming: higher priority first, then lower turns, then lower ids. A task gets its
+    turn when it becomes ready: one more than the highest of its owner's ready tasks in that queue
+    at that priority, those that have begun counted apart from those that have not; and no less
+    than the lowest turn of any ready task there. So owners take turns, who comes late is next, and
+    a task that comes back waits for nothing that its owner has submitted since.
     """
 
     queue: str
@@ -107,14 +128,18 @@ class Take(Record):
 
 
 class Settle(Record):
-    """An attempt is over: running → ``state``. Result: Answer.
+    """An attempt is over: running → ``state``. Result: Answer; nothing is changed but by RECORDED.
 
     If a cancel was asked for, any state but ``succeeded`` becomes ``cancelled``; for a task that
-    would have gone on, ``if_cancelled`` is the reason. ``saved`` replaces the saved state, None
-    leaves it, b"" drops it; a task that succeeded keeps none in any case. ``saved_version`` is the
-    version of ``saved`` (None: the version at submission). ``progress`` None leaves the last one.
-    ``budgets`` replaces the counts. Raises ValueError for ``scheduled`` without ``delay``, and for
-    a ``state`` that no attempt ends in: both are bugs of the caller.
+    would have gone on, ``if_cancelled`` is the reason then (Applied.end tells both). ``saved``
+    replaces the saved state, None leaves it, b"" drops it; a task that succeeded keeps none in any
+    case. ``saved_version`` is the version of ``saved`` (None: the version at submission), and
+    decides the group that the task waits in. ``progress`` None leaves the last one; ``budgets``,
+    ``error`` and ``reason`` replace what was there. ``result`` is kept if the task succeeded.
+    ``delay``: after how many seconds a scheduled task is due.
+
+    For an attempt that runs, raises ValueError for ``scheduled`` without a ``delay`` (or one that
+    is no number), and for a ``state`` that no attempt ends in: both are bugs of the caller.
     """
 
     task: int
@@ -133,10 +158,11 @@ class Settle(Record):
 
 
 class Cancel(Record):
-    """Queued, scheduled and held tasks are cancelled at once; for a running one the wish is stored.
+    """queued, scheduled, held → cancelled, without the reason that it had; of a running task the
+    wish is stored, without an event (Applied.task is None), and stays until a retry. A task that is
+    over stays as it is. Result: Cancelled.
 
-    ``owner`` None is an operator; for another owner the task of a third is unknown. An ended task
-    stays as it is. Result: Cancelled; Applied.task is None where no event was written.
+    ``owner`` None is an operator. Refused with UnknownTask, for another owner's task too.
     """
 
     task: int
@@ -152,11 +178,11 @@ class Cancelled(Record):
 
 
 class Retry(Record):
-    """Held, failed or cancelled → queued, budgets fresh, with what was saved. Result: State.
+    """held, failed, cancelled → queued, budgets fresh, with what was saved. Result: State.
 
-    Result, error, reason, end and the wish to cancel are cleared; attempts go on counting. Refused
-    in any other state, and if another live task has taken the task's key meanwhile; an ended task
-    that is beyond ``share`` now is refused with LimitReached.
+    Error, reason, end and the wish to cancel are cleared; attempts go on counting. Refused with
+    UnknownTask as in Cancel; in any other state; with KeyConflict if another task has taken the
+    task's key meanwhile; and with LimitReached if the task is over and beyond ``share`` now.
     """
 
     task: int
@@ -166,8 +192,8 @@ class Retry(Record):
 
 
 class HoldKind(Record):
-    """queued → held for up to ``limit`` tasks of that kind in ``queue``, since no live revision can
-    run it. Result: the list of their ids (Applied.task is None)."""
+    """queued → held, with ``reason``, for up to ``limit`` tasks of that kind in ``queue``, in the
+    order of claiming, since no live revision can run it. Result: the list of their ids."""
 
     queue: str
     kind: Kind
@@ -177,10 +203,8 @@ class HoldKind(Record):
 
 
 class Wake(Record):
-    """scheduled → queued for up to ``limit`` tasks whose time has come, the longest due first.
-
-    Result: the list of their ids (Applied.task is None).
-    """
+    """scheduled → queued for up to ``limit`` tasks whose time has come, the longest due first; the
+    events' ``at`` is the store's clock. Result: the list of their ids."""
 
     limit: int
 
@@ -217,10 +241,10 @@ class Ended(Record):
 
 
 class Applied(Record):
-    """The outcome of one operation: a result, or an errors.Refused (other operations go on).
+    """The outcome of one operation: its result, or an errors.Refused.
 
-    ``task``: the task that got an event, or None. Where several got one (SubmitAll, Wake), the
-    result names them. ``end``: of a Settle that counted.
+    ``task``: the task of which Submit, Settle, Cancel or Retry has written an event, else None.
+    Where there may be several, the result names them. ``end``: of a Settle that counted.
     """
 
     result: Any
@@ -237,8 +261,8 @@ class Store(Protocol):
     """
 
     def apply(self, number: int, operations: Sequence[Operation]) -> list[Applied]:
-        """All of them in one durable transaction; a refused one harms no other. Results are in the
-        order of ``operations``.
+        """All of them in one durable transaction, each on what those before it have left; a refused
+        one harms no other. Results are in the order of ``operations``.
 
         ``number`` is ``last()`` + 1; another raises ValueError, since it is a bug of the caller. So
         does an operation that cannot be; then nothing of the batch happened.
@@ -260,8 +284,8 @@ class Store(Protocol):
 
     def outcome(self, number: int) -> list[Applied] | None:
         """What ``apply`` answered, or would have answered, to that batch, if it is the last that is
-        committed; else None. To be asked before anything else is applied. Raises StoreError: ask
-        again."""
+        committed; else None. The rows of tasks that were taken are as the whole batch has left
+        them. To be asked before anything else is applied. Raises StoreError: ask again."""
 
     def checkpoint(self) -> None:
         """Do now what the next opening or closing would have to do. Raises errors.StoreError."""

@@ -155,5 +155,5 @@ def _of_kind(
 
 def _alone(fetch: Fetch, queue: str, alone: Mapping[int, int]) -> _Source:
     for task, runner in alone.items():
-        for *place, name, saved in fetch(_ALONE, task, queue):
+        for *place, name, saved in fetch(_ALONE, task, queue) if schema.is_id(task) else ():
             yield tuple(place), Candidate(task, Kind(name, saved), runner)

@@ -5,11 +5,12 @@ store cannot be read. SQLite answers within the call. Another store may answer i
 the loop, and two questions in another order than they were asked: only taskd/store and
 taskd/master/loop rely on anything else.
 
-An answer is what is committed at one moment between the question and the answer. No answer takes
-the store long, whatever it holds: a query whose answer has no bound is answered in parts. A
-``Part`` says what was found, perhaps nothing, and with which query to go on (``next``; None: that
-was all). Each part is as of a moment of its own. ``place``, in such a query, is the store's own:
-where it goes on.
+An answer is what is committed at one moment between the question and the answer. It changes
+nothing, and no query is refused: what is not there is not found, also a task by an id that none can
+have. No answer takes the store long, whatever it holds: a query whose answer has no bound is
+answered in parts. A ``Part`` says what was found, perhaps nothing, and with which query to go on
+(``next``; None: that was all). Each part is as of a moment of its own. ``place``, in such a query,
+is the store's own: where it goes on; None: it begins.
 
 ``now`` is the time (Unix seconds) up to which an attempt that still runs counts.
 """
@@ -70,7 +71,8 @@ class Glance(Record):
 
 class Told(Record):
     """A task with what is told of it besides its row. ``result``: None unless it succeeded.
-    ``ran``: seconds that its attempts ran, by its events; None: it never ran."""
+    ``ran``: seconds that its attempts ran, by its events, without what it waited in between, and
+    never below 0; None: it never ran."""
 
     row: Row
     result: bytes | None
@@ -109,7 +111,8 @@ class ReadyTasks(Record):
 
 
 class Filter(Record):
-    """Which tasks ``Listed`` finds; None: any. ``before``: only ids below it."""
+    """Which tasks ``Listed`` finds: those that fit all of it; None: any. ``before``: only ids below
+    it. ``limit``: at least 1."""
 
     owner: int | None = None
     state: State | None = None
@@ -152,7 +155,7 @@ class Shown(Query[Part[Told]]):
 
 class Listed(Query[Part[Told]]):
     """The tasks that the filter finds, newest first, up to its limit, and until they fill ``room``
-    bytes. ``with_results``: else ``Told.result`` is None."""
+    bytes (one at least). ``with_results``: else ``Told.result`` is None."""
 
     filter: Filter
     with_results: bool
@@ -171,8 +174,9 @@ class Events(Query[Part[Event]]):
 
 
 class QueueCounts(Query[Part[Counts]]):
-    """One Counts, in the last part: of all tasks; of the queues in ``names``; and of up to ``most``
-    others in which a task is queued or runs (of each these two numbers)."""
+    """One Counts, in the last part: of all tasks; of the queues in ``names`` (without those that
+    never had a task); and of up to ``most`` others, any, in which a task is queued or runs (of each
+    these two numbers)."""
 
     names: frozenset[str]
     most: int
@@ -180,7 +184,7 @@ class QueueCounts(Query[Part[Counts]]):
 
 
 class WaitingGroups(Query[Part[Group]]):
-    """The groups in which a task waits."""
+    """The groups in which a task waits, each once."""
 
     place: Any = None
 
@@ -195,8 +199,9 @@ class Startable(Query[Part[str]]):
 
 class Ready(Query[ReadyTasks]):
     """The first ready tasks of each queue, up to its ``places`` (of one that is not named there:
-    ``places_elsewhere``), in the order in which ``Take`` would take them (``routes``, and ``alone``
-    by queue: see there); the queues by name, beginning behind ``after``; ``limit`` in all."""
+    ``places_elsewhere``; a queue without places is not looked at), in the order of claiming
+    (``routes``, and ``alone`` by queue: see ``Take``); the queues by name, beginning behind
+    ``after`` and round to it; ``limit`` in all."""
 
     after: str
     places: Mapping[str, int]

@@ -5,6 +5,8 @@ Pure.
 
 from __future__ import annotations
 
+from math import isnan
+
 from taskd import errors
 from taskd.model.task import CHANGES, ENDED, Change, State
 from taskd.record import Record
@@ -53,7 +55,7 @@ def heeding_the_wish(task: Task, end: Settle) -> Settle:
     """``end`` as it is recorded: after a wish to cancel, every state but succeeded is cancelled."""
     if end.state not in ENDS:
         raise ValueError(f"an attempt does not end in {end.state.value}")
-    if end.state is State.SCHEDULED and end.delay is None:
+    if end.state is State.SCHEDULED and (end.delay is None or isnan(end.delay)):
         raise ValueError(f"task {task.id} is to be scheduled, but for no time")
     if task.cancel_wished and end.state is not State.SUCCEEDED:
         why = end.reason if end.state in ENDED else end.if_cancelled

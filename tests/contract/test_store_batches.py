@@ -18,6 +18,7 @@ from taskd import errors
 from taskd.model.task import Budgets, State
 from taskd.store.api import (
     Answer,
+    Cancel,
     Retry,
     Settle,
     Shift,
@@ -88,6 +89,18 @@ def test_only_the_last_outcomes_are_told_also_after_another_opening(opens: Opens
     store = opens()
     assert (store.outcome(1), store.outcome(3)) == (None, None)
     assert told(store.outcome(2)) == told(last)
+    store.close()
+
+
+def test_a_task_that_was_taken_is_told_as_its_whole_batch_has_left_it(opens: Opens) -> None:
+    store = opens()
+    applied = store.apply(1, [new(), claim(1, queue="q", worker=b"w"), Cancel(1, None, 2.0)])
+    found = store.outcome(1)
+    assert found is not None
+    (taken,) = applied[1].result
+    (told_again,) = found[1].result
+    assert (taken.row.cancel_wished, told_again.row.cancel_wished) == (False, True)
+    assert told_again == taken._replace(row=taken.row._replace(cancel_wished=True))
     store.close()
 
 

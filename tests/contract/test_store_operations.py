@@ -1,7 +1,4 @@
-"""What every store must do with each operation, from submit to wake.
-
-Longer than 400 lines because each operation is held to all of its promises in one place.
-"""
+"""What every store must do with each operation on tasks that are there, from Take to Shift."""
 
 from __future__ import annotations
 
@@ -11,15 +8,16 @@ import pytest
 from support import taking
 
 from taskd import errors
-from taskd.model.task import CHANGES, ENDED, Budgets, Change, OnDeploy, State
+from taskd.model.task import CHANGES, ENDED, Budgets, Change, State
 from taskd.store.api import (
     Answer,
+    Applied,
+    Cancel,
     Cancelled,
+    Ended,
     HoldKind,
     Settle,
     Shift,
-    SubmitAll,
-    Submitted,
 )
 from taskd.store.queries import Filter
 from taskd.store.values import Kind, Taken
@@ -27,159 +25,6 @@ from taskd.store.values import Kind, Taken
 ERROR = {"type": "ValueError", "message": "no", "traceback": "…"}
 KIND = ("default", Kind("index", None))
 LIVE = [state for state in State if state not in ENDED]
-
-# Submit
-
-
-def test_a_new_task_is_queued_with_what_was_submitted(bench: Any) -> None:
-    task = bench.submit(
-        owner=7, name="import", version=3, args=b"args", queue="imports", priority=-2,
-        key="k", retries=5, on_deploy=OnDeploy.CHECKPOINT, at=12.5,
-    )  # fmt: skip
-    row = bench.row(task)
-    assert (row.id, row.owner, row.name, row.version, row.queue) == (
-        task,
-        7,
-        "import",
-        3,
-        "imports",
-    )
-    assert (row.priority, row.state, row.attempt, row.key) == (-2, State.QUEUED, 0, "k")
-    assert (row.retries_allowed, row.on_deploy, row.submitted) == (5, OnDeploy.CHECKPOINT, 12.5)
-    assert (row.run_at, row.started, row.ended, row.worker, row.revision) == (None,) * 5
-    assert (row.saved_version, row.reason, row.error, row.progress) == (None,) * 4
-    assert (row.cancel_wished, row.budgets) == (False, Budgets())
-    assert bench.reader.args(task) == b"args"
-    assert bench.reader.saved(task) is None
-    assert bench.reader.result(task) is None
-
-
-def test_a_delay_makes_a_task_scheduled_by_the_clock_of_the_store(bench: Any) -> None:
-    task = bench.submit(at=10.0, delay=20.0)
-    assert (bench.row(task).state, bench.row(task).run_at) == (State.SCHEDULED, bench.now + 20)
-
-
-@pytest.mark.parametrize("delay", [None, 0.0, -5.0, float("nan")])
-def test_no_delay_makes_a_task_queued(bench: Any, delay: float | None) -> None:
-    task = bench.submit(at=10.0, delay=delay)
-    assert (bench.row(task).state, bench.row(task).run_at) == (State.QUEUED, None)
-
-
-def test_the_same_submission_again_returns_the_same_task_once(bench: Any) -> None:
-    new = bench.new()
-    first, second = bench.apply(new, new)
-    assert first.result == Submitted(first.result.task, True)
-    assert second.result == Submitted(first.result.task, False)
-    assert second.task is None
-    assert len(bench.reader.events([first.result.task], 0, 9)) == 1
-
-
-def test_a_submission_stays_known_after_its_task_ended(bench: Any) -> None:
-    new = bench.new()
-    task = bench.one(new).task
-    bench.ended(task, State.SUCCEEDED)
-    bench.reopen()
-    assert bench.one(new) == Submitted(task, False)
-
-
-def test_another_owners_submission_id_is_refused(bench: Any) -> None:
-    new = bench.new(owner=1)
-    bench.one(new)
-    with pytest.raises(errors.Refused, match="another user's"):
-        bench.one(new._replace(owner=2))
-
-
-@pytest.mark.parametrize("state", LIVE)
-def test_a_key_finds_its_task_while_that_lives(bench: Any, state: State) -> None:
-    task = bench.in_state(state, key="k")
-    assert bench.one(bench.new(key="k")) == Submitted(task, False)
-
-
-@pytest.mark.parametrize("state", sorted(ENDED))
-def test_a_key_is_free_once_its_task_has_ended(bench: Any, state: State) -> None:
-    task = bench.in_state(state, key="k")
-    again = bench.one(bench.new(key="k"))
-    assert again.created and again.task != task
-
-
-def test_a_submission_that_a_key_answered_keeps_its_answer_after_that_task_ended(
-    bench: Any,
-) -> None:
-    task = bench.submit(key="k")
-    second = bench.new(key="k")
-    bench.one(second)
-    bench.ended(task, State.SUCCEEDED)
-    assert bench.one(second) == Submitted(task, False)
-
-
-def test_the_empty_string_is_a_key(bench: Any) -> None:
-    task = bench.submit(key="")
-    assert bench.one(bench.new(key="")) == Submitted(task, False)
-    assert bench.one(bench.new(key=None)).created
-
-
-def test_two_owners_may_use_the_same_key(bench: Any) -> None:
-    assert bench.submit(key="k", owner=1) != bench.submit(key="k", owner=2)
-
-
-@pytest.mark.parametrize("other", [{"name": "export"}, {"args": b"\xa1apathb/y"}])
-def test_a_key_with_another_name_or_args_is_a_conflict_that_names_the_task(
-    bench: Any, other: dict[str, Any]
-) -> None:
-    task = bench.submit(key="k")
-    with pytest.raises(errors.KeyConflict, match=f"task {task} "):
-        bench.one(bench.new(key="k", **other))
-
-
-def test_a_refused_operation_harms_no_other_of_its_batch(bench: Any) -> None:
-    bench.submit(key="k")
-    first, refused, last = bench.apply(
-        bench.new(), bench.new(key="k", args=b"other"), bench.new(name="export")
-    )
-    assert isinstance(refused.result, errors.KeyConflict)
-    assert refused.task is None
-    assert bench.row(first.result.task).name == "index"
-    assert bench.row(last.result.task).name == "export"
-    assert bench.reader.counts() == {("default", State.QUEUED): 3}
-
-
-@pytest.mark.parametrize(
-    "field", [{"priority": 1 << 63}, {"version": 1 << 63}, {"name": "\ud800"}, {"key": "\ud800"}]
-)
-def test_what_cannot_be_stored_is_refused_and_leaves_nothing(
-    bench: Any, field: dict[str, Any]
-) -> None:
-    refused, good = bench.apply(bench.new(**field), bench.new())
-    assert isinstance(refused.result, errors.Refused)
-    assert [row.id for row in bench.reader.tasks(Filter())] == [good.result.task]
-    assert [group.waiting for group in bench.reader.groups()] == [1]
-
-
-def test_several_tasks_of_one_request_are_accepted_together(bench: Any) -> None:
-    same = bench.new()
-    result = bench.one(SubmitAll((same, bench.new(), same)))
-    assert [each.created for each in result] == [True, True, False]
-    assert result[0].task == result[2].task
-    assert bench.reader.counts() == {("default", State.QUEUED): 2}
-
-
-def test_several_tasks_of_one_request_are_refused_together(bench: Any) -> None:
-    kept = bench.submit(key="k", name="other")
-    before, refused, behind = bench.apply(
-        bench.new(queue="before"),
-        SubmitAll((bench.new(queue="a", shape="new,shape"), bench.new(key="k"))),
-        bench.new(queue="behind", shape="new,shape"),
-    )
-    assert isinstance(refused.result, errors.KeyConflict)
-    ids = [behind.result.task, before.result.task, kept]
-    assert [row.id for row in bench.reader.tasks(Filter())] == ids
-    assert {queue for queue, _ in bench.reader.counts()} == {"default", "before", "behind"}
-    assert {(group.name, group.shape, group.waiting) for group in bench.reader.groups()} == {
-        ("index", "path", 1),
-        ("index", "new,shape", 1),
-        ("other", "path", 1),
-    }
-
 
 # Take (which tasks: ``test_store_taking``)
 
@@ -223,7 +68,8 @@ def test_a_success_keeps_the_result_and_drops_the_saved_state(bench: Any) -> Non
     bench.ended(task, State.QUEUED, saved=b"half", saved_version=1)
     bench.claim(task)
     done = {"done": 3, "total": 3, "note": ""}
-    assert bench.settle(task, State.SUCCEEDED, result=b"42", progress=done) == Answer.RECORDED
+    end = {"result": b"42", "progress": done, "saved": b"more", "saved_version": 1}
+    assert bench.settle(task, State.SUCCEEDED, **end) == Answer.RECORDED
     row = bench.row(task)
     assert (row.state, row.ended, row.saved_version) == (State.SUCCEEDED, bench.now - 1, None)
     assert (row.progress, row.worker) == (done, None)
@@ -277,6 +123,13 @@ def test_progress_stays_where_an_end_brings_none(bench: Any) -> None:
     assert bench.row(task).progress == {"done": 1, "total": None, "note": "n"}
 
 
+def test_an_end_without_an_error_or_a_reason_clears_the_last_one(bench: Any) -> None:
+    task = bench.submit()
+    bench.ended(task, State.QUEUED, error=ERROR, reason="it raised")
+    bench.ended(task, State.QUEUED)
+    assert (bench.row(task).error, bench.row(task).reason) == (None, None)
+
+
 def test_the_same_end_again_is_already_recorded_and_changes_nothing(bench: Any) -> None:
     task = bench.submit()
     bench.ended(task, State.SUCCEEDED, result=b"1")
@@ -320,15 +173,24 @@ def test_a_stale_end_writes_no_event(bench: Any) -> None:
     assert (applied.task, bench.reader.events([task], 0, 99)) == (None, before)
 
 
-@pytest.mark.parametrize("state", [State.RUNNING, State.SCHEDULED])
+@pytest.mark.parametrize(
+    "bug",
+    [
+        {"state": State.RUNNING},
+        {"state": State.SCHEDULED},
+        {"state": State.SCHEDULED, "delay": float("nan")},
+    ],
+)
 def test_an_end_that_cannot_be_is_a_bug_and_undoes_its_whole_batch(
-    bench: Any, state: State
+    bench: Any, bug: dict[str, Any]
 ) -> None:
     task = bench.submit()
     bench.claim(task)
+    end = Settle(task, 1, State.FAILED, 9.0, Budgets())._replace(**bug)
     with pytest.raises(ValueError):
-        bench.apply(bench.new(), Settle(task, 1, state, 9.0, Budgets()))
+        bench.apply(bench.new(), end)
     assert [row.id for row in bench.reader.tasks(Filter())] == [task]
+    assert bench.one(end._replace(attempt=2)) == Answer.SUPERSEDED, "it is not looked at"
     assert bench.settle(task, State.SUCCEEDED) == Answer.RECORDED
 
 
@@ -347,9 +209,12 @@ def test_a_waiting_task_is_cancelled_at_once(bench: Any, state: State) -> None:
 def test_a_running_task_gets_the_wish(bench: Any) -> None:
     task = bench.submit()
     bench.claim(task)
-    assert bench.cancel(task) == Cancelled(State.RUNNING, State.RUNNING)
+    events = bench.reader.events([task], 0, 99)
+    (applied,) = bench.apply(Cancel(task, None, 1.0))
+    assert applied == Applied(Cancelled(State.RUNNING, State.RUNNING), None)
     bench.reopen()
     assert (bench.row(task).state, bench.row(task).cancel_wished) == (State.RUNNING, True)
+    assert bench.reader.events([task], 0, 99) == events
 
 
 @pytest.mark.parametrize("state", sorted(ENDED))
@@ -369,10 +234,11 @@ def test_after_the_wish_any_end_but_a_success_is_cancelled(bench: Any, state: St
     bench.cancel(task)
     ends = {"delay": 9e9, "saved": b"s", "saved_version": 1}
     why = {"reason": "as it was", "if_cancelled": "as it is"}
-    assert bench.settle(task, state, **ends, **why) == Answer.RECORDED
+    (applied,) = bench.apply(Settle(task, 1, state, bench.now, Budgets(), **ends, **why))
     row = bench.row(task)
     requeued = state in (State.QUEUED, State.SCHEDULED, State.HELD)
     assert row.reason == ("as it is" if requeued else "as it was")
+    assert applied == Applied(Answer.RECORDED, task, Ended(State.CANCELLED, row.reason))
     assert (row.state, row.run_at, row.ended) == (State.CANCELLED, None, bench.now - 1)
     assert bench.reader.saved(task) == b"s"
     assert bench.reader.events([task], 0, 99)[-1].state is State.CANCELLED
@@ -385,6 +251,7 @@ def test_after_the_wish_a_success_wins(bench: Any) -> None:
     bench.cancel(task)
     bench.settle(task, State.SUCCEEDED, result=b"1")
     assert (bench.row(task).state, bench.reader.result(task)) == (State.SUCCEEDED, b"1")
+    assert bench.row(task).cancel_wished, "it stays until a retry"
 
 
 @pytest.mark.parametrize("number", [0, -1, 17, 1 << 63, 1 << 200])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support import taking
+from support.answers import answer
 
 from taskd.errors import LimitReached
 from taskd.model.task import ENDED, SETTLED, Budgets, State
@@ -29,6 +30,7 @@ from taskd.store.queries import (
     Rows,
     Shown,
     Startable,
+    Stored,
     StoredData,
 )
 from taskd.store.values import Group, Kind
@@ -88,6 +90,26 @@ def test_only_what_is_settled_is_told_where_that_is_asked_for(bench: Any) -> Non
     assert {told.row.state for told in found if told.result} == {State.SUCCEEDED}
 
 
+def test_the_query_for_the_rest_names_the_tasks_that_are_left(bench: Any) -> None:
+    made = bench.one(SubmitAll(tuple(bench.new(owner=n) for n in range(300))))
+    tasks = tuple(each.task for each in made)
+    query: Any = Shown((*tasks, 1 << 70), 0.0)
+    found: list[int] = []
+    while query is not None:
+        some, query = answer(bench.reader, query)
+        found += ids(told.row for told in some)
+        assert query is None or query.tasks == (*tasks, 1 << 70)[len(found) :]
+    assert found == list(tasks)
+
+
+def test_stored_data_comes_in_the_order_of_the_names(bench: Any) -> None:
+    plain = bench.submit(args=b"a")
+    begun = bench.submit(args=b"b")
+    bench.ended(begun, State.QUEUED, saved=b"s")
+    found = bench.reader.all(StoredData((begun, 99, plain)))
+    assert found == [Stored(begun, b"b", b"s"), Stored(plain, b"a", None)]
+
+
 def test_a_list_has_results_if_they_are_asked_for_and_ends_where_its_room_does(
     bench: Any,
 ) -> None:
@@ -102,6 +124,7 @@ def test_a_list_has_results_if_they_are_asked_for_and_ends_where_its_room_does(
     assert listed(False, 25) == [None] * 4
     assert listed(True, 1000) == [None, *[b"1234567890"] * 3]
     assert listed(True, 15) == [None, b"1234567890", b"1234567890"]
+    assert listed(True, 0) == [None], "one at least"
 
 
 def test_a_name_can_be_started_if_one_of_its_tasks_waits_and_is_not_held(bench: Any) -> None:
@@ -327,9 +350,9 @@ def _random_submit(bench: Any, chance: random.Random) -> Any:
 def _note_shapes(shapes: dict[int, str], operation: Operation, result: Any) -> None:
     news = operation.tasks if isinstance(operation, SubmitAll) else (operation,)
     results = result if isinstance(result, list) else [result]
-    for new, answer in zip(news, results, strict=False):
-        if getattr(answer, "created", False):
-            shapes[answer.task] = new.shape
+    for new, each in zip(news, results, strict=False):
+        if getattr(each, "created", False):
+            shapes[each.task] = new.shape
 
 
 def _check_counters(bench: Any, shapes: dict[int, str]) -> None:

@@ -118,6 +118,15 @@ def test_a_retry_beyond_the_share_is_refused_but_of_a_held_one(bench: Any) -> No
     assert is_full(bench, TWO)
 
 
+def test_a_retry_beyond_the_bytes_or_without_room_for_anybody_is_refused(bench: Any) -> None:
+    failed = bench.in_state(State.FAILED, args=b"12345")
+    bench.submit(args=b"123456")
+    for share in (TEN_BYTES, Share(None, None, "the disk is full")):
+        with pytest.raises(errors.LimitReached):
+            bench.one(Retry(failed, None, bench.now, share))
+    assert bench.one(Retry(failed, None, bench.now, Share(None, 11))) is State.QUEUED
+
+
 def test_shares_are_counted_over_reopening(bench: Any) -> None:
     bench.submit(share=TWO)
     bench.reopen()

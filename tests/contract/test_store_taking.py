@@ -9,6 +9,8 @@ from support.taking import EveryKind, new_worker
 
 from taskd.model.task import Budgets, State
 from taskd.store.api import (
+    Cancel,
+    Cancelled,
     HoldKind,
     Offer,
     Settle,
@@ -105,10 +107,25 @@ def test_a_single_task_goes_to_its_own_runner_and_not_to_that_of_its_kind(bench:
     assert tasks(take(bench, [1, 1], routes=routes, alone=told)) == [alone]
 
 
+def test_single_tasks_and_those_of_all_kinds_are_taken_in_one_order(bench: Any) -> None:
+    low, alone = bench.submit(name="a"), bench.submit(name="b", priority=1)
+    high, middle = bench.submit(name="a", priority=2), bench.submit(name="c", priority=1)
+    routes = {fresh("a"): 1, fresh("c"): 1}
+    told = {alone: 1, -1: 1, 1 << 70: 1}
+    assert tasks(take(bench, [1] * 3, routes=routes, alone=told)) == [high, alone, middle]
+    assert tasks(take(bench, [1] * 3, routes=routes, alone=told)) == [low]
+
+
 def test_no_more_are_taken_once_their_arguments_and_state_fill_the_room(bench: Any) -> None:
     submitted = [bench.submit(args=b"x" * 100) for _ in range(4)]
     assert tasks(take(bench, [1] * 4, room=150)) == submitted[:2]
     assert tasks(take(bench, [1] * 4, room=1)) == submitted[2:3], "one at least"
+    bench.cancel(submitted[3])
+    begun = [bench.submit(args=b"") for _ in range(2)]
+    for task in begun:
+        bench.claim(task)
+        bench.settle(task, State.QUEUED, saved=b"x" * 100)
+    assert tasks(take(bench, [1] * 4, room=100)) == begun[:1]
 
 
 def test_an_end_frees_its_worker_for_a_take_in_the_same_batch(bench: Any) -> None:
@@ -117,6 +134,15 @@ def test_an_end_frees_its_worker_for_a_take_in_the_same_batch(bench: Any) -> Non
     assert tasks(bench.one(again)) == [first]
     end = Settle(first, 1, State.SUCCEEDED, bench.now, Budgets())
     assert tasks(bench.apply(end, again)[1].result) == [second]
+
+
+def test_operations_of_a_batch_see_what_those_before_them_have_left(bench: Any) -> None:
+    one = Take("default", EveryKind(), {}, (Offer(b"one", 1, "r1"),), 1, bench.now)
+    new = bench.new(key="k")
+    submitted, taken, wish, again = bench.apply(new, one, Cancel(1, None, 1.0), new)
+    assert tasks(taken.result) == [submitted.result.task] == [1]
+    assert wish.result == Cancelled(State.RUNNING, State.RUNNING)
+    assert not again.result.created
 
 
 def test_what_is_ready_is_listed_by_queue_in_turn_within_the_places_of_each(bench: Any) -> None:
