@@ -118,9 +118,19 @@ class Workers:
     # ── asking for workers ───────────────────────────────────────────────────────────────────
 
     def want(self, revision: Revision, count: int) -> None:
-        """``count`` tasks wait for a worker of ``revision``: ask for as many as are missing."""
+        """``count`` tasks wait for a worker of ``revision``: ask for as many as are missing. An old
+        revision keeps no worker for nothing: it goes with its last one."""
         self._wanted[revision] = count
+        if count == 0 and not self._is_kept(revision):
+            for worker in self.of(revision):
+                if worker.state is WorkerState.IDLE:
+                    self.retire(worker)
         self.ask(revision)
+
+    def _is_kept(self, revision: Revision) -> bool:
+        """Whether idle workers of it stay. (The target's probe worker is for the first task after
+        the deploy.)"""
+        return revision in (self._revisions.current, self._revisions.target)
 
     def ask(self, revision: Revision) -> None:
         """Ask the zygote for the workers that are missing, as many as is allowed now."""
@@ -295,15 +305,13 @@ class Workers:
         if (probe := self.probes.get(worker.id)) is not None:
             probe.on_idle(worker)
             return
-        # The target's probe worker is kept for the first task after the deploy.
-        needed = worker.revision in (self._revisions.current, self._revisions.target)
         wanted = self._wanted.get(worker.revision, 0) > 0 and worker.revision.state in LIVE
         is_used_up = not reusable or worker.served >= self._config.app.tasks_per_worker
         if worker.running is not None:
             self.work.on_free(worker, is_used_up)
         if worker.state is not WorkerState.IDLE:
             pass
-        elif is_used_up or not (needed or wanted):
+        elif is_used_up or not (wanted or self._is_kept(worker.revision)):
             self.retire(worker)
         self.changed()
 

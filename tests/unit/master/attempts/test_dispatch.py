@@ -154,6 +154,19 @@ def test_an_end_and_the_next_task_are_one_transaction(bench: Bench) -> None:
     assert bench.until(lambda: worker.of("leave"))[0]["task"] == other
 
 
+def test_an_old_revision_keeps_no_worker_for_a_task_that_another_has_run(bench: Bench) -> None:
+    """A late answer said that the task still waits, just before the worker became idle."""
+    bench.submit()
+    worker = bench.fork()
+    order = bench.run(worker)
+    old = bench.revision
+    bench._revision(old.path.replace("r1", "r2"))
+    bench.master.workers.want(old, 1)
+    bench.end(worker, order)
+    worker.send({"type": "idle", "reusable": True})
+    bench.until(lambda: worker.of("retire"))
+
+
 def test_a_task_goes_to_another_worker_if_the_one_it_was_taken_for_is_used_up(
     bench: Bench,
 ) -> None:
