@@ -50,8 +50,8 @@ class AsyncTaskHandle(Handle):
         """What it returned. Raises TaskFailed, TaskHeld, TaskCancelled or TimeoutError."""
         return (await self.wait(timeout)).outcome()
 
-    def follow(self, after: int = 0, progress: bool = False) -> AsyncIterator[Event]:
-        """Its events after number ``after`` until it is settled (see ``Client.follow``)."""
+    def follow(self, after: int | Event = 0, progress: bool = False) -> AsyncIterator[Event]:
+        """Its events after ``after`` until it is settled (see ``Client.follow``)."""
         return self._client.follow([self.id], after, progress)
 
     async def cancel(self) -> dict[str, Any]:
@@ -100,9 +100,10 @@ class AsyncClient(Operations[AsyncTaskHandle]):
         return [settled[task] for task in ids]
 
     def follow(
-        self, tasks: Iterable[int], after: int = 0, progress: bool = False
+        self, tasks: Iterable[int], after: int | Event = 0, progress: bool = False
     ) -> AsyncIterator[Event]:
-        """The tasks' events after number ``after``, as they come, until all are settled.
+        """The tasks' events after the event ``after`` (or its number), as they come, until all
+        are settled.
 
         See ``Client.follow``.
         """

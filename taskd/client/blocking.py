@@ -60,8 +60,8 @@ class TaskHandle(Handle):
         """
         return self.wait(timeout).outcome()
 
-    def follow(self, after: int = 0, progress: bool = False) -> Iterator[Event]:
-        """Its events after number ``after`` until it is settled (see ``Client.follow``)."""
+    def follow(self, after: int | Event = 0, progress: bool = False) -> Iterator[Event]:
+        """Its events after ``after`` until it is settled (see ``Client.follow``)."""
         return self._client.follow([self.id], after, progress)
 
     def cancel(self) -> dict[str, Any]:
@@ -113,9 +113,10 @@ class Client(Operations[TaskHandle]):
         return [settled[task] for task in ids]
 
     def follow(
-        self, tasks: Iterable[int], after: int = 0, progress: bool = False
+        self, tasks: Iterable[int], after: int | Event = 0, progress: bool = False
     ) -> Iterator[Event]:
-        """The tasks' events after number ``after``, as they come, until all are settled.
+        """The tasks' events after the event ``after`` (or its number), as they come, until all
+        are settled.
 
         Each event once and in order, over lost connections and deploys; with ``progress`` also
         {progress: {task, done, total, note}}, of which only the latest matters.

@@ -15,7 +15,7 @@ from functools import wraps
 from types import MethodType
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
-from taskd.client.records import TaskInfo, task_info
+from taskd.client.records import Event, TaskInfo, task_info
 from taskd.client.session import Asked, Reached, still_running
 from taskd.errors import BadArguments, ProtocolError, Refused
 from taskd.model.task import SETTLED
@@ -283,9 +283,15 @@ def waits(tasks: Sequence[int], for_ever: bool) -> Iterator[Asked]:
         yield request("wait", tasks=some, within=scratch if asks else None)
 
 
-def follow(tasks: Iterable[int], after: int, progress: bool) -> Asked:
-    """A ``follow`` stream."""
-    return request("follow", tasks=list(dict.fromkeys(tasks)), after=after, progress=progress)
+def follow(tasks: Iterable[int], after: int | Event, progress: bool) -> Asked:
+    """A ``follow`` stream. Raises ValueError for an ``after`` that is progress."""
+    number, token = after, None
+    if isinstance(after, dict):
+        if "event" not in after:
+            raise ValueError("after: only a numbered event says where to go on, progress does not")
+        number, token = after["event"], after.get("token")
+    ids = list(dict.fromkeys(tasks))
+    return request("follow", tasks=ids, after=number, token=token, progress=progress)
 
 
 def settled(tasks: Sequence[TaskInfo]) -> list[TaskInfo]:

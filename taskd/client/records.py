@@ -9,8 +9,8 @@ from taskd.protocol import data
 from taskd.record import Record
 
 Event = dict[str, Any]
-"""One item of ``follow``: a numbered state change {event, task, at, state, attempt, revision,
-reason}, or {progress: {task, done, total, note}}. ``at`` is Unix seconds."""
+"""One item of ``follow``: a numbered state change {event, token, task, at, state, attempt,
+revision, reason}, or {progress: {task, done, total, note}}. ``at`` is Unix seconds."""
 
 
 class TaskInfo(Record):

@@ -66,15 +66,20 @@ class Asked:
                 self.fields["tasks"] = [each for each in self.fields["tasks"] if each != number]
                 self.items.append(item)
         elif "event" in item:
-            if type(item["event"]) is not int:
-                raise ProtocolError("an event whose number is not an int")
-            if item["event"] > self.fields.get("after", 0):
-                self.fields["after"] = item["event"]
-                self.items.append(item)
+            self._has_told(item)
+            self.items.append(item)
         elif self._replaces_last(item):
             self.items[-1] = item
         else:
             self.items.append(item)
+
+    def _has_told(self, item: dict[str, Any]) -> None:
+        """The stream goes on behind this event, from its token or, by a daemon that has none, its
+        number."""
+        number, token = item["event"], item.get("token")
+        if type(number) is not int or not isinstance(token, str | None):
+            raise ProtocolError("an event whose number is not an int, or whose token is not a str")
+        self.fields["after"], self.fields["token"] = number, token
 
     def _replaces_last(self, item: dict[str, Any]) -> bool:
         """Whether this is newer progress of the task whose progress is the last item. The caller

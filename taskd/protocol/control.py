@@ -1,7 +1,7 @@
 """The protocol of ``control.sock`` and ``submit.sock``: version 4, its specification and tables.
 
 Version 3 is what taskd 0.2 speaks, and the oldest that is spoken. Version 4 is that of 0.3, and
-open until 0.3.0 is released: it has no request yet that version 3 lacks. An operation or a field of
+open until 0.3.0 is released: so far it adds the tokens of events. An operation or a field of
 a request that a version adds is sent only once the daemon's hello says that version or more (see
 ``operations.needs``): a daemon that does not know a field does the rest of the request. Replies
 only ever get more fields, in every version.
@@ -44,11 +44,13 @@ Streams
     ``{"stream": n}``, once that stream's ``ok`` has come; nothing of the stream comes after the
     reply to ``stop``. To stop a stream that is over is no error. A connection has at most
     MAX_STREAMS open; one more is refused. An item of ``follow`` is either a numbered event
-    ``{"event": 17, "task": 3, "at": 1.5, "state": "running", "attempt": 1, "revision": "r41",
-    "reason": null}``, every one once and in order of their numbers, also over a deploy, or
-    unnumbered progress ``{"progress": {"task": 3, "done": 5, "total": 9, "note": ""}}``, of which
-    only the latest matters. After a lost connection the client asks again with ``after`` = the
-    last number it saw; after a lost ``wait``, for the tasks whose item has not come.
+    ``{"event": 17, "token": "17", "task": 3, "at": 1.5, "state": "running", "attempt": 1,
+    "revision": "r41", "reason": null}``, every one once and each task's in order of their numbers,
+    also over a deploy, or unnumbered progress ``{"progress": {"task": 3, "done": 5, "total": 9,
+    "note": ""}}``, of which only the latest matters. After a lost connection the client asks again
+    with the ``token`` of the last event it saw, which is opaque, and with ``after`` = its number
+    for a daemon of version 3, which has no tokens; after a lost ``wait``, for the tasks whose item
+    has not come.
 
 Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     submit    tasks: [{submission: bytes16, name, args: bytes, key?, queue?, priority?, delay?,
@@ -76,8 +78,8 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     wait      tasks: [id…], within? → stream of {"task": TASK}, one as each is settled; end {}.
               ``within``: $TASKD_SCRATCH of the task whose code waits, for however long, and does
               nothing else meanwhile. Where no task of its queue could ever go on, it is refused
-    follow    tasks: [id…], after? (0), progress? (false) → stream as above; end {} once every
-              one is settled and its events are sent
+    follow    tasks: [id…], after? (0), token?, progress? (false) → stream as above; end {} once
+              every one is settled and its events are sent; without ``token`` from ``after`` on
     log       task, offset? (0), limit?, skips? → {data: bytes, offset, size, ended}: what stands
               in the log from ``offset`` on, where the data ends (and the next request begins), the
               file's size, and whether the task is settled. ``skips``: where the log's middle was

@@ -61,7 +61,12 @@ OPERATIONS: dict[str, Fields] = {
     },
     "status": {},
     "wait": {"tasks": _TASK_IDS, "within": Field(str, 1, 4096)},
-    "follow": {"tasks": _TASK_IDS, "after": Field(int, 0, _ID_MAX), "progress": Field(bool)},
+    "follow": {
+        "tasks": _TASK_IDS,
+        "after": Field(int, 0, _ID_MAX),
+        "token": Field(str, 0, 4096),
+        "progress": Field(bool),
+    },
     "log": {
         "task": _TASK_ID,
         "offset": Field(int, 0, _ID_MAX),

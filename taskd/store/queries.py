@@ -12,6 +12,10 @@ answered in parts. A ``Part`` says what was found, perhaps nothing, and with whi
 (``next``; None: that was all). Each part is as of a moment of its own. ``place``, in such a query,
 is the store's own: where it goes on; None: it begins.
 
+A ``token`` says how much of the events a stream has told. It is opaque, and may be kept for as long
+as the store is: over restarts, and by clients. It is as long as the store has writers, however many
+tasks the stream is about.
+
 ``now`` is the time (Unix seconds) up to which an attempt that still runs counts.
 """
 
@@ -26,6 +30,9 @@ from taskd.record import Protocol, Record
 from taskd.store.values import Event, Group, Kind, Row
 
 A = TypeVar("A")
+
+BEGIN = ""
+"""The token of a stream that has told nothing."""
 
 if TYPE_CHECKING:
     from typing import Generic, Self, dataclass_transform
@@ -77,6 +84,13 @@ class Told(Record):
     row: Row
     result: bytes | None
     ran: float | None
+
+
+class NextEvent(Record):
+    """An event, and the token of a stream that has told it and those before it in the answer."""
+
+    event: Event
+    token: str
 
 
 class Stored(Record):
@@ -164,12 +178,13 @@ class Listed(Query[Part[Told]]):
     place: Any = None
 
 
-class Events(Query[Part[Event]]):
-    """The events of all these tasks with numbers above ``after``, in the order of their numbers: no
-    event with a lower number is committed later."""
+class Events(Query[Part[NextEvent]]):
+    """The events of these tasks that a stream with that token has not told, each task's in the
+    order of their numbers. Who asks again with the token of any of them gets what came after it
+    in this answer, and all that is committed later by whatever writer: each once."""
 
     tasks: tuple[int, ...]
-    after: int
+    token: str = BEGIN
     place: Any = None
 
 
@@ -233,5 +248,9 @@ class Reader(Protocol):
 
     def ask(self, query: Query[A], done: Callable[[A | StoreError], None]) -> None:
         """Answer ``query``: ``done`` is called once, within this call or later in the loop."""
+
+    def token(self, named: int | str) -> str | None:
+        """The token that a client names; None if it is none of this store's. A number is that of
+        an event of a store with one writer (0.2 knows no others): all up to it were told."""
 
     def close(self) -> None: ...

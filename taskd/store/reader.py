@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from taskd import errors
-from taskd.store import connection
+from taskd.store import connection, event_answers
 from taskd.store.answers import ANSWERS
 from taskd.store.queries import A, Query
 
@@ -44,6 +44,10 @@ class SqliteReader:
         except errors.StoreError as error:
             answer = error
         done(answer)
+
+    def token(self, named: int | str) -> str | None:
+        """See ``queries.Reader``."""
+        return event_answers.token(named)
 
     def close(self) -> None:
         self._connection.close()

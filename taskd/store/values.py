@@ -43,7 +43,8 @@ class Row(Record):
 
 
 class Event(Record):
-    """One state change of one task; ``number`` grows over all tasks."""
+    """One state change of one task. ``number`` is exact for the task: each later change of it has a
+    higher one. The numbers of two tasks say nothing of which changed first."""
 
     number: int
     task: int

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import pytest
 from support import taking
+from support.answers import answer, parts
+from support.later.writers import SeveralWriters
 
 from taskd.model.task import Budgets, State
 from taskd.store.api import (
@@ -13,6 +17,7 @@ from taskd.store.api import (
     Retry,
     Settle,
 )
+from taskd.store.queries import BEGIN, Events, NextEvent, Reader
 from taskd.store.values import Kind
 
 
@@ -90,6 +95,80 @@ def test_events_of_several_tasks_come_in_one_order(bench: Any) -> None:
     assert bench.reader.events([*wanted, 999, 1 << 70, -1], events[1].number, 99) == events[2:]
     assert bench.reader.events(tasks[:1], 0, 99) == [e for e in events if e.task == tasks[0]]
     assert bench.reader.events(wanted, 1 << 70, 9) == bench.reader.events([], 0, 9) == []
+
+
+@pytest.fixture(params=["its own", "as of several writers"])
+def told(request: pytest.FixtureRequest, bench: Any) -> Reader:
+    """The events of the store, and the same as a store with several writers would tell them."""
+    own: Reader = bench.reader.reader
+    return own if request.param == "its own" else SeveralWriters(own)
+
+
+def follow(told: Reader, tasks: tuple[int, ...], token: str, rounds: int = 1) -> list[NextEvent]:
+    """What a stream tells that goes on from ``token``, and asks so many times anew."""
+    found: list[NextEvent] = []
+    for _ in range(rounds):
+        found += [each for some in parts(told, Events(tasks, token)) for each in some]
+        token = found[-1].token if found else token
+    return found
+
+
+def check_each_once(told: list[NextEvent], bench: Any, tasks: tuple[int, ...]) -> None:
+    for task in tasks:
+        numbers = [each.event.number for each in told if each.event.task == task]
+        assert numbers == [event.number for event in bench.reader.events([task])]
+    assert {each.event.task for each in told} <= set(tasks)
+
+
+def test_who_goes_on_from_any_event_gets_the_others_each_once(bench: Any, told: Reader) -> None:
+    tasks = tuple(bench.submit() for _ in range(4))
+    for task in (*tasks, tasks[2], tasks[0], tasks[2]):
+        bench.claim(task)
+        bench.settle(task, State.QUEUED)
+    whole = follow(told, tasks[:3], BEGIN)
+    check_each_once(whole, bench, tasks[:3])
+    for index, each in enumerate(whole):
+        assert told.token(each.token) == each.token
+        rest = follow(told, tasks[:3], each.token)
+        check_each_once(whole[: index + 1] + rest, bench, tasks[:3])
+    assert told.token(BEGIN) == BEGIN
+    assert told.token("what no store has said") is None
+
+
+def test_a_follower_misses_and_repeats_nothing_while_others_write(bench: Any, told: Reader) -> None:
+    """It asks between any two operations, and takes a part of the answer at a time."""
+    tasks = tuple(bench.submit() for _ in range(5))
+    seen: list[NextEvent] = []
+
+    def take_a_part() -> None:
+        part = answer(told, Events(tasks, seen[-1].token if seen else BEGIN))
+        seen.extend(part.found[: random.randint(0, len(part.found))])
+
+    for _ in range(12):
+        task = random.choice(tasks)
+        bench.claim(task)
+        take_a_part()
+        bench.settle(task, random.choice([State.QUEUED, State.HELD]))
+        take_a_part()
+        if bench.row(task).state is State.HELD:
+            bench.retry(task)
+    seen += follow(told, tasks, seen[-1].token if seen else BEGIN, rounds=2)
+    check_each_once(seen, bench, tasks)
+
+
+def test_a_token_is_as_long_for_many_tasks_as_for_one(bench: Any, told: Reader) -> None:
+    tasks = tuple(bench.submit() for _ in range(50))
+    (one, *_), many = follow(told, tasks[-1:], BEGIN), follow(told, tasks, BEGIN)
+    assert max(len(each.token) for each in many) <= len(one.token) + 2 * len(str(tasks[-1]))
+
+
+def test_a_token_lasts_as_long_as_the_store(bench: Any) -> None:
+    tasks = tuple(bench.submit() for _ in range(3))
+    *_, last = follow(bench.reader.reader, tasks, BEGIN)
+    bench.reopen()
+    bench.claim(tasks[1])
+    (event,) = follow(bench.reader.reader, tasks, last.token)
+    assert (event.event.task, event.event.state) == (tasks[1], State.RUNNING)
 
 
 def test_the_number_of_an_event_is_used_once_also_over_reopening(bench: Any) -> None:

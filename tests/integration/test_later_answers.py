@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 from support.daemon import LATER, Daemon
 from support.raw import Raw
 from support.waiting import eventually
 
-from taskd.errors import UnknownTask
+from taskd.errors import Refused, UnknownTask
 
 TESTS = os.path.dirname(os.path.dirname(__file__))
 
@@ -94,6 +96,40 @@ def test_requests_of_one_client_are_answered_in_order(new_daemon: Callable[..., 
         with pytest.raises(UnknownTask):
             raw.ask("follow", tasks=[task, 99])
     daemon.open_gate("never")
+
+
+def told(events: Iterable[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """Without the tokens, which say how much of all tasks a stream has told."""
+    return [(event["event"], event["state"], event["attempt"]) for event in events]
+
+
+def test_a_stream_over_several_writers_tells_all_over_deploys_and_a_crash(
+    new_daemon: Callable[..., Daemon],
+) -> None:
+    """The client goes on by the store's token when its connection is lost."""
+    daemon = late(new_daemon)
+    with daemon.client() as client:
+        tasks = [client.submit("work", {"what": f"gate-{n}"}).id for n in range(8)]
+        seen: list[dict[str, Any]] = []
+        following = threading.Thread(target=lambda: seen.extend(client.follow(tasks)))
+        following.start()
+        for n in range(8):
+            if n == 3:
+                daemon.reload("r2")
+            if n == 5:
+                daemon.kill()
+                daemon.start()
+            daemon.open_gate(f"gate-{n}")
+        following.join(60)
+        assert not following.is_alive()
+        for task in tasks:
+            own = list(client.follow([task]))
+            assert own[-1]["state"] == "succeeded"
+            assert told(e for e in seen if e["task"] == task) == told(own)
+            assert told(client.follow([task], after=own[0])) == told(own[1:])
+        assert "+" in seen[-1]["token"], "several writers told it"
+        with pytest.raises(Refused, match="the token is none of this daemon's"):
+            next(client.follow(tasks, after=seen[-1] | {"token": "17+"}))
 
 
 def test_clients_that_hang_up_before_the_answer_harm_nobody(

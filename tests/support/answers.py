@@ -83,7 +83,8 @@ class Reading:
         return [told.row for told in self.all(Listed(wanted, False, 1 << 60, 0.0))]
 
     def events(self, tasks: Iterable[int], after: int = 0, limit: int | None = None) -> list[Event]:
-        return self.all(Events(tuple(tasks), after))[:limit]
+        token = self.reader.token(after)
+        return [each.event for each in self.all(Events(tuple(tasks), token))][:limit]
 
     def ran(self, tasks: Iterable[int], now: float) -> dict[int, float]:
         return {t.row.id: t.ran for t in self.told(*tasks, now=now) if t.ran is not None}

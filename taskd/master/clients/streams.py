@@ -1,8 +1,8 @@
 """``follow`` and ``wait``: streams that tell a client each event of its tasks exactly once.
 
 Level-triggered: a committed change marks the task's streams; a stream is then brought up to date
-from the store, from the number of the last event that it sent. The stream of a client that reads
-slowly stays at that number. So an exec has to carry nothing but the number.
+from the store, from the token of the last event that it sent. The stream of a client that reads
+slowly stays there. So an exec has to carry nothing but the token.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from taskd.master.fleet import Running
 from taskd.master.loop import PASSING, Loop, Storage
 from taskd.model.task import SETTLED
 from taskd.store.api import Applied
-from taskd.store.queries import Events, Glance, Part, Query, Shown, Told
-from taskd.store.values import Event
+from taskd.store.queries import Events, Glance, NextEvent, Part, Query, Shown, Told
 
 AT_ONCE = 64
 """Streams that are brought up to date in one go; with more, the loop does other work between."""
@@ -33,7 +32,8 @@ class Stream:
     since the store was asked (a ``follow`` only asks whether there are any). ``is_asking``: the
     store's answer is on its way, or a timer will ask it again.
 
-    ``after``: number of the last event sent (follow). ``wait`` sends each task once it is settled.
+    ``token``: the store's, of what was sent (follow); ``after``: the number of the last event, by
+    which 0.2 goes on, and where there is no token. ``wait`` sends each task once it is settled.
     ``within``: the running task whose code does nothing but wait here (see ``wait_cycles``).
     """
 
@@ -47,6 +47,7 @@ class Stream:
         "progress",
         "stale",
         "tasks",
+        "token",
         "within",
     )
 
@@ -57,6 +58,7 @@ class Stream:
         self.is_follow = is_follow
         self.open: set[int] = set()
         self.stale: set[int] = set(tasks)
+        self.token: str | None = None
         self.after = 0
         self.progress = False
         self.is_asking = False
@@ -68,6 +70,7 @@ class Stream:
             "id": self.id,
             "tasks": self.tasks,
             "is_follow": self.is_follow,
+            "token": self.token,
             "after": self.after,
             "progress": self.progress,
             "open": list(self.open),
@@ -141,6 +144,7 @@ class Streams:
         before it); ``on_everything`` brings it up to date."""
         stream = Stream(client, fields["id"], fields["tasks"], fields["is_follow"])
         stream.after, stream.progress = fields["after"], fields["progress"]
+        stream.token = fields.get("token")
         stream.open, stream.within = set(fields["open"]), fields["within"]
         self._enter(stream)
 
@@ -222,11 +226,17 @@ class Streams:
     def _lacking(self, stream: Stream) -> Query[Part[Any]]:
         """What to ask for. The events of all its tasks are read, whichever has changed: when the
         master hears of one commit, the store may have the next, and an event sent for one task must
-        not move ``after`` past an earlier event of another."""
+        not move the token past an earlier event of another."""
         stale, stream.stale = stream.stale, set()
         if stream.is_follow:
-            return Events(tuple(stream.tasks), stream.after)
+            return Events(tuple(stream.tasks), self._token(stream))
         return Shown(tuple(stale), time.time(), only_settled=True)
+
+    def _token(self, stream: Stream) -> str:
+        if stream.token is None:
+            stream.token = self._storage.reader.token(stream.after)
+            assert stream.token is not None, "a number is one"
+        return stream.token
 
     def _ask(self, stream: Stream, query: Query[Part[Any]]) -> None:
         stream.is_asking = True
@@ -248,6 +258,8 @@ class Streams:
                     self._send_settled(stream, found)
         except PASSING as error:
             self._loop.troubles.tell("a client waits for what happened", error)
+            if isinstance(query, Events):  # some of it may have been sent
+                query = Events(query.tasks, self._token(stream))
             self._loop.again(lambda: self._go_on(stream, query))
             return
         if part.next is not None:
@@ -268,11 +280,11 @@ class Streams:
         else:
             self._ask(stream, query)
 
-    def _send_event(self, stream: Stream, event: Event) -> None:
-        if event.number <= stream.after:  # it was sent before the transient error
-            return
+    def _send_event(self, stream: Stream, next_: NextEvent) -> None:
+        event = next_.event
         item = {
             "event": event.number,
+            "token": next_.token,
             "task": event.task,
             "at": event.at,
             "state": event.state.value,
@@ -281,7 +293,7 @@ class Streams:
             "reason": event.reason,
         }
         stream.client.item(stream.id, item)
-        stream.after = event.number
+        stream.token, stream.after = next_.token, event.number
         if event.state in SETTLED:
             stream.open.discard(event.task)
         else:

@@ -240,11 +240,15 @@ class TaskRequests(Record):
 
     def follow(self, client: Client, request: Request) -> None:
         fields = request.fields
+        token = fields.get("token")
+        if token is not None and self.storage.reader.token(token) is None:
+            raise Refused("follow: the token is none of this daemon's; take an event's own")
 
         def go_on(found: list[Glance]) -> None:
             client.reply(request.id, {})
             stream = Stream(client, request.id, fields["tasks"], is_follow=True)
-            stream.after, stream.progress = fields.get("after") or 0, bool(fields.get("progress"))
+            stream.token, stream.after = token, fields.get("after", 0)
+            stream.progress = fields.get("progress", False)
             self.streams.open(stream, found)
 
         self._watch(client, request, go_on)

@@ -1,9 +1,11 @@
-"""A store that answers later, and in another order than it was asked, in a real daemon.
+"""A store that answers later, in another order than it was asked, and with several writers, in a
+real daemon.
 
 With $TASKD_TEST_LATER set, ``support.daemon`` puts this directory on the module path of daemons,
 and Python loads this file at every start, that of a new image and of a trial, too. When the master
 imports its ``Storage``, each answer is put off by a random time; half of them are as of the
-question and half of them as of the answer. The log says so, by TOLD.
+question and half of them as of the answer. Events are told as three writers would (``writers``).
+The log says so, by TOLD.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ class Finder:
         def load_and_change(module: Any) -> None:
             load(module)
             answer_later(module.Storage)
+            with_several_writers(module)
 
         spec.loader.exec_module = load_and_change  # type: ignore[method-assign]
         return spec
@@ -53,6 +56,13 @@ def answer_later(storage: Any) -> None:
 
     storage.ask = ask
     print(TOLD, file=sys.stderr)
+
+
+def with_several_writers(module: Any) -> None:
+    from writers import SeveralWriters
+
+    reader = module.SqliteReader
+    module.SqliteReader = lambda path: SeveralWriters(reader(path))
 
 
 sys.meta_path.insert(0, Finder())  # type: ignore[arg-type]

@@ -190,6 +190,40 @@ def test_follow_loses_and_repeats_nothing_however_often_connections_are_lost(
     assert follow.error is None
 
 
+@given(
+    st.lists(st.integers(1, 1000), min_size=1, max_size=12, unique=True),
+    CUTS,
+    st.lists(st.booleans(), min_size=9, max_size=9),
+)
+def test_follow_goes_on_by_the_token_whatever_the_numbers_are(
+    numbers: list[int], cuts: list[int], knows_tokens: list[bool]
+) -> None:
+    """Several writers' numbers are in no order. A daemon that knows no tokens, before it or after
+    it, has one writer: it goes by the number."""
+    if not all(knows_tokens):
+        numbers.sort()
+    events = [{"event": number, "task": 1} for number in numbers]
+    session = Session()
+    follow = Asked("follow", {"tasks": [1]})
+    session.ask(follow)
+    while not follow.is_over:
+        line = Line(session)
+        [request] = line.requests
+        told = numbers.index(request.fields["after"]) + 1 if request.fields.get("after") else 0
+        has_tokens = knows_tokens.pop() if knows_tokens else True
+        if has_tokens and request.fields.get("token"):
+            told = int(request.fields["token"].removeprefix("told "))
+        raw = line.server.reply(1, {})
+        for index in range(told, len(events)):
+            token = {"token": f"told {index + 1}"} if has_tokens else {}
+            raw += line.server.item(1, events[index] | token)
+        raw += line.server.end(1, {})
+        line.say(raw[: cuts.pop()] if cuts else raw)
+        session.lost()
+    assert [item["event"] for item in follow.items] == numbers
+    assert follow.error is None
+
+
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=8, unique=True), CUTS)
 def test_wait_tells_of_each_task_once_however_often_connections_are_lost(
     tasks: list[int], cuts: list[int]

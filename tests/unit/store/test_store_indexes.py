@@ -120,7 +120,7 @@ READS: dict[str, tuple[Callable[[SqliteReader], Any], list[str]]] = {
         ],
     ),
     "events": (
-        asked(Events((1,), 3)),
+        asked(Events((1,), "3")),
         ["SEARCH events USING INDEX events_task (task=? AND number>?)"],
     ),
     "groups": (

@@ -200,16 +200,16 @@ def test_events_come_in_parts_in_the_order_of_their_numbers(
         for number, task in raw.execute("select number, task from events order by number")
         if task in tasks and number > behind
     ]
-    found, _ = bounded(reader, Events(tasks, behind))
-    assert [event.number for event in found] == expected
+    found, _ = bounded(reader, Events(tasks, str(behind)))
+    assert [(each.event.number, each.token) for each in found] == [(n, str(n)) for n in expected]
 
 
 def test_an_idle_stream_is_brought_on_by_looks_at_its_tasks_alone(
     raw: sqlite3.Connection, reader: SqliteReader
 ) -> None:
     add_events(raw, [(1, "queued"), *[(9, "queued")] * MANY, (2, "queued")])
-    found, parts = bounded(reader, Events((1, 2), 1))
-    assert ([event.task for event in found], parts) == ([2], 1)
+    found, parts = bounded(reader, Events((1, 2), "1"))
+    assert ([each.event.task for each in found], parts) == ([2], 1)
 
 
 def test_counts_groups_and_glances_come_in_parts(

@@ -6,6 +6,7 @@ from typing import Any
 
 from bench import Bench, PlayedClient
 from support.answers import Reading
+from support.later.writers import SeveralWriters
 
 from taskd.protocol.client_side import End, Item
 from taskd.store.api import Cancel, Retry
@@ -47,6 +48,25 @@ def test_following_several_tasks_misses_no_event_that_is_committed_together(benc
                 assert writer.flush(30)
     bench.until(lambda: len(numbers(client)) >= len(history(bench, *tasks)))
     assert numbers(client) == history(bench, *tasks)
+
+
+def test_following_over_several_writers_misses_and_repeats_nothing(bench: Bench) -> None:
+    """The numbers of the events go up and down; the stream goes by the store's tokens."""
+    storage = bench.master.storage
+    tasks = [bench.submit() for _ in range(6)]
+    storage.reader = SeveralWriters(storage.reader)  # type: ignore[assignment]
+    client = PlayedClient(bench)
+    client.ask("follow", tasks=tasks)
+    for _ in range(5):
+        for task in tasks:
+            storage.write(Cancel(task, None, 1.0), lambda _: None)
+            storage.write(Retry(task, None, 2.0), lambda _: None)
+        assert storage.writer.flush(30)
+        bench.until(lambda: len(numbers(client)) == len(history(bench, *tasks)))
+    for task in tasks:
+        own = [item["event"] for item in items(client) if item["task"] == task]
+        assert own == history(bench, task)
+    assert numbers(client) != history(bench, *tasks), "they were told in another order"
 
 
 def test_progress_of_a_task_whose_end_is_just_committed_ends_the_stream_alone(
