@@ -193,6 +193,16 @@ def test_many_workers_that_die_at_once_are_salvaged_one_by_one(crowd: Daemon) ->
     eventually(lambda: kept() < CACHE + 4 * STATE, "the memory is given back")
 
 
+def test_a_start_salvages_many_dead_workers_one_by_one(crowd: Daemon) -> None:
+    tasks = saving(crowd, count=CROWD)
+    before = memory(crowd, "VmHWM")
+    crowd.kill_everything()
+    crowd.start()
+    gone_on(crowd, tasks)
+    grown = memory(crowd, "VmHWM") - before
+    assert grown < HELD, f"the master took on {grown / MIB:.1f} MiB"
+
+
 def test_many_ends_at_once_are_recorded_one_by_one(crowd: Daemon) -> None:
     saving(crowd, "fails", CROWD)
     with bounded_memory(crowd, HELD), crowd.client() as client:
