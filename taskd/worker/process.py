@@ -161,8 +161,9 @@ def _serve(worker: Worker) -> None:
 def _attempt(worker: Worker, order: Order) -> bool:
     """Run one attempt to its END record. Returns whether this process may run another.
 
-    An attempt of which a process or thread still runs is over only with this process: its END is
-    left in the slot, and the master reads it there once this process and its tree are gone.
+    An attempt of which a process or thread still runs, or that still keeps a lock or an address
+    from others, is over only with this process: its END is left in the slot, and the master reads
+    it there once this process and its tree are gone.
     """
     boot, control, slot, before = worker.boot, worker.control, worker.slot, worker.before
     registered = tasks.registered[order.name]
@@ -189,11 +190,12 @@ def _attempt(worker: Worker, order: Order) -> bool:
             before.calm()  # once more: objects of the task were deleted, which runs its code
             left_behind = _kill_tree(worker.spared, boot.group)
     offset = _record(slot, recorder, order, ending)
-    if left_behind is None or threading.active_count() > threads:
+    is_over = left_behind is not None and threading.active_count() <= threads
+    is_sound = not left_behind and not worker.loop.is_spoilt and limits.can_open(NEEDED)
+    reusable = is_over and is_sound and _is_as_before(before, order)
+    if not is_over or (not reusable and before.keeps_from_others()):
         slot.sync()
         exiting.leave()
-    is_sound = not left_behind and not worker.loop.is_spoilt and limits.can_open(NEEDED)
-    reusable = is_sound and _is_as_before(before, order)
     control.ended(order, offset, reusable)
     return reusable
 

@@ -107,6 +107,19 @@ class Surroundings:
         except BaseException as error:  # raised by an app's object in a comparison
             return [f"what cannot be compared ({name_of(error)})"]
 
+    def keeps_from_others(self) -> bool:
+        """Whether the task has left a lock on a file, or a socket with an address of its own, which
+        the next task may want and only the end of this process takes away."""
+        try:
+            now, ours = descriptors.opened(), self._ours()
+            left = {fd for fd, file in now.items() if self._descriptors.get(fd) != file}
+            locks = zip(self._file_locks(), self._locks, strict=True)
+            return any(map(descriptors.is_exclusive, left.difference(ours))) or any(
+                locked and locked != before for locked, before in locks
+            )
+        except BaseException:  # raised by what an app has put in the place of Python's functions
+            return True
+
     def _of_descriptors(self) -> list[str]:
         """What has changed about the open descriptors: some are gone, or the task has left some."""
         now, ours = descriptors.opened(), self._ours()

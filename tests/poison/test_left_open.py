@@ -12,7 +12,7 @@ from support.beside import APP
 from support.daemon import Daemon
 
 POISON = r"""
-import asyncio, fcntl, socket
+import asyncio, atexit, fcntl, socket
 
 LOCK = asyncio.Lock()
 LOG = open("/dev/null")
@@ -49,6 +49,34 @@ def locks(path: str, leaves: bool) -> int:
     if not leaves:
         os.close(fd)
     return os.getpid()
+
+def slow_end():
+    atexit.register(time.sleep, 1.0)  # its worker goes a while after the task's last line
+
+@task
+def locks_for_good(path: str, kind: str) -> int:
+    slow_end()
+    kept.append(open(path, "a"))
+    getattr(fcntl, kind)(kept[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return os.getpid()
+
+@task
+def serves_for_good(port: int) -> int:
+    slow_end()
+    kept.append(socket.create_server(("127.0.0.1", port)))
+    return os.getpid()
+
+@task(on_deploy="checkpoint")
+def locks_and_moves(ctx, path: str) -> int:
+    slow_end()
+    kept.append(open(path, "a"))
+    fcntl.flock(kept[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    mark("locked")
+    if ctx.attempt == 1:
+        while True:
+            ctx.checkpoint()
+            time.sleep(0.01)
+    return ctx.attempt
 
 @task
 def is_open(path: str) -> bool:
@@ -152,6 +180,44 @@ def test_a_file_and_its_lock_that_a_task_leaves_open_do_not_meet_the_next(
         client.submit("locks", {"path": path, "leaves": False}).result(30)
     assert f"task 1 has changed its process: left open: {path}; it is not used" in daemon.log()
     assert daemon.log().count("it is not used again") == 1
+
+
+@pytest.mark.parametrize("kind", ["flock", "lockf"])
+def test_a_task_that_leaves_a_lock_is_over_once_nobody_holds_it(
+    site: Callable[..., Daemon], kind: str
+) -> None:
+    """However long its worker takes to go."""
+    daemon = site()
+    args = {"path": daemon.path("locked"), "kind": kind}
+    with daemon.client() as client:
+        tasks = [client.submit("locks_for_good", args) for _ in range(2)]
+        first, second = (task.result(30) for task in tasks)
+    assert first != second
+    assert daemon.log().count("locked; it is not used again") == 2
+
+
+def test_a_task_that_leaves_a_server_is_over_once_its_address_is_free(
+    site: Callable[..., Daemon],
+) -> None:
+    daemon = site()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with daemon.client() as client:
+        tasks = [client.submit("serves_for_good", {"port": port}) for _ in range(2)]
+        first, second = (task.result(30) for task in tasks)
+    assert first != second
+
+
+def test_a_task_that_moves_does_not_meet_its_own_lock(
+    site: Callable[..., Daemon],
+) -> None:
+    daemon = site()
+    daemon.release("r2", APP + POISON)
+    with daemon.client() as client:
+        task = client.submit("locks_and_moves", {"path": daemon.path("locked")})
+        daemon.reached(task.id, "locked")
+        daemon.reload("r2")
+        assert task.result(30) == 2
 
 
 @pytest.mark.parametrize("name", ["asks", "asks_later"])

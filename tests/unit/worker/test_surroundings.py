@@ -140,6 +140,51 @@ def test_a_lock_on_a_file_that_was_open_before_is_noticed(tmp_path: Path, lock: 
         assert left_by(lambda: lock(file, fcntl.LOCK_EX)) == ["locks"]
 
 
+def keeps(leave: Callable[[], object]) -> bool:
+    def under_test() -> bool:
+        before = Surroundings()
+        kept = leave()
+        found = before.keeps_from_others()
+        del kept
+        return found
+
+    return in_child(under_test)
+
+
+def test_what_a_task_keeps_from_others_is_found(tmp_path: Path) -> None:
+    def locked() -> object:
+        file = open(tmp_path / "own", "w")  # noqa: SIM115
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return file
+
+    def datagrams() -> object:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("127.0.0.1", 0))
+        return sock
+
+    def named() -> object:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(str(tmp_path / "socket"))
+        return sock
+
+    assert keeps(locked)
+    assert keeps(datagrams)
+    assert keeps(named)
+    assert keeps(lambda: socket.create_server(("127.0.0.1", 0)))
+    with open(tmp_path / "shared", "w") as file:
+        assert keeps(lambda: fcntl.lockf(file, fcntl.LOCK_EX))
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert not keeps(lambda: None), "it had this one before"
+
+
+def test_what_everybody_else_can_have_as_well_is_not(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert not keeps(lambda: connection(server))
+    assert not keeps(lambda: open(tmp_path / "own", "w"))  # noqa: SIM115
+    for leave in (os.pipe, socket.socketpair, socket.socket):
+        assert not keeps(leave)
+
+
 def test_a_descriptor_of_the_workers_own_may_become_another() -> None:
     def under_test() -> list[str]:
         own = [os.open("/dev/null", os.O_RDONLY)]
