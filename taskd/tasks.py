@@ -13,10 +13,11 @@ Invariants
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from taskd.api import checks
+from taskd.api.retry_rules import RetryRules, checked_retries
 from taskd.errors import BadArguments
 from taskd.model.binding import bind
 from taskd.model.routing import readable
@@ -33,14 +34,16 @@ R = TypeVar("R")
 Migration = Callable[["SavedState"], "SavedState | None"]
 M = TypeVar("M", bound=Migration)
 
-LONGEST_NAME = 200
+Backoff = str | float | Sequence[float] | Callable[[int], float]
+Exceptions = type[BaseException] | tuple[type[BaseException], ...]
 
 
 class Task(Generic[P, R]):
     """A function that taskd can run. Calling it calls the plain function, here and now.
 
     ``fn``: that function. ``takes_context``: its first parameter is ``ctx``. ``is_async``: it is
-    an ``async def``. ``migrations``: by the version whose saved state each one takes.
+    an ``async def``. ``migrations``: by the version whose saved state each one takes. ``rules``:
+    what follows a failure.
     """
 
     def __init__(
@@ -49,15 +52,16 @@ class Task(Generic[P, R]):
         name: Any,
         queue: Any,
         version: Any,
-        retries: Any,
         on_deploy: Any,
+        rules: RetryRules,
     ) -> None:
         """The options are those of ``task``, and are checked here."""
         self.fn = fn
-        self.name = _checked_name("name", name)
-        self.queue = _checked_name("queue", queue)
-        self.version = _checked_count("version", version, 1)
-        self.retries = _checked_count("retries", retries, 0)
+        self.name = checks.checked_name("name", name)
+        self.queue = checks.checked_name("queue", queue)
+        self.version = checks.checked_count("version", version, 1)
+        self.rules = rules
+        self.retries = rules.policy.retries
         if on_deploy not in ("finish", "checkpoint"):
             raise ValueError(f"on_deploy must be 'finish' or 'checkpoint', not {on_deploy!r}")
         self.on_deploy = OnDeploy(on_deploy)
@@ -93,6 +97,7 @@ class Task(Generic[P, R]):
             **self._takes(),
             "reads": readable(self.version, self.migrations),
             "names": names_in(self.fn),
+            "retry": self.rules.numbers() | {"function": self.rules.function is not None},
         }
 
     def _takes(self) -> dict[str, Any]:
@@ -153,14 +158,15 @@ class Task(Generic[P, R]):
         priority: int = 0,
         queue: str | None = None,
         delay: float | None = None,
+        retries: int | None = None,
     ) -> Submission[P]:
         """How to submit: ``fn.using(key="orders:7", priority=5).submit(path=…)``.
 
         ``key``: a second submission with it finds the first task until it ends. ``priority``:
         higher ones run first. ``queue``: instead of the task's own. ``delay``: seconds before it
-        may run.
+        may run. ``retries``: instead of what the code says, whatever later code will say.
         """
-        return Submission(self, key, priority, queue, delay)
+        return Submission(self, key, priority, queue, delay, retries)
 
     def migrate(self, version: int) -> Callable[[M], M]:
         """Make the decorated function the one that takes what ``version`` saved to the next.
@@ -178,7 +184,7 @@ class Task(Generic[P, R]):
         Raises ValueError for a version that this task cannot have had, or that has one already,
         TypeError for what cannot be a migration.
         """
-        _checked_count("version", version, 1)
+        checks.checked_count("version", version, 1)
         if version >= self.version:
             raise ValueError(
                 f"task '{self.name}' is version {self.version}: a migration takes state of an "
@@ -232,9 +238,16 @@ class Submission(Generic[P]):
         priority: int = 0,
         queue: str | None = None,
         delay: float | None = None,
+        retries: int | None = None,
     ) -> None:
         self._task = task
-        self._how: Any = {"key": key, "priority": priority, "queue": queue, "delay": delay}
+        self._how: Any = {
+            "key": key,
+            "priority": priority,
+            "queue": queue,
+            "delay": delay,
+            "retries": None if retries is None else checked_retries(retries),
+        }
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
         """As ``Task.submit``."""
@@ -277,8 +290,13 @@ def task(
     name: str | None = None,
     queue: str = "default",
     version: int = 1,
-    retries: int = 0,
     on_deploy: str = "finish",
+    retries: int = 0,
+    backoff: Backoff = "exponential",
+    max_backoff: float | None = None,
+    jitter: float | None = None,
+    retry_on: Exceptions | None = None,
+    give_up_on: Exceptions = (),
 ) -> Decorator: ...
 def task(
     fn: Callable[..., Any] | None = None,
@@ -287,23 +305,41 @@ def task(
     name: str | None = None,
     queue: str = "default",
     version: int = 1,
-    retries: int = 0,
     on_deploy: str = "finish",
+    retries: int = 0,
+    backoff: Backoff = "exponential",
+    max_backoff: float | None = None,
+    jitter: float | None = None,
+    retry_on: Exceptions | None = None,
+    give_up_on: Exceptions = (),
 ) -> Any:
     """Make a function a task; bare, or with options.
 
     ``name``: the function's by default. ``queue``: where it waits. ``version``: to be raised when
-    what the function saves no longer fits earlier code. ``retries``: attempts after one that
-    raised. ``on_deploy``: "finish" runs on on the old code, "checkpoint" leaves at the next safe
-    point and continues on the new. Raises TypeError and ValueError for what cannot be a task.
+    what the function saves no longer fits earlier code. ``on_deploy``: "finish" runs on on the old
+    code, "checkpoint" leaves at the next safe point and continues on the new.
+
+    ``retries``: tries after one that raised. ``backoff``: how long each of them waits:
+    "exponential" (1 s, 2 s, 4 s …), a number of seconds, a list of them (the last one stands for
+    all further ones), or a function of the retry's number. ``max_backoff``: no wait is longer (by
+    default 10 minutes for "exponential", a day for a function). ``jitter``: the part of a wait, 0
+    to 1, that chance may take away (0.25 for "exponential", else 0). ``retry_on``: only these
+    exceptions are tried again; ``give_up_on``: these are not, whatever else is said.
+
+    Raises TypeError and ValueError for what cannot be a task.
     """
     decorator = Decorator(
         {
             "name": name,
             "queue": queue,
             "version": version,
-            "retries": retries,
             "on_deploy": on_deploy,
+            "retries": retries,
+            "backoff": backoff,
+            "max_backoff": max_backoff,
+            "jitter": jitter,
+            "retry_on": retry_on,
+            "give_up_on": give_up_on,
         }
     )
     return decorator if fn is None else decorator(fn)
@@ -315,15 +351,16 @@ def make_task(
     name: str | None = None,
     queue: str = "default",
     version: int = 1,
-    retries: int = 0,
     on_deploy: str = "finish",
+    **rules: Any,
 ) -> Task[..., Any]:
-    """The Task for ``fn``, not registered. Raises TypeError and ValueError as ``task``."""
+    """The Task for ``fn``, not registered. ``rules``: as ``RetryRules`` takes them. Raises
+    TypeError and ValueError as ``task``."""
     checks.check_task(fn)
     called = fn.__name__ if name is None else name
     if called == "<lambda>":
         raise ValueError("a lambda has no name that others could submit it by: use def")
-    return Task(fn, called, queue, version, retries, on_deploy)
+    return Task(fn, called, queue, version, on_deploy, RetryRules(**rules))
 
 
 _default_client: Client | None = None
@@ -353,22 +390,3 @@ def register(made: Task[..., Any], *, built_in: bool = False) -> None:
 def manifest() -> dict[str, Any]:
     """The tasks as a revision tells them to the master (``tasks`` in ``protocol.worker``)."""
     return {name: each.entry() for name, each in registered.items()}
-
-
-def _checked_name(what: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{what} must be a str, not {type(value).__name__}")
-    if not value or len(value) > LONGEST_NAME or not value.isprintable() or " " in value:
-        raise ValueError(
-            f"{what} {value[:LONGEST_NAME]!r}: it must be 1 to {LONGEST_NAME} printable characters "
-            "without spaces"
-        )
-    return value
-
-
-def _checked_count(what: str, value: Any, least: int) -> int:
-    if type(value) is not int:
-        raise TypeError(f"{what} must be a whole number, not {value!r}")
-    if value < least:
-        raise ValueError(f"{what} must be {least} or more, not {value}")
-    return value

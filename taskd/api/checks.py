@@ -14,6 +14,8 @@ from typing import Any
 LARGEST = 2**63 - 1
 """The largest count that a record can carry."""
 
+LONGEST_NAME = 200
+
 
 def check_function(name: str, fn: Any) -> None:
     """Raise TypeError unless a step can call ``fn``."""
@@ -96,3 +98,22 @@ def place(fn: Callable[..., Any]) -> str:
     if code is None:
         return f"{getattr(fn, '__module__', '?')}.{getattr(fn, '__qualname__', repr(fn))}"
     return f"{os.path.abspath(code.co_filename)}:{code.co_firstlineno}"
+
+
+def checked_name(what: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a str, not {type(value).__name__}")
+    if not value or len(value) > LONGEST_NAME or not value.isprintable() or " " in value:
+        raise ValueError(
+            f"{what} {value[:LONGEST_NAME]!r}: it must be 1 to {LONGEST_NAME} printable characters "
+            "without spaces"
+        )
+    return value
+
+
+def checked_count(what: str, value: Any, least: int) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{what} must be a whole number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{what} must be {least} or more, not {value}")
+    return value

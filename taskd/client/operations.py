@@ -101,6 +101,7 @@ class Operations(Generic[H]):
         priority: int = 0,
         queue: str | None = None,
         delay: float | None = None,
+        retries: int | None = None,
         options: dict[str, Any] | None = None,
     ) -> Steps[H]:
         """Queue a task; once this returns, it is on disk.
@@ -120,6 +121,8 @@ class Operations(Generic[H]):
             "delay": delay,
             "options": options,
         }
+        if retries is not None:  # a daemon of 0.2 would leave it out
+            task["retries"] = retries
         made = _field((yield request("submit", tasks=[task])), "tasks", list)
         if len(made) != 1 or not isinstance(made[0], dict):
             raise ProtocolError("an answer to submit that is not about one task")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+from taskd.model import retrying
+from taskd.model.retrying import Failure, Policy
 from taskd.model.task import Budgets, State
 from taskd.record import Record
 
@@ -29,7 +31,8 @@ class Facts(Record):
     "held", "yielded"); "unfit" if its revision cannot take its state and another one can; "unbegun"
     if none of the task's code has run; None if its process died without an END record.
     ``progressed``: it saved something new. ``asked``: why the master asked it to leave or ended it,
-    or None. ``death``: how the process ended, in words.
+    or None. ``death``: how the process ended, in words. ``failure``: what the code says of a failed
+    try; None if its worker is of 0.2.
     """
 
     outcome: str | None
@@ -39,6 +42,7 @@ class Facts(Record):
     reason: str | None = None
     wake: float | None = None
     error: dict[str, Any] | None = None
+    failure: Failure | None = None
 
 
 class Verdict(Record):
@@ -76,8 +80,11 @@ def death_in_words(status: int | None) -> str:
     return f"its process ended by itself with exit status {status >> 8}"
 
 
-def judge(facts: Facts, budgets: Budgets, retries_allowed: int, now: float) -> Verdict:
-    """The task's next state. What was counted "in a row" begins anew once something was saved."""
+def judge(
+    facts: Facts, budgets: Budgets, retries_allowed: int, now: float, drawn: float = 0.0
+) -> Verdict:
+    """The task's next state. What was counted "in a row" begins anew once something was saved.
+    ``drawn``: by chance, from 0 to below 1, for the jitter of a retry."""
     moved = budgets._replace(crashes=0, interruptions=0) if facts.progressed else budgets
     left = moved
     if not facts.progressed:
@@ -86,7 +93,7 @@ def judge(facts: Facts, budgets: Budgets, retries_allowed: int, now: float) -> V
         case "succeeded":
             return Verdict(State.SUCCEEDED, budgets)
         case "failed":
-            return _failed(facts, budgets, retries_allowed)
+            return _failed(facts, budgets, retries_allowed, drawn)
         case "cancelled":
             return Verdict(State.CANCELLED, budgets, facts.reason)
         case "unfit" | "unbegun":
@@ -116,15 +123,20 @@ def if_cancelled(facts: Facts, why: str | None) -> str:
     return f"{wish}; {how}" if how else wish
 
 
-def _failed(facts: Facts, budgets: Budgets, allowed: int) -> Verdict:
+def _failed(facts: Facts, budgets: Budgets, allowed: int, drawn: float) -> Verdict:
     used = budgets.retries + 1
     error = facts.error or {"type": "Error", "message": facts.reason or "", "traceback": ""}
     what = f"{error['type']}: {error['message']}" if error["message"] else str(error["type"])
+    told = facts.failure or Failure(Policy())
     if used > allowed:
         return Verdict(State.FAILED, budgets, what, error=error)
+    if told.final is not None:
+        reason = f"{what}; not tried again: {told.final}"
+        return Verdict(State.FAILED, budgets, reason, error=error)
     left = budgets._replace(retries=used, crashes=0, interruptions=0)
-    reason = f"retry {used} of {allowed} after {what}"
-    return Verdict(State.SCHEDULED, left, reason, delay=backoff(used), error=error)
+    reason = f"retry {used} of {allowed} after {what}" + (f" ({told.note})" if told.note else "")
+    again = retrying.delay(told.policy, used, drawn) if told.after is None else told.after
+    return Verdict(State.SCHEDULED, left, reason, delay=again, error=error)
 
 
 def _died(facts: Facts, budgets: Budgets) -> Verdict:

@@ -1,10 +1,10 @@
 """The protocol of ``control.sock`` and ``submit.sock``: version 4, its specification and tables.
 
 Version 3 is what taskd 0.2 speaks, and the oldest that is spoken. Version 4 is that of 0.3, and
-open until 0.3.0 is released: so far it adds the tokens of events. An operation or a field of
-a request that a version adds is sent only once the daemon's hello says that version or more (see
-``operations.needs``): a daemon that does not know a field does the rest of the request. Replies
-only ever get more fields, in every version.
+open until 0.3.0 is released: so far it adds the tokens of events, and what is marked below ("since
+4"). An operation or a field of a request that a version adds is sent only once the daemon's hello
+says that version or more (see ``operations.needs``): a daemon that does not know a field does the
+rest of the request. Replies only ever get more fields, in every version.
 
 Pure. ``server_side.ServerSide`` is the daemon's end, ``client_side.ClientSide`` the client's.
 
@@ -54,10 +54,11 @@ Streams
 
 Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     submit    tasks: [{submission: bytes16, name, args: bytes, key?, queue?, priority?, delay?,
-              options?}] (1 to MAX_BATCH)
+              retries? (since 4), options?}] (1 to MAX_BATCH)
               → {tasks: [{id: 17, created: true}]}; all or none.
               ``submission`` is random, made by the client; sending one again returns the same
-              task. ``delay`` is in seconds. ``options`` is for the built-in ``command`` task:
+              task. ``delay`` is in seconds. ``retries`` goes before what the
+              task's code says, now and later. ``options`` is for the built-in ``command`` task:
               {"on_deploy": "checkpoint"}.
     show      task → {task: TASK}
     list      state?, queue?, name?, limit? (100), before?, results? (false) → {tasks: [TASK…]}

@@ -7,8 +7,10 @@ it is about to send.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from taskd.model.retrying import MOST_RETRIES
 from taskd.model.task import OnDeploy, State
 from taskd.protocol import fields
 from taskd.protocol.data import ARGUMENTS_LIMIT
@@ -39,6 +41,7 @@ _NEW_TASK: Fields = {
     "queue": _NAME,
     "priority": Field(int, -_PRIORITY_MAX, _PRIORITY_MAX),
     "delay": Field(float, 0, 100 * 366 * 86400.0),
+    "retries": Field(int, 0, MOST_RETRIES, since=4),
     "options": Field(
         dict, each={"on_deploy": Field(str, among=frozenset(each.value for each in OnDeploy))}
     ),
@@ -101,7 +104,12 @@ def needs(op: str, message: dict[str, Any]) -> tuple[int, str]:
     than that, it must not be sent.
     """
     found = [(SINCE.get(op, 0), op)]
-    found += [(OPERATIONS[op][name].since, f"{op} with {name}") for name in message]
+    for name, value in message.items():
+        field = OPERATIONS[op][name]
+        found.append((field.since, f"{op} with {name}"))
+        if isinstance(field.each, Field) and isinstance(field.each.each, Mapping):
+            inner = field.each.each
+            found += [(inner[each].since, f"{op} with {each}") for item in value for each in item]
     return max(found, key=lambda each: each[0])
 
 

@@ -11,6 +11,7 @@ from math import inf, isfinite
 from typing import Any
 
 from taskd.errors import ProtocolError
+from taskd.model.retrying import LONGEST, MOST_DELAYS, MOST_RETRIES
 from taskd.protocol import data, fields
 from taskd.protocol.fields import Field, Fields
 from taskd.protocol.saved import Kind, Outcome
@@ -26,6 +27,18 @@ ERROR_PARTS = ("type", "message", "traceback")
 _INT, _FLAG = Field(int, required=True), Field(bool, required=True)
 _COUNT = Field(float, required=True, null=True)
 _TEXT = Field(str, required=True, size=TEXT_LIMIT)
+_SECONDS = Field(float, 0, LONGEST)
+
+RETRY: Fields = {
+    "retries": Field(int, 0, MOST_RETRIES, required=True),
+    "delays": Field(list, 1, MOST_DELAYS, each=_SECONDS),
+    "max_backoff": _SECONDS._replace(required=True),
+    "jitter": Field(float, 0, 1, required=True),
+    "after": _SECONDS,
+    "final": Field(str, size=TEXT_LIMIT),
+    "note": Field(str, size=TEXT_LIMIT),
+}
+"""What the code that ran a failed try says of it."""
 
 _READ: dict[int, Fields] = {
     Kind.BEGIN: {"task": _INT, "attempt": _INT, "version": Field(int)},
@@ -42,6 +55,7 @@ _READ: dict[int, Fields] = {
         "reason": Field(str, size=TEXT_LIMIT),
         "wake": Field(float),
         "snapshot": Field(int),
+        "retry": Field(dict, each=RETRY),
     },
     Kind.SNAPSHOT: {"saved": Field(bytes, required=True)},
 }

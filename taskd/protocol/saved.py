@@ -12,7 +12,7 @@ Records (kind, and a CBOR map of fields; user values as byte strings in plain-da
     CHECKPOINT  state                                 ctx.checkpoint()
     PROGRESS    done, total, note
     END         task, attempt, outcome, progressed, version, unfit?, result?, error?, reason?,
-                wake?, snapshot?
+                wake?, snapshot?, retry?
     SNAPSHOT    saved, begin, saves, progress         ``saved``: the full state (``Saved.encode``);
                                                       it replaces all that was added up before it.
                                                       The others are the slot's (``slot.layout``)
@@ -20,6 +20,9 @@ Records (kind, and a CBOR map of fields; user values as byte strings in plain-da
 
 ``version`` in END is the version of the saved state: the attempt's own once it has saved something.
 ``unfit`` says that this code cannot take the saved state (or the arguments), and has not begun.
+``retry`` is what the code says of a failure, a map {retries, delays?, max_backoff, jitter, after?,
+final?, note?}: the fields of ``model.retrying.Policy`` and ``Failure`` (0.2 neither writes nor
+reads it).
 
 A *path* names a step or a loop: the names of the loops around it and its own, joined by "/"
 (``rows/parse``). The paths in a loop's body begin with the loop's path and "/". What they name is

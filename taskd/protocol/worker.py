@@ -75,12 +75,13 @@ Worker → master
         failed: the answer to one ``plan``; then ``idle``
 
 Master → worker
-    run(task, attempt, at, name, version, args, saved, load?, log, log_limit, scratch)
+    run(task, attempt, at, name, version, args, saved, load?, log, log_limit, scratch, failures)
         at: when it was sent, in Unix seconds; version: of the task function that saved ``saved``,
         or, where nothing is saved, the one at submission (a migration may rewrite the arguments);
         args: bytes; saved: bytes or null; load: path of a file that args and saved stand in
         instead, being large: a CBOR map {args, saved}, the worker's to remove; log: path;
-        log_limit: bytes of room that the log may take; null: without a limit; scratch: path
+        log_limit: bytes of room that the log may take; null: without a limit; scratch: path;
+        failures: int: how many of the task's failures have used a retry (0.2 does not tell)
     plan(path)
         answer for each item in that file whether this revision can take it. The file is a CBOR map
         {probe: null or "module:function", items: [question…]} (see below); it is the worker's to
@@ -97,10 +98,12 @@ Master → worker
         exit as soon as no task runs
 
 Inside
-    task(version, queue, retries, on_deploy, params, any, reads, names)
+    task(version, queue, retries, on_deploy, params, any, reads, names, retry)
         params: [[name, required]…]; any: bool; reads: [version…]: versions of saved state that it
         can take, by a whole chain of migrations; names: [str…], of the steps and loops that the
-        function's source names, null where that cannot be told
+        function's source names, null where that cannot be told; retry: {retries, delays,
+        max_backoff, jitter, function}: ``model.retrying.Policy``, and whether the delays are a
+        function's (0.2 does not tell)
     question(ref, name, args, saved, version, slot, task, attempt)
         ref: int; args: bytes; saved: bytes or null; version: int; slot: null or the file name,
         beside that file, of the worker that runs this attempt of the task: the slot has what that

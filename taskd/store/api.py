@@ -55,6 +55,9 @@ class Submit(Record):
     submission id takes room. Else the task is new: refused with LimitReached if it is beyond
     ``share`` (None: no limits), and if a value cannot be stored (an integer of more than 64 bits, a
     text that is no UTF-8).
+
+    ``retries``: what the task's code says, for 0.2, which goes by nothing else; ``retries_said``:
+    what the submission itself says, which then stands in the row as both.
     """
 
     submission: bytes
@@ -71,6 +74,7 @@ class Submit(Record):
     on_deploy: OnDeploy | None
     at: float
     share: Share | None = None
+    retries_said: int | None = None
 
 
 class SubmitAll(Record):

@@ -11,7 +11,8 @@ from taskd.store.values import Row
 COLUMNS = (
     "id, owner, name, version, queue, priority, state, attempt, key, on_deploy, run_at,"
     " cancel_wished, worker, revision, retries_allowed, retries, crashes, interruptions,"
-    " saved_version, reason, error, progress, submitted, started, ended"
+    " saved_version, reason, error, progress, submitted, started, ended,"
+    " retries_said"
 )
 TASK = f"select {COLUMNS} from tasks where id = ?"
 
@@ -27,6 +28,7 @@ def row_of(found: tuple[Any, ...]) -> Row:
             found[10],
             bool(found[11]),
             *found[12:15],
+            found[25],
             Budgets._make(found[15:18]),
             found[18],
             found[19],

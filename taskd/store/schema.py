@@ -153,6 +153,7 @@ insert into owners_as_of (id, event) values (1, 0);
 _ADDED = {
     "owners_as_of.batch": "alter table owners_as_of add column batch integer",
     "owners_as_of.outcomes": "alter table owners_as_of add column outcomes blob",
+    "tasks.retries_said": "alter table tasks add column retries_said integer",
     "tasks_kind": "create index tasks_kind"
     f" on tasks (queue, name, saved_version, priority desc, turn, id) where {READY}",
 }

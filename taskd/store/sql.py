@@ -14,8 +14,8 @@ KEY = (
 )
 NEW_TASK = (
     "insert into tasks (owner, queue, state, priority, run_at, retries_allowed, group_id, name,"
-    " version, on_deploy, submitted, key, turn)"
-    " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " version, on_deploy, submitted, key, turn, retries_said)"
+    " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 NEW_SUBMISSION = "insert into submissions (submission, task) values (?, ?)"
 NEW_EVENT = (

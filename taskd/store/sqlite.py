@@ -301,9 +301,11 @@ class SqliteStore:
         task = self._run(
             sql.NEW_TASK,
             *(new.owner, new.queue, state.value, new.priority, run_at),
-            *(new.retries, group, new.name, new.version),
+            new.retries if new.retries_said is None else new.retries_said,
+            *(group, new.name, new.version),
             *(None if new.on_deploy is None else new.on_deploy.value, new.at, new.key),
             None if run_at else turns.next_at(self._connection, place),
+            new.retries_said,
         ).lastrowid
         assert task is not None  # an INSERT that did not raise has one
         self._run("insert into arguments (task, value) values (?, ?)", task, new.args)

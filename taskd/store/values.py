@@ -15,6 +15,8 @@ class Row(Record):
     of the saved state (None: nothing is saved). ``run_at`` is set only while scheduled, ``worker``
     only while running. ``revision`` ran the last attempt. ``started`` is the first attempt's start.
     ``error`` is the error of the last attempt that ended. A claim clears ``reason``, not ``error``.
+    ``retries_allowed``: as the code said at submission; ``retries_said``: as the submission itself
+    did, if at all.
     """
 
     id: int
@@ -32,6 +34,7 @@ class Row(Record):
     worker: bytes | None
     revision: str | None
     retries_allowed: int
+    retries_said: int | None
     budgets: Budgets
     saved_version: int | None
     reason: str | None

@@ -33,6 +33,7 @@ from taskd.protocol.secret import found_in, hide
 from taskd.record import Record
 from taskd.worker import output
 from taskd.worker.eventloop import EventLoop
+from taskd.worker.failed import after_failure
 from taskd.worker.failure import bounded, describe, name_of, plain
 from taskd.worker.migrate import Unfit, fit
 
@@ -51,7 +52,8 @@ class Ending(Record):
     it failed. ``reason``: why it left, is cancelled or held, in words. ``wake``: Unix seconds, if
     it sleeps. ``progressed``: it wrote a record. ``saved``: the state that the next attempt begins
     with; if no record was written, the state before migrations that this one began with.
-    ``exception``: what the task raised, for tests. ``unfit``: the code cannot run with the
+    ``retry``: what is to follow a failure, as END has it. ``exception``: what the task raised, for
+    tests. ``unfit``: the code cannot run with the
     arguments and saved state, and has not begun; another revision's code may.
     """
 
@@ -62,6 +64,7 @@ class Ending(Record):
     error: dict[str, str] | None = None
     reason: str | None = None
     wake: float | None = None
+    retry: dict[str, Any] | None = None
     exception: BaseException | None = None
     unfit: bool = False
 
@@ -73,6 +76,7 @@ def run_attempt(
     recorder: Recorder,
     *,
     submitted_at: int | None = None,
+    failures: int | None = None,
     clock: Callable[[], float] = time.time,
     on_item: Callable[[str, Any], None] | None = None,
     calm: Callable[[], None] = lambda: None,
@@ -81,8 +85,9 @@ def run_attempt(
     """Run ``task`` from the state ``saved``, which this attempt changes from here on.
 
     ``submitted_at``: the task's version at submission (None: the code's own). Older state is
-    migrated. ``calm`` is called as soon as the task's function has ended; it stops the timers and
-    signal handlers that the task has left. ``loop``: of async tasks; None: one for this attempt.
+    migrated. ``failures``: how many were counted before (None: not known). ``calm`` is called as
+    soon as the task's function has ended; it stops the timers and signal handlers that the task has
+    left. ``loop``: of async tasks; None: one for this attempt.
     """
     before = Saved(task.version) if saved is None else saved
     try:
@@ -96,7 +101,7 @@ def run_attempt(
         end = _call(task, context, start.args, calm, used)
     if isinstance(context._ended, Held):
         end = context._ended  # also if the task's code caught it and went on
-    ending = _judge(task, end, journal, recorder, start.args)
+    ending = _judge(task, end, journal, recorder, start.args, failures)
     return ending if ending.progressed else ending._replace(saved=before)
 
 
@@ -106,6 +111,7 @@ def _judge(
     journal: Journal,
     recorder: Recorder,
     args: Mapping[str, Any],
+    failures: int | None,
 ) -> Ending:
     """The Ending for ``end``, with its error and reason as others may see them: a task may put a
     revealed secret into an error's text. An exception raised on the way is the task's failure."""
@@ -119,9 +125,21 @@ def _judge(
         secrets = found_in(
             [dict(args), journal.state, saved.args, saved.state, saved.steps, cursors]
         )
-        error = None if exception is None else describe(exception, lambda text: hide(text, secrets))
+
+        def shown(text: str) -> str:
+            return hide(text, secrets)
+
+        retry = None
+        if exception is not None:
+            told = after_failure(task.rules, exception, failures)
+            retry = {
+                name: bounded(shown(value)) if type(value) is str else value
+                for name, value in told.items()
+            }
         return ending._replace(
-            error=error, reason=None if reason is None else bounded(hide(reason, secrets))
+            error=None if exception is None else describe(exception, shown),
+            reason=None if reason is None else bounded(shown(reason)),
+            retry=retry,
         )
     except BaseException as raised:  # of an object of the app's: see the invariant
         # No text of the app's is shown: it may contain a secret.
@@ -131,6 +149,7 @@ def _judge(
             saved,
             journal.moves > 0,
             error=describe(wrong),
+            retry=task.rules.numbers(),
             exception=wrong,
         )
 

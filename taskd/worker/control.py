@@ -47,6 +47,7 @@ class Order(Record):
     at: float
     version: int | None = None
     log_limit: int | None = None
+    failures: int | None = None
 
 
 class Questions(Record):
@@ -333,4 +334,5 @@ def _order(message: dict[str, Any]) -> Order:
         at=message["at"],
         version=message["version"],
         log_limit=message["log_limit"],
+        failures=message.get("failures"),
     )

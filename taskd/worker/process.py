@@ -289,6 +289,7 @@ def _run(worker: Worker, registered: Any, order: Order, recorder: SlotRecorder) 
         kept,
         recorder,
         submitted_at=order.version,
+        failures=order.failures,
         calm=worker.before.calm,
         loop=worker.loop,
     )._replace(exception=None)
@@ -312,7 +313,7 @@ def _record(slot: SlotWriter, recorder: SlotRecorder, order: Order, ending: Endi
         )
     if ending.unfit:
         fields["unfit"] = True
-    told = {name: getattr(ending, name) for name in ("result", "error", "reason", "wake")}
+    told = {name: getattr(ending, name) for name in ("result", "error", "reason", "wake", "retry")}
     fields |= {name: value for name, value in told.items() if value is not None}
     return recorder.save(lambda: slot.append_end(fields), can_leave=False)
 

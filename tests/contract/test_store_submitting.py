@@ -34,13 +34,23 @@ def test_a_new_task_is_queued_with_what_was_submitted(bench: Any) -> None:
         "imports",
     )
     assert (row.priority, row.state, row.attempt, row.key) == (-2, State.QUEUED, 0, "k")
-    assert (row.retries_allowed, row.on_deploy, row.submitted) == (5, OnDeploy.CHECKPOINT, 12.5)
+    assert (row.retries_allowed, row.retries_said) == (5, None)
+    assert (row.on_deploy, row.submitted) == (OnDeploy.CHECKPOINT, 12.5)
     assert (row.run_at, row.started, row.ended, row.worker, row.revision) == (None,) * 5
     assert (row.saved_version, row.reason, row.error, row.progress) == (None,) * 4
     assert (row.cancel_wished, row.budgets) == (False, Budgets())
     assert bench.reader.args(task) == b"args"
     assert bench.reader.saved(task) is None
     assert bench.reader.result(task) is None
+
+
+@pytest.mark.parametrize("said", [0, 9])
+def test_retries_that_were_said_at_submission_are_told_apart_from_those_of_the_code(
+    bench: Any, said: int
+) -> None:
+    """0.2 knows no others than those that are allowed."""
+    row = bench.row(bench.submit(retries=5, retries_said=said))
+    assert (row.retries_allowed, row.retries_said) == (said, said)
 
 
 def test_a_delay_makes_a_task_scheduled_by_the_clock_of_the_store(bench: Any) -> None:

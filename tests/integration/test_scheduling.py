@@ -52,7 +52,7 @@ def waits_for_another() -> str:
     gate("go")
     return child.status().state
 
-@task(retries=2)
+@task(retries=2, jitter=0)
 def fails(times: int) -> str:
     mark(time.monotonic())
     if attempt() <= times:

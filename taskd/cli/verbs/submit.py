@@ -65,6 +65,12 @@ def _add_common(parser: ArgumentParser, secret: str) -> None:
     parser.add_argument("--key", help="while a task with this key lives, it is that task again")
     parser.add_argument("--priority", type=int, default=0, help="higher goes first (default: 0)")
     parser.add_argument("--queue", help="the queue (default: the task's own)")
+    parser.add_argument(
+        "--retries",
+        metavar="N",
+        type=int,
+        help="how often it is tried again when it fails (default: as the task's code says)",
+    )
     parser.add_argument("--wait", action="store_true", help="wait until the task has ended")
     options.add_json(parser, "the task as one JSON object (with --wait: as it ended)")
 
@@ -109,7 +115,13 @@ def _queue(
     chosen: dict[str, Any] | None,
 ) -> int:
     task = client.submit(
-        name, given, key=args.key, priority=args.priority, queue=args.queue, options=chosen
+        name,
+        given,
+        key=args.key,
+        priority=args.priority,
+        queue=args.queue,
+        retries=args.retries,
+        options=chosen,
     )
     if not args.json:
         print(task.id, flush=True)  # before the waiting: a script may want the id at once

@@ -13,6 +13,7 @@ goes through the same steps:
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +25,7 @@ from taskd.master.attempts.attempts import Attempts
 from taskd.master.attempts.tasklogs import TaskLogs
 from taskd.master.fleet import Intake, Running, Worker
 from taskd.master.loop import PASSING, Done, Loop, Notice, Storage, in_words
+from taskd.model import retrying
 from taskd.model.endings import Facts, if_cancelled, judge
 from taskd.model.routing import Held, route
 from taskd.model.task import SETTLED, State
@@ -68,7 +70,7 @@ def by_record(
     running: Running, end: dict[str, Any], kept: bytes | None, then: Callable[[str], None]
 ) -> Ending:
     """The end that an END record tells; ``kept``: the full state that it points to, if any."""
-    error = end.get("error")
+    error, retry = end.get("error"), end.get("retry")
     facts = Facts(
         outcome=end["outcome"],
         progressed=end["progressed"],
@@ -76,6 +78,7 @@ def by_record(
         reason=end.get("reason"),
         wake=end.get("wake"),
         error=None if error is None else {part: error[part] for part in ERROR_PARTS},
+        failure=None if retry is None else retrying.failure(retry),
     )
     version = None if kept is None else end.get("version")
     return Ending(running, facts, then, kept, version, end.get("result"))
@@ -145,7 +148,9 @@ class Endings:
             if not isinstance(route(takers, running.name, row.saved_version), Held):
                 facts = facts._replace(outcome="unfit")
         now = time.time()
-        verdict = judge(facts, row.budgets, row.retries_allowed, now)
+        allowed = retrying.allowed(row.retries_said, facts.failure, row.retries_allowed)
+        drawn = int.from_bytes(os.urandom(6)) / (1 << 48)
+        verdict = judge(facts, row.budgets, allowed, now, drawn)
         succeeded = verdict.state is State.SUCCEEDED
         return Settle(
             task=running.task,

@@ -138,6 +138,7 @@ class Sending:
             "log": self._places.task_log(row.id),
             "log_limit": self._config.logs.max_size,
             "scratch": self._places.task_scratch(row.id),
+            "failures": row.budgets.retries,
             "args": args,
             "saved": saved,
         }

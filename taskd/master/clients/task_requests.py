@@ -143,6 +143,7 @@ class TaskRequests(Record):
             on_deploy=OnDeploy(wish) if wish else None,
             at=now,
             share=share,
+            retries_said=task.get("retries"),
         )
 
     def _entry(self, name: str) -> dict[str, Any]:

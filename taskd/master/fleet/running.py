@@ -19,6 +19,7 @@ class Known(Record):
 
     version: int
     retries_allowed: int
+    retries_said: int | None
     budgets: Budgets
     saved_version: int | None
     revision: str | None

@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 
 from taskd.model import endings
 from taskd.model.endings import CRASHES, LONGEST_DELAY, Facts, Verdict, backoff, judge
+from taskd.model.retrying import Failure, Policy
 from taskd.model.table import after
 from taskd.model.task import CHANGES, ENDED, Budgets, Change, State
 from taskd.protocol.saved import Outcome
@@ -27,6 +28,14 @@ FACTS = st.builds(
     reason=st.none() | st.just("why"),
     wake=st.just(2000.0),
     error=st.none() | st.just(ERROR),
+    failure=st.none()
+    | st.builds(
+        Failure,
+        policy=st.just(Policy(3, (7.0,), 600.0, 0.0)),
+        after=st.none() | st.just(5.0),
+        final=st.none() | st.just("it said so"),
+        note=st.none(),
+    ),
 )
 DIED = Facts(None, False, death="its process was killed by SIGKILL")
 LEFT = Facts("left", False, asked="deploy of r2")
@@ -56,7 +65,7 @@ def test_no_end_loses_a_task(facts: Facts, budgets: Budgets, allowed: int) -> No
         assert verdict.state in (State.QUEUED, State.SCHEDULED)
     if verdict.state is State.SCHEDULED:
         assert verdict.delay is not None
-        assert verdict.delay in (2000.0 - NOW, *_waits())
+        assert verdict.delay in (2000.0 - NOW, 7.0, 5.0, *_waits())
     else:
         assert verdict.delay is None
 
@@ -144,6 +153,44 @@ def test_a_failure_is_tried_again_as_often_as_allowed() -> None:
     assert verdicts[0].reason == "retry 1 of 2 after ValueError: no such row"
     assert verdicts[-1].reason == "ValueError: no such row"
     assert {str(v.error) for v in verdicts} == {str(ERROR)}
+
+
+def failed(**told: Any) -> Facts:
+    return Facts(
+        "failed", False, error=ERROR, failure=Failure(Policy(9, (7.0, 70.0)))._replace(**told)
+    )
+
+
+def test_the_policy_of_the_code_that_failed_makes_the_delay() -> None:
+    assert [v.delay for v in follow([failed()] * 3, allowed=9)] == [7.0, 70.0, 70.0]
+
+
+def test_a_task_that_says_when_to_try_again_uses_a_retry_all_the_same() -> None:
+    verdicts = follow([failed(), failed(after=1.5), failed(), failed(after=0.0)], allowed=3)
+    assert [v.delay for v in verdicts] == [7.0, 1.5, 70.0, None]
+    assert verdicts[-1].state is State.FAILED
+
+
+def test_a_failure_that_is_final_uses_no_retry() -> None:
+    (verdict,) = follow([failed(final="give_up_on names ValueError")], allowed=9)
+    assert (verdict.state, verdict.budgets, verdict.delay) == (State.FAILED, Budgets(), None)
+    assert verdict.reason == (
+        "ValueError: no such row; not tried again: give_up_on names ValueError"
+    )
+
+
+def test_what_is_wrong_with_a_policy_is_said() -> None:
+    (verdict,) = follow([failed(note="its backoff function raised KeyError")], allowed=1)
+    assert verdict.reason == (
+        "retry 1 of 1 after ValueError: no such row (its backoff function raised KeyError)"
+    )
+
+
+@pytest.mark.parametrize("between", [DIED, LEFT, Facts("sleeping", True, wake=2000.0)])
+def test_backoff_counts_failures_and_nothing_that_comes_between_them(between: Facts) -> None:
+    verdicts = follow([failed(), *[between] * 2, failed()], allowed=9)
+    assert (verdicts[0].delay, verdicts[-1].delay) == (7.0, 70.0)
+    assert verdicts[-1].budgets == Budgets(2, 0, 0)
 
 
 def test_a_failure_without_retries_fails_at_once() -> None:

@@ -100,10 +100,20 @@ def test_a_request_takes_the_version_of_its_newest_part(
     assert operations.needs(op, fields) == needed
 
 
-def test_the_version_before_knows_every_request_that_can_be_made() -> None:
-    """Until this version adds one: then it stands here, and what 0.2 does is in tests/skew."""
-    found = {operations.needs(op, fields)[0] for op, fields in operations.OPERATIONS.items()}
-    assert found == {0}
+def test_what_the_version_before_does_not_know_is_asked_of_no_daemon_of_it() -> None:
+    """What this version adds stands here; what 0.2 does is in tests/skew."""
+    newer = {op for op in operations.OPERATIONS if operations.SINCE.get(op)}
+    newer |= {
+        f"{op} with {name}"
+        for op, fields in operations.OPERATIONS.items()
+        for name, field in fields.items()
+        if field.since
+    }
+    assert newer == set()
+    task = {"submission": b"x" * 16, "name": "a", "args": b"y"}
+    assert operations.needs("submit", {"tasks": [task]})[0] == 0
+    more = {"tasks": [task, task | {"retries": 3}]}
+    assert operations.needs("submit", more) == (4, "submit with retries")
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,19 @@ def test_options_are_kept() -> None:
         ({"version": True}, TypeError, "version"),
         ({"retries": -1}, ValueError, "retries must be 0 or more"),
         ({"retries": 1.5}, TypeError, "retries"),
+        ({"retries": True}, TypeError, "retries"),
+        ({"retries": 10**9 + 1}, ValueError, "retries"),
+        ({"backoff": "linear"}, TypeError, 'backoff must be "exponential", a number of seconds'),
+        ({"backoff": ValueError}, TypeError, "backoff must be"),
+        ({"backoff": -1}, ValueError, "backoff must be from 0"),
+        ({"backoff": float("nan")}, ValueError, "backoff must be from 0"),
+        ({"backoff": []}, ValueError, "1 to 100 numbers, not 0"),
+        ({"backoff": [1, "2"]}, TypeError, r"backoff\[1\] must be a number"),
+        ({"max_backoff": True}, TypeError, "max_backoff must be a number"),
+        ({"max_backoff": 400 * 86400}, ValueError, r"366 days"),
+        ({"jitter": 1.5}, ValueError, "from 0 to 1, not 1.5"),
+        ({"retry_on": "ValueError"}, TypeError, "retry_on takes classes"),
+        ({"give_up_on": (ValueError, 3)}, TypeError, "give_up_on takes classes"),
         ({"queue": ""}, ValueError, "queue"),
         ({"queue": 5}, TypeError, "queue must be a str"),
         ({"name": "two words"}, ValueError, "without spaces"),
@@ -178,6 +191,13 @@ def test_an_entry_says_what_the_master_needs_and_leaves_the_context_out() -> Non
         "any": False,
         "reads": [2],
         "names": [],
+        "retry": {
+            "retries": 5,
+            "delays": None,
+            "max_backoff": 600.0,
+            "jitter": 0.25,
+            "function": False,
+        },
     }
 
 
@@ -197,6 +217,31 @@ def test_the_manifest_has_the_built_in_task_too() -> None:
     assert manifest["command"]["params"] == [["argv", True], ["cwd", False], ["env", False]]
 
 
+@pytest.mark.parametrize(
+    ("options", "delays", "most", "jitter", "function"),
+    [
+        ({"backoff": 30}, [30.0], 366 * 86400.0, 0.0, False),
+        ({"backoff": (1, 10, 60)}, [1.0, 10.0, 60.0], 366 * 86400.0, 0.0, False),
+        ({"backoff": 30, "jitter": 0.5, "max_backoff": 9}, [30.0], 9.0, 0.5, False),
+        ({"backoff": lambda number: number}, None, 86400.0, 0.0, True),
+        ({"backoff": "exponential", "max_backoff": 60}, None, 60.0, 0.25, False),
+    ],
+)
+def test_a_backoff_of_each_form_is_told_as_numbers(
+    options: dict[str, Any], delays: Any, most: float, jitter: float, function: bool
+) -> None:
+    @task(retries=2, **options)
+    def job() -> None: ...
+
+    assert job.entry()["retry"] == {
+        "retries": 2,
+        "delays": delays,
+        "max_backoff": most,
+        "jitter": jitter,
+        "function": function,
+    }
+
+
 # ── submitting ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -205,9 +250,9 @@ def test_submit_names_the_arguments_and_leaves_defaults_to_the_code_that_runs(
 ) -> None:
     made = example()
     assert made.submit("/a.csv", dry=True) == "handle"
-    assert made.using(key="k", priority=5, queue="q", delay=60).submit(path="/b") == "handle"
-    plain = {"key": None, "priority": 0, "queue": None, "delay": None}
-    chosen = {"key": "k", "priority": 5, "queue": "q", "delay": 60}
+    chosen = {"key": "k", "priority": 5, "queue": "q", "delay": 60, "retries": 9}
+    assert made.using(**chosen).submit(path="/b") == "handle"
+    plain = {"key": None, "priority": 0, "queue": None, "delay": None, "retries": None}
     assert client.submitted == [
         ("import_orders", {"path": "/a.csv", "dry": True}, plain),
         ("import_orders", {"path": "/b"}, chosen),

@@ -110,7 +110,7 @@ def _settle_fields(bench: Bench, task: int) -> None:
     bench._open.append(theirs)
     master.revisions.target = target
     master.revisions.rejected = [Rejected("r0", "/srv/r0", "a test", 5.0)]
-    known = Known(1, 2, Budgets(1, 2, 3), 4, "r1", b"worker", 5.0)
+    known = Known(1, 2, 5, Budgets(1, 2, 3), 4, "r1", b"worker", 5.0)
     master.attempts.hold(Running(4711, "default", "work", 0, "finish", known=known), None)
     (client,) = master.clients
     for stream in master.streams.of(client):
