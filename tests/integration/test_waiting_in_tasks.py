@@ -42,11 +42,16 @@ def waits_in_a_thread() -> str:
     return "went on"
 
 @task(queue="two")
-def waits_in_two(gated: str) -> str:
-    handle = Client().submit("child_of_two")
+def waits_in_two(gated: str, name: str = "child_of_two") -> str:
+    handle = Client().submit(name)
     mark(f"submitted-{handle.id}")
     gate(gated)
+    mark("waits")
     return handle.result()
+
+@task(queue="two")
+def waits_within() -> str:
+    return waits_in_two("inner")
 """
 
 WHY = "whose places are all taken by tasks that wait for such ones"
@@ -100,3 +105,18 @@ def test_the_last_of_those_that_wait_for_each_other_is_told(daemon: Daemon, depl
     assert [info.state for info in ends] == ["failed", "succeeded"]
     assert ends[0].error is not None
     assert WHY in ends[0].error["message"]
+
+
+@pytest.mark.parametrize("order", ["outer inner", "inner outer"])
+def test_so_is_the_last_of_those_that_wait_one_for_the_next(daemon: Daemon, order: str) -> None:
+    client = daemon.client()
+    outer = client.submit("waits_in_two", {"gated": "outer", "name": "waits_within"})
+    tasks = {"outer": outer.id, "inner": outer.id + 1}
+    for task in tasks.values():
+        eventually(lambda task=task: daemon.effects(task), "it has submitted its own")
+    for name in order.split():
+        daemon.open_gate(name)
+        daemon.reached(tasks[name], "waits")
+    assert client.handle(outer.id + 2).result(30) == "of two"
+    ends = [client.handle(task).wait(30) for task in tasks.values()]
+    assert sum(WHY in str(each.error) for each in ends) >= 1

@@ -1,10 +1,10 @@
 """Deadlocks of tasks that wait for each other: the request to wait that would close one is refused.
 
 A task may submit other tasks and wait for them. If all places of a queue are taken by tasks that
-wait for tasks queued there, none of them ever goes on. The last one that asks to wait is refused,
-and can raise, which frees a place. A deadlock that comes about otherwise (over several queues, at
-the ceiling for all queues, or by a task that is requeued meanwhile) is not found; ``show`` says
-that its tasks wait for a place.
+wait for tasks queued there, or for one another, none of them ever goes on. The last one that asks
+to wait is refused, and can raise, which frees a place. A deadlock that comes about otherwise (over
+several queues, at the ceiling for all queues, or by a task that is requeued meanwhile) is not
+found; ``show`` says that its tasks wait for a place.
 """
 
 from __future__ import annotations
@@ -65,11 +65,13 @@ class WaitCycles(Record):
         assert running is not None, "its queue has others"
         queue = running.queue
         has_a_place = {each.id for each in known if not self._needs_a_place(each, queue)}
-        wanted = next((task for task in tasks if self._needs_a_place(task, queue)), None)
-        if wanted is None or not all(waits - has_a_place for waits in others.values()):
+        stuck = _stuck(within, others, has_a_place)
+        own = {task.id for task in tasks}
+        wanted = sorted(own.union(*others.values()) - has_a_place)
+        if len(stuck) <= len(others) or not wanted or not (own - has_a_place or own & stuck):
             return None
         return Refused(
-            f"task {wanted.id} waits for a place in queue '{queue}', whose places are all "
+            f"task {wanted[0]} waits for a place in queue '{queue}', whose places are all "
             "taken by tasks that wait for such ones: none of them would ever go on. Submit "
             "what is waited for to another queue"
         )
@@ -77,3 +79,13 @@ class WaitCycles(Record):
     def _needs_a_place(self, task: Glance, queue: str) -> bool:
         is_queued = task.queue == queue and task.state is State.QUEUED
         return is_queued and task.id not in self.attempts
+
+
+def _stuck(within: int, others: Others, has_a_place: set[int]) -> set[int]:
+    """``within``, and those of ``others`` that cannot go on before ``within`` does, or before a
+    place is free."""
+    stuck, size = {within}, 0
+    while size < len(stuck):
+        size = len(stuck)
+        stuck |= {task for task, waits in others.items() if waits & stuck or waits - has_a_place}
+    return stuck
