@@ -79,6 +79,13 @@ class LimitReached(Refused):
     code = "limit-reached"
 
 
+class TooOld(Refused):
+    """A submission was sent again so late that the daemon no longer knows whether it was carried
+    out. Nothing was run now."""
+
+    code = "too-old"
+
+
 class DeployRefused(Refused):
     """The new revision did not prove itself; the old one serves on."""
 
@@ -144,6 +151,7 @@ REFUSALS: dict[str, type[Refused]] = {
         NotAllowed,
         Busy,
         LimitReached,
+        TooOld,
         DeployRefused,
         StoreError,
     )

@@ -12,18 +12,20 @@ from typing import Any
 
 from taskd.model.task import SETTLED, State
 from taskd.record import Record
-from taskd.store import picking, schema
+from taskd.store import expiring, picking, schema
 from taskd.store.event_answers import events
 from taskd.store.meter import AT_ONCE, FEW, ROW, WORK, Fetch, Meter
 from taskd.store.queries import (
     Counts,
     Events,
+    Expired,
     Filter,
     Glance,
     Glances,
     Listed,
     NextDue,
     Part,
+    Purged,
     QueueCounts,
     Ready,
     Rows,
@@ -361,5 +363,7 @@ ANSWERS: dict[type, Callable[[Fetch, Any], Any]] = {
     Startable: _startable,
     Ready: picking.ready,
     StoredData: _stored,
+    Expired: expiring.expired,
+    Purged: expiring.purged,
     NextDue: _next_due,
 }

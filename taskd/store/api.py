@@ -13,7 +13,8 @@ Of every operation:
   number and the revision of the last attempt (0 and None before the first), and the operation's
   ``reason``, if it has one. Nothing else writes events.
 * A task is *over* once it is succeeded, failed or cancelled; one that is held is not over. A key is
-  its task's until that is over, within the tasks of one owner. A submission id is kept for ever.
+  its task's until that is over, within the tasks of one owner. A submission id is known as long as
+  its task is there, and for HORIZON after the task was over.
 * Counts are exact after every batch: tasks by queue and state; by group, those that wait (queued,
   scheduled or held); by owner, those that are not over, and the bytes of their arguments.
 * What is due is decided by the store's own clock alone: who submits or ends says how many seconds
@@ -26,12 +27,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from taskd.model.retention import Ages
 from taskd.model.task import Budgets, OnDeploy, State
 from taskd.record import Protocol, Record
 from taskd.store.values import Kind
 
 SCHEMA = 1
 """Version of the schema; it only grows within a major version of taskd."""
+
+
+HORIZON = 7 * 86400.0
+"""Seconds for which a submission can be sent again: no client tries for longer."""
 
 
 class Share(Record):
@@ -47,8 +53,10 @@ class Share(Record):
 class Submit(Record):
     """A new task: queued, or scheduled if ``delay`` (seconds) is above zero. Result: Submitted.
 
-    If the submission id is known, the result is the task that it has led to, whatever else is
-    submitted, and nothing is changed; refused if that task is another owner's. Else, if one of the
+    If the submission id is known, the result is the task that it has led to (which may have been
+    purged), whatever else is submitted, and nothing is changed; refused if that task is another
+    owner's. Else it is refused with TooOld if it was ``made`` longer than HORIZON ago (None: the id
+    does not say when): it may have been known once. Else, if one of the
     owner's tasks that are not over has the ``key`` (the empty string is one), the result is that
     task, and the submission id is kept with it. That is refused with KeyConflict if the task has
     another name or other bytes of arguments, and with LimitReached if ``share`` is full, since a
@@ -75,6 +83,7 @@ class Submit(Record):
     at: float
     share: Share | None = None
     retries_said: int | None = None
+    made: float | None = None
 
 
 class SubmitAll(Record):
@@ -222,6 +231,41 @@ class Shift(Record):
     seconds: float
 
 
+class Prepare(Record):
+    """Make what Purge, Forget and their queries need, where an earlier version made the store: an
+    index over all tasks that are over, which takes a second for each million of them.
+
+    Result: for how many seconds more nothing should be purged for its age: ``grace`` from the first
+    Prepare on; 0 in a store that this version has made.
+    """
+
+    grace: float
+
+
+class Purge(Record):
+    """Remove those of ``tasks`` that are over, for at least as long as ``ages`` says (None: however
+    short), by the store's clock; pass over all others. Result: the list of the ids of those that
+    were removed, in the order of ``tasks``. Never refused.
+
+    A task that is removed is an unknown task, and counted nowhere. No event is written. Its row,
+    arguments, saved state and result are gone; ``Purged`` names it until Forget has removed the
+    rest. After ``room`` bytes of these values no more are removed (one task at least is).
+    """
+
+    tasks: tuple[int, ...]
+    ages: Ages | None
+    room: int
+
+
+class Forget(Record):
+    """Nothing outside the store is left of these purged tasks: remove their events, and their
+    submission ids HORIZON after they were over; ``limit`` rows at most. Result: the list of the ids
+    of those of which nothing more is to be removed now. Never refused; others are passed over."""
+
+    tasks: tuple[int, ...]
+    limit: int
+
+
 class Answer:
     """The result of ``Settle``: whether this end counted (the words of the worker protocol).
 
@@ -234,7 +278,10 @@ class Answer:
     SUPERSEDED = "superseded"
 
 
-Operation = Submit | SubmitAll | Take | Settle | Cancel | Retry | HoldKind | Wake | Shift
+Operation = (
+    Submit | SubmitAll | Take | Settle | Cancel | Retry | HoldKind | Wake | Shift
+    | Prepare | Purge | Forget
+)  # fmt: skip
 
 
 class Ended(Record):

@@ -26,8 +26,11 @@ from taskd.store.api import (
     Cancel,
     Cancelled,
     Ended,
+    Forget,
     HoldKind,
     Operation,
+    Prepare,
+    Purge,
     Retry,
     Settle,
     Shift,
@@ -83,6 +86,9 @@ _KEPT: dict[type, Callable[[Applied], tuple[Any, ...]]] = {
     HoldKind: lambda each: (_TASKS, len(each.result), *each.result),
     Wake: lambda each: (_TASKS, len(each.result), *each.result),
     Shift: lambda each: (_PLAIN, each.task, each.result),
+    Prepare: lambda each: (_PLAIN, each.task, each.result),
+    Purge: lambda each: (_TASKS, len(each.result), *each.result),
+    Forget: lambda each: (_TASKS, len(each.result), *each.result),
 }
 
 

@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskd.errors import StoreDamaged, StoreError
+from taskd.model.retention import Ages
 from taskd.model.task import State
 from taskd.record import Protocol, Record
 from taskd.store.values import Event, Group, Kind, Row
@@ -230,6 +231,20 @@ class StoredData(Query[Part[Stored]]):
     """What is stored of these tasks, in this order, without those that are not known."""
 
     tasks: tuple[int, ...]
+
+
+class Expired(Query[Part[int]]):
+    """Up to ``limit`` tasks that a Purge with these ``ages`` would remove (see ``Prepare``)."""
+
+    ages: Ages
+    limit: int
+    place: Any = None
+
+
+class Purged(Query[Part[int]]):
+    """Up to ``limit`` purged tasks of which a Forget would remove something (see ``Prepare``)."""
+
+    limit: int
 
 
 class NextDue(Query[float | None]):

@@ -11,6 +11,7 @@ from taskd import errors
 from taskd.model.task import CHANGES, ENDED, Change, State
 from taskd.record import Record
 from taskd.store.api import (
+    HORIZON,
     Settle,
     Share,
     Submit,
@@ -64,6 +65,16 @@ def heeding_the_wish(task: Task, end: Settle) -> Settle:
         delay=end.delay if end.state is State.SCHEDULED else None,
         result=end.result if end.state is State.SUCCEEDED else None,
     )
+
+
+def check_horizon(new: Submit, now: float) -> None:
+    """Raises TooOld if the submission, which is unknown, may have been known once."""
+    if new.made is not None and new.made < now - HORIZON:
+        days = (now - new.made) / 86400
+        raise errors.TooOld(
+            f"this submission was made {days:.0f} days ago, and whether it was carried out then is "
+            "no longer known: it was not run now. If its work is not done, submit it anew"
+        )
 
 
 def check_same(new: Submit, taken: tuple[int, str, str, bytes]) -> None:

@@ -12,7 +12,10 @@ finds a store that it can use. A new version says that an older taskd could not.
   so that a claim rewrites none of them and a saved state rewrites no arguments. Measured: with
   20 KB of arguments in the task's own row, claim and settle are 2.6 times slower; with 200 bytes
   there is no difference beyond the noise. The four indexes for lists cost a fifth of a submit.
-* ``submissions``: every submission id ever acknowledged and the task it led to.
+* ``submissions``: the submission ids that were acknowledged, and the task each led to.
+* ``purged``: tasks that were removed and of which something is left. ``is_left``: files outside the
+  store, events; then only submission ids, which are kept up to ``until``. ``retention``: since when
+  tasks may be removed for their age, as of the first Prepare; null: always.
 * ``events``: each state change, numbered over all tasks.
 * ``counts``: tasks by (queue, state), without rows for none; ``groups_waiting``: waiting tasks by
   (name, version, shape). Both are exact after every commit (see ``tally``). Rows of groups stay
@@ -32,8 +35,9 @@ Indexes: a claim reads ``tasks_kind`` alone, so that neither scheduled tasks nor
 those of a kind that cannot be run here can slow it (see ``picking``); ``tasks_turn`` and
 ``tasks_last_turn`` find the first turn in a queue and the last one of an owner there (see
 ``turns``); ``tasks_state`` serves the running rows and lists by state; ``counts_not_empty`` finds
-the queues with tasks to run, however many queues there ever were. ``tasks_ready`` serves no query:
-it stays because 0.2 names it.
+the queues with tasks to run, however many queues there ever were; ``tasks_ended`` finds what has
+been over for longest (see ``expiring``), ``submissions_task`` the submission ids of a task.
+``tasks_ready`` serves no query: it stays because 0.2 names it.
 """
 
 from __future__ import annotations
@@ -156,8 +160,22 @@ _ADDED = {
     "tasks.retries_said": "alter table tasks add column retries_said integer",
     "tasks_kind": "create index tasks_kind"
     f" on tasks (queue, name, saved_version, priority desc, turn, id) where {READY}",
+    "purged": "create table purged (task integer primary key, owner integer not null,"
+    " until real not null, is_left integer not null default 1)",
+    "purged_left": "create index purged_left on purged (task) where is_left = 1",
+    "purged_until": "create index purged_until on purged (until) where is_left = 0",
+    "retention": "create table retention (id integer primary key check (id = 1), since real)",
 }
 """What 0.2 does not make, by name (table, index, TABLE.COLUMN); added where it is missing."""
+
+_LATER = {
+    "tasks_ended": "create index tasks_ended on tasks (state, queue, ended)"
+    " where ended is not null",
+    "submissions_task": "create index submissions_task on submissions (task)",
+}
+"""The same, but over all tasks there ever were, which takes too long for a deploy: ``finish``."""
+
+_SINCE_EVER = "insert into retention (id, since) values (1, null)"
 
 
 def is_id(number: int) -> bool:
@@ -191,11 +209,23 @@ def check(connection: sqlite3.Connection, path: str) -> int:
 
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables in an empty file: all of them or none."""
-    _make(connection, _TABLES, *_ADDED.values())
+    _make(connection, _TABLES, *_ADDED.values(), *_LATER.values(), _SINCE_EVER)
 
 
 def grow(connection: sqlite3.Connection) -> None:
     """Add what an earlier version has not made in this file: all of it or none."""
+    missing = _missing(connection, _ADDED)
+    if missing:
+        _make(connection, *missing)
+
+
+def finish(connection: sqlite3.Connection) -> None:
+    """Add, in the open transaction, what ``grow`` had no time for."""
+    for statement in _missing(connection, _LATER):
+        connection.execute(statement)
+
+
+def _missing(connection: sqlite3.Connection, wanted: dict[str, str]) -> list[str]:
     names = {
         name
         for row in connection.execute(
@@ -204,9 +234,7 @@ def grow(connection: sqlite3.Connection) -> None:
         )
         for name in row
     }
-    missing = [made for name, made in _ADDED.items() if name not in names]
-    if missing:
-        _make(connection, *missing)
+    return [made for name, made in wanted.items() if name not in names]
 
 
 def _make(connection: sqlite3.Connection, *parts: str) -> None:

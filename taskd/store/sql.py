@@ -5,7 +5,9 @@ from __future__ import annotations
 from taskd.store import schema
 
 SUBMISSION = (
-    "select t.id, t.owner from submissions s join tasks t on t.id = s.task where s.submission = ?"
+    "select s.task, coalesce(t.owner, p.owner) from submissions s"
+    " left join tasks t on t.id = s.task left join purged p on p.task = s.task"
+    " where s.submission = ?"
 )
 KEY = (
     "select t.id, t.name, t.state, a.value"

@@ -29,7 +29,7 @@ import cbor2
 from taskd import errors
 from taskd.model.table import after
 from taskd.model.task import CHANGES, ENDED, Change, State
-from taskd.store import connection, outcomes, picking, rows, schema, sql, turns
+from taskd.store import connection, outcomes, picking, purging, rows, schema, sql, turns
 from taskd.store.api import (
     Answer,
     Applied,
@@ -51,6 +51,7 @@ from taskd.store.api import (
 from taskd.store.row_checks import (
     ENDS,
     Task,
+    check_horizon,
     check_retry,
     check_room,
     check_same,
@@ -85,6 +86,7 @@ class SqliteStore:
             HoldKind: self._hold_kind,
             Wake: self._wake,
             Shift: lambda shift: Applied(self._run(sql.SHIFT, shift.seconds).rowcount, None),
+            **purging.handlers(self._connection, lambda: self._tally, clock),
         }
 
     def apply(self, number: int, operations: Sequence[Operation]) -> list[Applied]:
@@ -284,6 +286,7 @@ class SqliteStore:
             if found[1] != new.owner:
                 raise errors.Refused("this submission id is another user's; make a new random one")
             return int(found[0])
+        check_horizon(new, self._clock())
         taken = None if new.key is None else self._run(sql.KEY, new.owner, new.key).fetchone()
         if taken is None:
             return None

@@ -5,7 +5,7 @@ of that place is applied (or behind the last). Each line on stdout is the number
 answer has come.
 
 Batch n submits five tasks named "bN", some with keys, claims the first task of batch n-1, ends that
-of n-2 and retries that of n-3.
+of n-2, retries that of n-3, cancels and purges the second of n-4, and forgets that of n-5.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from support.taking import claim
 
 from taskd.model.task import Budgets, State
 from taskd.store.api import (
+    Cancel,
+    Forget,
     Operation,
+    Purge,
     Retry,
     Settle,
     Submit,
@@ -31,7 +34,7 @@ from taskd.store.api import (
 from taskd.store.queries import Filter
 
 TASKS = 5
-OPERATIONS = 7
+OPERATIONS = 10
 
 
 def main(kind: str, place: str, deadly: int | None = None) -> None:
@@ -71,6 +74,11 @@ def batch(reader: Reading, number: int) -> list[Operation]:
         operations.append(end)
     if number > 3:
         operations.append(Retry(first(reader, number - 3), None, 3.0))
+    if number > 4:
+        second = first(reader, number - 4) + 1
+        operations += [Cancel(second, None, 4.0), Purge((second,), None, 1)]
+    if number > 5:
+        operations.append(Forget((first(reader, number - 5) + 1,), 100))
     return operations
 
 

@@ -21,10 +21,11 @@ from taskd.model.task import State
 from taskd.store.api import (
     Answer,
     Applied,
+    Cancelled,
     Ended,
     Submitted,
 )
-from taskd.store.queries import Filter
+from taskd.store.queries import Filter, Purged
 
 CHILD = str(Path(__file__).with_name("applying.py"))
 KILLS = 20
@@ -62,13 +63,16 @@ def check(kind: str, place: Path) -> int:
             tasks[int(row.name[1:])].append(row)
         assert sorted(tasks) == list(range(1, last + 1))
         for number, rows in tasks.items():
-            assert len(rows) == TASKS
+            assert len(rows) == TASKS - (last - number > 3)
             assert {row.state for row in rows[1:]} == {State.QUEUED}
             begun = {0: State.QUEUED, 1: State.RUNNING, 2: State.FAILED}
             assert rows[0].state is begun.get(last - number, State.QUEUED)
             assert rows[0].attempt == min(last - number, 1)
+        assert len(reading.all(Purged(TASKS))) == (last > 4)
         if last:
-            ids = {number: [row.id for row in rows] for number, rows in tasks.items()}
+            ids = {n: [rows[0].id + place for place in range(TASKS)] for n, rows in tasks.items()}
+            gone = [ids[number][1] for number in range(1, last - 4)]
+            assert reading.events(gone) == []
             assert told(store.outcome(last)) == expected(ids, last)
         return last
     finally:
@@ -88,6 +92,12 @@ def expected(ids: dict[int, list[int]], last: int) -> list[Applied]:
         answers.append(Applied(Answer.RECORDED, ids[last - 2][0], end))
     if last > 3:
         answers.append(Applied(State.QUEUED, ids[last - 3][0]))
+    if last > 4:
+        second = ids[last - 4][1]
+        cancelled = Cancelled(State.CANCELLED, State.QUEUED)
+        answers += [Applied(cancelled, second), Applied([second], None)]
+    if last > 5:
+        answers.append(Applied([ids[last - 5][1]], None))
     return answers
 
 
@@ -95,7 +105,7 @@ def expected(ids: dict[int, list[int]], last: int) -> list[Applied]:
 def test_a_kill_between_two_operations_leaves_nothing_of_their_batch(
     kind: str, tmp_path: Path
 ) -> None:
-    run(kind, tmp_path, lines=4)
+    run(kind, tmp_path, lines=6)
     last = check(kind, tmp_path)
     for place in range(OPERATIONS + 1):
         assert run(kind, tmp_path, place) == []

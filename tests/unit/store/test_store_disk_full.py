@@ -19,13 +19,13 @@ from taskd.store.queries import Filter
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore
 
-BALLAST = 400_000
+BALLAST = 420_000
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """An empty file system of 1 MiB."""
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "taskd-test", os.fspath(tmp_path)]
+    """An empty file system of a little more than 1 MiB."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=1100k", "taskd-test", os.fspath(tmp_path)]
     if subprocess.run(command, capture_output=True).returncode != 0:
         pytest.skip("mounting a small file system is not permitted here")
     try:

@@ -12,10 +12,13 @@ import pytest
 from support.answers import answer
 from support.taking import claim, ready, take
 
-from taskd.model.task import Budgets, State
+from taskd.model.retention import Ages
+from taskd.model.task import ENDED, Budgets, State
 from taskd.store.api import (
     Cancel,
+    Forget,
     HoldKind,
+    Purge,
     Retry,
     Settle,
     Submit,
@@ -24,10 +27,12 @@ from taskd.store.api import (
 )
 from taskd.store.queries import (
     Events,
+    Expired,
     Filter,
     Glances,
     Listed,
     NextDue,
+    Purged,
     Query,
     QueueCounts,
     Rows,
@@ -135,6 +140,22 @@ READS: dict[str, tuple[Callable[[SqliteReader], Any], list[str]]] = {
         asked(Startable(frozenset({"t"}))),
         ["SEARCH groups_waiting USING INDEX groups_not_empty (id>?)"],
     ),
+    "expired": (
+        asked(Expired(Ages(dict.fromkeys(ENDED, 9.0), {}), 5)),
+        [
+            "SEARCH counts USING INDEX counts_not_empty (state=? AND queue>?)",
+            "SEARCH counts USING INDEX counts_not_empty (state=? AND queue>?)",
+            "SEARCH tasks USING INDEX tasks_ended (state=? AND queue=? AND ended<?)",
+            "SEARCH counts USING INDEX counts_not_empty (state=? AND queue>?)",
+        ],
+    ),
+    "purged": (
+        asked(Purged(5)),
+        [
+            "SCAN purged USING INDEX purged_left",
+            "SEARCH purged USING INDEX purged_until (until<?)",
+        ],
+    ),
     "list": (listed(), ["SEARCH tasks USING INTEGER PRIMARY KEY (rowid<?)"]),
     "list by owner": (
         listed(owner=1),
@@ -156,8 +177,13 @@ READS: dict[str, tuple[Callable[[SqliteReader], Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("name", READS)
-def test_a_read_goes_by_its_index_and_sorts_nothing(reader: SqliteReader, name: str) -> None:
+def test_a_read_goes_by_its_index_and_sorts_nothing(
+    store: SqliteStore, reader: SqliteReader, name: str
+) -> None:
     call, expected = READS[name]
+    if name == "expired":
+        end = Settle(1, 1, State.FAILED, 3.0, Budgets())
+        store.apply(store.last() + 1, [new(), claim(1, queue="q"), end])
     statements = traced(reader._connection, lambda: call(reader))
     steps = [step for each in statements for step in plan(reader._connection, each)]
     assert steps == expected
@@ -177,6 +203,25 @@ def test_no_operation_scans_or_sorts(store: SqliteStore) -> None:
     assert {each for each in steps if "SEARCH" not in each} == {"SCALAR SUBQUERY 1"}
     assert any("tasks_scheduled" in each for each in steps)
     assert any("tasks_key" in each for each in steps)
+
+
+def test_purging_scans_and_sorts_nothing(store: SqliteStore) -> None:
+    operations = [
+        new(key="k"), new(key="k"), new(), claim(1, queue="q"),
+        Settle(1, 1, State.FAILED, 3.0, Budgets(), saved=b"s", saved_version=2),
+    ]  # fmt: skip
+    store.apply(store.last() + 1, operations)
+    removed = [Purge((1, 2), None, 1 << 20), Forget((1,), 100)]
+    raw = store._connection
+    done: list[Any] = []
+    statements = traced(raw, lambda: done.extend(store.apply(store.last() + 1, removed)))
+    assert [each.result for each in done] == [[1], [1]]
+    steps = [step for each in statements for step in plan(raw, each)]
+    assert len(steps) > 12
+    lists = {"LIST SUBQUERY 1", "SCALAR SUBQUERY 1"}
+    assert {each for each in steps if "SEARCH" not in each} == lists
+    assert any("submissions_task" in each for each in steps)
+    assert any("events_task" in each for each in steps)
 
 
 def work(raw: sqlite3.Connection, call: Callable[[], Any]) -> int:
