@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from functools import wraps
 from types import MethodType
@@ -19,7 +20,7 @@ from taskd.client.records import Event, TaskInfo, task_info
 from taskd.client.session import Asked, Reached, still_running
 from taskd.errors import BadArguments, ProtocolError, Refused
 from taskd.model.task import SETTLED
-from taskd.protocol import data
+from taskd.protocol import data, submission
 from taskd.protocol.operations import MAX_LISTED, MAX_WATCHED, check
 
 P = ParamSpec("P")
@@ -112,7 +113,9 @@ class Operations(Generic[H]):
         Raises UnknownTask, BadArguments, NotPlainData, KeyConflict.
         """
         task: dict[str, Any] = {
-            "submission": os.urandom(16),  # sent twice, it is still one task
+            # Sent twice, it is still one task.
+            "submission": submission.timed(time.time(), os.urandom(8)),
+            "submission_kind": submission.TIMED,
             "name": name,
             "args": _encoded({} if args is None else args),
             "key": key,

@@ -12,7 +12,7 @@ from typing import Any
 
 from taskd.model.retrying import MOST_RETRIES
 from taskd.model.task import OnDeploy, State
-from taskd.protocol import fields
+from taskd.protocol import fields, submission
 from taskd.protocol.data import ARGUMENTS_LIMIT
 from taskd.protocol.fields import Field, Fields
 
@@ -34,7 +34,8 @@ _TASK_IDS = Field(list, 1, MAX_WATCHED, required=True, each=_TASK_ID)
 _NAME = Field(str, 1, 200)
 
 _NEW_TASK: Fields = {
-    "submission": Field(bytes, 16, 16, required=True),
+    "submission": Field(bytes, submission.SIZE, submission.SIZE, required=True),
+    "submission_kind": Field(str, among=frozenset((submission.TIMED,))),
     "name": _NAME._replace(required=True),
     "args": Field(bytes, 1, ARGUMENTS_LIMIT, required=True),
     "key": Field(str, 1, 500),

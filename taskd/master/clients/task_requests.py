@@ -27,7 +27,7 @@ from taskd.model.binding import SECRET_SIGN, bind
 from taskd.model.task import COMMAND, SETTLED, OnDeploy, State
 from taskd.paths import MORE, Places
 from taskd.posix import files, growing, mounts
-from taskd.protocol import data, secret
+from taskd.protocol import data, secret, submission
 from taskd.protocol.server_side import Request
 from taskd.record import Record
 from taskd.store.api import (
@@ -144,6 +144,7 @@ class TaskRequests(Record):
             at=now,
             share=share,
             retries_said=task.get("retries"),
+            made=submission.made(task["submission"], task.get("submission_kind")),
         )
 
     def _entry(self, name: str) -> dict[str, Any]:
