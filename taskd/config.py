@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskd import config_rules, paths
-from taskd.config_rules import DEFAULT_QUEUE, SIZES
+from taskd.config_rules import DEFAULT_QUEUE, SIZES, why_no_variable as why_no_variable
 from taskd.errors import ConfigError
 from taskd.record import Record
 
@@ -29,6 +29,8 @@ class App(Record):
     more revision; None: not checked. ``open_queues``: an operator's submission may name a queue
     that neither this file nor a task names. ``max_workers``: None: see ``Config.max_workers``.
     ``keep_connections``: a worker in which a task has left connections open is used again.
+    ``env``, ``env_file``: as in the file, until a deploy has read them: then ``environment`` has
+    the variables of both (see ``revision.environment``).
     """
 
     release: str
@@ -42,6 +44,26 @@ class App(Record):
     open_queues: bool = False
     max_workers: int | None = None
     keep_connections: bool = False
+    env: dict[str, str] | None = None
+    env_file: str | None = None
+    environment: dict[str, str] | None = None
+
+    def is_proved_as(self, other: App) -> bool:
+        """Whether a release's processes are the same with both: then it is one revision."""
+        return self._replace(**_OF_DAEMON) == other._replace(**_OF_DAEMON)
+
+
+_OF_DAEMON: dict[str, Any] = {
+    "release": "",
+    "tasks_per_worker": 0,
+    "max_revisions": 0,
+    "memory_reserve": None,
+    "open_queues": False,
+    "max_workers": None,
+    "env": None,
+    "env_file": None,
+}
+"""Fields of App that the master alone heeds, or that others have been made from."""
 
 
 class Daemon(Record):

@@ -26,12 +26,14 @@ _HIGHEST = 2**31 - 1  # priority, as in a submission
 
 
 class _WrongError(Exception):
-    """The value does not fit its rule; the rule's text says what was expected."""
+    """The value does not fit its rule; the rule's text says what was expected, unless this error
+    has a text of its own."""
 
 
 class Rule(Record):
     """``fits``: whether a value is allowed, after ``read`` has converted it. ``least``, ``most``:
-    the bounds of a number. ``or_none``: the text "none" is allowed, for None."""
+    the bounds of a number. ``or_none``: the text "none" is allowed, for None. ``is_new``: taskd
+    0.2 does not know the key, and refuses a file that has it."""
 
     fits: Callable[[Any], bool]
     expected: str
@@ -41,6 +43,7 @@ class Rule(Record):
     least: float | None = None
     most: float | None = None
     or_none: bool = False
+    is_new: bool = False
 
     def value(self, found: Any) -> Any:
         """Raises _WrongError."""
@@ -79,6 +82,31 @@ def _is_function(value: Any) -> bool:
 
 def _is_dotted_name(text: str) -> bool:
     return all(map(str.isidentifier, text.split(".")))
+
+
+def _variables(value: Any) -> Any:
+    """A table of environment variables. No error shows a value: it may be a secret."""
+    if not isinstance(value, dict):
+        raise _WrongError('expected a table of texts by variable, such as { LANG = "C.UTF-8" }')
+    for name, text in value.items():
+        if (why := why_no_variable(name)) is not None:
+            raise _WrongError(why)
+        if not isinstance(text, str) or "\0" in text:
+            raise _WrongError(f"{name} must be a text, in quotes")
+    return value
+
+
+_OURS = ("TASKD_", "LISTEN_", "WATCHDOG_", "NOTIFY_SOCKET")
+
+
+def why_no_variable(name: str) -> str | None:
+    """Why the app cannot set an environment variable of that name; None: it can."""
+    if not (name.isascii() and name.isidentifier()):
+        shown = name if name.isprintable() and len(name) <= 60 else "what stands there"
+        return f"{shown} is no variable's name: letters, digits and _, no digit first"
+    if name.startswith(_OURS):
+        return f"{name} is taskd's own: its tasks and programs find what taskd says in it"
+    return None
 
 
 def _is_fork(value: Any) -> bool:
@@ -172,6 +200,10 @@ RULES: dict[str, dict[str, Rule]] = {
         "open_queues": _FLAG,
         "max_workers": _COUNT,
         "keep_connections": _FLAG,
+        "env": Rule(lambda _: True, "a table", read=_variables, is_new=True),
+        "env_file": Rule(
+            _is_text, "the path of a file, absolute or relative to the release", is_new=True
+        ),
     },
     "daemon": {
         "orphan_grace": _TIME._replace(default=600.0),
@@ -239,6 +271,16 @@ def read_queues(table: dict[str, Any], source: str) -> dict[str, dict[str, Any]]
     return found
 
 
+def new_keys(table: dict[str, Any]) -> list[str]:
+    """The keys of a parsed file that taskd 0.2 does not know, as ``app.env``."""
+    return [
+        f"{section}.{key}"
+        for section, rules in RULES.items()
+        for key in table.get(section, {})
+        if rules[key].is_new
+    ]
+
+
 def _read_section(section: Any, rules: dict[str, Rule], name: str, source: str) -> dict[str, Any]:
     _check_section(section, name, source)
     _check_names(section, list(rules), source, "key", f"{name}.")
@@ -247,7 +289,9 @@ def _read_section(section: Any, rules: dict[str, Rule], name: str, source: str) 
         if key in section:
             try:
                 values[key] = rule.value(section[key])
-            except _WrongError:
+            except _WrongError as error:
+                if error.args:
+                    raise ConfigError(f"{source}: {name}.{key}: {error}") from None
                 _fail(f"{name}.{key}", rule.expected, section[key], source)
         elif rule.required:
             raise ConfigError(f"{source}: {name}.{key} is missing: expected {rule.expected}")

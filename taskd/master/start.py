@@ -22,7 +22,7 @@ from taskd.master.master import Master
 from taskd.master.recovery import misplaced
 from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET, WORKER_SOCKET
 from taskd.posix import pidfile, process, sockets, spawn, tree
-from taskd.revision import confirmed, marker, rejected, release
+from taskd.revision import confirmed, environment, marker, rejected, release
 from taskd.store import health
 from taskd.store.queries import RunningRows
 from taskd.store.values import Row
@@ -75,8 +75,12 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     paths.ensure(places)
     _disown_inherited()
     chosen = _choose(places.confirmed, settings, release_path)
+    app, warnings = environment.resolve(settings.app, chosen)
+    settings = settings._replace(app=app)
     _hand_over_to(release.interpreter(chosen, settings.app.python), path, release_path)
     given = _take_sockets(places)
+    for warning in warnings:
+        log.warning(warning)
     master = Master(settings, places)
     old.connect(master)
     master.statedir.locks = take_locks(places)

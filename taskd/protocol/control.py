@@ -118,10 +118,11 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
 
     PLAN is {target, running: [{task, name, revision, verdict, why}…], waiting: [{name, version,
     shape, count, verdict, why}…], warnings: [text…], counts: {verdict: tasks}, on: {revision: how
-    many run there}}; verdict is "finishes" (on its revision), "moves" (now), "continues" (of what
-    waits), "held" (would be, with why; it refuses the deploy) or "accepted" (would be, as with
+    many run there}, environment: {"new", "changed" or "gone": names of variables that differ from
+    those of what serves}}; verdict is "finishes" (on its revision), "moves" (now), "continues" (of
+    what waits), "held" (would be, with why; it refuses the deploy) or "accepted" (would be, as with
     what serves now: it refuses nothing). The lists have the first hundred rows of each verdict, and
-    of the warnings, with their texts cut; ``counts`` and ``on`` count all.
+    of the warnings and names, with their texts cut; ``counts`` and ``on`` count all.
 
 Limits
     A frame is at most frames.LIMIT bytes, nested at most cbor.DEPTH deep. On submit.sock a peer

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from taskd.errors import DeployRefused
 from taskd.posix import spawn
@@ -61,6 +61,22 @@ def launcher() -> str:
     restart.
     """
     return settled(os.environ.get(spawn.LAUNCHER, sys.executable))
+
+
+DEFAULT_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""At the end of every PATH, where it does not have them."""
+
+
+def environment(python: str, variables: Mapping[str, str] | None) -> dict[str, str]:
+    """The environment of a process of the app's: this process's own, without what is for the daemon
+    alone; above it the revision's ``variables``. PATH begins with the virtual environment of the
+    release's ``python``, and ends with DEFAULT_PATH."""
+    found = spawn.environment(variables)
+    directory = os.path.dirname(python)
+    is_virtual = os.path.exists(os.path.join(os.path.dirname(directory), "pyvenv.cfg"))
+    path = [directory] * is_virtual + found.get("PATH", "").split(os.pathsep)
+    found["PATH"] = os.pathsep.join(dict.fromkeys(filter(None, (*path, *DEFAULT_PATH))))
+    return found
 
 
 def _is_program(path: str) -> bool:

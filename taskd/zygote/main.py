@@ -98,6 +98,7 @@ class Zygote:
     def __init__(self, config: boot.Boot, channel: Channel) -> None:
         self._config = config
         self._channel = channel
+        self._environment = spawn.environment()  # for spawned workers: without what the app adds
         self._retiring = False
         self._search = MasterSearch(config.socket)
         self._is_searching = False
@@ -308,7 +309,7 @@ class Zygote:
                 pid = native.fork()
             else:
                 argv = [sys.executable, "-P", "-m", "taskd.zygote", title.ROOM]
-                pid = spawn.spawn(argv, boot.encode(config), spawn.environment())
+                pid = spawn.spawn(argv, boot.encode(config), self._environment)
         except OSError as error:
             why = f"cannot start a worker: {error.strerror}"
             self._channel.send({"type": "unforked", "worker": worker, "message": why})

@@ -362,7 +362,7 @@ def test_the_zygote_that_served_goes_on_serving_unless_its_release_or_settings_c
     daemon.start()
     assert daemon.log().count("zygote started") == 1
     daemon.kill()
-    daemon.sections["app"] = {"tasks_per_worker": 1}
+    daemon.sections["app"] = {"fork": "never"}
     daemon.write_config()
     daemon.start()
     second = daemon.zygotes()["r1"]

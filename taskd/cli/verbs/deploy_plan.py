@@ -50,6 +50,7 @@ def page(plan: Plan, width: int) -> list[str]:
         text.table(_RUNNING, running, width),
         text.table(_WAITING, waiting, width),
         [f"tasks that are not shown: {', '.join(more)}"] * bool(more),
+        [text.clean(line) for line in _environment(plan)],
         [f"warning: {text.clean(warning)}" for warning in plan["warnings"]],
     )
     return [line for n, part in enumerate(parts) if part for line in [""] * bool(n) + part]
@@ -66,6 +67,7 @@ def remarks(plan: Plan) -> list[str]:
     told = sum(row.get("count", 1) for row in (*running, *waiting))
     more = counts["held"] + counts["accepted"] - told
     return [
+        *_environment(plan),
         *(f"warning: {warning}" for warning in plan["warnings"]),
         *(f"would be held: {_who(row)}: {row['why']}" for row in running),
         *(f"held: {_who(row)}: {row['why']}" for row in waiting),
@@ -81,6 +83,13 @@ def to_json(plan: Plan) -> dict[str, Any]:
 def counted(plan: Plan) -> dict[str, int]:
     """Tasks by verdict."""
     return {**dict.fromkeys(VERDICTS, 0), **plan["counts"]}
+
+
+def _environment(plan: Plan) -> list[str]:
+    """A line that names the variables which differ from those of the release that served."""
+    changes = plan.get("environment") or {}
+    told = "; ".join(f"{', '.join(names)} {what}" for what, names in changes.items())
+    return [f"environment: {told}"] * bool(told)
 
 
 def _who(row: Mapping[str, Any]) -> str:

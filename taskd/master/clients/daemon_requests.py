@@ -86,7 +86,7 @@ class DaemonRequests(Record):
             **queues,
             "note": self.life.note if is_operator else "",
             "problems": self.troubles.sentences() if is_operator else [],
-            "checks": self.checks() if is_operator else [],
+            "checks": [*self.checks(), *self.revisions.checks()] if is_operator else [],
             "deploy": self.deploy.under_way() if is_operator else None,
         }
 

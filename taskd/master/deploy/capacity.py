@@ -38,7 +38,7 @@ class Capacity(Record):
     def check(self, settings: Config, path: str) -> None:
         """Raises DeployRefused if the release at ``path`` would be one revision too many."""
         live = [r for r in self.revisions if r.state in LIVE]
-        if any(r.path == path for r in live):
+        if any(r.path == path and r.app.is_proved_as(settings.app) for r in live):
             return
         if len(live) >= settings.app.max_revisions:
             raise DeployRefused(

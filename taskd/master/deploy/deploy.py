@@ -90,6 +90,7 @@ class Deploy:
         self.config = config  # what it will serve with
         self.paused_at = 0.0
         self._how = PLAINLY
+        self._warnings: list[str] = []  # about what was read
         self.plan: dict[str, Any] | None = None
         self.unfit: list[int] = []  # tasks that the target cannot take
         self.hook = ""  # what [hooks] before wrote
@@ -119,12 +120,12 @@ class Deploy:
         """Deploy the release at ``wanted`` (None: what ``[app] release`` points to now)."""
         callers, progress = [caller] if caller else [], self.progress
         try:
-            settings, path = resolve(self._config.source, wanted)
+            settings, path, warnings = resolve(self._config.source, wanted)
         except (ConfigError, DeployRefused) as error:
             self._tell_refusal(callers, wanted or self._config.app.release, error)
             return
         if progress.phase is not Phase.IDLE:
-            if path == self.path and how == self._how:
+            if (path, how, settings.app) == (self.path, self._how, self.config.app):
                 self.callers += callers
                 return
             what = "plan" if self._how.plan_only else "deploy"
@@ -137,7 +138,7 @@ class Deploy:
         progress.step(Step.BEGIN)
         self.callers, self._how = callers, how
         self.plan, self.unfit, self.hook = None, [], ""
-        self.path, self.config = path, settings
+        self.path, self.config, self._warnings = path, settings, warnings
         log.info("plan" if how.plan_only else "deploy", release=path)
         self._guarded(self._prove)()
 
@@ -208,9 +209,10 @@ class Deploy:
             self.refuse(outcome)
             return
         self.plan, self.unfit = outcome.wire(), outcome.unfit
-        for warning in outcome.warnings:
+        for warning in (*outcome.warnings, *self._warnings):
             log.warning(warning, revision=outcome.target)
-        self.plan["warnings"] += self.target.warnings
+        self.plan["warnings"] += [*self._warnings, *self.target.warnings]
+        self.plan["environment"] = self._revisions.changes(self.target)
         if self._how.plan_only:
             callers, self.callers = self.callers, []
             self._back_to_idle()

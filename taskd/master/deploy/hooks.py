@@ -1,7 +1,7 @@
 """One of the app's own commands around a deploy: ``[hooks] before`` or ``[hooks] after_drain``.
 
 The master spawns the command (never forks) and reaps it. It runs in the directory of the release
-that it is for, in a session of its own, with
+that it is for, in a session of its own, with the release's environment and with
 
     TASKD_RELEASE    the release's directory
     TASKD_REVISION   its name
@@ -27,6 +27,7 @@ from taskd.master.fleet import Children, Revision
 from taskd.master.loop import READ, Loop
 from taskd.posix import spawn, tree
 from taskd.record import Record
+from taskd.revision import release
 
 OUTPUT = 64 * 1024
 """How many bytes of a command's output are kept, counted from its end."""
@@ -90,13 +91,11 @@ class Command:
         self._done: Done | None = done
         self._output = Output()
         target = order.target
-        env = spawn.environment(
-            {
-                "TASKD_RELEASE": target.path,
-                "TASKD_REVISION": target.name,
-                "TASKD_PREVIOUS": order.previous,
-            }
-        )
+        env = release.environment(target.zygote.python, target.app.environment) | {
+            "TASKD_RELEASE": target.path,
+            "TASKD_REVISION": target.name,
+            "TASKD_PREVIOUS": order.previous,
+        }
         argv = ["/bin/sh", "-c", _IN_DIRECTORY, "sh", target.path, *order.words]
         self._pipe, theirs = os.pipe2(os.O_CLOEXEC)
         try:

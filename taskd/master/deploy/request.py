@@ -5,7 +5,7 @@ from __future__ import annotations
 from taskd import config
 from taskd.errors import DeployRefused
 from taskd.record import Record
-from taskd.revision import release
+from taskd.revision import environment, release
 
 
 class How(Record):
@@ -21,13 +21,23 @@ class How(Record):
 PLAINLY = How()
 
 
-def resolve(source: str, wanted: str | None) -> tuple[config.Config, str]:
-    """Read the configuration file ``source``. Returns it and the real path of the release to
-    deploy: ``wanted``, or what ``[app] release`` points to. Raises ConfigError, DeployRefused."""
+class Wanted(Record):
+    """What is to be deployed: ``settings`` as read, with the environment; ``path``: the release's
+    real path."""
+
+    settings: config.Config
+    path: str
+    warnings: list[str]
+
+
+def resolve(source: str, wanted: str | None) -> Wanted:
+    """Read the configuration file ``source`` and the environment that it names, for the release
+    ``wanted``, or the one that ``[app] release`` points to. Raises ConfigError, DeployRefused."""
     try:
         settings = config.load(source)
         path = release.resolve(wanted or settings.app.release)
         release.interpreter(path, settings.app.python)
+        app, warnings = environment.resolve(settings.app, path)
     except (OSError, ValueError) as error:  # EMFILE, for example, or a path with a NUL
         raise DeployRefused(f"cannot look at the release: {error}") from error
-    return settings, path
+    return Wanted(settings._replace(app=app), path, warnings)

@@ -1,7 +1,8 @@
 """Proves a release: starts its zygote, which imports the app and sends the manifest.
 
-A release whose path and files are those of a live revision is that revision: its zygote is pinged
-instead, and the new zygote is killed.
+A release whose path, files and settings (``App.is_proved_as``; the environment is one of them) are
+those of a live revision is that revision: its zygote is pinged instead, and the new zygote is
+killed. With the same path and files but other settings it is another revision.
 """
 
 from __future__ import annotations
@@ -31,15 +32,20 @@ _NOT_YET = (RevisionState.STARTING, RevisionState.PROVEN)
 
 
 class Proof:
-    """One proof under way, or a ping that waits for its pong. ``is_another``: the release becomes
-    another revision even if a live revision has the same path and files."""
+    """One proof under way, or a ping that waits for its pong. ``app``: the settings of the release;
+    ``within``: seconds. ``is_another``: the release becomes another revision even if a live
+    revision has the same path, files and settings."""
 
-    __slots__ = ("deadline", "done", "is_another", "revision")
+    __slots__ = ("app", "deadline", "done", "is_another", "revision", "within")
 
     deadline: Deadline
 
-    def __init__(self, revision: Revision, done: Done, is_another: bool) -> None:
+    def __init__(
+        self, revision: Revision, app: App, within: float, done: Done, is_another: bool
+    ) -> None:
         self.revision = revision  # replaced if the release turns out to be a live revision's
+        self.app = app
+        self.within = within
         self.done = done
         self.is_another = is_another
 
@@ -77,14 +83,14 @@ class Proofs:
     ) -> None:
         """Start a zygote for the release at ``path`` and call ``done`` once its manifest has come.
 
-        If a live revision has the same path and files, that one is pinged and given to ``done``
-        instead, unless ``is_another``. ``may_have_changed``: a live revision of the path is pinged
-        even if its files have changed, since its zygote has the code. Calls ``done`` exactly once,
-        within ``within`` seconds of the zygote's own time.
+        If a live revision has the same path, files and settings, that one is pinged and given to
+        ``done`` instead, unless ``is_another``. ``may_have_changed``: a live revision of the path
+        and settings is pinged even if its files have changed, since its zygote has the code. Calls
+        ``done`` exactly once, within ``within`` seconds of the zygote's own time.
         """
-        twin = self._revisions.living(path) if may_have_changed else None
+        twin = self._revisions.living(path, app) if may_have_changed else None
         revision = twin or self._revisions.add(path, app)
-        proof = Proof(revision, done, is_another)
+        proof = Proof(revision, app, within, done, is_another)
 
         def pids() -> list[int]:
             return [pid] if (pid := proof.revision.zygote.pid) else []
@@ -160,12 +166,15 @@ class Proofs:
 
     def _identified(self, revision: Revision, fingerprint: str) -> None:
         """A zygote has sent the fingerprint of its files. If a live revision has the same path, the
-        proof goes on with that one, unless it is to be another."""
+        proof goes on with that one, unless it is to be another, or has other settings alone."""
         if revision.fingerprint not in (None, fingerprint):
             why = "the files of a live release have changed; its new workers run what is there now"
             log.warning(why, revision=revision.name)
         revision.fingerprint = revision.fingerprint or fingerprint
-        twin, proof = self._revisions.living(revision.path), self.under_way.get(revision)
+        alike = self._revisions.living(revision.path, revision.app)
+        twin, proof = alike or self._revisions.living(revision.path), self.under_way.get(revision)
+        if alike is None and twin is not None and twin.fingerprint == fingerprint:
+            return
         if twin is None or twin is revision or (proof is not None and proof.is_another):
             return
         self.reject(revision)
@@ -185,7 +194,13 @@ class Proofs:
         """``what``: how the files of a live revision have changed, or None if a look by its own
         zygote has shown that they have not."""
         if what is None:
-            self._settle(twin, twin)
+            proof = self.under_way.get(twin)
+            if proof is None or twin.app.is_proved_as(proof.app):
+                self._settle(twin, twin)
+                return
+            proof.deadline.cancel()
+            del self.under_way[twin]
+            self.begin(twin.path, proof.app, proof.within, proof.done, is_another=True)
             return
         why = (
             f"{twin.path} is the release of a live revision, and its files {what}. A release must "

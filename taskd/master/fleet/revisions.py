@@ -11,8 +11,11 @@ from taskd.errors import Error
 from taskd.master.fleet.revision import Revision
 from taskd.model.revision import LIVE, RevisionEvent, RevisionState
 from taskd.paths import Places
-from taskd.revision import confirmed, rejected, release
+from taskd.revision import confirmed, environment, rejected, release
 from taskd.revision.rejected import Rejected
+
+SHOWN = 20
+"""Variables that ``checks`` names of each revision."""
 
 
 class Revisions:
@@ -38,9 +41,11 @@ class Revisions:
     def by_number(self, number: int) -> Revision:
         return next(r for r in self._all if r.number == number)
 
-    def living(self, path: str) -> Revision | None:
-        """The live revision of the release at ``path``."""
-        return next((r for r in self.live() if r.path == path), None)
+    def living(self, path: str, app: App | None = None) -> Revision | None:
+        """The live revision of the release at ``path``, if one is; with the settings ``app``, if
+        they are given."""
+        found = (r for r in self.live() if r.path == path)
+        return next((r for r in found if app is None or r.app.is_proved_as(app)), None)
 
     def add(self, path: str, app: App) -> Revision:
         """Make a new revision, which is not proven yet."""
@@ -69,6 +74,22 @@ class Revisions:
                 others += [found.release, found.previous or ""]
         return release.name(path, others)
 
+    def changes(self, revision: Revision) -> dict[str, list[str]]:
+        """How the environment of ``revision`` differs from that of the current one, by names."""
+        return environment.changes(self.current.app if self.current else None, revision.app)
+
+    def checks(self) -> list[dict[str, object]]:
+        """For `taskctl doctor`: the names of the app's variables, and who has others."""
+        if self.current is None:
+            return []
+        names = sorted(self.current.app.environment or ())
+        told = [f"{self.current.name} has {_some(names) or 'none'} of [app] env and env_file"]
+        for other in self.live():
+            changes = environment.changes(self.current.app, other.app).values()
+            if differing := sorted({name for names in changes for name in names}):
+                told.append(f"{other.name} ({other.state.value}) differs in {_some(differing)}")
+        return [{"name": "environment", "ok": True, "text": "; ".join(told)}]
+
     def confirm(self, revision: Revision) -> None:
         """Make ``revision`` the current one, to which fresh tasks go; the one before drains."""
         before = self.current
@@ -84,6 +105,11 @@ class Revisions:
         """Record on disk that a deploy of the release at ``path`` was refused."""
         self.rejected = rejected.add(self.rejected, path, self.name_of(path), reason, time.time())
         rejected.write(self._places.state, self.rejected)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def keep_record(revision: Revision) -> None:

@@ -83,7 +83,8 @@ class Zygotes:
             orphan_grace=self._config.daemon.orphan_grace,
         )
         argv = [python, "-P", "-m", "taskd.zygote", title.ROOM]
-        zygote.pid = spawn.spawn(argv, boot.encode(orders), spawn.environment())
+        env = release.environment(python, revision.app.environment)
+        zygote.pid = spawn.spawn(argv, boot.encode(orders), env)
         zygote.start = process.start_time(zygote.pid) or 0  # a child: there until it is reaped
         zygote.take(ZygoteEvent.SPAWN)
         log.info("zygote started", revision=revision.name, pid=zygote.pid)

@@ -81,11 +81,10 @@ class Survivors(Record):
     def serving(self, path: str) -> Revision | None:
         """The revision of before that a start of the release at ``path`` goes on with, if it is the
         same in all that is known of it: its zygote saves importing the app again."""
-        wanted = self.config.app._replace(release="")
         for revision in reversed(list(self.revisions)):
             if (
                 revision.path == path
-                and revision.app._replace(release="") == wanted
+                and revision.app.is_proved_as(self.config.app)
                 and revision.zygote.pid is not None
                 and revision.taskd == taskd.__version__
             ):

@@ -29,7 +29,7 @@ def refusal(table: dict[str, Any]) -> str:
 def test_the_least_file_gets_the_documented_defaults() -> None:
     found = Config.from_table(LEAST, "t.toml")
     reserve = 64 << 20
-    usual = ("auto", 100, 16, None, reserve, False, None, False)
+    usual = ("auto", 100, 16, None, reserve, False, None, False, None, None, None)
     assert found.app == ("/srv/app/current", ["app.tasks"], None, *usual)
     assert found.daemon == (600.0, 60.0, 30.0, None, 60.0)
     assert found.logs == (64 << 20,)
@@ -54,6 +54,8 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         open_queues = true
         max_workers = 40
         keep_connections = true
+        env = { LANG = "C.UTF-8" }
+        env_file = "conf/env"
         [queues.default]
         concurrency = 3
         [queues.imports]
@@ -93,6 +95,9 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         True,
         40,
         True,
+        {"LANG": "C.UTF-8"},
+        "conf/env",
+        None,  # once a deploy has read them: what both say
     )
     assert found.daemon == (5.0, 90.0, 0.25, 7200.0, 180.0)
     assert found.hooks == (
@@ -191,6 +196,7 @@ def test_a_required_key_that_is_missing_is_named_with_what_is_expected(key: str)
         ("app", "memory_reserve", -1),
         ("app", "memory_reserve", True),
         ("app", "keep_connections", 1),
+        ("app", "env_file", 1),
         ("app", "probe", "app.health"),
         ("app", "open_queues", 1),
         ("app", "max_workers", 0),

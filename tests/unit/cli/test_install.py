@@ -187,7 +187,8 @@ def test_the_first_configuration_names_every_key_and_is_valid(
     }
     shown = config.Config.from_table(table, wanted.config)
     assert shown.daemon == found.daemon, "what is commented out shows the default"
-    assert shown.app._replace(python=None, probe=None, max_workers=None) == found.app
+    none = dict.fromkeys(("python", "probe", "max_workers", "env", "env_file"))
+    assert shown.app._replace(**none) == found.app
     assert shown.max_workers == found.max_workers
     assert shown.access == found.access
     assert shown.logs == found.logs
