@@ -12,9 +12,11 @@ _HOME = {
     "AsyncClient": "taskd.client.aio",
     "AsyncContext": "taskd.api.async_context",
     "BadArguments": "taskd.errors",
+    "Cancel": "taskd.api.own_ends",
     "Client": "taskd.client.blocking",
     "Context": "taskd.api.context",
     "Error": "taskd.errors",
+    "Fail": "taskd.api.own_ends",
     "FINISHED": "taskd.api.saved_state",
     "Interrupted": "taskd.api.interrupt",
     "KeyConflict": "taskd.errors",
@@ -22,6 +24,7 @@ _HOME = {
     "NoDaemon": "taskd.errors",
     "NotPlainData": "taskd.errors",
     "Refused": "taskd.errors",
+    "Retry": "taskd.api.own_ends",
     "SavedState": "taskd.api.saved_state",
     "Secret": "taskd.protocol.secret",
     "TaskCancelled": "taskd.errors",
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from taskd.api.async_context import AsyncContext as AsyncContext
     from taskd.api.context import Context as Context, current as current
     from taskd.api.interrupt import Interrupted as Interrupted
+    from taskd.api.own_ends import Cancel as Cancel, Fail as Fail, Retry as Retry
     from taskd.api.saved_state import FINISHED as FINISHED, SavedState as SavedState
     from taskd.client.aio import AsyncClient as AsyncClient
     from taskd.client.blocking import Client as Client

@@ -19,6 +19,15 @@ arguments are migrated:
     rest = testing.run(import_orders, {"path": path}, resume_from=old)
     fresh = testing.run(import_orders, {"path": path}, submitted_at=1)
 
+A task that fails is tried again as its code says, at once, as if the time had passed: ``waited``
+has how long each wait would have been (without jitter), and the last error is raised in the end.
+
+    @task(retries=3, backoff=[1, 10, 60])
+    def fetch(ctx: Context, url: str) -> int: ...
+
+    done = testing.run(fetch, {"url": url})
+    assert done.waited == [1, 10]
+
 The task runs in the calling thread. What it saves is written as the records that a worker would
 write, and ``saved`` is rebuilt from their bytes alone. Arguments are encoded and decoded, as they
 are on their way to a worker. A named ``ctx.sleep`` ends the attempt and the next one follows at
@@ -34,7 +43,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from taskd.errors import BadArguments, TaskHeld
+from taskd.errors import BadArguments, TaskCancelled, TaskHeld
+from taskd.model import retrying
+from taskd.model.endings import Facts, judge
+from taskd.model.task import Budgets, State
 from taskd.protocol import data
 from taskd.protocol.saved import Kind, Outcome, Saved
 from taskd.tasks import Task, make_task
@@ -52,7 +64,8 @@ class Run:
     ``result``: what the task returned, None unless it ended. ``interrupted``: it left, or was
     killed, before its end; ``killed`` says which. ``saved``: for ``resume_from``. ``items``: by
     the path of each loop, the items whose body was begun, in order. ``progress``: the last
-    (done, total, note) reported, or None. ``attempts``: more than one if it slept.
+    (done, total, note) reported, or None. ``attempts``: more than one if it slept, failed or was
+    put off. ``waited``: seconds before each further try. ``failures``: the failed tries' errors.
     """
 
     result: Any
@@ -62,6 +75,8 @@ class Run:
     items: dict[str, list[Any]]
     progress: tuple[int | None, int | None, str] | None
     attempts: int
+    waited: list[float] = field(default_factory=list)
+    failures: list[BaseException] = field(default_factory=list)
 
 
 def run(
@@ -84,8 +99,9 @@ def run(
     version that they were submitted to where nothing is saved; the task's own by default.
     ``scratch``: the directory for ``ctx.scratch``; a temporary one of this run by default.
 
-    What the task raises is raised here. Raises TaskHeld if it cannot continue from
-    ``resume_from`` (a failing migration is such a case), BadArguments and NotPlainData as
+    What the task raises is raised here, once its retries are used up. Raises TaskCancelled if it
+    cancels itself, TaskHeld if it cannot continue from ``resume_from`` (a failing migration is such
+    a case), BadArguments and NotPlainData as
     ``submit`` does, and ValueError if it ended without having reached the named loop or step (a
     loop with fewer items is no such error: then ``interrupted`` is False).
     """
@@ -159,7 +175,7 @@ def _names(kind: Kind, fields: dict[str, Any]) -> tuple[str, ...]:
 
 @dataclass
 class _Runner:
-    """Runs attempts, the next one after each named sleep."""
+    """Runs attempts, the next one after each named sleep and each failure that is tried again."""
 
     task: Task[..., Any]
     args: dict[str, Any]
@@ -167,6 +183,9 @@ class _Runner:
     scratch: str
     items: dict[str, list[Any]] = field(default_factory=dict)
     progress: tuple[int | None, int | None, str] | None = None
+    budgets: Budgets = field(default_factory=Budgets)
+    waited: list[float] = field(default_factory=list)
+    failures: list[BaseException] = field(default_factory=list)
 
     def run(self, saved: Saved | None, number: int) -> Run:
         recorder = self._recorder(number, None)
@@ -176,15 +195,38 @@ class _Runner:
                 self.args,
                 None if saved is None else Saved.decode(saved.encode()),
                 recorder,
+                failures=self.budgets.retries,
                 clock=recorder.clock,
                 on_item=self._note,
             )
             if recorder.reports:
                 self.progress = recorder.reports[-1]
             saved = recorder.rebuild(saved, self.task.version)
-            if recorder.killed or ending.outcome is not Outcome.SLEEPING:
+            again = None if recorder.killed else self._again(ending, recorder.now)
+            if again is None:
                 return self._report(ending, recorder, saved)
-            recorder = self._recorder(recorder.attempt + 1, ending.wake)
+            recorder = self._recorder(recorder.attempt + 1, recorder.now + again)
+
+    def _again(self, ending: Ending, now: float) -> float | None:
+        """Seconds to the next attempt, as the daemon would decide; None: this was the last."""
+        if ending.outcome not in (Outcome.SLEEPING, Outcome.FAILED):
+            return None
+        facts = Facts(
+            ending.outcome.value,
+            ending.progressed,
+            wake=ending.wake,
+            error=ending.error,
+            failure=None if ending.retry is None else retrying.failure(ending.retry),
+        )
+        verdict = judge(facts, self.budgets, self.task.retries, now)
+        if verdict.state is not State.SCHEDULED or verdict.delay is None:
+            return None
+        self.budgets = verdict.budgets
+        if ending.exception is not None:
+            self.waited.append(verdict.delay)
+            if ending.outcome is Outcome.FAILED:
+                self.failures.append(ending.exception)
+        return verdict.delay
 
     def _recorder(self, attempt: int, now: float | None) -> MemoryRecorder:
         recorder = MemoryRecorder(
@@ -204,6 +246,8 @@ class _Runner:
             raise ending.exception
         if not recorder.killed and ending.outcome is Outcome.HELD:
             raise TaskHeld(ending.reason)
+        if not recorder.killed and ending.outcome is Outcome.CANCELLED:
+            raise TaskCancelled(ending.reason)
         interrupted = recorder.killed or ending.outcome is not Outcome.SUCCEEDED
         if not interrupted:
             self.plan.check_met()
@@ -216,4 +260,6 @@ class _Runner:
             items=self.items,
             progress=self.progress,
             attempts=recorder.attempt,
+            waited=self.waited,
+            failures=self.failures,
         )

@@ -26,6 +26,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 from taskd.api.checks import check_count, check_function, is_async
 from taskd.api.interrupt import Interrupted, Sleeping
 from taskd.api.journal import Journal, Loop, Move, Phase
+from taskd.api.own_ends import OwnEnds
 from taskd.api.recorder import Recorder
 from taskd.api.source import source_of
 from taskd.api.state_cost import StateCost
@@ -43,7 +44,7 @@ LONGEST_NOTE = 500
 NO_MORE: Any = object()
 
 
-class Base:
+class Base(OwnEnds):
     """What the sync and the async context share.
 
     ``id``: the task's, as ``taskctl`` shows it. ``attempt``: the number of this attempt; the first

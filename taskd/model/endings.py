@@ -10,7 +10,7 @@ import signal
 from typing import Any
 
 from taskd.model import retrying
-from taskd.model.retrying import Failure, Policy
+from taskd.model.retrying import PUT_OFFS, Failure, Policy
 from taskd.model.task import Budgets, State
 from taskd.record import Record
 
@@ -85,7 +85,9 @@ def judge(
 ) -> Verdict:
     """The task's next state. What was counted "in a row" begins anew once something was saved.
     ``drawn``: by chance, from 0 to below 1, for the jitter of a retry."""
-    moved = budgets._replace(crashes=0, interruptions=0) if facts.progressed else budgets
+    moved = budgets
+    if facts.progressed:
+        moved = budgets._replace(crashes=0, interruptions=0, put_off=0)
     left = moved
     if not facts.progressed:
         left = budgets._replace(interruptions=budgets.interruptions + 1)
@@ -100,6 +102,8 @@ def judge(
             return Verdict(State.QUEUED, budgets, facts.reason)
         case "held":
             return Verdict(State.HELD, budgets, facts.reason)
+        case "sleeping" if facts.failure is not None:
+            return _put_off(facts, moved, retries_allowed, now, drawn)
         case "sleeping":
             left_to_sleep = max(0.0, (facts.wake or 0.0) - now)
             return Verdict(State.SCHEDULED, moved, "sleeping", delay=left_to_sleep)
@@ -123,20 +127,37 @@ def if_cancelled(facts: Facts, why: str | None) -> str:
     return f"{wish}; {how}" if how else wish
 
 
+def in_words(error: dict[str, Any]) -> str:
+    return f"{error['type']}: {error['message']}" if error["message"] else str(error["type"])
+
+
 def _failed(facts: Facts, budgets: Budgets, allowed: int, drawn: float) -> Verdict:
     used = budgets.retries + 1
     error = facts.error or {"type": "Error", "message": facts.reason or "", "traceback": ""}
-    what = f"{error['type']}: {error['message']}" if error["message"] else str(error["type"])
+    what = in_words(error)
     told = facts.failure or Failure(Policy())
     if used > allowed:
         return Verdict(State.FAILED, budgets, what, error=error)
     if told.final is not None:
         reason = f"{what}; not tried again: {told.final}"
         return Verdict(State.FAILED, budgets, reason, error=error)
-    left = budgets._replace(retries=used, crashes=0, interruptions=0)
+    left = budgets._replace(retries=used, crashes=0, interruptions=0, put_off=0)
     reason = f"retry {used} of {allowed} after {what}" + (f" ({told.note})" if told.note else "")
     again = retrying.delay(told.policy, used, drawn) if told.after is None else told.after
     return Verdict(State.SCHEDULED, left, reason, delay=again, error=error)
+
+
+def _put_off(facts: Facts, budgets: Budgets, allowed: int, now: float, drawn: float) -> Verdict:
+    """The task asked to be tried again later, and not to be charged for it."""
+    if budgets.put_off >= PUT_OFFS:
+        error = facts.error or {"type": "Retry", "message": "", "traceback": ""}
+        said = f"put off {PUT_OFFS:,} times in a row by itself; the last time: {error['message']}"
+        return _failed(facts._replace(error=error | {"message": said}), budgets, allowed, drawn)
+    left = budgets._replace(put_off=budgets.put_off + 1)
+    times = "once" if left.put_off == 1 else f"{left.put_off:,} times"
+    why = facts.reason or (in_words(facts.error) if facts.error else "")
+    reason = f"put off {times}, by itself" + (f": {why}" if why else "")
+    return Verdict(State.SCHEDULED, left, reason, delay=max(0.0, (facts.wake or 0.0) - now))
 
 
 def _died(facts: Facts, budgets: Budgets) -> Verdict:

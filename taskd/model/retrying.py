@@ -35,6 +35,9 @@ LONGEST = 366 * 86400.0
 MOST_RETRIES = 10**9
 MOST_DELAYS = 100
 
+PUT_OFFS = 1000
+"""Times in a row that a task may put itself off; one more is a failure."""
+
 _DOUBLINGS = 64
 """More than lead from FIRST to LONGEST: 2 to the power of a large count is no float."""
 
@@ -57,13 +60,15 @@ class Failure(Record):
     """What the code that ran a failed try says of it, as its worker told.
 
     ``after``: seconds that the task asked for, in place of the backoff. ``final``: why it is not
-    tried again, in words. ``note``: what was wrong with the policy.
+    tried again, in words. ``note``: what was wrong with the policy. ``counts``: False if the task
+    has put itself off instead, which uses no retry.
     """
 
     policy: Policy
     after: float | None = None
     final: str | None = None
     note: str | None = None
+    counts: bool = True
 
 
 def failure(told: Mapping[str, Any]) -> Failure:
@@ -75,7 +80,9 @@ def failure(told: Mapping[str, Any]) -> Failure:
         float(told["max_backoff"]),
         float(told["jitter"]),
     )
-    return Failure(policy, told.get("after"), told.get("final"), told.get("note"))
+    return Failure(
+        policy, told.get("after"), told.get("final"), told.get("note"), told.get("counts", True)
+    )
 
 
 def allowed(said: int | None, told: Failure | None, stored: int) -> int:

@@ -86,8 +86,10 @@ class Budgets(Record):
     ``retries``: attempts that ended by an exception of the task. ``crashes``: attempts in a row
     whose process died without being asked to leave, and that had saved nothing new.
     ``interruptions``: attempts in a row that were asked to leave and had saved nothing new.
+    ``put_off``: attempts in a row in which the task put itself off and had saved nothing new.
     """
 
     retries: int = 0
     crashes: int = 0
     interruptions: int = 0
+    put_off: int = 0

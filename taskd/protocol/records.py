@@ -35,6 +35,7 @@ RETRY: Fields = {
     "max_backoff": _SECONDS._replace(required=True),
     "jitter": Field(float, 0, 1, required=True),
     "after": _SECONDS,
+    "counts": Field(bool),
     "final": Field(str, size=TEXT_LIMIT),
     "note": Field(str, size=TEXT_LIMIT),
 }

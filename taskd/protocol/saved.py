@@ -21,8 +21,8 @@ Records (kind, and a CBOR map of fields; user values as byte strings in plain-da
 ``version`` in END is the version of the saved state: the attempt's own once it has saved something.
 ``unfit`` says that this code cannot take the saved state (or the arguments), and has not begun.
 ``retry`` is what the code says of a failure, a map {retries, delays?, max_backoff, jitter, after?,
-final?, note?}: the fields of ``model.retrying.Policy`` and ``Failure`` (0.2 neither writes nor
-reads it).
+counts?, final?, note?}: the fields of ``model.retrying.Policy`` and ``Failure`` (0.2 neither writes
+nor reads it). One with ``counts`` false is no failure: the outcome is SLEEPING, as 0.2 has it.
 
 A *path* names a step or a loop: the names of the loops around it and its own, joined by "/"
 (``rows/parse``). The paths in a loop's body begin with the loop's path and "/". What they name is

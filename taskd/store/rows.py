@@ -12,7 +12,7 @@ COLUMNS = (
     "id, owner, name, version, queue, priority, state, attempt, key, on_deploy, run_at,"
     " cancel_wished, worker, revision, retries_allowed, retries, crashes, interruptions,"
     " saved_version, reason, error, progress, submitted, started, ended,"
-    " retries_said"
+    " retries_said, put_off"
 )
 TASK = f"select {COLUMNS} from tasks where id = ?"
 
@@ -29,7 +29,7 @@ def row_of(found: tuple[Any, ...]) -> Row:
             bool(found[11]),
             *found[12:15],
             found[25],
-            Budgets._make(found[15:18]),
+            Budgets._make((*found[15:18], found[26] or 0)),
             found[18],
             found[19],
             None if found[20] is None else cbor.loads(found[20]),

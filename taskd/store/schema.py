@@ -158,6 +158,7 @@ _ADDED = {
     "owners_as_of.batch": "alter table owners_as_of add column batch integer",
     "owners_as_of.outcomes": "alter table owners_as_of add column outcomes blob",
     "tasks.retries_said": "alter table tasks add column retries_said integer",
+    "tasks.put_off": "alter table tasks add column put_off integer",
     "tasks_kind": "create index tasks_kind"
     f" on tasks (queue, name, saved_version, priority desc, turn, id) where {READY}",
     "purged": "create table purged (task integer primary key, owner integer not null,"

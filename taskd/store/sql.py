@@ -36,13 +36,13 @@ SAVED = "select value from saved where task = ?"
 GROUP = "select group_id from tasks where id = ?"
 SETTLE = (
     "update tasks set state = ?, run_at = ?, ended = ?, worker = null, reason = ?, error = ?,"
-    " progress = coalesce(?, progress), retries = ?, crashes = ?, interruptions = ?,"
+    " progress = coalesce(?, progress), retries = ?, crashes = ?, interruptions = ?, put_off = ?,"
     " saved_version = ?, group_id = ?, turn = ? where id = ?"
 )
 END = "update tasks set state = ?, run_at = null, ended = ?, reason = null where id = ?"
 RETRY = (
     "update tasks set state = ?, ended = null, reason = null, error = null, cancel_wished = 0,"
-    " retries = 0, crashes = 0, interruptions = 0, turn = ? where id = ?"
+    " retries = 0, crashes = 0, interruptions = 0, put_off = 0, turn = ? where id = ?"
 )
 HOLD = "update tasks set state = ?, reason = ? where id = ?"
 WAKE = "update tasks set state = ?, run_at = null, turn = ? where id = ?"

@@ -24,6 +24,7 @@ from taskd.api.async_context import AsyncContext
 from taskd.api.context import Base, Context, running
 from taskd.api.interrupt import Held, Interrupted, Sleeping, Yielded
 from taskd.api.journal import Journal
+from taskd.api.own_ends import Cancel, OwnEnd, Retry
 from taskd.api.recorder import Recorder
 from taskd.api.source import REMEDY
 from taskd.errors import NotPlainData
@@ -101,7 +102,7 @@ def run_attempt(
         end = _call(task, context, start.args, calm, used)
     if isinstance(context._ended, Held):
         end = context._ended  # also if the task's code caught it and went on
-    ending = _judge(task, end, journal, recorder, start.args, failures)
+    ending = _judge(task, end, journal, recorder, start.args, failures, clock)
     return ending if ending.progressed else ending._replace(saved=before)
 
 
@@ -112,12 +113,13 @@ def _judge(
     recorder: Recorder,
     args: Mapping[str, Any],
     failures: int | None,
+    clock: Callable[[], float],
 ) -> Ending:
     """The Ending for ``end``, with its error and reason as others may see them: a task may put a
     revealed secret into an error's text. An exception raised on the way is the task's failure."""
     saved = journal.saved
     try:
-        ending = _finish(task, end, journal, recorder)
+        ending = _finish(task, end, journal, recorder, clock)
         exception, reason = ending.exception, ending.reason
         if exception is None and reason is None:
             return ending
@@ -129,17 +131,21 @@ def _judge(
         def shown(text: str) -> str:
             return hide(text, secrets)
 
-        retry = None
+        error = retry = None
         if exception is not None:
             told = after_failure(task.rules, exception, failures)
             retry = {
                 name: bounded(shown(value)) if type(value) is str else value
                 for name, value in told.items()
             }
+            if issubclass(type(exception), OwnEnd):
+                exception = exception.error  # type: ignore[attr-defined]
+            error = describe(exception, shown)
         return ending._replace(
-            error=None if exception is None else describe(exception, shown),
+            error=error,
             reason=None if reason is None else bounded(shown(reason)),
             retry=retry,
+            exception=exception,
         )
     except BaseException as raised:  # of an object of the app's: see the invariant
         # No text of the app's is shown: it may contain a secret.
@@ -257,12 +263,19 @@ def _leave_child(pid: int, exception: BaseException | None = None) -> None:
 
 
 def _finish(
-    task: Task[..., Any], end: _Returned | BaseException, journal: Journal, recorder: Recorder
+    task: Task[..., Any],
+    end: _Returned | BaseException,
+    journal: Journal,
+    recorder: Recorder,
+    clock: Callable[[], float],
 ) -> Ending:
     ending = Ending(Outcome.SUCCEEDED, journal.saved, journal.moves > 0)
     if type(end) is not _Returned:
-        if (interrupt := _interrupt_in(end)) is not None:
-            return _interrupted(interrupt, ending, recorder)
+        own: Any = _own_end_in(end)
+        if issubclass(type(own), Interrupted):
+            return _interrupted(own, ending, recorder)
+        if issubclass(type(own), OwnEnd):
+            return _ended_itself(own, ending, clock)
         return ending._replace(outcome=Outcome.FAILED, exception=end)
     try:
         if type(end.value) is CoroutineType:
@@ -276,24 +289,38 @@ def _finish(
     return ending._replace(result=raw)
 
 
-def _interrupt_in(exception: BaseException) -> Interrupted | None:
-    """The Interrupted that ended the task, also in exception groups, which asyncio's task groups
-    make. None if a group holds another exception as well."""
-    found: list[Interrupted] = []
+def _own_end_in(exception: BaseException) -> BaseException | None:
+    """The Interrupted, else the OwnEnd, that ended the task, also in exception groups, which
+    asyncio's task groups make. None if a group holds another exception as well."""
+    found: list[BaseException] = []
     waiting = [exception]
     while waiting:
         each: Any = waiting.pop()
-        if issubclass(type(each), Interrupted):
+        if issubclass(type(each), (Interrupted, OwnEnd)):
             found.append(each)
         elif issubclass(type(each), BaseExceptionGroup):
             waiting += _MEMBERS.__get__(each)
         else:
             return None
-    return found[-1] if found else None
+    interrupts = [each for each in found if issubclass(type(each), Interrupted)]
+    return next(reversed(interrupts or found), None)
 
 
 _MEMBERS: Any = BaseExceptionGroup.exceptions
 """The attribute itself: a class of the app's may have another of that name."""
+
+
+def _ended_itself(end: OwnEnd, ending: Ending, clock: Callable[[], float]) -> Ending:
+    """A task that is put off sleeps to 0.2, which knows no other word for that."""
+    if issubclass(type(end), Cancel):
+        why = plain(str(end.why))
+        said = f"cancelled by the task itself{': ' if why else ''}{why}"
+        return ending._replace(outcome=Outcome.CANCELLED, reason=said)
+    ending = ending._replace(outcome=Outcome.FAILED, exception=end)
+    if issubclass(type(end), Retry) and not end.counts:  # type: ignore[attr-defined]
+        wake = clock() + float(end.after)  # type: ignore[attr-defined]
+        return ending._replace(outcome=Outcome.SLEEPING, reason=plain(str(end.why)), wake=wake)
+    return ending
 
 
 def _interrupted(interrupt: Interrupted, ending: Ending, recorder: Recorder) -> Ending:

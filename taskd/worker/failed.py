@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskd.api.retry_rules import RetryRules
+from taskd.api.own_ends import Fail, OwnEnd, Retry
+from taskd.api.retry_rules import RetryRules, checked_seconds
 from taskd.model.retrying import LONGEST, USUAL_MAX
 from taskd.worker.failure import name_of, one_line
 
@@ -19,17 +20,32 @@ _MEMBERS: Any = BaseExceptionGroup.exceptions
 def after_failure(
     rules: RetryRules, exception: BaseException, failures: int | None
 ) -> dict[str, Any]:
-    """``failures``: how many were counted before this one; None: a master of 0.2 does not tell."""
+    """``exception``: the task's error, or its own Retry or Fail, which no rule is asked about.
+    ``failures``: how many were counted before this one; None: a master of 0.2 does not tell.
+    Raises TypeError and ValueError for a Retry that no context has made."""
     told = rules.numbers()
-    try:
-        final = _final(rules, exception)
-    except BaseException as error:  # of a class of the app's that says itself what derives from it
-        final = f"retry_on and give_up_on could not be looked at, which raised {name_of(error)}"
+    kind = type(exception)
+    if issubclass(kind, OwnEnd):
+        final = "the task said so (ctx.fail)" if issubclass(kind, Fail) else None
+        if issubclass(kind, Retry) and not exception.counts:  # type: ignore[attr-defined]
+            told["counts"] = False
+        if (after := getattr(exception, "after", None)) is not None:
+            return told | {"after": checked_seconds("after", after)}
+    else:
+        final = _by_rules(rules, exception)
     if final is not None:
         told["final"] = final
     elif rules.function is not None:
         told |= _of_function(rules, failures)
     return told
+
+
+def _by_rules(rules: RetryRules, exception: BaseException) -> str | None:
+    """As ``_final``; raises nothing."""
+    try:
+        return _final(rules, exception)
+    except BaseException as error:  # of a class of the app's that says itself what derives from it
+        return f"retry_on and give_up_on could not be looked at, which raised {name_of(error)}"
 
 
 def _final(rules: RetryRules, exception: BaseException) -> str | None:

@@ -186,7 +186,7 @@ def _attempt(worker: Worker, order: Order) -> bool:
     else:
         with worker.limit.on(order.log, order.log_limit), written, _environment(boot, order):
             ending = contextvars.copy_context().run(_run, worker, registered, order, recorder)
-            _log_failure(order, ending.error)
+            _log_failure(order, ending.error if ending.outcome is Outcome.FAILED else None)
             before.calm()  # once more: objects of the task were deleted, which runs its code
             left_behind = _kill_tree(worker.spared, boot.group)
     offset = _record(slot, recorder, order, ending)

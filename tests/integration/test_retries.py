@@ -175,3 +175,90 @@ def test_a_failure_that_no_master_has_heard_is_judged_by_the_policy_in_the_slot(
         assert (again.run_at, again.shown) == (found.run_at, "retrying")
         task = client.handle(task.id)
         task.cancel()
+
+
+# ── what the task says itself ────────────────────────────────────────────────────────────────
+
+
+SAYS = """
+import taskd
+from taskd import task
+from side import attempt, gate, mark
+
+@task(retries=2, backoff=3600)
+def says(ctx, what: list) -> str:
+    mark("begin")
+    for how in what[attempt() - 1:attempt()]:
+        gate(how) if how.startswith("gate") else None
+        try:
+            raise ConnectionError(how)
+        except ConnectionError:
+            if how == "cancel":
+                raise taskd.Cancel("it is not needed")
+            elif how == "fail":
+                ctx.fail("no such customer")
+            elif how == "put off":
+                raise ctx.retry(after=0, counts=False)
+            raise ctx.retry(after=0 if how != "later" else 3600)
+    return "in the end"
+"""
+
+
+@pytest.fixture
+def saying(new_daemon: Callable[..., Daemon]) -> Daemon:
+    return new_daemon().with_releases(SAYS, "r1", "r2").start()
+
+
+@pytest.mark.parametrize(
+    ("what", "state", "attempts", "reason"),
+    [
+        (["retry", "retry"], "succeeded", 3, None),
+        (["retry", "retry", "retry"], "failed", 3, "ConnectionError: retry"),
+        (
+            ["retry", "fail"],
+            "failed",
+            2,
+            "Fail: no such customer; not tried again: the task said so (ctx.fail)",
+        ),
+        (["cancel"], "cancelled", 1, "cancelled by the task itself: it is not needed"),
+        (["put off"] * 5 + ["retry"] + ["put off"] * 5 + ["retry"], "succeeded", 13, None),
+    ],
+)
+def test_a_task_says_how_its_try_ends(
+    saying: Daemon, what: list[str], state: str, attempts: int, reason: str | None
+) -> None:
+    with saying.client() as client:
+        found = client.submit("says", {"what": what}).wait(30)
+    assert (found.state, found.attempt, found.reason) == (state, attempts, reason)
+
+
+def test_what_a_task_asks_for_stands_in_place_of_the_backoff_and_is_shown(saying: Daemon) -> None:
+    with saying.client() as client:
+        task = client.submit("says", {"what": ["put off", "put off", "later"]})
+        found = eventually(
+            lambda: (f := task.status()).reason and "retry" in f.reason and f, "it waits"
+        )
+        assert found.run_at is not None and found.started is not None
+        assert found.run_at >= found.started + 3600
+        assert found.reason == "retry 1 of 2 after ConnectionError: later"
+        task.cancel()
+    puts = reasons(saying, task.id)[:2]
+    assert puts == [
+        "put off once, by itself: ConnectionError: put off",
+        "put off 2 times, by itself: ConnectionError: put off",
+    ]
+
+
+@pytest.mark.parametrize("what", ["gate-retry", "gate-later"])
+def test_what_a_task_says_is_heeded_though_no_master_has_heard_it(
+    saying: Daemon, what: str
+) -> None:
+    with saying.client() as client:
+        task = client.submit("says", {"what": [what]})
+    worker = saying.reached(task.id, "begin").pid
+    saying.kill()
+    saying.open_gate(what)
+    eventually(lambda: not processes.is_alive(worker), "its end is in the slot")
+    with saying.start().client() as client:
+        assert client.handle(task.id).result(30) == "in the end"
+        assert client.task(task.id).attempt == 2

@@ -33,12 +33,29 @@ def fails_first(ctx):
 """
 
 
+PUTS_OFF = """
+@task(retries=1)
+def puts_off(ctx):
+    mark("begin")
+    if ctx.attempt == 1:
+        gate("go")
+        ctx.retry(after=0, why="429", counts=False)
+    return ["REVISION", taskd.__version__]
+
+@task
+def cancels(ctx):
+    mark("begin")
+    gate("go")
+    raise taskd.Cancel("not needed")
+"""
+
+
 @pytest.fixture
 def daemon(skewed: Callable[..., Skewed], old: Python, new: Python) -> Skewed:
     """r0 brings the version before, r1 this one, to which a deploy has upgraded."""
     made = skewed(new, queues={"one": {"concurrency": 1}, "default": {"concurrency": 4}})
-    made.with_app("r0", old, APP + FAILS)
-    made.with_app("r1", new, APP + FAILS)
+    made.with_app("r0", old, APP + FAILS + PUTS_OFF)
+    made.with_app("r1", new, APP + FAILS + PUTS_OFF)
     made.point("r0")
     made.start()
     assert made.serving() == ("r0", OLD)
@@ -72,6 +89,26 @@ def test_a_failure_in_a_worker_of_this_version_is_one_to_a_master_of_the_version
         assert task.result(30) == ["r0", OLD]
         reasons = [event["reason"] for event in task.follow() if event["reason"]]
     assert reasons == ["retry 1 of 1 after ValueError: on r1"]
+
+
+def test_a_task_that_is_put_off_or_cancels_itself_does_so_under_the_version_before(
+    daemon: Skewed,
+) -> None:
+    with daemon.client() as client:
+        puts_off, cancels = client.submit("puts_off"), client.submit("cancels")
+        for task in (puts_off, cancels):
+            daemon.reached(task.id, "begin")
+        client.rollback()
+        assert daemon.serving() == ("r0", OLD)
+        daemon.open_gate("go")
+        assert puts_off.result(30) == ["r0", OLD]
+        reasons = [event["reason"] for event in puts_off.follow() if event["reason"]]
+        found = cancels.wait(30)
+    assert reasons == ["sleeping"], "no failure, and no retry used"
+    assert (found.state, found.reason) == (
+        "cancelled",
+        "cancelled by the task itself: not needed",
+    )
 
 
 def test_what_was_said_stays_with_the_task_over_the_version_before(daemon: Skewed) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from taskd.model import endings
 from taskd.model.endings import CRASHES, LONGEST_DELAY, Facts, Verdict, backoff, judge
-from taskd.model.retrying import Failure, Policy
+from taskd.model.retrying import PUT_OFFS, Failure, Policy
 from taskd.model.table import after
 from taskd.model.task import CHANGES, ENDED, Budgets, Change, State
 from taskd.protocol.saved import Outcome
@@ -18,7 +18,7 @@ from taskd.protocol.saved import Outcome
 NOW = 1000.0
 ERROR = {"type": "ValueError", "message": "no such row", "traceback": "…"}
 
-BUDGETS = st.builds(Budgets, *[st.integers(0, 5000)] * 3)
+BUDGETS = st.builds(Budgets, *[st.integers(0, 5000)] * 4)
 FACTS = st.builds(
     Facts,
     outcome=st.sampled_from([None, *(outcome.value for outcome in Outcome)]),
@@ -56,7 +56,9 @@ def test_no_end_loses_a_task(facts: Facts, budgets: Budgets, allowed: int) -> No
     """It is ended as it ended itself, or held with a reason, or goes on at a time that comes."""
     verdict = judge(facts, budgets, allowed, NOW)
     ends = {"succeeded": State.SUCCEEDED, "failed": State.FAILED, "cancelled": State.CANCELLED}
-    if verdict.state in ENDED:
+    if verdict.state is State.FAILED and facts.outcome == "sleeping":
+        assert budgets.put_off >= PUT_OFFS
+    elif verdict.state in ENDED:
         assert facts.outcome is not None
         assert verdict.state is ends[facts.outcome]
     elif verdict.state is State.HELD:
@@ -191,6 +193,38 @@ def test_backoff_counts_failures_and_nothing_that_comes_between_them(between: Fa
     verdicts = follow([failed(), *[between] * 2, failed()], allowed=9)
     assert (verdicts[0].delay, verdicts[-1].delay) == (7.0, 70.0)
     assert verdicts[-1].budgets == Budgets(2, 0, 0)
+
+
+PUT_OFF = Facts(
+    "sleeping", False, wake=NOW + 60, error=ERROR, failure=Failure(Policy(9, (7.0,)), counts=False)
+)
+
+
+def test_a_task_that_puts_itself_off_uses_no_retry_and_lengthens_no_wait() -> None:
+    verdicts = follow([failed(), *[PUT_OFF] * 37, failed()], allowed=9)
+    assert verdicts[37].reason == "put off 37 times, by itself: ValueError: no such row"
+    assert (verdicts[37].state, verdicts[37].delay) == (State.SCHEDULED, 60.0)
+    assert verdicts[37].budgets == Budgets(1, 0, 0, 37)
+    assert (verdicts[-1].delay, verdicts[-1].budgets) == (70.0, Budgets(2))
+    (first,) = follow([PUT_OFF._replace(reason="429")])
+    assert first.reason == "put off once, by itself: 429"
+
+
+def test_a_task_that_puts_itself_off_without_end_fails() -> None:
+    verdicts = follow([PUT_OFF] * (PUT_OFFS + 1), allowed=1)
+    assert {verdict.budgets.retries for verdict in verdicts[:-1]} == {0}
+    assert verdicts[-1].reason == (
+        "retry 1 of 1 after ValueError: put off 1,000 times in a row by itself; the last time: no "
+        "such row"
+    )
+    assert verdicts[-1].budgets == Budgets(1)
+    assert follow([PUT_OFF] * (PUT_OFFS + 1))[-1].state is State.FAILED
+
+
+def test_what_a_task_saves_between_two_times_that_it_puts_itself_off_ends_the_row() -> None:
+    moved = PUT_OFF._replace(progressed=True)
+    verdicts = follow([*[PUT_OFF] * PUT_OFFS, moved, PUT_OFF])
+    assert [verdict.budgets.put_off for verdict in verdicts[-2:]] == [1, 2]
 
 
 def test_a_failure_without_retries_fails_at_once() -> None:
