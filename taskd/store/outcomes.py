@@ -4,23 +4,21 @@ Runs in the writer thread. They are written in the batch's own transaction, so t
 commit lost its answer asks what came of it and guesses at no operation. Only the process that
 applied the batch asks, so that the form may change from version to version.
 
-One flat CBOR array (nested ones cost ten times as much), in the caller's order: for each operation
-a number of ``_TOLD`` and as many values as that takes. Of what is large (arguments, saved states,
-results) nothing is kept: an operation that answers with such values keeps ids, and reads the values
-from the tables when it is told.
+One flat list in Python's own form (the cheapest: each commit pays for it), in the caller's order:
+for each operation a number of ``_TOLD`` and as many values as that takes. Of what is large
+(arguments, saved states, results) nothing is kept: an operation that answers with such values keeps
+ids, and reads the values from the tables when it is told.
 """
 
 from __future__ import annotations
 
 import itertools
+import marshal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import cbor2
-
 from taskd import errors
 from taskd.model.task import State
-from taskd.protocol import cbor
 from taskd.store.api import (
     Applied,
     Cancel,
@@ -53,12 +51,12 @@ def packed(operations: Sequence[Operation], applied: Sequence[Applied]) -> bytes
             flat += (_REFUSED, each.result.code, str(each.result))
         else:
             flat += _KEPT[type(operation)](each)
-    return cbor2.dumps(flat)
+    return marshal.dumps(flat)
 
 
 def unpacked(raw: bytes, taken: Callable[[int], Taken]) -> list[Applied]:
     """What was ``packed``. ``taken`` reads a task that was taken from the tables."""
-    values = iter(cbor.loads(raw))
+    values = iter(marshal.loads(raw))
     found = []
     for number in values:
         applied = _TOLD[number](values)
@@ -79,7 +77,7 @@ _KEPT: dict[type, Callable[[Applied], tuple[Any, ...]]] = {
     Settle: lambda each: (
         (_PLAIN, each.task, each.result)
         if each.end is None
-        else (_ENDED, each.task, each.result, each.end[0].value, *each.end[1:])
+        else (_ENDED, each.task, each.result, each.end.state.value, each.end.reason)
     ),
     Cancel: lambda each: (_CANCELLED, each.task, *[state.value for state in each.result]),
     Retry: lambda each: (_STATE, each.task, each.result.value),

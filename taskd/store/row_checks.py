@@ -61,10 +61,11 @@ def heeding_the_wish(task: Task, end: Settle) -> Settle:
     if task.cancel_wished and end.state is not State.SUCCEEDED:
         why = end.reason if end.state in ENDED else end.if_cancelled
         end = end._replace(state=State.CANCELLED, reason=why)
-    return end._replace(
-        delay=end.delay if end.state is State.SCHEDULED else None,
-        result=end.result if end.state is State.SUCCEEDED else None,
-    )
+    if end.delay is not None and end.state is not State.SCHEDULED:
+        end = end._replace(delay=None)
+    if end.result is not None and end.state is not State.SUCCEEDED:
+        end = end._replace(result=None)
+    return end
 
 
 def check_horizon(new: Submit, now: float) -> None:

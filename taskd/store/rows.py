@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from taskd.model.task import Budgets, OnDeploy, State
@@ -14,10 +15,9 @@ COLUMNS = (
     " saved_version, reason, error, progress, submitted, started, ended,"
     " retries_said, put_off"
 )
-TASK = f"select {COLUMNS} from tasks where id = ?"
 
 
-def row_of(found: tuple[Any, ...]) -> Row:
+def row_of(found: Sequence[Any]) -> Row:
     """The row from ``COLUMNS``."""
     return Row._make(
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from taskd.store import schema
+from taskd.store.rows import COLUMNS
 
 SUBMISSION = (
     "select s.task, coalesce(t.owner, p.owner) from submissions s"
@@ -31,9 +32,10 @@ CLAIM = (
     "update tasks set state = ?, attempt = ?, worker = ?, revision = ?, reason = null,"
     " started = coalesce(started, ?) where id = ?"
 )
-ARGUMENTS = "select value from arguments where task = ?"
-SAVED = "select value from saved where task = ?"
-GROUP = "select group_id from tasks where id = ?"
+TAKEN = (
+    f"select {COLUMNS}, a.value, s.value, t.group_id from tasks t join arguments a on a.task = t.id"
+    " left join saved s on s.task = t.id where t.id = ?"
+)
 SETTLE = (
     "update tasks set state = ?, run_at = ?, ended = ?, worker = null, reason = ?, error = ?,"
     " progress = coalesce(?, progress), retries = ?, crashes = ?, interruptions = ?, put_off = ?,"

@@ -124,7 +124,9 @@ class SqliteStore:
 
     def outcome(self, number: int) -> list[Applied] | None:
         found = self._ask(sql.OUTCOME, number)
-        return None if found is None else outcomes.unpacked(found[0], self._taken)
+        if found is None:
+            return None
+        return outcomes.unpacked(found[0], lambda task: self._ready(task)[0])
 
     def checkpoint(self) -> None:
         try:
@@ -165,8 +167,9 @@ class SqliteStore:
     def _take(self, take: Take) -> Applied:
         picked, room = [], take.room
         for task, offer in self._pick(take):
-            picked.append((self._taken(task), offer))
-            room -= len(picked[-1][0].args) + len(picked[-1][0].saved or b"")
+            ready, group = self._ready(task)
+            picked.append((ready, group, offer))
+            room -= len(ready.args) + len(ready.saved or b"")
             if room <= 0:
                 break
         return Applied([self._claim(*each, take.at) for each in picked], None)
@@ -186,15 +189,12 @@ class SqliteStore:
             return [(each.task, free[each.runner].pop()) for each in islice(ready, count)]
         return [(each.task, free[each.runner].pop()) for each in found]
 
-    def _taken(self, task: int) -> Taken:
-        row = rows.row_of(self._run(rows.TASK, task).fetchone())
-        (args,) = self._run(sql.ARGUMENTS, task).fetchone()
-        saved = None
-        if row.saved_version is not None:
-            (saved,) = self._run(sql.SAVED, task).fetchone()
-        return Taken(row, args, saved)
+    def _ready(self, task: int) -> tuple[Taken, int]:
+        """A task as the store has it, and its group."""
+        *row, args, saved, group = self._run(sql.TAKEN, task).fetchone()
+        return Taken(rows.row_of(row), args, saved), group
 
-    def _claim(self, ready: Taken, offer: Offer, at: float) -> Taken:
+    def _claim(self, ready: Taken, group: int, offer: Offer, at: float) -> Taken:
         row = ready.row
         attempt, revision = row.attempt + 1, offer.revision
         state = after(CHANGES, row.state, Change.CLAIM)
@@ -202,7 +202,7 @@ class SqliteStore:
         self._run(sql.CLAIM, state.value, attempt, offer.worker, revision, at, row.id)
         self._tally.count(row.queue, row.state, -1)
         self._tally.count(row.queue, state, 1)
-        self._tally.wait(self._run(sql.GROUP, row.id).fetchone()[0], -1)
+        self._tally.wait(group, -1)
         return ready._replace(
             row=row._replace(
                 state=state,

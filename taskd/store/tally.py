@@ -102,7 +102,8 @@ class Tally:
             (_ADD_OWNER, owners),
             (_FORGET_OWNER, [(owner,) for owner, tasks, _ in owners if tasks < 0]),
         ):
-            self._connection.executemany(sql, rows)
+            if rows:
+                self._connection.executemany(sql, rows)
         self._connection.execute(_SET_AS_OF, (batch, outcomes))
         for gathered in (self._counts, self._waiting, self._owners):
             gathered.clear()

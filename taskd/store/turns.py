@@ -17,15 +17,15 @@ import sqlite3
 from taskd.record import Record
 from taskd.store import schema
 
-_FIRST = (
-    "select turn from tasks indexed by tasks_turn"
-    f" where queue = ? and priority = ? and {schema.READY} order by turn limit 1"
+_NEXT = (
+    "select max("
+    "coalesce((select turn from tasks indexed by tasks_last_turn"
+    f" where queue = ?1 and owner = ?2 and priority = ?3 and (attempt > 0) = ?4 and {schema.READY}"
+    " order by turn desc limit 1), 0) + 1,"
+    " coalesce((select turn from tasks indexed by tasks_turn"
+    f" where queue = ?1 and priority = ?3 and {schema.READY} order by turn limit 1), 0))"
 )
-_LAST = (
-    "select turn from tasks indexed by tasks_last_turn"
-    f" where queue = ? and owner = ? and priority = ? and (attempt > 0) = ? and {schema.READY}"
-    " order by turn desc limit 1"
-)
+"""One more than its owner's last turn, and no less than the first of all."""
 
 
 class Place(Record):
@@ -39,7 +39,5 @@ class Place(Record):
 
 def next_at(connection: sqlite3.Connection, place: Place) -> int:
     """The turn of a task that is about to become ready in ``place``."""
-    last = connection.execute(_LAST, place).fetchone()
-    mine = 1 if last is None else int(last[0]) + 1
-    first = connection.execute(_FIRST, (place.queue, place.priority)).fetchone()
-    return mine if first is None else max(mine, int(first[0]))
+    (turn,) = connection.execute(_NEXT, place).fetchone()
+    return int(turn)
