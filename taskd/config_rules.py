@@ -8,10 +8,11 @@ value of another type: a misspelt key must not pass for a default.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from taskd.errors import ConfigError
+from taskd.model.duration import measure
 from taskd.record import Record
 
 DEFAULT_QUEUE = "default"
@@ -20,8 +21,6 @@ LONGEST_NAME = 200  # of a queue, as in a submission
 
 SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
-_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _HIGHEST = 2**31 - 1  # priority, as in a submission
 
 
@@ -128,22 +127,13 @@ def _is_number(value: Any) -> bool:
 def _seconds(value: Any) -> Any:
     """A number, or a text with one number and one unit: ``10min``, ``1.5 h``, ``90s``."""
     if isinstance(value, str):
-        return _measure(value, _UNITS)
+        return measure(value)
     return float(value) if type(value) is int else value
 
 
 def _size(value: Any) -> Any:
     """A number, or a text with one number and one unit: ``64MiB``, ``1.5 GiB``."""
-    return round(_measure(value, SIZES)) if isinstance(value, str) else value
-
-
-def _measure(text: str, units: Mapping[str, float]) -> float:
-    number = text.rstrip(_LETTERS)
-    unit = text[len(number) :]
-    digits = number.strip()
-    if unit not in units or not digits.isascii() or not digits.replace(".", "", 1).isdigit():
-        raise _WrongError
-    return float(digits) * units[unit]
+    return round(measure(value, SIZES)) if isinstance(value, str) else value
 
 
 def _is_command(value: Any) -> bool:
@@ -289,8 +279,8 @@ def _read_section(section: Any, rules: dict[str, Rule], name: str, source: str) 
         if key in section:
             try:
                 values[key] = rule.value(section[key])
-            except _WrongError as error:
-                if error.args:
+            except (_WrongError, ValueError) as error:
+                if isinstance(error, _WrongError) and error.args:
                     raise ConfigError(f"{source}: {name}.{key}: {error}") from None
                 _fail(f"{name}.{key}", rule.expected, section[key], source)
         elif rule.required:

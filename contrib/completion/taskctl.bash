@@ -4,7 +4,7 @@
 # Task ids and revisions are asked of the daemon, through the socket that the command line names;
 # without one there are none, and nothing is said about it.
 
-_taskctl_verbs="status submit run list show wait follow logs cancel retry revisions drain deploy reload rollback doctor"
+_taskctl_verbs="status submit run list show wait follow logs cancel retry pause resume revisions drain deploy reload rollback doctor"
 
 _taskctl_options() {
     case $1 in
@@ -14,6 +14,8 @@ _taskctl_options() {
         wait) echo "--timeout --json" ;;
         logs) echo "-f --follow --raw" ;;
         status | show | follow | doctor) echo "--json" ;;
+        pause) echo "--queue --task --all --for --why --json" ;;
+        resume) echo "--queue --task --all --json" ;;
         revisions) echo "--rejected --json" ;;
         drain) echo "--revision --checkpoint --now --unit --user --json" ;;
         deploy | reload | rollback) echo "--plan --allow-held --json" ;;

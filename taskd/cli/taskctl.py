@@ -29,6 +29,8 @@ VERBS = {
     "logs": Verb("verbs.logs", "show what a task wrote to its output"),
     "cancel": Verb("verbs.tasks", "cancel tasks"),
     "retry": Verb("verbs.tasks", "queue held, failed or cancelled tasks again"),
+    "pause": Verb("verbs.pause", "start nothing fresh of a queue, a task, or at all"),
+    "resume": Verb("verbs.pause", "end a pause"),
     "revisions": Verb("verbs.revisions", "list the revisions that live, and what was refused"),
     "drain": Verb("verbs.drain", "show what a stop would interrupt; make a revision empty sooner"),
     "deploy": Verb(

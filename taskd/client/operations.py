@@ -239,6 +239,26 @@ class Operations(Generic[H]):
         return (yield request("shutdown", plan=plan or None, keep=keep))
 
     @Operation
+    def pause(
+        self,
+        *,
+        queue: str | None = None,
+        task: str | None = None,
+        seconds: float | None = None,
+        why: str | None = None,
+    ) -> Steps[dict[str, Any]]:
+        """Start nothing fresh of a queue, of a task's name, or (neither) at all; answers {was}.
+
+        ``seconds``: for so long, else until ``resume``. ``was``: it was paused before.
+        """
+        return (yield request("pause", queue=queue, task=task, seconds=seconds, why=why))
+
+    @Operation
+    def resume(self, *, queue: str | None = None, task: str | None = None) -> Steps[dict[str, Any]]:
+        """End the pause of a queue, of a task's name, or (neither) of everything; answers {was}."""
+        return (yield request("resume", queue=queue, task=task))
+
+    @Operation
     def cancel(self, task: int) -> Steps[dict[str, Any]]:
         """Cancel a task; answers {state, was}. One that has ended stays as it is."""
         return (yield request("cancel", task=task))

@@ -12,18 +12,8 @@ import signal
 from collections.abc import Callable
 
 from taskd.config import Config
-from taskd.master.attempts import Attempts, Dispatch, Endings, Sending, TaskLogs
-from taskd.master.clients import (
-    Clients,
-    DaemonRequests,
-    PeerLimits,
-    Queues,
-    Shares,
-    Streams,
-    TaskRequests,
-    TaskViews,
-    WaitCycles,
-)
+from taskd.master.attempts import Attempts, Dispatch, Endings, Pauses, Sending, TaskLogs
+from taskd.master.clients import Clients, Serving, Streams
 from taskd.master.deploy import (
     AfterDrain,
     Capacity,
@@ -138,6 +128,7 @@ class Master:
     def _make_attempts(self) -> None:
         loop, config, storage = self.loop, self.config, self.storage
         self.attempts = Attempts(loop, config, self.revisions, self.workers, self.oom)
+        self.pauses = Pauses(loop, storage)
         self.tasklogs = TaskLogs(loop, config, self.places, self.revisions, self.attempts)
         self.endings = Endings(loop, storage, self.intake, self.attempts, self.tasklogs)
         self.sending = Sending(loop, self.life, config, self.places, self.attempts, self.endings)
@@ -198,7 +189,9 @@ class Master:
             progress,
         )
         stages = Stages(
-            plan_questions.Sources(loop, self.places, storage, revisions, workers, attempts),
+            plan_questions.Sources(
+                loop, self.places, storage, revisions, workers, attempts, self.pauses
+            ),
             lambda: trial.Means(loop, self.children, self.orphans, self.snapshot),
             before.Surroundings(loop, self.children, self.after_drain),
         )
@@ -244,40 +237,23 @@ class Master:
         )
 
     def _make_clients(self) -> None:
-        loop, config, storage = self.loop, self.config, self.storage
-        limits = PeerLimits(loop)
-        views = TaskViews(loop.troubles, self.attempts, self.dispatch)
-        queues = Queues(loop.troubles, config, storage, self.revisions)
-        self.clients = Clients(loop, config, limits)
-        self.streams = Streams(loop, storage, self.attempts, limits, views)
-        tasks = TaskRequests(
-            self.places,
-            storage,
-            self.revisions,
-            self.attempts,
-            self.dispatch,
-            limits,
-            queues,
-            Shares(loop.troubles, config.access, self.places.state),
-            self.streams,
-            views,
-            WaitCycles(config, self.places, self.attempts, self.streams),
-        )
-        daemon = DaemonRequests(
-            loop.troubles,
+        serving = Serving(
+            self.loop,
             self.life,
-            config,
-            self.places.confirmed,
-            storage,
+            self.config,
+            self.places,
+            self.storage,
             self.revisions,
             self.workers,
             self.attempts,
+            self.dispatch,
+            self.pauses,
             self.deploy,
             self.stop,
             lambda: [*self.groups.checks(), *checks(self.listeners.given)],
-            queues,
         )
-        self.clients.handlers = tasks.handlers() | daemon.handlers()
+        self.clients: Clients = serving.clients
+        self.streams: Streams = serving.streams
 
     # ── what is told, and who listens ────────────────────────────────────────────────────────
 
@@ -359,6 +335,7 @@ class Master:
         self.listeners.set_modes()
         self.listeners.hear(*ALL)
         self.loop.soon(self.children.reap)  # after a transient error again
+        self.pauses.look()
         self.dispatch.wake_due()
         self.dispatch.kick()
         self.after_drain.look()

@@ -46,13 +46,15 @@ class Facts(Record):
 
 
 class Verdict(Record):
-    """The next stored state; ``delay`` in seconds where that is ``scheduled``."""
+    """The next stored state; ``delay`` in seconds where that is ``scheduled``. ``moves``: it was
+    asked to go on elsewhere, which a pause does not stop; None: as before this attempt."""
 
     state: State
     budgets: Budgets
     reason: str | None = None
     delay: float | None = None
     error: dict[str, Any] | None = None
+    moves: bool | None = False
 
 
 def backoff(count: int) -> float:
@@ -98,8 +100,10 @@ def judge(
             return _failed(facts, budgets, retries_allowed, drawn)
         case "cancelled":
             return Verdict(State.CANCELLED, budgets, facts.reason)
-        case "unfit" | "unbegun":
-            return Verdict(State.QUEUED, budgets, facts.reason)
+        case "unfit":
+            return Verdict(State.QUEUED, budgets, facts.reason, moves=True)
+        case "unbegun":
+            return Verdict(State.QUEUED, budgets, facts.reason, moves=None)
         case "held":
             return Verdict(State.HELD, budgets, facts.reason)
         case "sleeping" if facts.failure is not None:
@@ -113,7 +117,7 @@ def judge(
             return Verdict(State.SCHEDULED, left, reason, delay=again)
         case outcome if outcome == "left" or facts.asked:
             why = facts.asked or facts.reason or "asked to leave"
-            return Verdict(State.QUEUED, left, f"interrupted: {why}")
+            return Verdict(State.QUEUED, left, f"interrupted: {why}", moves=True)
         case _:
             return _died(facts, moved)
 

@@ -67,7 +67,8 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               newest first, with ids below ``before``; without results, unless ``results`` asks for
               them. It may hold fewer than ``limit`` asks for, if they would not fit in a frame; an
               empty one is the end.
-    status    → {pid, revision, release, confirmed, symlink, link, states: {…}, queues: {name:
+    status    → {paused: [{queue, task, by: uid, at, until or null, why, text, resume: command}…],
+              pid, revision, release, confirmed, symlink, link, states: {…}, queues: {name:
               {running, queued, concurrency}}, more_queues, taskd, note, problems, checks: [{name,
               ok, text}…], stopping, control}; ``confirmed``: the same as ``release`` (a daemon
               serves what it has confirmed, and ``taskd confirm`` is refused beside it); ``queues``:
@@ -89,6 +90,10 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               cut out, go on behind it; without, that is read as zeros
     cancel    task → {state, was}; the wish is on disk before the reply
     retry     task → {state}
+    pause     (since 4) queue? or task? (neither: all), seconds?, why? → {was}: whether it was
+              paused (that pause is replaced); nothing fresh of it is started, for so many seconds
+              or until resume; control.sock only
+    resume    (since 4) queue? or task? → {was}; ends the pause of exactly that; control.sock only
     revisions → {revisions: [{revision, path, hash, state, workers, running, waiting, age: seconds,
               memory: bytes or null, holds: [{task, name}…] (at most 10)}…], rejected: [{revision,
               path, reason, at}…] (the latest last)}

@@ -48,6 +48,8 @@ _NEW_TASK: Fields = {
     ),
 }
 
+_SCOPE: Fields = {"queue": _NAME, "task": _NAME}
+
 _DEPLOY: Fields = {"plan": Field(bool), "allow_held": Field(bool)}
 
 OPERATIONS: dict[str, Fields] = {
@@ -79,6 +81,8 @@ OPERATIONS: dict[str, Fields] = {
     },
     "cancel": {"task": _TASK_ID},
     "retry": {"task": _TASK_ID},
+    "pause": {**_SCOPE, "seconds": Field(float, 0, 100 * 366 * 86400.0), "why": Field(str, 0, 500)},
+    "resume": _SCOPE,
     "revisions": {},
     "reload": {"release": Field(str, 1, 4096), **_DEPLOY},
     "rollback": _DEPLOY,
@@ -93,7 +97,7 @@ OPERATIONS: dict[str, Fields] = {
 STREAMS = frozenset(("follow", "wait"))
 """Operations that answer with a stream."""
 
-SINCE: dict[str, int] = {}
+SINCE: dict[str, int] = {"pause": 4, "resume": 4}
 """The version of the protocol that brought an operation, where not every one that is spoken has it.
 """
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from taskd.model.task import SETTLED, State
 from taskd.record import Record
-from taskd.store import expiring, picking, schema
+from taskd.store import expiring, pausing, picking, schema
 from taskd.store.event_answers import events
 from taskd.store.meter import AT_ONCE, FEW, ROW, WORK, Fetch, Meter
 from taskd.store.queries import (
@@ -25,6 +25,7 @@ from taskd.store.queries import (
     Listed,
     NextDue,
     Part,
+    Pauses,
     Purged,
     QueueCounts,
     Ready,
@@ -70,9 +71,10 @@ _WAIT_IN_GROUP = (
     f" where group_id = ? and {schema.WAITING} and id > ? order by id limit ?"
 )
 _NEXT_DUE = (
-    "select run_at, store_clock() from tasks indexed by tasks_scheduled"
+    "select run_at - store_clock() from tasks indexed by tasks_scheduled"
     f" where {schema.SCHEDULED} order by run_at limit 1"
 )
+_PAUSE_ENDS = "select min(until) - store_clock() from pauses having min(until) is not null"
 
 _SETTLED = frozenset(state.value for state in SETTLED)
 _ONE_RUN = frozenset({State.RUNNING, State.SUCCEEDED, State.FAILED})
@@ -347,8 +349,8 @@ def _stored(fetch: Fetch, query: StoredData) -> Part[Stored]:
 
 
 def _next_due(fetch: Fetch, _: NextDue) -> float | None:
-    found = fetch(_NEXT_DUE)
-    return max(0.0, found[0][0] - found[0][1]) if found else None
+    due_in = [seconds for (seconds,) in fetch(_NEXT_DUE) + fetch(_PAUSE_ENDS)]
+    return max(0.0, min(due_in)) if due_in else None
 
 
 ANSWERS: dict[type, Callable[[Fetch, Any], Any]] = {
@@ -366,4 +368,5 @@ ANSWERS: dict[type, Callable[[Fetch, Any], Any]] = {
     Expired: expiring.expired,
     Purged: expiring.purged,
     NextDue: _next_due,
+    Pauses: lambda fetch, _: pausing.every(fetch),
 }

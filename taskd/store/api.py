@@ -30,7 +30,7 @@ from typing import Any
 from taskd.model.retention import Ages
 from taskd.model.task import Budgets, OnDeploy, State
 from taskd.record import Protocol, Record
-from taskd.store.values import Kind
+from taskd.store.values import Kind, Scope
 
 SCHEMA = 1
 """Version of the schema; it only grows within a major version of taskd."""
@@ -38,6 +38,9 @@ SCHEMA = 1
 
 HORIZON = 7 * 86400.0
 """Seconds for which a submission can be sent again: no client tries for longer."""
+
+PAUSES = 1000
+"""Scopes that may be paused at a time."""
 
 
 class Share(Record):
@@ -149,7 +152,9 @@ class Settle(Record):
     case. ``saved_version`` is the version of ``saved`` (None: the version at submission), and
     decides the group that the task waits in. ``progress`` None leaves the last one; ``budgets``,
     ``error`` and ``reason`` replace what was there. ``result`` is kept if the task succeeded.
-    ``delay``: after how many seconds a scheduled task is due.
+    ``delay``: after how many seconds a scheduled task is due. ``moves``: a queued task did not come
+    to an end but was asked to go on elsewhere, which no pause keeps it from; None: as it was when
+    this attempt was taken.
 
     For an attempt that runs, raises ValueError for ``scheduled`` without a ``delay`` (or one that
     is no number), and for a ``state`` that no attempt ends in: both are bugs of the caller.
@@ -168,6 +173,7 @@ class Settle(Record):
     delay: float | None = None
     progress: dict[str, Any] | None = None
     if_cancelled: str | None = None
+    moves: bool | None = False
 
 
 class Cancel(Record):
@@ -223,9 +229,10 @@ class Wake(Record):
 
 
 class Shift(Record):
-    """Every scheduled task is due ``seconds`` later (earlier, if that is negative).
+    """Every scheduled task is due ``seconds`` later (earlier, if that is negative), and every pause
+    that ends by itself ends so much later.
 
-    For a clock that was set. No event is written, since no state changes. Result: how many.
+    For a clock that was set. No event is written, since no state changes. Result: how many tasks.
     """
 
     seconds: float
@@ -266,6 +273,26 @@ class Forget(Record):
     limit: int
 
 
+class Pause(Record):
+    """Of the tasks in ``scope`` none is taken any more, but those that ran and move (see Settle).
+    Result: whether the scope was not paused; else that pause is replaced. No task changes, and no
+    event is written. ``seconds``: it is over by itself after these (None: by Resume alone). No task
+    needs to have the name. Refused where PAUSES others are in force.
+    """
+
+    scope: Scope
+    by: int
+    at: float
+    seconds: float | None
+    why: str
+
+
+class Resume(Record):
+    """The pause of exactly that ``scope`` is over. Result: whether there was one."""
+
+    scope: Scope
+
+
 class Answer:
     """The result of ``Settle``: whether this end counted (the words of the worker protocol).
 
@@ -280,7 +307,7 @@ class Answer:
 
 Operation = (
     Submit | SubmitAll | Take | Settle | Cancel | Retry | HoldKind | Wake | Shift
-    | Prepare | Purge | Forget
+    | Prepare | Purge | Forget | Pause | Resume
 )  # fmt: skip
 
 

@@ -27,8 +27,10 @@ from taskd.store.api import (
     Forget,
     HoldKind,
     Operation,
+    Pause,
     Prepare,
     Purge,
+    Resume,
     Retry,
     Settle,
     Shift,
@@ -87,6 +89,8 @@ _KEPT: dict[type, Callable[[Applied], tuple[Any, ...]]] = {
     Prepare: lambda each: (_PLAIN, each.task, each.result),
     Purge: lambda each: (_TASKS, len(each.result), *each.result),
     Forget: lambda each: (_TASKS, len(each.result), *each.result),
+    Pause: lambda each: (_PLAIN, each.task, each.result),
+    Resume: lambda each: (_PLAIN, each.task, each.result),
 }
 
 

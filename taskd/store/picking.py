@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
-from taskd.store import schema
+from taskd.store import pausing, schema
 from taskd.store.meter import Fetch
 from taskd.store.queries import Candidate, Ready, ReadyTasks
 from taskd.store.values import Kind
@@ -69,14 +69,17 @@ def kinds(fetch: Fetch, queue: str) -> Iterator[Kind]:
 def ready(fetch: Fetch, query: Ready) -> ReadyTasks:
     """The answer to ``query``. No more tasks than its limit are found, and hardly more read."""
     answer = ReadyTasks([], [])
+    paused = pausing.in_force(fetch)
     for queue in _in_turn(fetch, query.after):
         places = query.places.get(queue, query.places_elsewhere)
         places = min(places, query.limit - len(answer.tasks))
         if places > 0:
             waiting = list(kinds(fetch, queue))
             answer.unroutable.extend((queue, each) for each in waiting if each not in query.routes)
-            routes = {each: query.routes[each] for each in waiting if each in query.routes}
-            found = in_order(fetch, queue, routes, query.alone.get(queue, {}), places)
+            known = {each: query.routes[each] for each in waiting if each in query.routes}
+            alone = query.alone.get(queue, {})
+            routes, alone = pausing.left(fetch, paused, queue, known, alone)
+            found = in_order(fetch, queue, routes, alone, places)
             answer.tasks.extend((queue, each) for each in islice(found, places))
         if max(len(answer.tasks), len(answer.unroutable)) >= query.limit:
             break

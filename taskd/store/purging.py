@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from typing import Any
 
 from taskd.model.task import ENDED, State
 from taskd.store import schema
 from taskd.store.api import (
     HORIZON,
-    Applied,
     Forget,
     Prepare,
     Purge,
@@ -53,19 +51,7 @@ _NOT_LEFT = "update purged set is_left = 0 where task = ?"
 _FORGET = "delete from purged where task = ?"
 
 
-def handlers(
-    connection: sqlite3.Connection, tally: Callable[[], Tally], clock: Callable[[], float]
-) -> dict[type, Callable[[Any], Applied]]:
-    """How each of the three operations is applied."""
-    run = lambda sql, *values: connection.execute(sql, values)  # noqa: E731
-    return {
-        Prepare: lambda each: Applied(_prepare(connection, clock(), each), None),
-        Purge: lambda each: Applied(_purge(run, tally(), clock(), each), None),
-        Forget: lambda each: Applied(_forget(run, clock(), each), None),
-    }
-
-
-def _prepare(connection: sqlite3.Connection, now: float, order: Prepare) -> float:
+def prepare(connection: sqlite3.Connection, now: float, order: Prepare) -> float:
     schema.finish(connection)
     found = connection.execute(_SINCE).fetchone()
     if found is None:
@@ -75,7 +61,7 @@ def _prepare(connection: sqlite3.Connection, now: float, order: Prepare) -> floa
     return 0.0 if since is None else max(0.0, since + order.grace - now)
 
 
-def _purge(run: Run, tally: Tally, now: float, order: Purge) -> list[int]:
+def purge(run: Run, tally: Tally, now: float, order: Purge) -> list[int]:
     gone: list[int] = []
     room = order.room
     for task in filter(schema.is_id, order.tasks):
@@ -98,7 +84,7 @@ def _purge(run: Run, tally: Tally, now: float, order: Purge) -> list[int]:
     return gone
 
 
-def _forget(run: Run, now: float, order: Forget) -> list[int]:
+def forget(run: Run, now: float, order: Forget) -> list[int]:
     done: list[int] = []
     left = order.limit
     for task in filter(schema.is_id, order.tasks):

@@ -28,7 +28,7 @@ from taskd.errors import StoreDamaged, StoreError
 from taskd.model.retention import Ages
 from taskd.model.task import State
 from taskd.record import Protocol, Record
-from taskd.store.values import Event, Group, Kind, Row
+from taskd.store.values import Event, Group, Kind, Paused, Row
 
 A = TypeVar("A")
 
@@ -214,10 +214,10 @@ class Startable(Query[Part[str]]):
 
 
 class Ready(Query[ReadyTasks]):
-    """The first ready tasks of each queue, up to its ``places`` (of one that is not named there:
-    ``places_elsewhere``; a queue without places is not looked at), in the order of claiming
-    (``routes``, and ``alone`` by queue: see ``Take``); the queues by name, beginning behind
-    ``after`` and round to it; ``limit`` in all."""
+    """The first ready tasks of each queue that are not paused, up to its ``places`` (of one that is
+    not named there: ``places_elsewhere``; a queue without places is not looked at), in the order
+    of claiming (``routes``, and ``alone`` by queue: see ``Take``); the queues by name, beginning
+    behind ``after`` and round to it; ``limit`` in all."""
 
     after: str
     places: Mapping[str, int]
@@ -248,8 +248,12 @@ class Purged(Query[Part[int]]):
 
 
 class NextDue(Query[float | None]):
-    """In how many seconds, by the store's clock, the first scheduled task is due (0: it is);
-    None: none is scheduled."""
+    """In how many seconds, by the store's clock, the first scheduled task is due or a pause ends
+    (0: now); None: nothing of the kind is to come."""
+
+
+class Pauses(Query[list[Paused]]):
+    """What is paused, by queue and name; what ended by itself just now may be among it."""
 
 
 # ── who answers ──────────────────────────────────────────────────────────────────────────────────

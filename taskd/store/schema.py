@@ -20,6 +20,8 @@ finds a store that it can use. A new version says that an older taskd could not.
 * ``counts``: tasks by (queue, state), without rows for none; ``groups_waiting``: waiting tasks by
   (name, version, shape). Both are exact after every commit (see ``tally``). Rows of groups stay
   when they are empty: tasks that have left point at them for their shape.
+* ``pauses``: the queues and names of which no task is taken (see ``pausing``). ``tasks.moves``: the
+  number of the attempt that left to go on elsewhere, if that was the last.
 * ``owners``: how many tasks and bytes of arguments each user has that are not over (see
   ``tally``); ``owners_as_of``: the number of the last event, by which 0.2 knows that ``owners`` is
   exact. That row is written by every commit, so it also has the number of our last ``batch`` and
@@ -60,6 +62,7 @@ WAITING_STATES = frozenset({State.QUEUED, State.SCHEDULED, State.HELD})
 READY = "state = 'queued'"
 SCHEDULED = "state = 'scheduled'"
 WAITING = "state in ('queued', 'scheduled', 'held')"
+MOVING = "state = 'queued' and moves is not null"
 NOT_EMPTY = "tasks > 0"
 LIVE = "state in ('queued', 'scheduled', 'running', 'held')"
 
@@ -159,6 +162,10 @@ _ADDED = {
     "owners_as_of.outcomes": "alter table owners_as_of add column outcomes blob",
     "tasks.retries_said": "alter table tasks add column retries_said integer",
     "tasks.put_off": "alter table tasks add column put_off integer",
+    "tasks.moves": "alter table tasks add column moves integer",
+    "tasks_moving": f"create index tasks_moving on tasks (queue, id) where {MOVING}",
+    "pauses": "create table pauses (queue text not null, name text not null, by integer not null,"
+    " at real not null, until real, why text not null, primary key (queue, name)) without rowid",
     "tasks_kind": "create index tasks_kind"
     f" on tasks (queue, name, saved_version, priority desc, turn, id) where {READY}",
     "purged": "create table purged (task integer primary key, owner integer not null,"

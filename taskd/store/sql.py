@@ -39,7 +39,8 @@ TAKEN = (
 SETTLE = (
     "update tasks set state = ?, run_at = ?, ended = ?, worker = null, reason = ?, error = ?,"
     " progress = coalesce(?, progress), retries = ?, crashes = ?, interruptions = ?, put_off = ?,"
-    " saved_version = ?, group_id = ?, turn = ? where id = ?"
+    " saved_version = ?, group_id = ?, turn = ?,"
+    " moves = iif(?, iif(moves = attempt - 1, attempt, null), iif(?, attempt, null)) where id = ?"
 )
 END = "update tasks set state = ?, run_at = null, ended = ?, reason = null where id = ?"
 RETRY = (

@@ -81,6 +81,24 @@ class Kind(Record):
     saved_version: int | None
 
 
+class Scope(Record):
+    """What is paused: the tasks of that ``queue``, those of that ``name``, or all ("" and "")."""
+
+    queue: str = ""
+    name: str = ""
+
+
+class Paused(Record):
+    """``by``: the user's id; ``at``: since when, ``until``: when it ends by itself (None: it does
+    not), in Unix seconds; ``why``: as the user said it, perhaps empty."""
+
+    scope: Scope
+    by: int
+    at: float
+    until: float | None
+    why: str
+
+
 class Taken(Record):
     """A task that was taken; ``row`` is as it is now."""
 

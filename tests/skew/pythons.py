@@ -79,7 +79,7 @@ CHANGES: dict[str, list[tuple[str, str]]] = {
         ('{"id": number, "op": op,', '{"id": number, "op": op, "tomorrow": 1,'),
     ],
     "protocol/operations.py": [
-        ("SINCE: dict[str, int] = {}", 'SINCE: dict[str, int] = {"rollback": 5}'),
+        ("SINCE: dict[str, int] = {", 'SINCE: dict[str, int] = {"rollback": 5, '),
         ('"plan": Field(bool), "allow', '"plan": Field(bool, since=5), "allow'),
     ],
     "protocol/worker.py": [("\nVERSION = 3\n", "\nVERSION = 4\n")],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
 
+from taskd.model.duration import measure
+
 _LARGEST_ID = 2**63 - 1
 
 
@@ -29,6 +31,17 @@ def at_least_one(word: str) -> int:
     if not (word.isascii() and word.isdigit()) or int(word[:20]) < 1:
         raise ArgumentTypeError(f"{word!r} is not a whole number from 1")
     return int(word[:20])
+
+
+def duration(word: str) -> float:
+    """A time with its unit, in seconds: ``90s``, ``10min``, ``2h``, ``1d``."""
+    try:
+        found = measure(word)
+    except ValueError:
+        found = 0.0
+    if found <= 0:
+        raise ArgumentTypeError(f"{word!r} is not a time such as 90s, 10min, 2h or 1d")
+    return found
 
 
 def seconds(word: str) -> float:

@@ -46,7 +46,9 @@ def add_status(parser: ArgumentParser) -> None:
 
 def do_status(client: Client, args: Namespace) -> None:
     found = client.status()
-    shown = jsontext.only(jsontext.STATUS, found) | {"deploy": found.get("deploy")}
+    shown = jsontext.only(jsontext.STATUS, found) | {
+        name: found.get(name) for name in ("deploy", "paused")
+    }
     lines = [jsontext.line(shown)] if args.json else _status_page(found, time.time(), Look.of())
     print(*lines, sep="\n")
 
@@ -65,6 +67,7 @@ def _status_page(status: Mapping[str, Any], now: float, look: Look) -> list[str]
         lines.append(_deploy_line(status["deploy"], now))
     if status.get("note"):
         lines.append(text.clean(str(status["note"])))
+    lines += _paused_lines(status)
     lines += [text.clean(f"problem: {each}") for each in status.get("problems", ())]
     counts = [
         text.coloured(f"{number} {state}", state, look)
@@ -97,6 +100,7 @@ def do_doctor(client: Client, args: Namespace) -> None:
         "problems": found.get("problems", []),
         "checks": found.get("checks", []),
         "deploy": found.get("deploy"),
+        "paused": found.get("paused", []),
     }
     lines = [jsontext.line(shown)] if args.json else _doctor_page(shown, time.time(), Look.of())
     print(*lines, sep="\n")
@@ -112,9 +116,14 @@ def _doctor_page(found: Mapping[str, Any], now: float, look: Look) -> list[str]:
     lines += [
         text.coloured(text.clean(f"problem: {each}"), "failed", look) for each in found["problems"]
     ]
+    lines += _paused_lines(found)
     if found["deploy"]:
         lines += _deploy_page(found["deploy"], now)
     return lines or ["nothing to say: only an operator is told (by control.sock)"]
+
+
+def _paused_lines(status: Mapping[str, Any]) -> list[str]:
+    return [text.clean(f"{each['text']} ({each['resume']})") for each in status.get("paused", ())]
 
 
 def _deploy_line(deploy: Mapping[str, Any], now: float) -> str:

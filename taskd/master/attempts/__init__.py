@@ -3,6 +3,7 @@
 from taskd.master.attempts.attempts import Attempts
 from taskd.master.attempts.dispatch import Dispatch
 from taskd.master.attempts.endings import Ending, Endings, by_record
+from taskd.master.attempts.pauses import Pauses
 from taskd.master.attempts.sending import Sending
 from taskd.master.attempts.tasklogs import TaskLogs
 
@@ -11,6 +12,7 @@ __all__ = (
     "Dispatch",
     "Ending",
     "Endings",
+    "Pauses",
     "Sending",
     "TaskLogs",
     "by_record",

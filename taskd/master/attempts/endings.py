@@ -164,6 +164,7 @@ class Endings:
             saved=b"" if succeeded else ending.kept,
             saved_version=None if succeeded else ending.kept_version,
             delay=verdict.delay,
+            moves=verdict.moves,
             progress=running.progress,
             if_cancelled=if_cancelled(facts, running.why if running.asked == "cancel" else None),
         )

@@ -13,7 +13,7 @@ from typing import Any
 import taskd
 from taskd.config import Config
 from taskd.errors import DeployRefused, NotAllowed, Refused
-from taskd.master.attempts import Attempts
+from taskd.master.attempts import Attempts, Pauses
 from taskd.master.clients.client import Client
 from taskd.master.clients.clients import Handler
 from taskd.master.clients.queues import Queues
@@ -49,6 +49,7 @@ class DaemonRequests(Record):
     stop: Stop
     checks: Callable[[], list[Check]]
     queues: Queues
+    pauses: Pauses
 
     def handlers(self) -> dict[str, Handler]:
         return {
@@ -84,6 +85,7 @@ class DaemonRequests(Record):
             "stopping": self.life.is_stopping,
             "control": client.is_control,
             **queues,
+            "paused": self.pauses.told() if is_operator else [],
             "note": self.life.note if is_operator else "",
             "problems": self.troubles.sentences() if is_operator else [],
             "checks": [*self.checks(), *self.revisions.checks()] if is_operator else [],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskd.master.attempts import Attempts, Dispatch
+from taskd.master.attempts import Attempts, Dispatch, Pauses
 from taskd.master.fleet import CROWDED
 from taskd.master.loop import NO_WORKER, UNWRITABLE, Troubles
 from taskd.model.task import State
@@ -31,6 +31,7 @@ class TaskViews(Record):
     troubles: Troubles
     attempts: Attempts
     dispatch: Dispatch
+    pauses: Pauses
 
     def view(self, told: Told) -> dict[str, Any]:
         """One task in full: also with what its process shows."""
@@ -67,6 +68,9 @@ class TaskViews(Record):
                 if (why := self.troubles.why(what)) is not None:
                     reason = f"waits: {what}: {why}"
                     break
+            else:
+                if running is None and (why := self.pauses.why(row.queue, row.name)) is not None:
+                    reason = why
         return {
             "id": row.id,
             "name": row.name,

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import cbor2
 
 from taskd.errors import DeployRefused, StoreError
-from taskd.master.attempts import Attempts
+from taskd.master.attempts import Attempts, Pauses
 from taskd.master.deploy.guard import Guard
 from taskd.master.fleet import Probe, Revision, Revisions, Worker, Workers
 from taskd.master.loop import Deadline, Loop, Storage
@@ -78,6 +78,7 @@ class Sources(Record):
     revisions: Revisions
     workers: Workers
     attempts: Attempts
+    pauses: Pauses
 
 
 class Planning:
@@ -295,7 +296,8 @@ class Planning:
                 items[ref] = items[ref]._replace(accepted=is_accepted)
         others = [(r.name, r.tasks) for r in revisions.live() if r is not target]
         tasks = current.tasks if current is not target else {}
-        self._finish(judge(items, why, (target.name, target.tasks), others, tasks))
+        plan = judge(items, why, (target.name, target.tasks), others, tasks)
+        self._finish(plan._replace(warnings=self._look.pauses.warnings() + plan.warnings))
 
     def _was_accepted(self, item: Item, before: Collection[int], current: Revision) -> bool:
         """Whether a refused item was accepted with the current release. ``before``: the tasks that

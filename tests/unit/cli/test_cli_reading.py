@@ -147,8 +147,8 @@ def test_status_json_has_the_documented_fields(run: Run, daemon: Daemon) -> None
     daemon.answers["status"] = lambda fields: STATUS
     (found,) = objects(run("status", "--json")[1])
     names = ["pid", "revision", "release", "confirmed", "symlink", "states", "queues"]
-    assert list(found) == [*names, "deploy"]
-    assert found == {name: STATUS[name] for name in names} | {"deploy": None}
+    assert list(found) == [*names, "deploy", "paused"]
+    assert found == {name: STATUS[name] for name in names} | {"deploy": None, "paused": None}
 
 
 def deploying(*waits_for: str, phase: str = "quiescing") -> dict[str, Any]:

@@ -51,7 +51,7 @@ def options(verb: str) -> set[str]:
 
 def test_every_verb_is_offered() -> None:
     assert completed("taskctl ") == {*taskctl.VERBS, "--socket", "--help", "--version"}
-    assert completed("taskctl re") == {"retry", "revisions", "reload"}
+    assert completed("taskctl re") == {"retry", "revisions", "reload", "resume"}
     assert completed("taskctl --socket /none rev") == {"revisions"}
 
 

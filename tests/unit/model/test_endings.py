@@ -145,7 +145,9 @@ def test_progress_ends_a_row_of_interruptions(progress: Facts) -> None:
 
 def test_a_worker_that_we_ended_is_an_interruption_and_no_crash() -> None:
     (verdict,) = follow([DIED._replace(asked="the daemon stopped")])
-    assert verdict == Verdict(State.QUEUED, Budgets(0, 0, 1), "interrupted: the daemon stopped")
+    assert verdict == Verdict(
+        State.QUEUED, Budgets(0, 0, 1), "interrupted: the daemon stopped", moves=True
+    )
 
 
 def test_a_failure_is_tried_again_as_often_as_allowed() -> None:

@@ -39,7 +39,10 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
         {"errors", "record"},
         "daemon and clients agree on it before either has read anything",
     ),
-    "config_rules": ({"errors", "record"}, "the format of taskd.toml, which config alone reads"),
+    "config_rules": (
+        {"errors", "record", "model"},
+        "the format of taskd.toml, which config alone reads",
+    ),
     "config": (
         {"errors", "record", "paths", "config_rules"},
         "it is read before there is a daemon",

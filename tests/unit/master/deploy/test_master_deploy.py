@@ -341,6 +341,7 @@ def plan(bench: Bench, done: Done) -> Planning:
         master.revisions,
         master.workers,
         master.attempts,
+        master.pauses,
     )
     return Planning(sources, bench.revision, Guard(lambda error: done(error)), done)
 

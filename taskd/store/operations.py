@@ -1,0 +1,199 @@
+"""What each operation of ``api`` writes, but for submits (``submitting``).
+
+Runs in the writer thread (see ``transaction``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import cbor2
+
+from taskd.model.table import after
+from taskd.model.task import CHANGES, ENDED, Change, State
+from taskd.store import pausing, picking, purging, rows, sql, turns
+from taskd.store.api import (
+    Answer,
+    Applied,
+    Cancel,
+    Cancelled,
+    Ended,
+    Forget,
+    HoldKind,
+    Offer,
+    Pause,
+    Prepare,
+    Purge,
+    Resume,
+    Retry,
+    Settle,
+    Shift,
+    Submit,
+    SubmitAll,
+    Take,
+    Wake,
+)
+from taskd.store.row_checks import ENDS, check_retry, check_share, heeding_the_wish
+from taskd.store.submitting import submit, submit_all
+from taskd.store.transaction import Transaction
+from taskd.store.values import Taken
+
+
+def take(tx: Transaction, take: Take) -> Applied:
+    picked, room = [], take.room
+    for task, offer in _pick(tx, take):
+        ready, group = _ready(tx, task)
+        picked.append((ready, group, offer))
+        room -= len(ready.args) + len(ready.saved or b"")
+        if room <= 0:
+            break
+    return Applied([_claim(tx, *each, take.at) for each in picked], None)
+
+
+def _pick(tx: Transaction, take: Take) -> list[tuple[int, Offer]]:
+    """A ready task for each worker, as far as there are any."""
+    free: dict[int, list[Offer]] = {}
+    for offer in reversed(take.offers):
+        free.setdefault(offer.runner, []).append(offer)
+    wanted = Counter(offer.runner for offer in take.offers)
+    where, count = (tx.fetch, take.queue), len(take.offers)
+    paused = pausing.in_force(tx.fetch)
+    routes, alone = pausing.left(tx.fetch, paused, take.queue, take.routes, take.alone)
+    found = picking.head(*where, routes, alone, count)
+    if Counter(candidate.runner for candidate in found) != wanted:
+        kinds = picking.kinds(*where)
+        routes = {kind: routes[kind] for kind in kinds if routes.get(kind) in wanted}
+        ready = picking.in_order(*where, routes, alone, count, lambda r: bool(free.get(r)))
+        return [(each.task, free[each.runner].pop()) for each in islice(ready, count)]
+    return [(each.task, free[each.runner].pop()) for each in found]
+
+
+def taken(tx: Transaction, task: int) -> Taken:
+    """A task as the store has it."""
+    return _ready(tx, task)[0]
+
+
+def _ready(tx: Transaction, task: int) -> tuple[Taken, int]:
+    """The same, and its group."""
+    *row, args, saved, group = tx.run(sql.TAKEN, task).fetchone()
+    return Taken(rows.row_of(row), args, saved), group
+
+
+def _claim(tx: Transaction, ready: Taken, group: int, offer: Offer, at: float) -> Taken:
+    row = ready.row
+    attempt, revision = row.attempt + 1, offer.revision
+    state = after(CHANGES, row.state, Change.CLAIM)
+    tx.run(sql.NEW_EVENT, row.id, at, state.value, attempt, revision, None)
+    tx.run(sql.CLAIM, state.value, attempt, offer.worker, revision, at, row.id)
+    tx.tally.count(row.queue, row.state, -1)
+    tx.tally.count(row.queue, state, 1)
+    tx.tally.wait(group, -1)
+    return ready._replace(
+        row=row._replace(
+            state=state,
+            attempt=attempt,
+            worker=offer.worker,
+            revision=revision,
+            reason=None,
+            started=at if row.started is None else row.started,
+        )
+    )
+
+
+def settle(tx: Transaction, end: Settle) -> Applied:
+    task = tx.look(end.task)
+    if task is None or task.attempt != end.attempt:
+        return Applied(Answer.SUPERSEDED, None)
+    if task.state is not State.RUNNING:
+        return Applied(Answer.ALREADY, None)
+    end = heeding_the_wish(task, end)
+    version = tx.keep(task, end)
+    group = task.group
+    if version != task.saved_version:
+        waits_as = task.version if version is None else version
+        group = tx.tally.group(task.name, waits_as, tx.tally.shape(group))
+    state = tx.change(task, ENDS[end.state], end.at, end.reason, group)
+    run_at = None if end.delay is None else tx.clock() + end.delay
+    turn = turns.next_at(tx.connection, task.place) if state is State.QUEUED else None
+    tx.run(
+        sql.SETTLE,
+        *(state.value, run_at, end.at if state in ENDED else None, end.reason),
+        *(_packed(end.error), _packed(end.progress), *end.budgets, version, group, turn),
+        *(end.moves is None, end.moves, task.id),
+    )
+    if end.result is not None:
+        tx.run("insert into results (task, value) values (?, ?)", task.id, end.result)
+    return Applied(Answer.RECORDED, task.id, Ended(end.state, end.reason))
+
+
+def cancel(tx: Transaction, cancel: Cancel) -> Applied:
+    task = tx.theirs(cancel.task, cancel.owner)
+    if task.state in ENDED:
+        return Applied(Cancelled(task.state, task.state), None)
+    if task.state is State.RUNNING:
+        tx.run("update tasks set cancel_wished = 1 where id = ?", task.id)
+        return Applied(Cancelled(task.state, task.state), None)
+    state = tx.change(task, Change.CANCEL, cancel.at, None)
+    tx.run(sql.END, state.value, cancel.at, task.id)
+    return Applied(Cancelled(state, task.state), task.id)
+
+
+def retry(tx: Transaction, retry: Retry) -> Applied:
+    task = tx.theirs(retry.task, retry.owner)
+    check_retry(task, tx.run(sql.KEY, task.owner, task.key).fetchone())
+    if task.state in ENDED and retry.share is not None:
+        owned = tx.tally.owned(task.owner)
+        check_share(task.owner, owned, tx.size(task.id), retry.share)
+    state = tx.change(task, Change.RETRY, retry.at, None)
+    tx.run(sql.RETRY, state.value, turns.next_at(tx.connection, task.place), task.id)
+    return Applied(state, task.id)
+
+
+def hold_kind(tx: Transaction, hold: HoldKind) -> Applied:
+    ready = picking.in_order(tx.fetch, hold.queue, {hold.kind: 0}, {}, hold.limit)
+    tasks = [candidate.task for candidate in islice(ready, hold.limit)]
+    for number in tasks:
+        state = tx.change(tx.found(number), Change.HOLD, hold.at, hold.reason)
+        tx.run(sql.HOLD, state.value, hold.reason, number)
+    return Applied(tasks, None)
+
+
+def wake(tx: Transaction, wake: Wake) -> Applied:
+    now = tx.clock()
+    pausing.expire(tx.run, now)
+    due = [number for (number,) in tx.run(sql.DUE, now, wake.limit).fetchall()]
+    for number in due:
+        task = tx.found(number)
+        state = tx.change(task, Change.DUE, now, None)
+        tx.run(sql.WAKE, state.value, turns.next_at(tx.connection, task.place), number)
+    return Applied(due, None)
+
+
+def shift(tx: Transaction, shift: Shift) -> Applied:
+    pausing.shift(tx.run, shift.seconds)
+    return Applied(tx.run(sql.SHIFT, shift.seconds).rowcount, None)
+
+
+def _packed(value: dict[str, Any] | None) -> bytes | None:
+    return None if value is None else cbor2.dumps(value)
+
+
+HANDLERS: dict[type, Callable[[Transaction, Any], Applied]] = {
+    Submit: submit,
+    SubmitAll: submit_all,
+    Take: take,
+    Settle: settle,
+    Cancel: cancel,
+    Retry: retry,
+    HoldKind: hold_kind,
+    Wake: wake,
+    Shift: shift,
+    Pause: lambda tx, each: Applied(pausing.pause(tx.run, each, tx.clock()), None),
+    Resume: lambda tx, each: Applied(pausing.resume(tx.run, each.scope), None),
+    Prepare: lambda tx, each: Applied(purging.prepare(tx.connection, tx.clock(), each), None),
+    Purge: lambda tx, each: Applied(purging.purge(tx.run, tx.tally, tx.clock(), each), None),
+    Forget: lambda tx, each: Applied(purging.forget(tx.run, tx.clock(), each), None),
+}

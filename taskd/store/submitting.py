@@ -1,0 +1,83 @@
+"""Submitting: a new task, or the one that its submission id or its key already led to.
+
+Runs in the writer thread (see ``transaction``).
+"""
+
+from __future__ import annotations
+
+from taskd import errors
+from taskd.model.task import State
+from taskd.store import sql, turns
+from taskd.store.api import Applied, Submit, SubmitAll, Submitted
+from taskd.store.row_checks import check_horizon, check_room, check_same, check_share
+from taskd.store.transaction import Transaction
+from taskd.store.turns import Place
+
+
+def submit(tx: Transaction, new: Submit) -> Applied:
+    try:
+        known = _known(tx, new)
+        if known is not None:
+            return Applied(Submitted(known, False), None)
+        if new.share is not None:
+            check_share(new.owner, tx.tally.owned(new.owner), len(new.args), new.share)
+        task = _insert(tx, new)
+    except (OverflowError, UnicodeEncodeError) as error:  # at worst, an empty group is written
+        raise errors.Refused(f"the task cannot be stored: {error}") from None
+    return Applied(Submitted(task, True), task)
+
+
+def submit_all(tx: Transaction, all_of: SubmitAll) -> Applied:
+    before = tx.tally.copy()
+    tx.run("savepoint submits")
+    try:
+        done = [submit(tx, new).result for new in all_of.tasks]
+    except errors.Refused:
+        tx.run("rollback to submits")
+        tx.run("release submits")
+        tx.tally = before
+        raise
+    tx.run("release submits")
+    return Applied(done, None)
+
+
+def _known(tx: Transaction, new: Submit) -> int | None:
+    """The task that this submission or its key already led to; None: it is new."""
+    found = tx.run(sql.SUBMISSION, new.submission).fetchone()
+    if found is not None:
+        if found[1] != new.owner:
+            raise errors.Refused("this submission id is another user's; make a new random one")
+        return int(found[0])
+    check_horizon(new, tx.clock())
+    taken = None if new.key is None else tx.run(sql.KEY, new.owner, new.key).fetchone()
+    if taken is None:
+        return None
+    check_same(new, taken)
+    check_room(new.share)
+    tx.run(sql.NEW_SUBMISSION, new.submission, taken[0])
+    return int(taken[0])
+
+
+def _insert(tx: Transaction, new: Submit) -> int:
+    is_later = new.delay is not None and new.delay > 0  # NaN is not
+    run_at = tx.clock() + (new.delay or 0.0) if is_later else None
+    state = State.QUEUED if run_at is None else State.SCHEDULED
+    place = Place(new.queue, new.owner, new.priority, begun=False)
+    group = tx.tally.group(new.name, new.version, new.shape)
+    task = tx.run(
+        sql.NEW_TASK,
+        *(new.owner, new.queue, state.value, new.priority, run_at),
+        new.retries if new.retries_said is None else new.retries_said,
+        *(group, new.name, new.version),
+        *(None if new.on_deploy is None else new.on_deploy.value, new.at, new.key),
+        None if run_at else turns.next_at(tx.connection, place),
+        new.retries_said,
+    ).lastrowid
+    assert task is not None  # an INSERT that did not raise has one
+    tx.run("insert into arguments (task, value) values (?, ?)", task, new.args)
+    tx.run(sql.NEW_SUBMISSION, new.submission, task)
+    tx.run(sql.NEW_EVENT, task, new.at, state.value, 0, None, None)
+    tx.tally.count(new.queue, state, 1)
+    tx.tally.wait(group, 1)
+    tx.tally.own(new.owner, 1, len(new.args))
+    return task
