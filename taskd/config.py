@@ -12,7 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskd import config_rules, paths
-from taskd.config_rules import DEFAULT_QUEUE, SIZES, why_no_variable as why_no_variable
+from taskd.config_rules import (
+    DEFAULT_QUEUE,
+    SIZES,
+    new_keys as new_keys,
+    why_no_variable as why_no_variable,
+)
 from taskd.errors import ConfigError
 from taskd.record import Record
 
@@ -50,7 +55,15 @@ class App(Record):
 
     def is_proved_as(self, other: App) -> bool:
         """Whether a release's processes are the same with both: then it is one revision."""
-        return self._replace(**_OF_DAEMON) == other._replace(**_OF_DAEMON)
+        return self.proved() == other.proved()
+
+    def proved(self) -> App:
+        """What the release alone is concerned with; the rest is empty."""
+        return self._replace(**_OF_DAEMON)
+
+    def with_proved(self, kept: App) -> App:
+        """This, but for what the release is concerned with, which is as in ``kept``."""
+        return kept._replace(**{name: getattr(self, name) for name in _OF_DAEMON})
 
 
 _OF_DAEMON: dict[str, Any] = {

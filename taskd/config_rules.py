@@ -263,12 +263,9 @@ def read_queues(table: dict[str, Any], source: str) -> dict[str, dict[str, Any]]
 
 def new_keys(table: dict[str, Any]) -> list[str]:
     """The keys of a parsed file that taskd 0.2 does not know, as ``app.env``."""
-    return [
-        f"{section}.{key}"
-        for section, rules in RULES.items()
-        for key in table.get(section, {})
-        if rules[key].is_new
-    ]
+    sections = [(name, rules, table.get(name, {})) for name, rules in RULES.items()]
+    sections += [(f"queues.{n}", _QUEUE_RULES, s) for n, s in table.get("queues", {}).items()]
+    return [f"{name}.{key}" for name, rules, s in sections for key in s if rules[key].is_new]
 
 
 def _read_section(section: Any, rules: dict[str, Rule], name: str, source: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ The files in them and their modes, whatever the umask is. Each mode is as narrow
                             it: that user could replace a file, and so have the daemon read, write
                             or run any file
     state/slots, zygotes    0700  what a task has saved; who is a worker
+    state/proved            0700  what releases were proved with: the app's environment too
     state/scratch, and N    0700  a task's own files: it may open them to others itself
     state/store.db*, lock   0600  everybody's arguments, states and results
     state/confirmed, rejected, handoff, after-drain
@@ -92,6 +93,9 @@ class Places(_Directories):
 
     confirmed = _Name("state", "confirmed")
     """Names the release that any start uses; written in a deploy's last step alone."""
+
+    proved = _Name("state", "proved")
+    """Directory of what the confirmed release, and the one before, were proved with."""
 
     slots = _Name("state", "slots")
     """Directory of the workers' slot files."""

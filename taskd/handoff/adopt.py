@@ -76,17 +76,14 @@ class Adoption:
         """The point of no return: any start uses the new release from here on."""
         target = self.master.deploy.target
         path = self.master.places.confirmed
-        before = confirmed.read(path)
-        previous = before.release if before else None
-        if before is not None and previous == target.path:
-            previous = before.previous
         now = confirmed.Confirmed(
             target.path,
-            previous,
+            None,
             target.fingerprint or "",
             time.time(),
             tuple(self.master.deploy.unfit),
-        )
+            self.master.deploy.settings,
+        ).after(confirmed.read(path))
         try:
             confirmed.write(path, now)
         except OSError as error:

@@ -22,7 +22,7 @@ from taskd.master.master import Master
 from taskd.master.recovery import misplaced
 from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET, WORKER_SOCKET
 from taskd.posix import pidfile, process, sockets, spawn, tree
-from taskd.revision import confirmed, environment, marker, rejected, release
+from taskd.revision import confirmed, environment, marker, proved, rejected, release
 from taskd.store import health
 from taskd.store.queries import RunningRows
 from taskd.store.values import Row
@@ -75,12 +75,9 @@ def _prepare(config_path: str | None, release_path: str | None) -> tuple[Master,
     paths.ensure(places)
     _disown_inherited()
     chosen = _choose(places.confirmed, settings, release_path)
-    app, warnings = environment.resolve(settings.app, chosen)
-    settings = settings._replace(app=app)
+    settings = _as_proved(settings, places, chosen, release_path is not None)
     _hand_over_to(release.interpreter(chosen, settings.app.python), path, release_path)
     given = _take_sockets(places)
-    for warning in warnings:
-        log.warning(warning)
     master = Master(settings, places)
     old.connect(master)
     master.statedir.locks = take_locks(places)
@@ -182,6 +179,35 @@ def _choose(confirmed_path: str, settings: config.Config, release_path: str | No
             + _another(confirmed_path, settings.app.release, found.previous)
         )
     return found.release
+
+
+def _as_proved(
+    settings: config.Config, places: paths.Places, chosen: str, is_named: bool
+) -> config.Config:
+    """``settings`` with what the confirmed release was proved with, whatever the files say now. If
+    that is not known, or the operator named the release, with the environment as it is read now.
+    Raises ConfigError."""
+    found = None if is_named else confirmed.read(places.confirmed)
+    if found is not None and found.release == chosen and found.settings:
+        try:
+            kept = proved.read(places.proved, found.settings)
+        except ConfigError as error:
+            log.warning(f"{error}: taskd.toml and the environment are read as they are now")
+        else:
+            if differing := _differing(kept, settings.app):
+                why = f"{settings.source} has another [app] {', '.join(differing)}"
+                log.warning(f"{why} than was deployed; `taskctl reload` takes that up")
+            return settings._replace(app=settings.app.with_proved(kept))
+    app, warnings = environment.resolve(settings.app, chosen)
+    for warning in warnings:
+        log.warning(warning)
+    return settings._replace(app=app)
+
+
+def _differing(kept: config.App, now: config.App) -> list[str]:
+    """The keys that differ, without what only a deploy reads."""
+    pairs = zip(config.App._fields, kept.proved(), now.proved(), strict=True)
+    return [name for name, one, other in pairs if one != other and name != "environment"]
 
 
 def _another(confirmed_path: str, link: str, previous: str | None) -> str:
@@ -312,12 +338,7 @@ class Start:
         if master.storage.damage is not None:
             raise master.storage.damage
         before = confirmed.read(master.places.confirmed)
-        if before is None or before.release != outcome.path:
-            previous = before.release if before else None
-            now = confirmed.Confirmed(
-                outcome.path, previous, outcome.fingerprint or "", time.time()
-            )
-            confirmed.write(master.places.confirmed, now)
+        self._confirm(outcome, before)
         master.revisions.confirm(outcome)
         if (cut_off := marker.read(master.places.state)) is not None:
             _tell_of_a_crash(master, outcome, cut_off, before)
@@ -330,3 +351,20 @@ class Start:
         master.systemd.ready()
         if self._on_ready is not None:
             self._on_ready()
+
+    def _confirm(self, proven: Revision, before: confirmed.Confirmed | None) -> None:
+        """Have later starts go by what was proved now. Raises OSError, but not for the release that
+        ``before`` names."""
+        path, fingerprint = self._master.places.confirmed, proven.fingerprint or ""
+        try:
+            settings = self._master.revisions.keep(proven)
+            now = confirmed.Confirmed(proven.path, None, fingerprint, time.time(), (), settings)
+            if before is None or before.release != proven.path:
+                confirmed.write(path, now.after(before))
+            elif before.settings != settings:
+                confirmed.write(path, before._replace(settings=settings))
+        except OSError as error:
+            if before is None or before.release != proven.path:
+                raise
+            why = "what the release was proved with is not kept for the next start"
+            log.warning(why, why=in_words(error))

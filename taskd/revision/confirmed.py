@@ -4,10 +4,12 @@ Written only in the last step of a deploy, by a first start once the release is 
 operator's ``taskd confirm``: so a refused or half-done deploy never takes effect at a restart.
 
 One JSON object, so that an operator can read it: {"release": path, "previous": path or null,
-"fingerprint": hex, "at": Unix seconds, "accepted": [task…]}. ``accepted``: ids of tasks that the
-release cannot go on with, and in spite of which it was deployed: they ran on older releases, or
-waited with a saved state (one id for all that are alike). They refuse no later deploy either.
-Unknown fields are ignored.
+"fingerprint": hex, "at": Unix seconds, "accepted": [task…], "settings": name, "previous_settings":
+name}. ``accepted``: ids of tasks that the release cannot go on with, and in spite of which it was
+deployed: they ran on older releases, or waited with a saved state (one id for all that are alike).
+They refuse no later deploy either. ``settings``: the file that has what the release was proved with
+(``revision.proved``), and ``previous_settings`` that of the release before; empty as written by 0.2
+or by an operator: then they are read from taskd.toml anew. Unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -27,6 +29,22 @@ class Confirmed(Record):
     fingerprint: str
     at: float
     accepted: tuple[int, ...] = ()
+    settings: str = ""
+    previous_settings: str = ""
+
+    def after(self, before: Confirmed | None) -> Confirmed:
+        """This, with what came before it. The same release with other settings came before it too;
+        the same once more did not."""
+        if before is None:
+            return self
+        is_same = before.release == self.release and (
+            before.settings == self.settings or not (before.settings and self.settings)
+        )
+        if is_same:
+            previous, settings = before.previous, before.previous_settings
+        else:
+            previous, settings = before.release, before.settings
+        return self._replace(previous=previous, previous_settings=settings)
 
 
 def read(path: str) -> Confirmed | None:
@@ -42,6 +60,8 @@ def read(path: str) -> Confirmed | None:
             fingerprint=str(found.get("fingerprint", "")),
             at=float(found.get("at", 0)),
             accepted=tuple(map(int, found.get("accepted") or ())),
+            settings=str(found.get("settings", "")),
+            previous_settings=str(found.get("previous_settings", "")),
         )
     except FileNotFoundError:
         return None
@@ -70,7 +90,8 @@ def write(path: str, confirmed: Confirmed) -> None:
     text = (
         f'{{"release": {quoted[0]}, "previous": {quoted[1]}, '
         f'"fingerprint": "{confirmed.fingerprint}", "at": {confirmed.at!r}, '
-        f'"accepted": {list(confirmed.accepted)}}}\n'
+        f'"accepted": {list(confirmed.accepted)}, "settings": "{confirmed.settings}", '
+        f'"previous_settings": "{confirmed.previous_settings}"}}\n'
     )
     files.write_atomically(path, text.encode("utf-8", "surrogateescape"))
 

@@ -77,6 +77,8 @@ MODES = {
     "state/after-drain": 0o600,
     "state/confirmed": 0o600,
     "state/lock": 0o600,
+    "state/proved": 0o700,
+    "state/proved/HASH": 0o600,
     "state/rejected": 0o600,
     "state/scratch": 0o700,
     "state/scratch/N": 0o700,
@@ -125,6 +127,8 @@ def general(name: str) -> str:
     stem, dot, kind = name.rpartition(".")
     if dot and len(stem) == 32:
         return f"ID.{kind}"
+    if len(name) == 16 and not dot:
+        return "HASH"
     return f"N.{kind}" if dot and stem.isdigit() else name
 
 

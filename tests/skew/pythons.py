@@ -92,6 +92,7 @@ CHANGES: dict[str, list[tuple[str, str]]] = {
         ('{"version": VERSION}', '{"version": VERSION, "tomorrow": {"a": [1]}}')
     ],
     "revision/confirmed.py": [("""f'{{"release": """, """f'{{"tomorrow": 1, "release": """)],
+    "revision/proved.py": [('told = {"release"', 'told = {"tomorrow": 1, "release"')],
     "master/fleet/revision.py": [
         ('"number": self.number,', '"number": self.number, "tomorrow": 1,')
     ],

@@ -189,3 +189,38 @@ def test_a_task_that_outlives_a_killed_daemon_is_taken_in_by_the_version_before(
     eventually(lambda: not processes.is_alive(worker), "the worker of this version is done")
     assert restarted.items(stays.id) == ["first", "0", "1", "2"]
     assert restarted.items(dies.id) == ["first", "0", "0", "1"]
+
+
+# ── keys of taskd.toml that it does not know ─────────────────────────────────────────────────
+
+
+def test_a_rollback_to_the_version_before_names_the_keys_that_must_go_first(
+    skewed: Callable[..., Skewed], old: Python, new: Python
+) -> None:
+    """r0 runs on the Python of `taskd run`, which has the version before."""
+    daemon = skewed(old)
+    daemon.with_app("r0")
+    daemon.with_app("r1", new)
+    daemon.point("r0")
+    daemon.start()
+    daemon.reload("r1")
+    assert daemon.serving() == ("r1", NEW)
+    daemon.sections["app"] = {"env": {"A": "1"}}
+    daemon.write_config()
+    daemon.reload("r1")
+    with daemon.client() as client:
+        (why,) = client.rollback(plan=True)["plan"]["warnings"]
+        assert f"r0 brings taskd {OLD}, which does not know app.env and cannot be" in why
+        assert f"take them out of {daemon.path('taskd.toml')} first" in why
+        with pytest.raises(DeployRefused, match=r"does not know app\.env"):
+            client.rollback()
+        assert daemon.serving() == ("r1", NEW)
+        daemon.sections["app"] = {}
+        daemon.write_config()
+        client.rollback()
+    assert daemon.serving() == ("r0", OLD)
+    daemon.restart()
+    assert daemon.which() == ["r0", OLD]
+    daemon.sections["app"] = {}
+    daemon.reload("r1")
+    assert daemon.serving() == ("r1", NEW)

@@ -52,9 +52,9 @@ def do_confirm(args: Namespace) -> int:
     before = None
     with suppress(ConfigError):
         before = confirmed.read(places.confirmed)
-    # What `taskctl rollback` goes back to, as far as it is known.
-    previous = before and (before.previous if before.release == found else before.release)
-    confirmed.write(places.confirmed, confirmed.Confirmed(found, previous, "", time.time()))
+    # What `taskctl rollback` goes back to, as far as it is known. The start reads taskd.toml anew.
+    now = confirmed.Confirmed(found, None, "", time.time()).after(before)
+    confirmed.write(places.confirmed, now)
     print(f"the next start runs {found}")
     return DONE
 

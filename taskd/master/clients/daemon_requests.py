@@ -139,13 +139,13 @@ class DaemonRequests(Record):
         release that was deployed before this one."""
         _operators_only(client)
         fields, goes_back = request.fields, request.op == "rollback"
-        release = fields.get("release")
+        release, settings = fields.get("release"), ""
         if goes_back:
             found = confirmed.read(self.confirmed_path)
             if found is None or found.previous is None:
                 raise DeployRefused("there is no release before this one to go back to")
-            release = found.previous
-        how = How(bool(fields.get("plan")), bool(fields.get("allow_held")), goes_back)
+            release, settings = found.previous, found.previous_settings
+        how = How(bool(fields.get("plan")), bool(fields.get("allow_held")), goes_back, settings)
         self.deploy.begin(release, Caller(client.number, request.id), how)
 
     def _meant(self, word: str) -> Revision:

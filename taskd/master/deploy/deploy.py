@@ -24,7 +24,7 @@ from taskd.master.deploy.draining import Draining
 from taskd.master.deploy.guard import EXEC_WITHIN, Guard
 from taskd.master.deploy.plan_questions import Planning, Sources
 from taskd.master.deploy.progress import EMPTY_WITHIN, HELD, LOOK_WITHIN, QUIESCE_WITHIN, Progress
-from taskd.master.deploy.request import PLAINLY, How, resolve
+from taskd.master.deploy.request import PLAINLY, How, changed, resolve, unknown_keys
 from taskd.master.deploy.trial import Means, Trial
 from taskd.master.fleet import Proofs, Recheck, Revision, Revisions
 from taskd.master.loop import Caller, Gate, Life, LifeEvent, LifeState, Look, Loop, Notice, Storage
@@ -36,11 +36,6 @@ from taskd.record import Record
 from taskd.revision import release
 from taskd.upgrade import steps
 from taskd.upgrade.snapshot import Carried
-
-_CHANGED = (
-    "the files of {} {} while it was being deployed. A release must be whole before it is deployed,"
-    " and stay as it is: build it elsewhere and move it there"
-)
 
 
 class Stages(Record):
@@ -91,6 +86,7 @@ class Deploy:
         self.paused_at = 0.0
         self._how = PLAINLY
         self._warnings: list[str] = []  # about what was read
+        self.settings = ""  # what the target is proved with, for ``confirmed``
         self.plan: dict[str, Any] | None = None
         self.unfit: list[int] = []  # tasks that the target cannot take
         self.hook = ""  # what [hooks] before wrote
@@ -120,7 +116,7 @@ class Deploy:
         """Deploy the release at ``wanted`` (None: what ``[app] release`` points to now)."""
         callers, progress = [caller] if caller else [], self.progress
         try:
-            settings, path, warnings = resolve(self._config.source, wanted)
+            settings, path, warnings = resolve(self._config, self._revisions, wanted, how)
         except (ConfigError, DeployRefused) as error:
             self._tell_refusal(callers, wanted or self._config.app.release, error)
             return
@@ -170,6 +166,7 @@ class Deploy:
             "plan": self.plan,
             "unfit": self.unfit,
             "hook": carried.put(self.hook.encode()),
+            "settings": self.settings,
         }
 
     def restore(self, fields: dict[str, Any], hook: bytes) -> None:
@@ -179,6 +176,7 @@ class Deploy:
         self.paused_at = fields["paused_at"]
         self.callers = [Caller(*each) for each in fields["callers"]]
         self.plan, self.unfit, self.hook = fields["plan"], fields["unfit"], hook.decode()
+        self.settings = fields.get("settings", "")  # 0.2 keeps none
 
     # ── prove, plan, try ─────────────────────────────────────────────────────────────────────
 
@@ -209,9 +207,10 @@ class Deploy:
             self.refuse(outcome)
             return
         self.plan, self.unfit = outcome.wire(), outcome.unfit
-        for warning in (*outcome.warnings, *self._warnings):
+        more = [*self._warnings, *unknown_keys(self.config, self.target)]
+        for warning in (*outcome.warnings, *more):
             log.warning(warning, revision=outcome.target)
-        self.plan["warnings"] += [*self._warnings, *self.target.warnings]
+        self.plan["warnings"] += [*more, *self.target.warnings]
         self.plan["environment"] = self._revisions.changes(self.target)
         if self._how.plan_only:
             callers, self.callers = self.callers, []
@@ -246,7 +245,8 @@ class Deploy:
             self._try(release.launcher())
             return
         if error is not None:
-            self.refuse(error)
+            unknown = unknown_keys(self.config, self.target)
+            self.refuse(DeployRefused(". ".join([str(error), *unknown])))
             return
         steps.reach("hook")
         self.progress.step(Step.TRIED)
@@ -282,8 +282,9 @@ class Deploy:
         if what is not None and self._how.goes_back and self.target.state in LIVE:
             self._warn(f"the files of {self.path} {what} since it was started; a restart runs them")
         elif what is not None:
-            self.refuse(DeployRefused(_CHANGED.format(self.path, what)))
+            self.refuse(changed(self.path, what))
             return
+        self.settings = self._revisions.keep(self.target)
         steps.reach("quiesce")
         self.progress.step(Step.HOOKED)
         self._life.take(LifeEvent.HOLD)  # at once: a refusal from here on releases the daemon

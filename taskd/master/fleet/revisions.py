@@ -11,7 +11,7 @@ from taskd.errors import Error
 from taskd.master.fleet.revision import Revision
 from taskd.model.revision import LIVE, RevisionEvent, RevisionState
 from taskd.paths import Places
-from taskd.revision import confirmed, environment, rejected, release
+from taskd.revision import confirmed, environment, proved, rejected, release
 from taskd.revision.rejected import Rejected
 
 SHOWN = 20
@@ -73,6 +73,19 @@ class Revisions:
             if (found := confirmed.read(self._places.confirmed)) is not None:
                 others += [found.release, found.previous or ""]
         return release.name(path, others)
+
+    def keep(self, revision: Revision) -> str:
+        """Keep on disk what ``revision`` was proved with, for later starts and rollbacks; returns
+        the name for ``confirmed``. Raises OSError, ConfigError."""
+        found = confirmed.read(self._places.confirmed)
+        named = (found.settings, found.previous_settings) if found is not None else ()
+        kept = proved.of(revision.path, revision.app)
+        proved.write(self._places.proved, kept, named)
+        return kept.name
+
+    def kept(self, name: str) -> App:
+        """What a release was proved with. Raises ConfigError."""
+        return proved.read(self._places.proved, name)
 
     def changes(self, revision: Revision) -> dict[str, list[str]]:
         """How the environment of ``revision`` differs from that of the current one, by names."""

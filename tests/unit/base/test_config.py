@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from taskd import config
+from taskd import config, config_rules
 from taskd.config import Config, Limits
 from taskd.errors import ConfigError
 
@@ -329,6 +329,27 @@ def test_the_option_wins_over_the_environment_over_the_users_over_the_systems(
 def test_importing_the_configuration_does_not_import_the_parser() -> None:
     code = "import sys, taskd.config; sys.exit('tomllib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+WHEEL = Path(__file__).parents[2] / "golden" / "taskd_supervisor-0.2.0-py3-none-any.whl"
+
+
+def test_the_keys_that_the_version_before_refuses_are_known_as_new() -> None:
+    rules = config_rules.RULES | {"queues.q": config_rules._QUEUE_RULES}
+    table: dict[str, Any] = {
+        name: dict.fromkeys(keys, 1) for name, keys in rules.items() if "." not in name
+    }
+    table["queues"] = {"q": dict.fromkeys(config_rules._QUEUE_RULES, 1)}
+    look = f"import sys; sys.path.insert(0, {str(WHEEL)!r}); from taskd import config; "
+    look += "rules = config.RULES | {'queues.q': config._QUEUE_RULES}; "
+    look += "print(*(f'{name}.{key}' for name, keys in rules.items() for key in keys))"
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", look], capture_output=True, text=True, check=True, cwd="/"
+    )
+    known = set(ran.stdout.split())
+    assert "app.release" in known
+    ours = {f"{name}.{key}" for name, keys in rules.items() for key in keys}
+    assert set(config.new_keys(table)) == ours - known, "say is_new=True of each in config_rules"
 
 
 def test_a_queue_has_limits_of_its_own_or_those_of_default_or_none() -> None:
