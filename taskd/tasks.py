@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from taskd.api import checks
+from taskd.api.annotations import Annotations, Reading
 from taskd.api.retry_rules import RetryRules, checked_retries
 from taskd.errors import BadArguments
+from taskd.model.arguments import mistyped
 from taskd.model.binding import bind
 from taskd.model.routing import readable
 from taskd.model.task import COMMAND, OnDeploy
@@ -53,6 +55,7 @@ class Task(Generic[P, R]):
         queue: Any,
         version: Any,
         on_deploy: Any,
+        check: Any,
         rules: RetryRules,
     ) -> None:
         """The options are those of ``task``, and are checked here."""
@@ -68,6 +71,7 @@ class Task(Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(fn)
         self.migrations: dict[int, Migration] = {}
         self.signature, self.takes_context = checks.signature(fn, self.name)
+        self._annotations = Reading(fn, self.signature, check)
         self.__doc__ = fn.__doc__
         self.__name__ = getattr(fn, "__name__", self.name)
         self.__qualname__ = getattr(fn, "__qualname__", self.name)
@@ -85,6 +89,11 @@ class Task(Generic[P, R]):
         """Where the function is defined: file and line."""
         return checks.place(self.fn)
 
+    @property
+    def annotations(self) -> Annotations:
+        """Those of its parameters; of none, if arguments are not to be checked."""
+        return self._annotations.now()
+
     def entry(self) -> dict[str, Any]:
         """This task's entry in the manifest (see ``protocol.worker``)."""
         from taskd.api.step_names import names_in
@@ -95,6 +104,8 @@ class Task(Generic[P, R]):
             "retries": self.retries,
             "on_deploy": self.on_deploy.value,
             **self._takes(),
+            "types": self.annotations.forms,
+            "unresolved": self.annotations.unresolved,
             "reads": readable(self.version, self.migrations),
             "names": names_in(self.fn),
             "retry": self.rules.numbers() | {"function": self.rules.function is not None},
@@ -127,22 +138,19 @@ class Task(Generic[P, R]):
         return [self.migrations[number] for number in range(version, self.version)]
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments of a call, by name. Raises BadArguments if they do not bind."""
-        positional = [
-            p.name for p in self.signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD
-        ]
-        if len(args) > len(positional):
-            raise BadArguments(
-                f"task '{self.name}': {len(args)} arguments without a name, and it takes "
-                f"{len(positional)}"
-            )
-        found = dict(zip(positional, args, strict=False))
-        if twice := sorted(found.keys() & kwargs.keys()):
-            raise BadArguments(f"task '{self.name}': argument '{twice[0]}' is given twice")
-        found.update(kwargs)
-        if (why := self.unbound(found)) is not None:
-            raise BadArguments(f"task '{self.name}': {why}")
+        """The arguments of a call, by name, as plain data. Raises BadArguments if they do not bind,
+        or are not of the types that the parameters say."""
+        found = checks.by_name(self.name, self.signature, args, kwargs)
+        found = self.annotations.plain(found)
+        self.check_arguments(found)
         return found
+
+    def check_arguments(self, args: Mapping[str, Any]) -> None:
+        """Raises BadArguments if they do not bind, or are not of the types of the parameters."""
+        if (why := self.unbound(args)) is not None:
+            raise BadArguments(f"task '{self.name}': {why}")
+        if (why := mistyped(self.annotations.forms, args)) is not None:
+            raise BadArguments(f"{self.name}: {why}")
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
         """Have the daemon run it with these arguments; returns once the submission is on disk.
@@ -291,6 +299,7 @@ def task(
     queue: str = "default",
     version: int = 1,
     on_deploy: str = "finish",
+    check: bool = True,
     retries: int = 0,
     backoff: Backoff = "exponential",
     max_backoff: float | None = None,
@@ -306,6 +315,7 @@ def task(
     queue: str = "default",
     version: int = 1,
     on_deploy: str = "finish",
+    check: bool = True,
     retries: int = 0,
     backoff: Backoff = "exponential",
     max_backoff: float | None = None,
@@ -318,6 +328,7 @@ def task(
     ``name``: the function's by default. ``queue``: where it waits. ``version``: to be raised when
     what the function saves no longer fits earlier code. ``on_deploy``: "finish" runs on on the old
     code, "checkpoint" leaves at the next safe point and continues on the new.
+    ``check``: whether arguments must be of the types that the parameters are annotated with.
 
     ``retries``: tries after one that raised. ``backoff``: how long each of them waits:
     "exponential" (1 s, 2 s, 4 s …), a number of seconds, a list of them (the last one stands for
@@ -328,20 +339,8 @@ def task(
 
     Raises TypeError and ValueError for what cannot be a task.
     """
-    decorator = Decorator(
-        {
-            "name": name,
-            "queue": queue,
-            "version": version,
-            "on_deploy": on_deploy,
-            "retries": retries,
-            "backoff": backoff,
-            "max_backoff": max_backoff,
-            "jitter": jitter,
-            "retry_on": retry_on,
-            "give_up_on": give_up_on,
-        }
-    )
+    options = {name: value for name, value in locals().items() if name != "fn"}
+    decorator = Decorator(options)
     return decorator if fn is None else decorator(fn)
 
 
@@ -352,6 +351,7 @@ def make_task(
     queue: str = "default",
     version: int = 1,
     on_deploy: str = "finish",
+    check: bool = True,
     **rules: Any,
 ) -> Task[..., Any]:
     """The Task for ``fn``, not registered. ``rules``: as ``RetryRules`` takes them. Raises
@@ -360,7 +360,7 @@ def make_task(
     called = fn.__name__ if name is None else name
     if called == "<lambda>":
         raise ValueError("a lambda has no name that others could submit it by: use def")
-    return Task(fn, called, queue, version, on_deploy, RetryRules(**rules))
+    return Task(fn, called, queue, version, on_deploy, check, RetryRules(**rules))
 
 
 _default_client: Client | None = None

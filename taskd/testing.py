@@ -43,7 +43,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from taskd.errors import BadArguments, TaskCancelled, TaskHeld
+from taskd.errors import TaskCancelled, TaskHeld
 from taskd.model import retrying
 from taskd.model.endings import Facts, judge
 from taskd.model.task import Budgets, State
@@ -109,12 +109,12 @@ def run(
     begin = resume_from
     if begin is None and submitted_at is not None:
         begin = Saved(submitted_at)
-    given = dict(args or {})
+    given = made.annotations.plain(args or {})
     raw = data.encode(given, "args", data.ARGUMENTS_LIMIT)
     # Arguments that a migration rewrites need not bind.
     as_given = begin is None or (begin.version == made.version and begin.args is None)
-    if as_given and (why := made.unbound(given)) is not None:
-        raise BadArguments(f"task '{made.name}': {why}")
+    if as_given:
+        made.check_arguments(given)
     plan = _Plan(interrupt_after, kill_at)
     with (
         tempfile.TemporaryDirectory(prefix="taskd-test-")

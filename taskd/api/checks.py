@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from taskd.errors import BadArguments
 
 LARGEST = 2**63 - 1
 """The largest count that a record can carry."""
@@ -90,6 +92,24 @@ def signature(fn: Callable[..., Any], name: str) -> tuple[inspect.Signature, boo
     if takes_context and parameters[0].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
         raise TypeError(f"task '{name}': ctx must be an ordinary first parameter")
     return whole.replace(parameters=parameters[takes_context:]), takes_context
+
+
+def by_name(
+    task: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The arguments of a call by their names. Raises BadArguments for too many, and for one that
+    is given twice."""
+    positional = [
+        p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD
+    ]
+    if len(args) > len(positional):
+        raise BadArguments(
+            f"task '{task}': {len(args)} arguments without a name, and it takes {len(positional)}"
+        )
+    found = dict(zip(positional, args, strict=False))
+    if twice := sorted(found.keys() & kwargs.keys()):
+        raise BadArguments(f"task '{task}': argument '{twice[0]}' is given twice")
+    return found | dict(kwargs)
 
 
 def place(fn: Callable[..., Any]) -> str:

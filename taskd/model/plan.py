@@ -209,3 +209,22 @@ def _warnings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
             f"{entry['version']}: saved state goes by these names"
         )
     return found
+
+
+def narrowed(
+    mistyped: Sequence[tuple[Item, str]], before: Mapping[str, Any], after: Mapping[str, Any]
+) -> list[str]:
+    """Of waiting tasks whose arguments are not of the types that the new code says, and why of one
+    of each group: they were accepted, and run all the same. Told once, by the deploy that brings
+    these types; ``before``: the tasks of the current revision."""
+    found = []
+    for item, why in mistyped:
+        types = before.get(item.name, {}).get("types")
+        if item.task is not None or types == after[item.name].get("types"):
+            continue
+        waiting = "1 task waits" if item.tasks == 1 else f"{item.tasks} tasks wait"
+        found.append(
+            f"{item.name}: {waiting} with such arguments, and of task {item.example} {why}: what "
+            "was accepted runs with its arguments as they are"
+        )
+    return found

@@ -70,9 +70,10 @@ Worker → master
     ended(task, attempt, offset, next)
         the ``end`` record stands in the slot at that offset; next: ``idle(true)`` will follow
         ``noted``, so that a task can be claimed for it already (a worker of 0.2 does not tell)
-    planned(checked, migrated, refused, probe)
-        checked: int; migrated: int; refused: [[ref, why]…]; probe: null or why the app's own probe
-        failed: the answer to one ``plan``; then ``idle``
+    planned(checked, migrated, refused, mistyped, probe)
+        checked: int; migrated: int; refused: [[ref, why]…]; mistyped: [[ref, why]…]: an argument is
+        not of its parameter's type, which refuses nothing (0.2 does not tell); probe: null or why
+        the app's own probe failed: the answer to one ``plan``; then ``idle``
 
 Master → worker
     run(task, attempt, at, name, version, args, saved, load?, log, log_limit, scratch, failures)
@@ -98,8 +99,11 @@ Master → worker
         exit as soon as no task runs
 
 Inside
-    task(version, queue, retries, on_deploy, params, any, reads, names, retry)
-        params: [[name, required]…]; any: bool; reads: [version…]: versions of saved state that it
+    task(version, queue, retries, on_deploy, params, any, types, unresolved, reads, names,
+        retry)
+        params: [[name, required]…]; any: bool; types: {name: form}: what each parameter that is
+        checked takes (``model.arguments``); unresolved: {name: why}: annotations that cannot be
+        looked up (0.2 tells neither); reads: [version…]: versions of saved state that it
         can take, by a whole chain of migrations; names: [str…], of the steps and loops that the
         function's source names, null where that cannot be told; retry: {retries, delays,
         max_backoff, jitter, function}: ``model.retrying.Policy``, and whether the delays are a
@@ -146,6 +150,7 @@ TO_MASTER: dict[str, Fields] = {
     "ended": {"task": _INT, "attempt": _INT, "offset": _INT},
     "planned": {
         "refused": Field(list, required=True, each=Field(list, 2, 2)),
+        "mistyped": Field(list, each=Field(list, 2, 2)),
         "probe": Field(str, required=True, null=True),
     },
 }
@@ -158,6 +163,7 @@ TASK: Fields = {
     "on_deploy": _TEXT,
     "params": _LIST,
     "reads": _LIST,
+    "types": Field(dict),
 }
 """What the master needs of each task in a manifest."""
 
@@ -171,8 +177,9 @@ def check(message: Mapping[str, Any]) -> None:
     if not isinstance(kind, str):
         raise ProtocolError("a message without a type")
     fields.check(message, TO_MASTER.get(kind, {}), f"{kind}: ")
-    if kind == "planned" and any([*map(type, each)] != [int, str] for each in message["refused"]):
-        raise ProtocolError("planned: what is refused is not given as [ref, why]")
+    for name in ("refused", "mistyped") if kind == "planned" else ():
+        if any([*map(type, each)] != [int, str] for each in message.get(name) or ()):
+            raise ProtocolError(f"planned: what is {name} is not given as [ref, why]")
     for name, entry in message["tasks"].items() if kind == "manifest" else ():
         if not isinstance(entry, dict):
             raise ProtocolError(f"manifest: task {name!r} is no map")

@@ -210,6 +210,7 @@ def _run(
     """Call the function, and append what it returns to ``ends``. Raises what it raises."""
     first = (context,) if task.takes_context else ()
     with running(context):
+        args = _given(task, context, args)
         if task.is_async:
             try:
                 loop.run(_awaited(task, first, args, pid, ends))
@@ -222,6 +223,18 @@ def _run(
             value = task.fn(*first, **args)
             _leave_child(pid)
             ends.append(_Returned(value))
+
+
+def _given(task: Task[..., Any], context: Base, args: Mapping[str, Any]) -> dict[str, Any]:
+    """What the function is called with: enums, dataclasses and paths as its annotations have them.
+    The log never has the value, which may be a secret."""
+
+    def failed(name: str, error: Exception) -> None:
+        context.log.warning(
+            "the argument `%s` is passed as it is stored: its class raised %s", name, name_of(error)
+        )
+
+    return task.annotations.restored(args, failed)
 
 
 async def _awaited(

@@ -18,6 +18,7 @@ from typing import Any
 from taskd import tasks
 from taskd.api.checks import is_async
 from taskd.errors import Error, ProtocolError
+from taskd.model.arguments import mistyped
 from taskd.posix import memory, native
 from taskd.protocol import data
 from taskd.protocol.saved import Saved
@@ -45,48 +46,57 @@ def answer(path: str) -> Answer:
         asked = read_once(path)
     except (OSError, ProtocolError) as error:
         return Answer(
-            _fields(0, 0, [], one_line(f"cannot read what the plan asks in {path}: {error}")), True
+            _fields([], one_line(f"cannot read what the plan asks in {path}: {error}")), True
         )
     memory.return_large()
     slots = os.path.dirname(path)
-    verdicts = [(item["ref"], *_judge(item, slots)) for item in asked["items"]]
-    refused = [(ref, why) for ref, why, _ in verdicts if why is not None]
-    migrated = sum(is_migrated for _, _, is_migrated in verdicts)
+    verdicts = [_judge(item, slots) for item in asked["items"]]
     probe = None if asked["probe"] is None else _probe(asked["probe"])
-    fields = _fields(len(verdicts), migrated, refused, probe)
-    return Answer(fields, migrated == 0 and asked["probe"] is None)
+    is_unused = asked["probe"] is None and not any(each.migrated for each in verdicts)
+    return Answer(_fields(verdicts, probe), is_unused)
 
 
-def _fields(
-    checked: int, migrated: int, refused: list[tuple[int, str]], probe: str | None
-) -> dict[str, Any]:
-    room = min(LINE_LIMIT, WHYS_LIMIT // max(1, len(refused)))
+class _Verdict(Record):
+    """``refused``: why this revision cannot go on with an item; None: it can. ``migrated``: a
+    migration was run. ``mistyped``: which argument is not of the type that this code says: it was
+    accepted, and is passed as it is."""
+
+    ref: int
+    refused: str | None = None
+    migrated: bool = False
+    mistyped: str | None = None
+
+
+def _fields(verdicts: list[_Verdict], probe: str | None) -> dict[str, Any]:
+    refused = [(each.ref, each.refused) for each in verdicts if each.refused is not None]
+    mistyped = [(each.ref, each.mistyped) for each in verdicts if each.mistyped is not None]
+    room = min(LINE_LIMIT, WHYS_LIMIT // max(1, len(refused) + len(mistyped)))
     return {
-        "checked": checked,
-        "migrated": migrated,
+        "checked": len(verdicts),
+        "migrated": sum(each.migrated for each in verdicts),
         "refused": [[ref, one_line(why, room)] for ref, why in refused],
+        "mistyped": [[ref, one_line(why, room)] for ref, why in mistyped],
         "probe": probe,
     }
 
 
-def _judge(item: dict[str, Any], slots: str) -> tuple[str | None, bool]:
-    """Why this revision cannot go on with one item (None: it can), and whether a migration of it
-    was run."""
+def _judge(item: dict[str, Any], slots: str) -> _Verdict:
+    ref: int = item["ref"]
     task = tasks.registered.get(item["name"])
     if task is None:
-        return f"there is no task {item['name']!r}", False
+        return _Verdict(ref, f"there is no task {item['name']!r}")
     try:
         raw = _saved_by_now(item, slots)
         saved = None if raw is None else Saved.decode(raw)
         args = data.decode(item["args"])
     except ProtocolError as error:
-        return f"what it has saved cannot be read: {error}", False
+        return _Verdict(ref, f"what it has saved cannot be read: {error}")
     is_migrated = bool(task.chain(item["version"] if saved is None else saved.version))
     try:
-        fit(task, args, saved, item["version"])
+        start = fit(task, args, saved, item["version"])
     except Unfit as error:
-        return str(error), is_migrated
-    return None, is_migrated
+        return _Verdict(ref, str(error), is_migrated)
+    return _Verdict(ref, None, is_migrated, mistyped(task.annotations.forms, start.args))
 
 
 def _saved_by_now(item: dict[str, Any], slots: str) -> bytes | None:

@@ -22,7 +22,7 @@ from taskd import task
 from side import gate, mark
 
 @task
-def add(a: int, b: int = 2) -> int:
+def add(a: int, b: int | str = 2) -> int:
     print("adding", a, b)
     return a + b
 

@@ -16,12 +16,16 @@ from support.daemon import repeated
 from support.waiting import eventually
 
 from taskd import Secret
-from taskd.errors import DeployRefused, TaskCancelled, TaskFailed
+from taskd.errors import BadArguments, DeployRefused, TaskCancelled, TaskFailed
 
 DRAINED = """
 @task
 def stays_until_asked(ctx, n):
     return story(ctx, n, lambda: until_asked(ctx) if ctx.attempt == 1 else None)
+
+@task
+def typed(n: int):
+    return n
 """
 
 
@@ -60,6 +64,14 @@ def test_old_workers_run_report_and_end_tasks(daemon: Skewed) -> None:
         with pytest.raises(TaskFailed, match="as it should"):
             client.submit("fails").result(30)
     assert daemon.items(story.id) == ["first", "0", "1", "2"]
+
+
+def test_an_old_zygote_tells_no_types_so_that_none_are_checked(daemon: Skewed) -> None:
+    with daemon.client() as client:
+        assert client.submit("typed", {"n": "x"}).result(30) == "x"
+        daemon.reload("r2")
+        with pytest.raises(BadArguments, match="typed: `n` must be an int, not a str"):
+            client.submit("typed", {"n": "x"})
 
 
 def test_the_task_of_an_old_worker_is_cancelled(daemon: Skewed) -> None:

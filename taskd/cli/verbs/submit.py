@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskd.cli import outcome
 from taskd.cli.verbs import options, tasks
+from taskd.errors import BadArguments
 from taskd.model.task import COMMAND, OnDeploy
 from taskd.protocol.secret import Secret
 
@@ -80,7 +81,13 @@ def do_submit(client: Client, args: Namespace) -> int:
     hidden = secrets(args.secret)
     if twice := sorted(given.keys() & hidden):
         raise outcome.UsageError(f"submit: the argument {twice[0]!r} is given twice")
-    return _queue(client, args, args.name, given | hidden, None)
+    try:
+        return _queue(client, args, args.name, given | hidden, None)
+    except BadArguments as error:
+        if "must be a str" not in str(error):
+            raise
+        hint = "what reads as JSON is that, so write text as key='\"3\"'"
+        raise BadArguments(f"{error} ({hint})") from None
 
 
 def do_run(client: Client, args: Namespace) -> int:

@@ -23,6 +23,7 @@ from taskd.master.clients.taskviews import ROOM, TaskViews
 from taskd.master.clients.wait_cycles import WaitCycles
 from taskd.master.fleet import Revisions
 from taskd.master.loop import Storage
+from taskd.model.arguments import mistyped
 from taskd.model.binding import SECRET_SIGN, bind
 from taskd.model.task import COMMAND, SETTLED, OnDeploy, State
 from taskd.paths import MORE, Places
@@ -117,7 +118,8 @@ class TaskRequests(Record):
         name = task["name"]
         entry = self._entry(name)
         args = _arguments(task["args"])
-        if (why := bind(entry, args)) is not None:
+        # A zygote of 0.2 tells no types.
+        if (why := bind(entry, args) or mistyped(entry.get("types") or {}, args)) is not None:
             raise BadArguments(f"{name}: {why}")
         if name == COMMAND:
             _check_program(client, args)

@@ -28,7 +28,7 @@ from taskd.master.deploy.guard import Guard
 from taskd.master.fleet import Probe, Revision, Revisions, Worker, Workers
 from taskd.master.loop import Deadline, Loop, Storage
 from taskd.model.binding import bind, names_in
-from taskd.model.plan import Item, Plan, judge
+from taskd.model.plan import Item, Plan, judge, narrowed
 from taskd.model.task import SETTLED
 from taskd.model.worker import WorkerEvent
 from taskd.paths import Places
@@ -94,6 +94,7 @@ class Planning:
         self._asked = 0  # of the items
         self._answered = 0
         self._refused: dict[int, str] = {}
+        self._mistyped: dict[int, str] = {}
         self._worker: Worker | None = None
         self._deadline = self._within(PLAN_WITHIN)
         around = guard.around
@@ -256,6 +257,7 @@ class Planning:
             return
         self._answered = self._asked
         self._refused |= dict(message["refused"])
+        self._mistyped |= dict(message.get("mistyped") or ())  # a worker of 0.2 does not tell
         if self._asked < len(self._items):
             return
         refused = [self._items[ref] for ref in self._refused]
@@ -297,7 +299,10 @@ class Planning:
         others = [(r.name, r.tasks) for r in revisions.live() if r is not target]
         tasks = current.tasks if current is not target else {}
         plan = judge(items, why, (target.name, target.tasks), others, tasks)
-        self._finish(plan._replace(warnings=self._look.pauses.warnings() + plan.warnings))
+        odd = [(self._items[ref], why) for ref, why in self._mistyped.items()]
+        told = narrowed(odd, current.tasks, target.tasks)
+        warnings = self._look.pauses.warnings() + plan.warnings + told
+        self._finish(plan._replace(warnings=warnings))
 
     def _was_accepted(self, item: Item, before: Collection[int], current: Revision) -> bool:
         """Whether a refused item was accepted with the current release. ``before``: the tasks that

@@ -189,6 +189,8 @@ def test_an_entry_says_what_the_master_needs_and_leaves_the_context_out() -> Non
         "on_deploy": "checkpoint",
         "params": [["path", True], ["region", False], ["dry", False]],
         "any": False,
+        "types": {"path": "str", "region": "str", "dry": "bool"},
+        "unresolved": {},
         "reads": [2],
         "names": [],
         "retry": {

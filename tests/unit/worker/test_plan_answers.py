@@ -269,10 +269,10 @@ def test_a_worker_answers_and_says_whether_it_may_be_used_for_tasks(
     if migrates:
         made.migrate(1)(lambda saved: None)
     heard = served(tmp_path, asked(tmp_path, [item(1, saved=state(2)), item(2)]))
-    migrated = int(migrates)
+    counts = {"checked": 2, "migrated": int(migrates)}
     assert heard == [
         {"type": "idle", "reusable": True},
-        {"type": "planned", "checked": 2, "migrated": migrated, "refused": [], "probe": None},
+        {"type": "planned", **counts, "refused": [], "mistyped": [], "probe": None},
         {"type": "idle", "reusable": not migrates},
     ]
     assert list(tmp_path.glob("*.slot")) == []
