@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -36,15 +36,24 @@ class Unfit(Record):
     revisions: set[int]
 
 
-def routes(live: Iterable[Revision]) -> dict[Kind, int]:
-    """To which of the ``live`` revisions, by number, each kind of task goes; the same rule as
-    ``model.routing.route``."""
-    found: dict[Kind, int] = {}
-    for revision in live:
-        for name, entry in revision.tasks.items():
-            for saved_version in (None, *entry["reads"]):
-                found.setdefault(Kind(name, saved_version), revision.number)
-    return found
+class Routes:
+    """``of``: to which of the live revisions, by number, each kind of task goes; the same rule as
+    ``model.routing.route``. Asked for at each end of a task: made anew only when a revision comes
+    or goes. No one may change it: the writer thread reads it as well."""
+
+    def __init__(self) -> None:
+        self._made_of: list[tuple[int, dict[str, Any]]] = []
+        self._routes: dict[Kind, int] = {}
+
+    def of(self, live: Iterable[Revision]) -> Mapping[Kind, int]:
+        made_of = [(revision.number, revision.tasks) for revision in live]
+        if made_of != self._made_of:  # the same objects are equal at a glance
+            self._made_of, self._routes = made_of, {}
+            for number, tasks in made_of:
+                for name, entry in tasks.items():
+                    for saved_version in (None, *entry["reads"]):
+                        self._routes.setdefault(Kind(name, saved_version), number)
+        return self._routes
 
 
 class Attempts:
@@ -63,6 +72,7 @@ class Attempts:
         self._by_task: dict[int, Running] = {}
         self._workers: dict[int, Worker] = {}
         self._unfit: dict[int, Unfit] = {}
+        self._routes = Routes()
         self.offered: dict[bytes, Offered] = {}
         self.unsent: dict[bytes, Taken] = {}
         self.occupied: Counter[str] = Counter()
@@ -149,6 +159,10 @@ class Attempts:
     def forget(self, task: int) -> None:
         """It is settled: another life of it is another matter."""
         self._unfit.pop(task, None)
+
+    def routes(self) -> Mapping[Kind, int]:
+        """Of all kinds that a live revision can run."""
+        return self._routes.of(self._revisions.live())
 
     # ── asking and hearing ───────────────────────────────────────────────────────────────────
 

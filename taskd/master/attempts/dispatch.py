@@ -19,7 +19,7 @@ import cbor2
 from taskd import log
 from taskd.config import Config
 from taskd.errors import StoreError
-from taskd.master.attempts.attempts import Attempts, Offered, routes
+from taskd.master.attempts.attempts import Attempts, Offered
 from taskd.master.attempts.sending import Sending, unclaim
 from taskd.master.fleet import (
     Groups,
@@ -116,7 +116,7 @@ class Dispatch:
             after=self._last,
             places={queue: self._config.concurrency(queue) - occupied[queue] for queue in queues},
             places_elsewhere=self._config.concurrency_elsewhere,
-            routes=routes(self._revisions.live()),
+            routes=self._attempts.routes(),
             alone=self._attempts.alone(),
             limit=min(most - len(self._attempts), BATCH + len(self._attempts.offered)),
         )
@@ -208,7 +208,7 @@ class Dispatch:
         ):
             return None
         alone = self._attempts.alone().get(queue, {})
-        return self._offer(queue, [worker], routes(self._revisions.live()), alone)
+        return self._offer(queue, [worker], self._attempts.routes(), alone)
 
     def _offer(
         self,
