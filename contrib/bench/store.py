@@ -109,7 +109,7 @@ def memory(place: str, many: int) -> None:
     for count in (min(10_000, many // 10), many):
         path = os.path.join(place, f"{count}.db")
         made.add(path, "queued", count)
-        found.append(daemons.memory(HERE, path, 500))
+        found.append(daemons.memory(HERE, path, min(500, count // 2)))
         print(f"memory, {count:>9,} queued: {found[-1]['VmRSS']:.1f} MiB,"
               f" at most {found[-1]['VmHWM']:.1f}", flush=True)  # fmt: skip
     for name in found[0]:
