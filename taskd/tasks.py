@@ -26,6 +26,8 @@ from taskd.model.routing import readable
 from taskd.model.task import COMMAND, OnDeploy
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from taskd.api.async_context import AsyncContext
     from taskd.api.context import Context
     from taskd.api.saved_state import SavedState
@@ -166,15 +168,17 @@ class Task(Generic[P, R]):
         priority: int = 0,
         queue: str | None = None,
         delay: float | None = None,
+        at: datetime | None = None,
         retries: int | None = None,
     ) -> Submission[P]:
         """How to submit: ``fn.using(key="orders:7", priority=5).submit(path=…)``.
 
         ``key``: a second submission with it finds the first task until it ends. ``priority``:
         higher ones run first. ``queue``: instead of the task's own. ``delay``: seconds before it
-        may run. ``retries``: instead of what the code says, whatever later code will say.
+        may run, or ``at``: the time, a datetime with its zone. ``retries``: instead of what the
+        code says, whatever later code will say.
         """
-        return Submission(self, key, priority, queue, delay, retries)
+        return Submission(self, key, priority, queue, delay, at, retries)
 
     def migrate(self, version: int) -> Callable[[M], M]:
         """Make the decorated function the one that takes what ``version`` saved to the next.
@@ -246,6 +250,7 @@ class Submission(Generic[P]):
         priority: int = 0,
         queue: str | None = None,
         delay: float | None = None,
+        at: datetime | None = None,
         retries: int | None = None,
     ) -> None:
         self._task = task
@@ -254,6 +259,7 @@ class Submission(Generic[P]):
             "priority": priority,
             "queue": queue,
             "delay": delay,
+            "at": at,
             "retries": None if retries is None else checked_retries(retries),
         }
 

@@ -14,14 +14,28 @@ import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from functools import wraps
 from types import MethodType
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    overload,
+)
 
 from taskd.client.records import Event, TaskInfo, task_info
 from taskd.client.session import Asked, Reached, still_running
 from taskd.errors import BadArguments, ProtocolError, Refused
+from taskd.model import moment
 from taskd.model.task import SETTLED
 from taskd.protocol import data, submission
 from taskd.protocol.operations import MAX_LISTED, MAX_WATCHED, check
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -102,6 +116,7 @@ class Operations(Generic[H]):
         priority: int = 0,
         queue: str | None = None,
         delay: float | None = None,
+        at: datetime | None = None,
         retries: int | None = None,
         options: dict[str, Any] | None = None,
     ) -> Steps[H]:
@@ -109,7 +124,8 @@ class Operations(Generic[H]):
 
         ``args``: plain data by name, at most 1 MiB. ``key``: while a task of yours with that key
         lives, it is returned instead. ``priority``: higher goes first. ``delay``: seconds before
-        it may start. ``options``: for the built-in ``command`` task, {"on_deploy": "checkpoint"}.
+        it may start, or ``at``: the time, a datetime with its zone. ``options``: for the built-in
+        ``command`` task, {"on_deploy": "checkpoint"}.
         Raises UnknownTask, BadArguments, NotPlainData, KeyConflict.
         """
         task: dict[str, Any] = {
@@ -126,6 +142,8 @@ class Operations(Generic[H]):
         }
         if retries is not None:  # a daemon of 0.2 would leave it out
             task["retries"] = retries
+        if at is not None:
+            task["due"] = _due(at, delay)
         made = _field((yield request("submit", tasks=[task])), "tasks", list)
         if len(made) != 1 or not isinstance(made[0], dict):
             raise ProtocolError("an answer to submit that is not about one task")
@@ -326,6 +344,16 @@ def settled(tasks: Sequence[TaskInfo]) -> list[TaskInfo]:
     if running:
         raise still_running(running)
     return list(tasks)
+
+
+def _due(at: datetime, delay: float | None) -> float:
+    """Raises Refused."""
+    if delay is not None:
+        raise Refused("submit: delay and at are both given; a task is due at one time")
+    try:
+        return moment.seconds(at)
+    except (TypeError, ValueError) as error:
+        raise Refused(f"at: {error}") from None
 
 
 def _encoded(args: dict[str, Any]) -> bytes:

@@ -54,14 +54,15 @@ Streams
 
 Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     submit    tasks: [{submission: bytes16, submission_kind? ("timed"), name, args: bytes, key?,
-              queue?, priority?, delay?, retries? (since 4), options?}] (1 to MAX_BATCH)
+              queue?, priority?, delay? or due? (since 4), retries? (since 4), options?}]
+              (1 to MAX_BATCH)
               → {tasks: [{id: 17, created: true}]}; all or none.
               ``submission`` is made by the client; sending one again returns the same task, which
               may have been removed meanwhile. ``submission_kind``: see ``submission``; a timed one
               that is sent again too late is refused with ``too-old``. An older daemon leaves it
-              out. ``delay`` is in seconds. ``retries`` goes before what the task's code says, now
-              and later. ``options`` is for the built-in ``command`` task: {"on_deploy":
-              "checkpoint"}.
+              out. ``delay`` is in seconds, ``due`` a date in Unix seconds. ``retries`` goes before
+              what the task's code says, now and later. ``options`` is for the built-in ``command``
+              task: {"on_deploy": "checkpoint"}.
     show      task → {task: TASK}
     list      state?, queue?, name?, limit? (100), before?, results? (false) → {tasks: [TASK…]}
               newest first, with ids below ``before``; without results, unless ``results`` asks for

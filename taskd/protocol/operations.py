@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from taskd.model.moment import LATEST
 from taskd.model.retrying import MOST_RETRIES
 from taskd.model.task import OnDeploy, State
 from taskd.protocol import fields, submission
@@ -42,6 +43,7 @@ _NEW_TASK: Fields = {
     "queue": _NAME,
     "priority": Field(int, -_PRIORITY_MAX, _PRIORITY_MAX),
     "delay": Field(float, 0, 100 * 366 * 86400.0),
+    "due": Field(float, 0, LATEST, since=4),
     "retries": Field(int, 0, MOST_RETRIES, since=4),
     "options": Field(
         dict, each={"on_deploy": Field(str, among=frozenset(each.value for each in OnDeploy))}

@@ -54,7 +54,8 @@ class Share(Record):
 
 
 class Submit(Record):
-    """A new task: queued, or scheduled if ``delay`` (seconds) is above zero. Result: Submitted.
+    """A new task: queued, or scheduled if ``delay`` (seconds) is above zero or ``due`` (Unix
+    seconds) has not come. Result: Submitted.
 
     If the submission id is known, the result is the task that it has led to (which may have been
     purged), whatever else is submitted, and nothing is changed; refused if that task is another
@@ -69,6 +70,9 @@ class Submit(Record):
 
     ``retries``: what the task's code says, for 0.2, which goes by nothing else; ``retries_said``:
     what the submission itself says, which then stands in the row as both.
+
+    ``due``: the date, in place of a ``delay``, as a promise that no Shift moves; queued if it has
+    come.
     """
 
     submission: bytes
@@ -87,6 +91,7 @@ class Submit(Record):
     share: Share | None = None
     retries_said: int | None = None
     made: float | None = None
+    due: float | None = None
 
 
 class SubmitAll(Record):
@@ -229,8 +234,9 @@ class Wake(Record):
 
 
 class Shift(Record):
-    """Every scheduled task is due ``seconds`` later (earlier, if that is negative), and every pause
-    that ends by itself ends so much later.
+    """Every scheduled task is due ``seconds`` later (earlier, if that is negative), but those that
+    are due when their submission said (``Submit.due``); and every pause that ends by itself ends so
+    much later.
 
     For a clock that was set. No event is written, since no state changes. Result: how many tasks.
     """

@@ -21,7 +21,8 @@ finds a store that it can use. A new version says that an older taskd could not.
   (name, version, shape). Both are exact after every commit (see ``tally``). Rows of groups stay
   when they are empty: tasks that have left point at them for their shape.
 * ``pauses``: the queues and names of which no task is taken (see ``pausing``). ``tasks.moves``: the
-  number of the attempt that left to go on elsewhere, if that was the last.
+  number of the attempt that left to go on elsewhere, if that was the last. ``tasks.promised``: the
+  date that the submission named; ``run_at`` is that date no longer once the task waits for another.
 * ``owners``: how many tasks and bytes of arguments each user has that are not over (see
   ``tally``); ``owners_as_of``: the number of the last event, by which 0.2 knows that ``owners`` is
   exact. That row is written by every commit, so it also has the number of our last ``batch`` and
@@ -163,6 +164,7 @@ _ADDED = {
     "tasks.retries_said": "alter table tasks add column retries_said integer",
     "tasks.put_off": "alter table tasks add column put_off integer",
     "tasks.moves": "alter table tasks add column moves integer",
+    "tasks.promised": "alter table tasks add column promised real",
     "tasks_moving": f"create index tasks_moving on tasks (queue, id) where {MOVING}",
     "pauses": "create table pauses (queue text not null, name text not null, by integer not null,"
     " at real not null, until real, why text not null, primary key (queue, name)) without rowid",

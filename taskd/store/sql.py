@@ -17,8 +17,8 @@ KEY = (
 )
 NEW_TASK = (
     "insert into tasks (owner, queue, state, priority, run_at, retries_allowed, group_id, name,"
-    " version, on_deploy, submitted, key, turn, retries_said)"
-    " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " version, on_deploy, submitted, key, turn, retries_said, promised)"
+    " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 NEW_SUBMISSION = "insert into submissions (submission, task) values (?, ?)"
 NEW_EVENT = (
@@ -53,7 +53,10 @@ DUE = (
     f"select id from tasks indexed by tasks_scheduled where {schema.SCHEDULED} and run_at <= ?"
     " order by run_at limit ?"
 )
-SHIFT = f"update tasks indexed by tasks_scheduled set run_at = run_at + ? where {schema.SCHEDULED}"
+SHIFT = (
+    "update tasks indexed by tasks_scheduled set run_at = run_at + ?"
+    f" where {schema.SCHEDULED} and run_at is not promised"
+)
 KEEP = (
     "insert into saved (task, value) values (?, ?)"
     " on conflict (task) do update set value = excluded.value"

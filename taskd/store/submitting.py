@@ -59,8 +59,7 @@ def _known(tx: Transaction, new: Submit) -> int | None:
 
 
 def _insert(tx: Transaction, new: Submit) -> int:
-    is_later = new.delay is not None and new.delay > 0  # NaN is not
-    run_at = tx.clock() + (new.delay or 0.0) if is_later else None
+    run_at = _run_at(new, tx.clock())
     state = State.QUEUED if run_at is None else State.SCHEDULED
     place = Place(new.queue, new.owner, new.priority, begun=False)
     group = tx.tally.group(new.name, new.version, new.shape)
@@ -72,6 +71,7 @@ def _insert(tx: Transaction, new: Submit) -> int:
         *(None if new.on_deploy is None else new.on_deploy.value, new.at, new.key),
         None if run_at else turns.next_at(tx.connection, place),
         new.retries_said,
+        None if run_at is None else new.due,
     ).lastrowid
     assert task is not None  # an INSERT that did not raise has one
     tx.run("insert into arguments (task, value) values (?, ?)", task, new.args)
@@ -81,3 +81,10 @@ def _insert(tx: Transaction, new: Submit) -> int:
     tx.tally.wait(group, 1)
     tx.tally.own(new.owner, 1, len(new.args))
     return task
+
+
+def _run_at(new: Submit, now: float) -> float | None:
+    """When it is due; None: it is."""
+    if new.due is not None:
+        return new.due if new.due > now else None
+    return now + new.delay if new.delay is not None and new.delay > 0 else None  # NaN is not

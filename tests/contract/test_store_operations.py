@@ -365,3 +365,23 @@ def test_a_shift_moves_the_time_of_what_is_scheduled_and_nothing_else(bench: Any
     assert bench.wake(9, after=1.0) == [early]
     assert bench.one(Shift(1.0)) == 1
     assert bench.row(late).run_at == due[late] - 1004
+
+
+def test_a_date_that_was_named_is_a_promise_until_the_task_waits_for_another(bench: Any) -> None:
+    named, delayed = bench.submit(due=bench.now + 100), bench.submit(delay=50.0)
+    promised = bench.row(named).run_at
+    assert bench.one(Shift(-10.0)) == 1
+    assert bench.row(named).run_at == promised
+    assert bench.wake(9, after=60.0) == [delayed]
+    assert bench.wake(9, after=60.0) == [named]
+    bench.claim(named)
+    bench.settle(named, State.SCHEDULED, delay=500.0)
+    again = bench.row(named).run_at
+    assert bench.one(Shift(-10.0)) == 1, "a retry waits for so long, whatever the clock says"
+    assert bench.row(named).run_at == again - 10
+
+
+def test_a_date_that_has_come_makes_a_task_ready(bench: Any) -> None:
+    for due in (0.0, bench.now, bench.now + 1):  # the store's clock goes on by 1
+        task = bench.row(bench.submit(due=due))
+        assert (task.state, task.run_at) == (State.QUEUED, None)

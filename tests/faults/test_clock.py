@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.clock import SetClock
@@ -82,6 +83,21 @@ def test_nobody_waits_longer_because_the_clock_was_set_back(daemon: SetClock) ->
         daemon.set_clock(-DAY)
         assert [task.result(30) for task in tasks] == ["done", "done", "awake"]
         assert client.submit("sleeper").result(30) == "awake"
+
+
+def test_a_date_that_was_named_is_met_by_the_clock_as_it_is(daemon: SetClock) -> None:
+    with daemon.client() as client:
+        named = datetime.now(UTC) + timedelta(days=1)
+        task, soon = client.submit("quick", at=named), client.submit("quick", delay=DAY)
+        daemon.set_clock(-DAY // 2)
+        eventually(lambda: (soon.status().run_at or 0) < named.timestamp() - DAY / 4)
+        assert task.status().run_at == named.timestamp()
+        daemon.kill()
+        daemon.start()
+        assert task.status().run_at == named.timestamp()
+        daemon.set_clock(DAY + 60)
+        assert task.result(30) == "done"
+        assert client.submit("quick", at=datetime(2020, 1, 1, tzinfo=UTC)).result(30) == "done"
 
 
 def test_a_limit_on_how_long_counts_what_has_passed_and_not_what_was_set(daemon: SetClock) -> None:

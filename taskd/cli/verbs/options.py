@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
+from typing import TYPE_CHECKING
 
+from taskd.model import moment as moments
 from taskd.model.duration import measure
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 _LARGEST_ID = 2**63 - 1
 
@@ -42,6 +47,14 @@ def duration(word: str) -> float:
     if found <= 0:
         raise ArgumentTypeError(f"{word!r} is not a time such as 90s, 10min, 2h or 1d")
     return found
+
+
+def moment(word: str) -> datetime:
+    """A time with its offset from UTC: ``2026-12-02T03:00+01:00``."""
+    try:
+        return moments.parse(word)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def seconds(word: str) -> float:

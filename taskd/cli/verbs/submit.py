@@ -66,6 +66,19 @@ def _add_common(parser: ArgumentParser, secret: str) -> None:
     parser.add_argument("--key", help="while a task with this key lives, it is that task again")
     parser.add_argument("--priority", type=int, default=0, help="higher goes first (default: 0)")
     parser.add_argument("--queue", help="the queue (default: the task's own)")
+    due = parser.add_mutually_exclusive_group()
+    due.add_argument(
+        "--delay",
+        metavar="TIME",
+        type=options.duration,
+        help="not before so long from now: 90s, 10min, 2h, 1d",
+    )
+    due.add_argument(
+        "--at",
+        metavar="WHEN",
+        type=options.moment,
+        help="not before this time, with its offset from UTC: 2026-12-02T03:00+01:00",
+    )
     parser.add_argument(
         "--retries",
         metavar="N",
@@ -127,6 +140,8 @@ def _queue(
         key=args.key,
         priority=args.priority,
         queue=args.queue,
+        delay=args.delay,
+        at=args.at,
         retries=args.retries,
         options=chosen,
     )

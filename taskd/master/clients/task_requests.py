@@ -88,7 +88,7 @@ class TaskRequests(Record):
             ids = [{"id": each.task, "created": each.created} for each in made]
             client.written(request, {"tasks": ids})
             for task in new:
-                self.dispatch.on_waiting(task.delay is not None)
+                self.dispatch.on_waiting(task.delay is not None or task.due is not None)
 
         self._write(client, request, operation, done)
 
@@ -129,6 +129,8 @@ class TaskRequests(Record):
         queue = task.get("queue") or entry["queue"]
         if queue != entry["queue"]:
             self.queues.check(client, queue)
+        if task.get("due") is not None and task.get("delay"):
+            raise Refused(f"{name}: delay and due are both given; a task is due at one time")
         wish = (task.get("options") or {}).get("on_deploy")
         return Submit(
             submission=task["submission"],
@@ -147,6 +149,7 @@ class TaskRequests(Record):
             share=share,
             retries_said=task.get("retries"),
             made=submission.made(task["submission"], task.get("submission_kind")),
+            due=task.get("due"),
         )
 
     def _entry(self, name: str) -> dict[str, Any]:

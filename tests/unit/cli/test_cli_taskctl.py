@@ -68,6 +68,28 @@ def test_submits_options_stand_before_the_name(run: Run, daemon: Daemon) -> None
 
 
 @pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        (["--at", "2030-01-01T02:00+02:00"], "due", 1893456000.0),
+        (["--delay", "2h"], "delay", 7200.0),
+    ],
+)
+def test_a_task_is_submitted_for_later(
+    run: Run, daemon: Daemon, words: list[str], field: str, value: float
+) -> None:
+    assert run("submit", *words, "index")[0] == 0
+    assert {name: asked(daemon).get(name) for name in ("due", "delay")} == (
+        {"due": None, "delay": None} | {field: value}
+    )
+
+
+def test_a_time_that_says_no_zone_is_refused_with_what_to_write(run: Run) -> None:
+    status, out, err = run("submit", "--at", "2030-01-01T02:00", "index")
+    assert (status, out) == (2, "")
+    assert "does not say in which zone: add an offset, +01:00, or Z for UTC" in err
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["a=1", "a=2"], "the argument 'a' is given twice"),

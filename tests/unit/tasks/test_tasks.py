@@ -252,9 +252,9 @@ def test_submit_names_the_arguments_and_leaves_defaults_to_the_code_that_runs(
 ) -> None:
     made = example()
     assert made.submit("/a.csv", dry=True) == "handle"
-    chosen = {"key": "k", "priority": 5, "queue": "q", "delay": 60, "retries": 9}
+    chosen = {"key": "k", "priority": 5, "queue": "q", "delay": 60, "at": None, "retries": 9}
     assert made.using(**chosen).submit(path="/b") == "handle"
-    plain = {"key": None, "priority": 0, "queue": None, "delay": None, "retries": None}
+    plain = dict.fromkeys(chosen) | {"priority": 0}
     assert client.submitted == [
         ("import_orders", {"path": "/a.csv", "dry": True}, plain),
         ("import_orders", {"path": "/b"}, chosen),
