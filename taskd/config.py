@@ -124,6 +124,15 @@ class Logs(Record):
     max_size: int | None
 
 
+class Retention(Record):
+    """``[retention]``, and what a queue says instead: seconds for which a task is kept after it was
+    over, by its final state; infinity: for ever."""
+
+    succeeded: float
+    failed: float
+    cancelled: float
+
+
 class Limits(Record):
     """The limits of each worker of a queue: bytes of memory; processes and threads. None: no limit
     by taskd."""
@@ -133,8 +142,8 @@ class Limits(Record):
 
 
 class Config(Record):
-    """A checked ``taskd.toml``. ``queues``: the concurrency of each queue by name; ``limits``: by
-    the same names. The queue ``default`` is always there."""
+    """A checked ``taskd.toml``. ``queues``: the concurrency of each queue by name; ``limits`` and
+    ``retention``: by the same names. The queue ``default`` is always there."""
 
     app: App
     daemon: Daemon
@@ -143,6 +152,7 @@ class Config(Record):
     logs: Logs
     queues: dict[str, int]
     limits: dict[str, Limits]
+    retention: dict[str, Retention]
     source: str
     table: dict[str, Any]
 
@@ -154,6 +164,11 @@ class Config(Record):
     def concurrency_elsewhere(self) -> int:
         """That of a queue that has no section."""
         return self.queues[DEFAULT_QUEUE]
+
+    @property
+    def retention_elsewhere(self) -> Retention:
+        """That of a queue that has no section."""
+        return self.retention[DEFAULT_QUEUE]
 
     def limits_of(self, queue: str) -> Limits:
         """The limits of a worker for tasks of ``queue``; another queue is as the default queue."""
@@ -179,6 +194,15 @@ class Config(Record):
             queues={name: each["concurrency"] for name, each in queues.items()},
             limits={
                 name: Limits(each["memory_max"], each["pids_max"]) for name, each in queues.items()
+            },
+            retention={
+                name: Retention(
+                    *(
+                        usual if (own := each[f"keep_{state}"]) is None else own
+                        for state, usual in sections["retention"].items()
+                    )
+                )
+                for name, each in queues.items()
             },
             source=source,
             table=table,

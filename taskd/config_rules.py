@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from math import inf
 from typing import Any, NoReturn
 
 from taskd.errors import ConfigError
@@ -131,6 +132,11 @@ def _seconds(value: Any) -> Any:
     return float(value) if type(value) is int else value
 
 
+def _age(value: Any) -> Any:
+    """As ``_seconds``; "forever" is infinity."""
+    return inf if value == "forever" else _seconds(value)
+
+
 def _size(value: Any) -> Any:
     """A number, or a text with one number and one unit: ``64MiB``, ``1.5 GiB``."""
     return round(measure(value, SIZES)) if isinstance(value, str) else value
@@ -171,6 +177,14 @@ _COMMAND = Rule(
     _is_command,
     'a list of words, such as ["bin/migrate", "--expand"], or a line for /bin/sh',
     read=_command,
+)
+
+_AGE = Rule(
+    _is_number,
+    'a number of seconds (1 at least), a text such as "12h" or "30d", or "forever"',
+    read=_age,
+    least=1,
+    is_new=True,
 )
 
 RULES: dict[str, dict[str, Rule]] = {
@@ -222,6 +236,11 @@ RULES: dict[str, dict[str, Rule]] = {
             expected=f"{_BYTES.expected}, of at least 64KiB", default=64 << 20, least=64 << 10
         ),
     },
+    "retention": {
+        "succeeded": _AGE._replace(default=7 * 86400.0),
+        "failed": _AGE._replace(default=30 * 86400.0),
+        "cancelled": _AGE._replace(default=30 * 86400.0),
+    },
 }
 """Every section and key but ``[queues.NAME]``, whose names are the user's."""
 
@@ -232,6 +251,9 @@ _QUEUE_RULES = {
     "pids_max": _COUNT._replace(
         expected='a whole number from 8 to 1000000, or "none"', least=8, or_none=True
     ),
+    "keep_succeeded": _AGE,
+    "keep_failed": _AGE,
+    "keep_cancelled": _AGE,
 }
 
 

@@ -64,6 +64,9 @@ class LosesAnswers:
     def checkpoint(self) -> None:
         self._store.checkpoint()
 
+    def shrink(self, size: int) -> None:
+        self._store.shrink(size)
+
     def close(self) -> None:
         self._store.close()
 

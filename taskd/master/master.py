@@ -56,7 +56,7 @@ from taskd.master.loop import (
     ledger,
 )
 from taskd.master.recovery import Salvage, Survivors, Unowned
-from taskd.master.service import Periodic, SocketFiles, Stop, SystemdStatus, checks
+from taskd.master.service import Periodic, Retention, SocketFiles, Stop, SystemdStatus, checks
 from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET, WORKER_SOCKET, Places
 from taskd.posix import pidfile
 
@@ -210,11 +210,11 @@ class Master:
         )
 
     def _make_service(self) -> None:
-        loop, life = self.loop, self.life
+        loop, life, config, places = self.loop, self.life, self.config, self.places
         self.stop = Stop(
             loop,
             life,
-            self.config,
+            config,
             self.storage,
             self.revisions,
             self.workers,
@@ -229,12 +229,14 @@ class Master:
             loop,
             life,
             self.statedir,
-            SocketFiles(loop, self.places, self.listeners),
+            SocketFiles(loop, places, self.listeners),
             self.storage,
             self.revisions,
             self.tasklogs,
             self.dispatch,
         )
+        told = (self.deploy.progress, lambda task: self.streams.has_to_tell(task))
+        self.retention = Retention(loop, life, config, places, self.storage, *told)
 
     def _make_clients(self) -> None:
         serving = Serving(
@@ -250,7 +252,7 @@ class Master:
             self.pauses,
             self.deploy,
             self.stop,
-            lambda: [*self.groups.checks(), *checks(self.listeners.given)],
+            lambda: self.groups.checks() + self.retention.checks() + checks(self.listeners.given),
         )
         self.clients: Clients = serving.clients
         self.streams: Streams = serving.streams
@@ -342,6 +344,7 @@ class Master:
         self.streams.on_everything()
         self.draining.look()
         self.periodic.begin()
+        self.retention.begin()
 
     def carried(self) -> list[Entry]:
         """Every descriptor that crosses an exec. Raises ValueError if two have one name."""

@@ -29,12 +29,15 @@ from taskd.store.queries import (
     Purged,
     QueueCounts,
     Ready,
+    Removed,
     Rows,
     RunningRows,
     Shown,
+    Size,
     Startable,
     Stored,
     StoredData,
+    StoreSize,
     Told,
     WaitingGroups,
 )
@@ -75,6 +78,9 @@ _NEXT_DUE = (
     f" where {schema.SCHEDULED} order by run_at limit 1"
 )
 _PAUSE_ENDS = "select min(until) - store_clock() from pauses having min(until) is not null"
+
+_INCREMENTAL = 2
+"""The mode of auto_vacuum that ``connection`` sets."""
 
 _SETTLED = frozenset(state.value for state in SETTLED)
 _ONE_RUN = frozenset({State.RUNNING, State.SUCCEEDED, State.FAILED})
@@ -353,6 +359,12 @@ def _next_due(fetch: Fetch, _: NextDue) -> float | None:
     return max(0.0, min(due_in)) if due_in else None
 
 
+def _store_size(fetch: Fetch, _: StoreSize) -> Size:
+    names = ("page_size", "page_count", "freelist_count", "auto_vacuum")
+    page, pages, free, mode = (fetch(f"pragma {name}")[0][0] for name in names)
+    return Size(page * pages, page * free, mode == _INCREMENTAL)
+
+
 ANSWERS: dict[type, Callable[[Fetch, Any], Any]] = {
     Rows: _rows,
     Glances: _glances,
@@ -367,6 +379,8 @@ ANSWERS: dict[type, Callable[[Fetch, Any], Any]] = {
     StoredData: _stored,
     Expired: expiring.expired,
     Purged: expiring.purged,
+    Removed: expiring.removed,
+    StoreSize: _store_size,
     NextDue: _next_due,
     Pauses: lambda fetch, _: pausing.every(fetch),
 }

@@ -374,4 +374,8 @@ class Store(Protocol):
     def checkpoint(self) -> None:
         """Do now what the next opening or closing would have to do. Raises errors.StoreError."""
 
+    def shrink(self, size: int) -> None:
+        """Give about so many bytes that the store does not use back to the file system, if it can
+        (see ``queries.StoreSize``). Raises errors.StoreError."""
+
     def close(self) -> None: ...

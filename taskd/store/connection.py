@@ -11,6 +11,7 @@ import contextlib
 import os
 import sqlite3
 import stat
+from collections.abc import Iterator
 
 from taskd import errors
 from taskd.posix import files
@@ -70,6 +71,22 @@ def failure(error: sqlite3.Error, path: str) -> errors.StoreError:
     return kind(f"the store {path} failed: {why} ({told})")
 
 
+@contextlib.contextmanager
+def told(path: str) -> Iterator[None]:
+    """What SQLite raises in the block is a StoreError outside of it."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise failure(error, path) from error
+
+
+def shrink(connection: sqlite3.Connection, size: int) -> None:
+    """Cut so many bytes of unused pages off the file (see ``pragma auto_vacuum``)."""
+    page = connection.execute("pragma page_size").fetchone()[0]
+    # ``execute`` would step once, which frees one page. No transaction may be open.
+    connection.executescript(f"pragma incremental_vacuum({max(1, size // page)})")
+
+
 def damaged(path: str, what: str) -> errors.StoreDamaged:
     """The error for ``what``, which a check of the whole file has found."""
     return errors.StoreDamaged(f"the store {path} is damaged; {_RESTORE} ({what})")
@@ -82,6 +99,8 @@ def open_writing(path: str) -> sqlite3.Connection:
         _make_private(path)
         connection = connect(path, "rw")
         found = schema.check(connection, path)  # before a change to another program's file
+        if found == 0:  # only before the first table
+            connection.execute("pragma auto_vacuum = incremental")
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")
         connection.execute(f"pragma cache_size = -{_WRITER_CACHE}")

@@ -10,8 +10,8 @@ from math import isinf
 
 from taskd.model.task import ENDED, State
 from taskd.store import schema
-from taskd.store.meter import AT_ONCE, ROW, Fetch, Meter
-from taskd.store.queries import Expired, Part, Purged
+from taskd.store.meter import AT_ONCE, ROW, WORK, Fetch, Meter
+from taskd.store.queries import Expired, Part, Purged, Removed
 
 _STATES = sorted(state.value for state in ENDED)
 
@@ -28,6 +28,8 @@ _DUE = (
     "select task from purged indexed by purged_until"
     " where is_left = 0 and until <= store_clock() order by until limit ?"
 )
+_LAST = "select seq from sqlite_sequence where name = 'tasks'"
+_THERE = "select id from tasks where id in (select value from json_each(?))"
 
 
 def expired(fetch: Fetch, query: Expired) -> Part[int]:
@@ -63,3 +65,13 @@ def purged(fetch: Fetch, query: Purged) -> Part[int]:
     if len(found) < query.limit:
         found += [task for (task,) in fetch(_DUE, query.limit - len(found))]
     return Part(found, None)
+
+
+def removed(fetch: Fetch, query: Removed) -> Part[int]:
+    """No id is given twice, and none is left out."""
+    some, rest = query.tasks[:WORK], query.tasks[WORK:]
+    last = next((number for (number,) in fetch(_LAST)), 0)
+    given = [task for task in some if schema.is_id(task) and task <= last]
+    there = {task for (task,) in fetch(_THERE, str(given))}
+    found = [task for task in given if task not in there]
+    return Part(found, Removed(rest) if rest else None)

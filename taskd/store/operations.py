@@ -194,6 +194,6 @@ HANDLERS: dict[type, Callable[[Transaction, Any], Applied]] = {
     Pause: lambda tx, each: Applied(pausing.pause(tx.run, each, tx.clock()), None),
     Resume: lambda tx, each: Applied(pausing.resume(tx.run, each.scope), None),
     Prepare: lambda tx, each: Applied(purging.prepare(tx.connection, tx.clock(), each), None),
-    Purge: lambda tx, each: Applied(purging.purge(tx.run, tx.tally, tx.clock(), each), None),
-    Forget: lambda tx, each: Applied(purging.forget(tx.run, tx.clock(), each), None),
+    Purge: lambda tx, each: Applied(purging.purge(tx.connection, tx.tally, tx.clock(), each), None),
+    Forget: lambda tx, each: Applied(purging.forget(tx.connection, tx.clock(), each), None),
 }

@@ -12,7 +12,7 @@ meanwhile.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Iterable
 
 from taskd.model.task import ENDED, State
 from taskd.store import schema
@@ -24,31 +24,32 @@ from taskd.store.api import (
 )
 from taskd.store.tally import Tally
 
-Run = Callable[..., sqlite3.Cursor]
-
-_VALUES = ("arguments", "saved", "results")
-
 _SINCE = "select since from retention where id = 1"
 _BEGIN = "insert into retention (id, since) values (1, ?)"
-_TASK = "select owner, queue, state, ended from tasks where id = ?"
-_SIZES = tuple(f"select length(value) from {table} where task = ?" for table in _VALUES)
+
+_VALUES = ("arguments", "saved", "results")
+_SIZES = " + ".join(
+    f"coalesce((select length(value) from {table} where task = t.id), 0)" for table in _VALUES
+)
+_THESE = "(select value from json_each(?))"
+_TASKS = f"select id, owner, queue, state, ended, {_SIZES} from tasks t where id in {_THESE}"
 _DELETES = (
-    "delete from tasks where id = ?",
-    *(f"delete from {table} where task = ?" for table in _VALUES),
+    f"delete from tasks where id in {_THESE}",
+    *(f"delete from {table} where task in {_THESE}" for table in _VALUES),
 )
 _PURGED = "insert into purged (task, owner, until) values (?, ?, ?)"
 
-_UNTIL = "select until from purged where task = ?"
+_LEFT = f"select task, until from purged where task in {_THESE}"
 _EVENTS = (
-    "delete from events where number in (select number from events indexed by events_task"
-    " where task = ? order by number limit ?)"
+    "delete from events where number in (select e.number from json_each(?) j"
+    " cross join events e indexed by events_task on e.task = j.value limit ?)"
 )
 _SUBMISSIONS = (
-    "delete from submissions where submission in (select submission from submissions"
-    " indexed by submissions_task where task = ? limit ?)"
+    "delete from submissions where submission in (select s.submission from json_each(?) j"
+    " cross join submissions s indexed by submissions_task on s.task = j.value limit ?)"
 )
-_NOT_LEFT = "update purged set is_left = 0 where task = ?"
-_FORGET = "delete from purged where task = ?"
+_NOT_LEFT = f"update purged set is_left = 0 where task in {_THESE}"
+_FORGET = f"delete from purged where task in {_THESE}"
 
 
 def prepare(connection: sqlite3.Connection, now: float, order: Prepare) -> float:
@@ -61,42 +62,45 @@ def prepare(connection: sqlite3.Connection, now: float, order: Prepare) -> float
     return 0.0 if since is None else max(0.0, since + order.grace - now)
 
 
-def purge(run: Run, tally: Tally, now: float, order: Purge) -> list[int]:
-    gone: list[int] = []
+def purge(connection: sqlite3.Connection, tally: Tally, now: float, order: Purge) -> list[int]:
+    found = {row[0]: row[1:] for row in connection.execute(_TASKS, (_list(order.tasks),))}
+    gone: list[tuple[int, int, float]] = []
     room = order.room
-    for task in filter(schema.is_id, order.tasks):
-        if room <= 0:
-            break
-        found = run(_TASK, task).fetchone()
-        if found is None:
+    for task in order.tasks:
+        owner, queue, state, ended, size = found.pop(task, _UNKNOWN)
+        if state not in _OVER or room <= 0:
             continue
-        owner, queue, state, ended = found[0], found[1], State(found[2]), found[3]
-        if state not in ENDED:
+        if order.ages is not None and ended > now - order.ages.of(queue, State(state)):
             continue
-        if order.ages is not None and ended > now - order.ages.of(queue, state):
-            continue
-        room -= sum(length for size in _SIZES for (length,) in run(size, task))
-        for delete in _DELETES:
-            run(delete, task)
-        tally.count(queue, state, -1)
-        run(_PURGED, task, owner, ended + HORIZON)
-        gone.append(task)
-    return gone
+        room -= size
+        tally.count(queue, State(state), -1)
+        gone.append((task, owner, ended + HORIZON))
+    tasks = [task for task, _, _ in gone]
+    for delete in _DELETES:
+        connection.execute(delete, (_list(tasks),))
+    connection.executemany(_PURGED, gone)
+    return tasks
 
 
-def forget(run: Run, now: float, order: Forget) -> list[int]:
-    done: list[int] = []
+def forget(connection: sqlite3.Connection, now: float, order: Forget) -> list[int]:
+    until = dict(connection.execute(_LEFT, (_list(order.tasks),)).fetchall())
+    tasks = [task for task in dict.fromkeys(order.tasks) if task in until]
+    due = [task for task in tasks if until[task] <= now]
+    later = [task for task in tasks if until[task] > now]
     left = order.limit
-    for task in filter(schema.is_id, order.tasks):
-        found = run(_UNTIL, task).fetchone()
-        if found is None:
-            continue
-        statements = (_EVENTS, _SUBMISSIONS) if found[0] <= now else (_EVENTS,)
-        for statement in statements:
-            if left > 0:
-                left -= run(statement, task, left).rowcount
-        if left <= 0:
-            break
-        run(_FORGET if found[0] <= now else _NOT_LEFT, task)
-        done.append(task)
-    return done
+    for statement, some in ((_EVENTS, tasks), (_SUBMISSIONS, due)):
+        left -= connection.execute(statement, (_list(some), left)).rowcount if left > 0 else 0
+    if left <= 0:  # there may be more
+        return []
+    connection.execute(_NOT_LEFT, (_list(later),))
+    connection.execute(_FORGET, (_list(due),))
+    return tasks
+
+
+_UNKNOWN = (0, "", "", 0.0, 0)
+_OVER = frozenset(state.value for state in ENDED)
+
+
+def _list(tasks: Iterable[int]) -> str:
+    """As JSON, without ids that no task can have."""
+    return str([task for task in tasks if schema.is_id(task)])

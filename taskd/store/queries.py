@@ -137,6 +137,15 @@ class Filter(Record):
     limit: int = 100
 
 
+class Size(Record):
+    """Bytes of the store's files at rest. ``free``: how many of them hold nothing. ``shrinks``:
+    ``Store.shrink`` gives them back; else they are used for what is stored later."""
+
+    total: int
+    free: int
+    shrinks: bool
+
+
 # ── the queries ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -245,6 +254,16 @@ class Purged(Query[Part[int]]):
     """Up to ``limit`` purged tasks of which a Forget would remove something (see ``Prepare``)."""
 
     limit: int
+
+
+class Removed(Query[Part[int]]):
+    """Those of these ids that were a task's once and are none any more."""
+
+    tasks: tuple[int, ...]
+
+
+class StoreSize(Query[Size]):
+    """How large the store is."""
 
 
 class NextDue(Query[float | None]):

@@ -82,10 +82,12 @@ class SqliteStore:
         )
 
     def checkpoint(self) -> None:
-        try:
+        with connection.told(self._path):
             self._run("pragma wal_checkpoint(truncate)").fetchall()
-        except sqlite3.Error as error:
-            raise connection.failure(error, self._path) from error
+
+    def shrink(self, size: int) -> None:
+        with connection.told(self._path):
+            connection.shrink(self._connection, size)
 
     def close(self) -> None:
         self._connection.close()

@@ -50,6 +50,18 @@ Callback = Callable[[Applied | errors.StoreError], None]
 _Work = tuple[Operation, Callback]
 
 
+class Chore:
+    """Something else that the store is to do, behind the operations so far. An error is of no
+    consequence: it is asked for again."""
+
+    __slots__ = ("done", "run")
+
+    def __init__(self, run: Callable[[Store], None], done: Callable[[], None]) -> None:
+        """``done``: called in the loop's thread, once it is over or has failed."""
+        self.run = run
+        self.done = done
+
+
 class WriterEnded(Exception):
     """A bug ended the writer thread. A caller might take the bug's own exception for a transient
     error, so that is the cause of this one."""
@@ -74,10 +86,11 @@ class Writer:
         self.doubt: errors.Error | None = None
         """Why it is not known just now what came of the batch in hand."""
         self._done: deque[tuple[Callback, Applied | errors.StoreError]] = deque()
+        self._chores_done: deque[Chore] = deque()
         # Below: shared with the thread. A change is made with this condition held, and notified.
         self._changed = threading.Condition()
-        self._queue: deque[_Work | None] = deque()  # None asks for a checkpoint
-        self._batch: list[_Work] | None = None  # in hand; no work: a checkpoint
+        self._queue: deque[_Work | Chore] = deque()
+        self._batch: list[_Work] | Chore | None = None  # in hand
         self._number = 0  # that of the batch in hand
         self._stopping = False
         self._opened = False
@@ -119,8 +132,15 @@ class Writer:
 
     def checkpoint(self) -> None:
         """Have a checkpoint made after the operations so far; ``flush`` waits for it too."""
+        self._have_done(Chore(lambda store: store.checkpoint(), lambda: None))
+
+    def shrink(self, size: int, done: Callable[[], None]) -> None:
+        """Have the store give so many bytes back; ``done`` is called after that, as a callback."""
+        self._have_done(Chore(lambda store: store.shrink(size), done))
+
+    def _have_done(self, chore: Chore) -> None:
         with self._changed:
-            self._queue.append(None)
+            self._queue.append(chore)
             self._changed.notify_all()
 
     def completions(self) -> int:
@@ -131,6 +151,8 @@ class Writer:
         """
         with contextlib.suppress(BlockingIOError):  # no notice, or two notices for one drain
             os.eventfd_read(self._notify_fd)
+        for _ in range(len(self._chores_done)):
+            self._chores_done.popleft().done()
         count = 0
         try:
             for _ in range(len(self._done)):
@@ -218,9 +240,12 @@ class Writer:
                     return False
                 self._batch = _next_batch(self._queue)
             batch, is_stopping = self._batch, self._stopping
-        if not batch:
-            with contextlib.suppress(errors.StoreError):  # the next checkpoint tries again
-                store.checkpoint()
+        assert batch is not None
+        if isinstance(batch, Chore):
+            with contextlib.suppress(errors.StoreError):
+                batch.run(store)
+            self._chores_done.append(batch)
+            os.eventfd_write(self._notify_fd, 1)
             return True
         was_in_doubt = self.doubt is not None
         outcomes = self._outcomes(store, [operation for operation, _ in batch])
@@ -278,17 +303,18 @@ def launch(run: Callable[[], None], name: str) -> threading.Thread:
     return thread
 
 
-def _next_batch(queue: deque[_Work | None]) -> list[_Work]:
-    """Take a batch out of ``queue``, which holds something; no work: a checkpoint was next."""
+def _next_batch(queue: deque[_Work | Chore]) -> list[_Work] | Chore:
+    """Take a batch, or a chore, out of ``queue``, which holds something."""
+    if isinstance(first := queue[0], Chore):
+        queue.popleft()
+        return first
     batch: list[_Work] = []
     room = BATCH
-    while queue and (work := queue[0]) is not None:
+    while queue and not isinstance(work := queue[0], Chore):
         room -= _weight(work[0])
         if room < 0 and batch:
             return batch
         batch.append(work)
-        queue.popleft()
-    if not batch:
         queue.popleft()
     return batch
 

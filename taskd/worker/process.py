@@ -189,6 +189,8 @@ def _attempt(worker: Worker, order: Order) -> bool:
             _log_failure(order, ending.error if ending.outcome is Outcome.FAILED else None)
             before.calm()  # once more: objects of the task were deleted, which runs its code
             left_behind = _kill_tree(worker.spared, boot.group)
+    if left_behind is not None:
+        _leave_nothing_empty(order)
     offset = _record(slot, recorder, order, ending)
     is_over = left_behind is not None and threading.active_count() <= threads
     is_sound = not left_behind and not worker.loop.is_spoilt and limits.can_open(NEEDED)
@@ -198,6 +200,16 @@ def _attempt(worker: Worker, order: Order) -> bool:
         exiting.leave()
     control.ended(order, offset, reusable)
     return reusable
+
+
+def _leave_nothing_empty(order: Order) -> None:
+    """Remove the task's log and scratch directory if nothing was written. The next attempt makes
+    them again; it cannot have begun yet."""
+    with suppress(OSError):
+        os.rmdir(order.scratch)
+    with suppress(OSError):
+        if os.stat(order.log, follow_symlinks=False).st_size == 0:
+            os.unlink(order.log)
 
 
 def _log_failure(order: Order, error: dict[str, str] | None) -> None:

@@ -272,8 +272,14 @@ class Daemon:
             return self._last_log
 
     def task_log(self, task: int) -> str:
-        with open(self.path("logs", f"{task}.log"), encoding="utf-8", errors="replace") as file:
+        """What it has written; one that has written nothing has no file."""
+        path = self.path("logs", f"{task}.log")
+        with (
+            contextlib.suppress(FileNotFoundError),
+            open(path, encoding="utf-8", errors="replace") as file,
+        ):
             return file.read()
+        return ""
 
     def open_gate(self, name: str) -> None:
         with open(self.path("gates", name), "w", encoding="utf-8"):

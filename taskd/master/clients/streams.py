@@ -132,6 +132,10 @@ class Streams:
     def of(self, client: Client) -> list[Stream]:
         return list(self._by_client.get(client.number, {}).values())
 
+    def has_to_tell(self, task: int) -> bool:
+        """Whether a client waits for the task's end, and has not been told of it."""
+        return any(task in stream.open for stream in self._by_task.get(task, ()))
+
     def within(self) -> list[Stream]:
         """The streams in which a running task waits."""
         return [each for each in self._every() if each.within is not None]

@@ -40,7 +40,7 @@ from taskd.store.api import (
     Submit,
     SubmitAll,
 )
-from taskd.store.queries import Filter, Glance, Glances, Listed, Shown, Told
+from taskd.store.queries import Filter, Glance, Glances, Listed, Removed, Shown, Told
 from taskd.store.values import Row
 from taskd.systemd import notify
 
@@ -171,8 +171,8 @@ class TaskRequests(Record):
         task = request.fields["task"]
 
         def shown(found: list[Told]) -> None:
-            _check_visible(client, [task], [told.row for told in found])
-            client.reply(request.id, {"task": self.views.view(found[0])})
+            if self._is_visible(client, request, task, [told.row for told in found]):
+                client.reply(request.id, {"task": self.views.view(found[0])})
 
         self.storage.gather(Shown((task,), time.time()), client.reads(request, shown))
 
@@ -199,9 +199,9 @@ class TaskRequests(Record):
         limit = min(request.fields.get("limit") or LOG_CHUNK, LOG_CHUNK)
 
         def seen(found: list[Glance]) -> None:
-            _check_visible(client, [task], found)
-            chunk = self._log(task, offset, limit, request.fields.get("skips", False))
-            client.reply(request.id, chunk | {"ended": found[0].state in SETTLED})
+            if self._is_visible(client, request, task, found):
+                chunk = self._log(task, offset, limit, request.fields.get("skips", False))
+                client.reply(request.id, chunk | {"ended": found[0].state in SETTLED})
 
         self.storage.gather(Glances((task,)), client.reads(request, seen))
 
@@ -223,6 +223,32 @@ class TaskRequests(Record):
                 size = os.fstat(fd).st_size
         return {"data": chunk, "offset": start + len(chunk), "size": size}
 
+    def _is_visible(
+        self, client: Client, request: Request, task: int, found: Sequence[Row | Glance]
+    ) -> bool:
+        """Else the client is told why not."""
+        missing = _missing(client, [task], found)
+        if missing:
+            self._tell_missing(client, request, missing, None)
+        return not missing
+
+    def _tell_missing(
+        self, client: Client, request: Request, tasks: list[int], go_on: Callable[[], None] | None
+    ) -> None:
+        """Refuse the request for the first of these tasks that the client cannot see; ``go_on``: go
+        on with the others if all of these were there once."""
+
+        def found(removed: list[int]) -> None:
+            if go_on is not None and set(tasks) <= set(removed):
+                go_on()
+                return
+            task = next(task for task in tasks if go_on is None or task not in removed)
+            why = ": it was over for so long that it has been removed ([retention])"
+            was_removed = client.owner is None and task in removed
+            raise UnknownTask(f"no task {task}{why if was_removed else ''}")
+
+        self.storage.gather(Removed(tuple(tasks)), client.reads(request, found))
+
     # ── watching ─────────────────────────────────────────────────────────────────────────────
 
     def _watch(
@@ -236,9 +262,17 @@ class TaskRequests(Record):
         these, too."""
         tasks = request.fields["tasks"]
         self.limits.check_stream(client.uid, len(tasks))
+        goes_on = bool(request.fields.get("token") or request.fields.get("after"))
 
         def seen(found: list[Glance]) -> None:
-            _check_visible(client, tasks, found)
+            if missing := _missing(client, tasks, found):
+                self._tell_missing(
+                    client, request, missing, (lambda: go_on(found)) if goes_on else None
+                )
+            else:
+                go_on(found)
+
+        def go_on(found: list[Glance]) -> None:
             self.limits.check_stream(client.uid, len(tasks))  # others may be open by now
             then(found)
 
@@ -253,7 +287,9 @@ class TaskRequests(Record):
 
         def go_on(found: list[Glance]) -> None:
             client.reply(request.id, {})
-            stream = Stream(client, request.id, fields["tasks"], is_follow=True)
+            there = {each.id for each in found}  # the ends of others were told, and they are gone
+            tasks = [task for task in fields["tasks"] if task in there]
+            stream = Stream(client, request.id, tasks, is_follow=True)
             stream.token, stream.after = token, fields.get("after", 0)
             stream.progress = fields.get("progress", False)
             self.streams.open(stream, found)
@@ -310,12 +346,10 @@ class TaskRequests(Record):
         self._write(client, request, again, done)
 
 
-def _check_visible(client: Client, tasks: list[int], found: Sequence[Row | Glance]) -> None:
-    """Raises UnknownTask for the first of the tasks that is not known, or not this client's."""
+def _missing(client: Client, tasks: list[int], found: Sequence[Row | Glance]) -> list[int]:
+    """Those of the tasks that are not known, or not this client's."""
     known = {each.id for each in found if client.owner in (None, each.owner)}
-    for task in tasks:
-        if task not in known:
-            raise UnknownTask(f"no task {task}")
+    return [task for task in tasks if task not in known]
 
 
 def _arguments(raw: bytes) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskd import config
 from taskd.errors import ConfigError, DeployRefused
+from taskd.master.deploy.ages import shortened
 from taskd.master.fleet import Revision, Revisions
 from taskd.model.routing import is_older
 from taskd.record import Record
@@ -66,7 +67,7 @@ def resolve(running: config.Config, revisions: Revisions, wanted: str | None, ho
         release.interpreter(path, app.python)
     except (OSError, ValueError) as error:  # EMFILE, for example, or a path with a NUL
         raise DeployRefused(f"cannot look at the release: {error}") from error
-    return Wanted(settings._replace(app=app), path, warnings)
+    return Wanted(settings._replace(app=app), path, warnings + shortened(running, settings))
 
 
 def unknown_keys(settings: config.Config, target: Revision) -> list[str]:

@@ -381,3 +381,28 @@ def test_a_limit_under_which_no_worker_can_be_is_an_error(
     with pytest.raises(ConfigError, match=r"t: queues\.q\." + key) as caught:
         Config.from_table(LEAST | {"queues": {"q": {key: value}}}, "t")
     assert str(caught.value).endswith(expected)
+
+
+def test_how_long_tasks_are_kept_is_the_queues_word_then_the_sections() -> None:
+    def kept(**sections: Any) -> dict[str, tuple[float, float, float]]:
+        found = Config.from_table(LEAST | sections, "f").retention
+        return {queue: tuple(each) for queue, each in found.items()}  # type: ignore[misc]
+
+    day = 86400.0
+    assert kept() == {"default": (7 * day, 30 * day, 30 * day)}
+    found = kept(
+        retention={"succeeded": "12h", "failed": "forever"},
+        queues={"default": {"keep_cancelled": 60}, "a": {"keep_succeeded": "1d"}, "b": {}},
+    )
+    inf = float("inf")
+    assert found == {
+        "default": (day / 2, inf, 60.0),
+        "a": (day, inf, 60.0),
+        "b": (day / 2, inf, 60.0),
+    }
+
+
+@pytest.mark.parametrize("value", ["0s", 0.5, "7 days", True, "none", -1])
+def test_an_age_is_a_time_of_a_second_at_least_or_for_ever(value: object) -> None:
+    with pytest.raises(ConfigError, match=r'retention\.failed: expected .* or "forever"'):
+        Config.from_table(LEAST | {"retention": {"failed": value}}, "f")
