@@ -214,6 +214,7 @@ def _shown(fetch: Fetch, query: Shown) -> Part[Told]:
     telling = _Telling(fetch, query.now, query.place)
     some, rest = query.tasks[:WORK], query.tasks[WORK:]
     if query.only_settled:
+        telling.meter.read(len(some) // 2)
         settled = {row[0] for row in fetch(_GLANCES, _numbers(some)) if row[3] in _SETTLED}
         some = tuple(task for task in some if task in settled)
     last = -1

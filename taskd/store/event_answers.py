@@ -19,6 +19,9 @@ from taskd.store.meter import AT_ONCE, FEW, ROW, WORK, Fetch, Meter
 from taskd.store.queries import BEGIN, Events, NextEvent, Part
 from taskd.store.values import Event
 
+_LOOK = 2
+"""What a look at the index of one task costs."""
+
 KEPT = 500
 """Events whose numbers are gathered in one go over all tasks."""
 
@@ -119,20 +122,23 @@ def _first_events(fetch: Fetch, query: Events, place: _First) -> Part[NextEvent]
     """The first events of tasks that may be few among all: by a look at each of the tasks. A task
     with many events makes ``until`` lower, so that all of them are known up to there. What is
     committed meanwhile has higher numbers."""
-    looked, until, numbers, end = place
+    looked, until, known_before, end = place
+    numbers = list(known_before)
     after, meter = _told(query.token), Meter()
     while looked < len(query.tasks) and not meter.is_used_up:
         some = query.tasks[looked : looked + FEW]
         known = str([task for task in some if schema.is_id(task)])
         for (joined,) in fetch(_NUMBERS, after, until, AT_ONCE, known):
             more = [int(number) for number in (joined or "").split(",") if number]
-            meter.read(1 + len(more))
-            numbers = numbers + more
+            meter.read(_LOOK + len(more))
+            numbers += more
             if len(more) == AT_ONCE:
                 until = min(until, more[-1])
         meter.read(ROW)
         looked += len(some)
-        numbers, until = _lowest(numbers, until)
+        if len(numbers) >= KEPT:
+            numbers, until = _lowest(numbers, until)
+    numbers, until = _lowest(numbers, until)
     if looked < len(query.tasks):
         return Part([], query._replace(place=_First(looked, until, numbers, end)))
     rest = _beyond(query, until) if until < end else None
