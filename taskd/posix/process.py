@@ -115,15 +115,15 @@ def become_subreaper() -> None:
         raise libc.error("prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def end_with_parent(parent: int) -> None:
-    """Have the kernel SIGKILL this process when its parent, whose pid is ``parent``, dies; 0: no
-    longer. Children do not inherit that."""
+def end_with_parent(parent: int, by: int = signal.SIGKILL) -> None:
+    """Have the kernel send this process the signal ``by`` when its parent, whose pid is ``parent``,
+    dies; 0: no longer. Children do not inherit that; an exec keeps it."""
     from taskd.posix import libc
 
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if parent else 0, 0, 0, 0) != 0:
+    if libc.prctl(_PR_SET_PDEATHSIG, by if parent else 0, 0, 0, 0) != 0:
         raise libc.error("prctl(PR_SET_PDEATHSIG)")
     if parent and os.getppid() != parent:  # the parent died before the call
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), by)
 
 
 def is_subreaper() -> bool:

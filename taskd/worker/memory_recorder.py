@@ -46,16 +46,18 @@ class MemoryRecorder:
         *,
         scratch: str = "",
         attempt: int = 1,
+        id: str = "1",
+        revision: str = "test",
         now: float = 1_700_000_000.0,
         snapshot_every: int | None = None,
         before: Callable[[Kind, dict[str, Any]], None] | None = None,
         after: Callable[[Kind, dict[str, Any]], None] | None = None,
         at_safe_point: Callable[[], None] | None = None,
     ) -> None:
-        self.id = "1"
+        self.id = id
         self.attempt = attempt
         self.scratch = scratch
-        self.revision = "test"
+        self.revision = revision
         self.now = now
         self.killed = False
         self.records: list[Written] = []

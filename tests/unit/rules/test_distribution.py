@@ -61,11 +61,13 @@ def test_the_wheel_has_the_units_and_says_its_name_and_licence(wheel: Path) -> N
             for name in names
             if name.startswith("taskd/systemd/units/")
         }
+        entries = archive.read(f"{NAMED}.dist-info/entry_points.txt").decode()
         said = email.message_from_bytes(archive.read(f"{NAMED}.dist-info/METADATA"))
     assert there == contents(ROOT / "systemd")
     assert {"taskd/py.typed", "taskd/demo/releases/r2/release.py"} <= names
     assert {name.partition("/")[0] for name in names} == {"taskd", f"{NAMED}.dist-info"}
     assert f"{NAMED}.dist-info/licenses/LICENSE" in names
+    assert "[pytest11]\ntaskd = taskd.pytest_plugin\n" in entries
     assert (said["Name"], said["License-Expression"]) == ("taskd-supervisor", "MIT")
 
 
