@@ -1,6 +1,6 @@
 """What removing many old tasks costs those who submit meanwhile.
 
-``python -m contrib.bench.retention [--tasks N] [--seconds S]``
+``python -m contrib.bench.retention [--tasks N] [--seconds S] [--most S]``
 
 Fills a store with N tasks that succeeded long ago (each with arguments, a result, three events and
 a submission id), starts a daemon on it and submits by one client, one task after the other, while
@@ -111,8 +111,19 @@ def over(store: str) -> int:
         raw.close()
 
 
-def measure(place: Place, kept: str, seconds: float, until: int | None) -> None:
-    """Submit for so many seconds, or until no more than ``until`` tasks are over."""
+def free(store: str) -> float:
+    """The part of the file that holds nothing."""
+    raw = sqlite3.connect(f"file:{store}?mode=ro", uri=True)
+    try:
+        names = ("freelist_count", "page_count")
+        unused, pages = (raw.execute(f"pragma {name}").fetchone()[0] for name in names)
+        return float(unused) / float(pages)
+    finally:
+        raw.close()
+
+
+def measure(place: Place, kept: str, seconds: float, is_to_end: bool) -> None:
+    """Submit for so many seconds; ``is_to_end``: or until all is removed, and given back."""
     daemon = place.start(kept)
     took: list[float] = []
     answered: list[float] = []
@@ -134,11 +145,11 @@ def measure(place: Place, kept: str, seconds: float, until: int | None) -> None:
             before, looked = over(place.store), begun
             while True:
                 now = time.monotonic()
-                if until is None and now - begun > seconds:
+                if now - begun > seconds:
                     break
-                if until is not None and now - looked > 1:
+                if is_to_end and now - looked > 1:
                     looked = now
-                    if over(place.store) <= until or now - begun > 3600:
+                    if over(place.store) == 0 and free(place.store) < 0.2:
                         break
                 client.submit("noop", delay=10 * DAY)
                 took.append(time.monotonic() - now)
@@ -152,14 +163,11 @@ def measure(place: Place, kept: str, seconds: float, until: int | None) -> None:
         daemon.wait(60)
     took.sort()
     size = os.path.getsize(place.store) / 1e6
-    raw = sqlite3.connect(place.store)
-    free = raw.execute("pragma freelist_count").fetchone()[0] * 4096 / 1e6
-    raw.close()
     print(
         f"kept {kept}: {len(took):,} submissions in {lasted:.0f} s, p50 {_ms(took, 0.5)}, "
         f"p99 {_ms(took, 0.99)}, longest {took[-1] * 1000:.0f} ms; status at most "
-        f"{max(answered) * 1000:.0f} ms; {removed:,} removed; file {size:.0f} MB, {free:.0f} MB "
-        "free in it",
+        f"{max(answered) * 1000:.0f} ms; {removed:,} removed; file {size:.0f} MB, "
+        f"{free(place.store) * 100:.0f}% of it free",
         flush=True,
     )
 
@@ -172,6 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--most", type=float, default=7200.0, help="seconds for removing")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="taskd-bench-") as where:
         place = Place(where)
@@ -179,8 +188,8 @@ def main() -> None:
         fill(place.store, args.tasks)
         size = os.path.getsize(place.store) / 1e6
         print(f"{args.tasks:,} tasks, {size:.0f} MB, in {time.monotonic() - begun:.0f} s")
-        measure(place, "forever", args.seconds, None)
-        measure(place, "7d", args.seconds, 0)
+        measure(place, "forever", args.seconds, False)
+        measure(place, "7d", args.most, True)
 
 
 if __name__ == "__main__":

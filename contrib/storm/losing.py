@@ -67,6 +67,9 @@ class LosesAnswers:
     def shrink(self, size: int) -> None:
         self._store.shrink(size)
 
+    def compact(self, tick: Callable[[], None]) -> None:
+        self._store.compact(tick)
+
     def close(self) -> None:
         self._store.close()
 

@@ -31,6 +31,7 @@ VERBS = {
     "retry": Verb("verbs.tasks", "queue held, failed or cancelled tasks again"),
     "pause": Verb("verbs.pause", "start nothing fresh of a queue, a task, or at all"),
     "resume": Verb("verbs.pause", "end a pause"),
+    "gc": Verb("verbs.gc", "remove tasks that are over before their time"),
     "revisions": Verb("verbs.revisions", "list the revisions that live, and what was refused"),
     "drain": Verb("verbs.drain", "show what a stop would interrupt; make a revision empty sooner"),
     "deploy": Verb(

@@ -297,6 +297,17 @@ class Operations(Generic[H]):
         return {"state": info.state}
 
     @Operation
+    def remove(self, tasks: Sequence[int]) -> Steps[dict[str, Any]]:
+        """Remove those of these tasks (at most 100) that are over; answers {removed: [id…]}."""
+        return (yield request("remove", tasks=list(tasks)))
+
+    @Operation
+    def compact(self) -> Steps[dict[str, Any]]:
+        """Have the store's file written anew, as small as it can be; submissions wait meanwhile.
+        Answers its size in bytes: {before, now}."""
+        return (yield request("compact"))
+
+    @Operation
     def log(self, task: int, offset: int = 0, limit: int | None = None) -> Steps[dict[str, Any]]:
         """A part of its output: {data, offset, size, ended}; ``offset`` is where it ends.
 

@@ -95,6 +95,10 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               paused (that pause is replaced); nothing fresh of it is started, for so many seconds
               or until resume; control.sock only
     resume    (since 4) queue? or task? → {was}; ends the pause of exactly that; control.sock only
+    remove    tasks (1 to 100) → {removed: [id…]} (since 4): those that were over and are gone now;
+              control.sock only
+    compact   → {before, now} (since 4): bytes of the store's file, which is written anew; what
+              writes waits meanwhile; control.sock only
     revisions → {revisions: [{revision, path, hash, state, workers, running, waiting, age: seconds,
               memory: bytes or null, holds: [{task, name}…] (at most 10)}…], rejected: [{revision,
               path, reason, at}…] (the latest last)}

@@ -23,6 +23,9 @@ MAX_BATCH = 1000
 MAX_WATCHED = 10_000
 """Tasks in one follow or wait request."""
 
+MOST_REMOVED = 100
+"""Tasks in one remove request."""
+
 MAX_LISTED = 1000
 """Tasks that one list request may ask for."""
 
@@ -85,6 +88,8 @@ OPERATIONS: dict[str, Fields] = {
     "retry": {"task": _TASK_ID},
     "pause": {**_SCOPE, "seconds": Field(float, 0, 100 * 366 * 86400.0), "why": Field(str, 0, 500)},
     "resume": _SCOPE,
+    "remove": {"tasks": _TASK_IDS._replace(high=MOST_REMOVED)},
+    "compact": {},
     "revisions": {},
     "reload": {"release": Field(str, 1, 4096), **_DEPLOY},
     "rollback": _DEPLOY,
@@ -99,7 +104,7 @@ OPERATIONS: dict[str, Fields] = {
 STREAMS = frozenset(("follow", "wait"))
 """Operations that answer with a stream."""
 
-SINCE: dict[str, int] = {"pause": 4, "resume": 4}
+SINCE: dict[str, int] = {"pause": 4, "resume": 4, "remove": 4, "compact": 4}
 """The version of the protocol that brought an operation, where not every one that is spoken has it.
 """
 

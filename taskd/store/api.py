@@ -24,7 +24,7 @@ Of every operation:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from taskd.model.retention import Ages
@@ -377,5 +377,9 @@ class Store(Protocol):
     def shrink(self, size: int) -> None:
         """Give about so many bytes that the store does not use back to the file system, if it can
         (see ``queries.StoreSize``). Raises errors.StoreError."""
+
+    def compact(self, tick: Callable[[], None]) -> None:
+        """Write the store's files anew, as small as they can be; from then on ``shrink`` works.
+        ``tick`` is called now and then: it takes long. Raises errors.StoreError."""
 
     def close(self) -> None: ...

@@ -11,7 +11,7 @@ import contextlib
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from taskd import errors
 from taskd.posix import files
@@ -22,6 +22,8 @@ BUSY_TIMEOUT = 5.0
 
 _WRITER_CACHE = 16 * 1024  # KiB; submission ids are random, so their index is hit all over
 _LOG_LIMIT = 16 * 1024 * 1024  # bytes the log's file keeps once a large transaction is over
+
+_TICK = 100_000  # steps of SQLite's machine: some milliseconds
 
 _RESTORE = "restore it from a backup, or move it away to begin with an empty one"
 
@@ -85,6 +87,18 @@ def shrink(connection: sqlite3.Connection, size: int) -> None:
     page = connection.execute("pragma page_size").fetchone()[0]
     # ``execute`` would step once, which frees one page. No transaction may be open.
     connection.executescript(f"pragma incremental_vacuum({max(1, size // page)})")
+
+
+def compact(connection: sqlite3.Connection, tick: Callable[[], None]) -> None:
+    """Write the file anew, so that ``shrink`` works on it. The log takes as much room as the file
+    meanwhile, and is cut at the end."""
+    connection.set_progress_handler(tick, _TICK)
+    try:
+        connection.execute("pragma auto_vacuum = incremental")
+        connection.execute("vacuum")
+        connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+    finally:
+        connection.set_progress_handler(None, _TICK)
 
 
 def damaged(path: str, what: str) -> errors.StoreDamaged:

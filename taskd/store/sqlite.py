@@ -89,6 +89,10 @@ class SqliteStore:
         with connection.told(self._path):
             connection.shrink(self._connection, size)
 
+    def compact(self, tick: Callable[[], None]) -> None:
+        with connection.told(self._path):
+            connection.compact(self._connection, tick)
+
     def close(self) -> None:
         self._connection.close()
 

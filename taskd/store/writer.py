@@ -138,6 +138,13 @@ class Writer:
         """Have the store give so many bytes back; ``done`` is called after that, as a callback."""
         self._have_done(Chore(lambda store: store.shrink(size), done))
 
+    def compact(self, done: Callable[[], None]) -> None:
+        """As ``shrink``: have the store written anew. It counts as progress, however long."""
+        self._have_done(Chore(lambda store: store.compact(self._tick), done))
+
+    def _tick(self) -> None:
+        self.finished += 1
+
     def _have_done(self, chore: Chore) -> None:
         with self._changed:
             self._queue.append(chore)

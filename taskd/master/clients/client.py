@@ -18,7 +18,7 @@ from taskd.protocol import server_side as protocol
 from taskd.record import Protocol
 from taskd.upgrade.snapshot import Carried
 
-WRITES = frozenset(("submit", "cancel", "retry", "pause", "resume"))
+WRITES = frozenset(("submit", "cancel", "retry", "pause", "resume", "remove", "compact"))
 """Operations that are answered once they are on disk."""
 
 READS = frozenset(("show", "list", "log", "follow", "wait", "status", "revisions"))

@@ -8,6 +8,7 @@ from taskd.config import Config
 from taskd.master.attempts import Attempts, Dispatch, Pauses
 from taskd.master.clients.clients import Clients
 from taskd.master.clients.daemon_requests import DaemonRequests
+from taskd.master.clients.housekeeping import Housekeeping
 from taskd.master.clients.peer_limits import PeerLimits
 from taskd.master.clients.queues import Queues
 from taskd.master.clients.shares import Shares
@@ -76,4 +77,6 @@ class Serving:
             pauses,
         )
         steering = Steering(storage, dispatch, pauses)
-        self.clients.handlers = tasks.handlers() | daemon.handlers() | steering.handlers()
+        keeping = Housekeeping(places, storage, self.streams.has_to_tell)
+        parts = (tasks, daemon, steering, keeping)
+        self.clients.handlers = {op: each for part in parts for op, each in part.handlers().items()}

@@ -41,7 +41,7 @@ EVERY = 60.0
 FIRST = 5.0
 """Seconds until the first look: a daemon that begins to serve has other things to do."""
 
-SLICE = 50
+SLICE = 100
 """Tasks of one round."""
 
 ROOM = 4 << 20
