@@ -30,8 +30,14 @@ _HOME = {
     "TaskCancelled": "taskd.errors",
     "TaskFailed": "taskd.errors",
     "TaskHeld": "taskd.errors",
+    "TaskEnd": "taskd.api.hooks",
+    "TaskInfo": "taskd.api.hooks",
     "UnknownTask": "taskd.errors",
     "current": "taskd.api.context",
+    "on_task_end": "taskd.api.hooks",
+    "on_task_start": "taskd.api.hooks",
+    "on_worker_start": "taskd.api.hooks",
+    "on_worker_stop": "taskd.api.hooks",
     "task": "taskd.tasks",
 }
 
@@ -43,6 +49,14 @@ if TYPE_CHECKING:
 
     from taskd.api.async_context import AsyncContext as AsyncContext
     from taskd.api.context import Context as Context, current as current
+    from taskd.api.hooks import (
+        TaskEnd as TaskEnd,
+        TaskInfo as TaskInfo,
+        on_task_end as on_task_end,
+        on_task_start as on_task_start,
+        on_worker_start as on_worker_start,
+        on_worker_stop as on_worker_stop,
+    )
     from taskd.api.interrupt import Interrupted as Interrupted
     from taskd.api.own_ends import Cancel as Cancel, Fail as Fail, Retry as Retry
     from taskd.api.saved_state import FINISHED as FINISHED, SavedState as SavedState

@@ -34,6 +34,8 @@ class App(Record):
     more revision; None: not checked. ``open_queues``: an operator's submission may name a queue
     that neither this file nor a task names. ``max_workers``: None: see ``Config.max_workers``.
     ``keep_connections``: a worker in which a task has left connections open is used again.
+    ``setup``: a function of the app that is called after its import. ``connections_at_import``:
+    "warn" or "refuse".
     ``env``, ``env_file``: as in the file, until a deploy has read them: then ``environment`` has
     the variables of both (see ``revision.environment``).
     """
@@ -52,6 +54,8 @@ class App(Record):
     env: dict[str, str] | None = None
     env_file: str | None = None
     environment: dict[str, str] | None = None
+    setup: str | None = None
+    connections_at_import: str = "warn"
 
     def is_proved_as(self, other: App) -> bool:
         """Whether a release's processes are the same with both: then it is one revision."""

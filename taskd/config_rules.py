@@ -113,6 +113,10 @@ def _is_fork(value: Any) -> bool:
     return value in ("auto", "always", "never")
 
 
+def _is_warn_or_refuse(value: Any) -> bool:
+    return value in ("warn", "refuse")
+
+
 def _is_flag(value: Any) -> bool:
     return type(value) is bool
 
@@ -207,6 +211,10 @@ RULES: dict[str, dict[str, Rule]] = {
         "env": Rule(lambda _: True, "a table", read=_variables, is_new=True),
         "env_file": Rule(
             _is_text, "the path of a file, absolute or relative to the release", is_new=True
+        ),
+        "setup": Rule(_is_function, 'a function of the app, such as "app.boot:setup"', is_new=True),
+        "connections_at_import": Rule(
+            _is_warn_or_refuse, '"warn" or "refuse"', "warn", is_new=True
         ),
     },
     "daemon": {

@@ -27,8 +27,9 @@ Zygote → master
         asked and if they can be read: the first files that have changed since the start
     manifest(taskd, python, forks, warnings, tasks)
         forks: bool; warnings: [str]; tasks: {name: task} (see below)
-    broken(message, traceback)
-        message: one line: the app does not import; the zygote exits
+    broken(message, traceback, imports)
+        message: one line: why the app cannot be used; the zygote exits. imports: whether it has
+        been imported (0.2 does not send it: it was not)
     forked(worker, pid, start)
     unforked(worker, message)
         the fork failed

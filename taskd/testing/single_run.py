@@ -31,8 +31,9 @@ has how long each wait would have been (without jitter), and the last error is r
 The task runs in the calling thread. What it saves is written as the records that a worker would
 write, and ``saved`` is rebuilt from their bytes alone. Arguments are encoded and decoded, as they
 are on their way to a worker. A named ``ctx.sleep`` ends the attempt and the next one follows at
-once, as if the time had passed; other sleeps take no time either. A kill is an exception here:
-unlike after a real kill, ``finally`` blocks run, but they can save nothing more.
+once, as if the time had passed; other sleeps take no time either. The app's hooks
+(``taskd.on_task_start`` and so on) run, as in a worker of the run's own. A kill is an exception
+here: unlike after a real kill, ``finally`` blocks run, but they can save nothing more.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from taskd.model.task import Budgets, State
 from taskd.protocol import data
 from taskd.protocol.saved import Kind, Outcome, Saved
 from taskd.tasks import Task, make_task
+from taskd.worker import hooks
 from taskd.worker.attempt import Ending, run_attempt
 from taskd.worker.memory_recorder import MemoryRecorder
 
@@ -186,10 +188,23 @@ class _Runner:
     budgets: Budgets = field(default_factory=Budgets)
     waited: list[float] = field(default_factory=list)
     failures: list[BaseException] = field(default_factory=list)
+    is_killed: bool = False
 
     def run(self, saved: Saved | None, number: int) -> Run:
+        """As a worker of its own does it, with the app's hooks."""
+        hooks.worker_starts()
+        try:
+            return self._attempts(saved, number)
+        finally:
+            if not self.is_killed:
+                hooks.worker_stops()
+
+    def _attempts(self, saved: Saved | None, number: int) -> Run:
         recorder = self._recorder(number, None)
         while True:
+            around = hooks.AroundTask(
+                recorder.id, self.task.name, recorder.attempt, recorder.revision
+            )
             ending = run_attempt(
                 self.task,
                 self.args,
@@ -198,7 +213,11 @@ class _Runner:
                 failures=self.budgets.retries,
                 clock=recorder.clock,
                 on_item=self._note,
+                begin=around.begin,
             )
+            self.is_killed = recorder.killed
+            if around.is_due and not self.is_killed:
+                around.end(ending.outcome.value, ending.exception)
             if recorder.reports:
                 self.progress = recorder.reports[-1]
             saved = recorder.rebuild(saved, self.task.version)

@@ -81,15 +81,17 @@ def run_attempt(
     failures: int | None = None,
     clock: Callable[[], float] = time.time,
     on_item: Callable[[str, Any], None] | None = None,
+    begin: Callable[[Mapping[str, Any]], None] = lambda args: None,
     calm: Callable[[], None] = lambda: None,
     loop: EventLoop | None = None,
 ) -> Ending:
     """Run ``task`` from the state ``saved``, which this attempt changes from here on.
 
     ``submitted_at``: the task's version at submission (None: the code's own). Older state is
-    migrated. ``failures``: how many were counted before (None: not known). ``calm`` is called as
-    soon as the task's function has ended; it stops the timers and signal handlers that the task has
-    left. ``loop``: of async tasks; None: one for this attempt.
+    migrated. ``failures``: how many were counted before (None: not known). ``begin`` is called
+    with the arguments right before the task's function, and never raises. ``calm`` is called as
+    soon as the function has ended; it stops the timers and signal handlers that the task has left.
+    ``loop``: of async tasks; None: one for this attempt.
     """
     before = Saved(task.version) if saved is None else saved
     try:
@@ -100,6 +102,7 @@ def run_attempt(
     kind: type[Base] = AsyncContext if task.is_async else Context
     context = kind(journal, recorder, clock, on_item)
     with closing(EventLoop()) if loop is None else nullcontext(loop) as used:
+        begin(start.args)
         end = _call(task, context, start.args, calm, used)
     if (around := sys.exc_info()[1]) is not None:
         _set_apart(end, around)

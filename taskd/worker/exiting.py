@@ -6,7 +6,9 @@ for threads that are no daemon threads, then runs the exit handlers, also those 
 import, since each worker has its own copy of what the import made. No task is concerned: the last
 one's END is in the slot, and its log is closed, so what handlers print is in the daemon's log.
 
-Invariant: the process ends, whatever the handlers do: the kernel kills it at the limit.
+Before them it runs the app's ``on_worker_stop``, which have a time of their own (``hooks``).
+
+Invariant: the process ends, whatever all of these do: the kernel kills it at the limit.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from taskd.posix import kill_timer, libc, native
-from taskd.worker import output
+from taskd.worker import hooks, output
 
 WITHIN = 5.0
 """Seconds that the handlers and threads may take in all."""
@@ -33,8 +35,11 @@ THREADS_WITHIN = 2.0
 
 
 def run_handlers() -> None:
-    """Run what Python runs at the end of a program, within WITHIN. Never raises. Without the
-    kernel's timer nothing is run, since the end would have no bound."""
+    """Run ``on_worker_stop``, then what Python runs at the end of a program, within WITHIN. Never
+    raises. Without the kernel's timer nothing is run, since the end would have no bound."""
+    with suppress(BaseException):
+        if hooks.any_at_stop() and kill_timer.die_in(hooks.STOP_WITHIN + WITHIN):
+            hooks.worker_stops()
     with suppress(BaseException):  # raised by a signal handler, for example
         # An exec ends the kernel's timer. It keeps an alarm, and resets the alarm's handler.
         native.handle_signal(signal.SIGALRM, signal.SIG_DFL)

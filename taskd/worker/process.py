@@ -33,7 +33,7 @@ from taskd.protocol.boot import Boot
 from taskd.protocol.saved import Kind, Outcome, Saved
 from taskd.record import Record
 from taskd.slot.writer import SlotFull, SlotWriter
-from taskd.worker import exiting, output, plan
+from taskd.worker import exiting, hooks, output, plan
 from taskd.worker.attempt import Ending, left, run_attempt, unfit
 from taskd.worker.channel import Channel
 from taskd.worker.control import Control, Order, Questions
@@ -52,7 +52,8 @@ TRIES = 3
 class Worker(Record):
     """What all attempts of this process share.
 
-    ``spared``: processes that the app started at import (in a worker that was not forked).
+    ``spared``: processes that the app started at import (in a worker that was not forked), and in
+    ``on_worker_start``.
     ``before``: this process as it was before any task. ``loop``: of its async tasks.
     """
 
@@ -85,6 +86,8 @@ def run_worker(boot: Boot, worker: bytes) -> NoReturn:
         control = Control(channel, slot, boot.socket, boot.orphan_grace)
         control.greet(worker, who, slot.name, boot.ungrouped)
         control.start()
+        hooks.worker_starts()
+        spared |= frozenset(tree.children())
         limit = LogLimit()
         loop = EventLoop()
         before = Surroundings(
@@ -175,9 +178,11 @@ def _attempt(worker: Worker, order: Order) -> bool:
         "at": order.at,
     }
     recorder = SlotRecorder(control, slot, order, boot.revision)
+    around = hooks.AroundTask(recorder.id, order.name, order.attempt, boot.revision)
     recorder.save(lambda: slot.append(Kind.BEGIN, begun), can_leave=False)
     threads = threading.active_count()
     left_behind: int | None = 0
+    offset = None
     try:
         control.heed_cancel()
         written = _prepare(order, recorder)
@@ -185,14 +190,21 @@ def _attempt(worker: Worker, order: Order) -> bool:
         ending = left(interrupt, recorder, registered.version)
     else:
         with worker.limit.on(order.log, order.log_limit), written, _environment(boot, order):
-            ending = contextvars.copy_context().run(_run, worker, registered, order, recorder)
+            context = contextvars.copy_context()
+            ending = context.run(_run, worker, registered, order, recorder, around)
             _log_failure(order, ending.error if ending.outcome is Outcome.FAILED else None)
+            if around.is_due:  # END goes first: whatever the hooks do, the outcome stands
+                offset = _record(slot, recorder, order, ending)
+                context.run(around.end, ending.outcome.value, ending.exception)
+            ending = ending._replace(exception=None)
+            gc.collect()  # the task's objects end here, in reference cycles too, by code of theirs
             before.calm()  # once more: objects of the task were deleted, which runs its code
             left_behind = _kill_tree(worker.spared, boot.group)
     if left_behind is not None:
         _leave_nothing_empty(order)
-    offset = _record(slot, recorder, order, ending)
-    is_over = left_behind is not None and threading.active_count() <= threads
+    if offset is None:
+        offset = _record(slot, recorder, order, ending)
+    is_over = left_behind is not None and threading.active_count() <= threads + around.threads
     is_sound = not left_behind and not worker.loop.is_spoilt and limits.can_open(NEEDED)
     reusable = is_over and is_sound and _is_as_before(before, order)
     if not is_over or (not reusable and before.keeps_from_others()):
@@ -289,24 +301,29 @@ def _prepare(order: Order, recorder: SlotRecorder) -> output.Output:
     return recorder.retry("cannot begin yet", make, (OSError,))
 
 
-def _run(worker: Worker, registered: Any, order: Order, recorder: SlotRecorder) -> Ending:
+def _run(
+    worker: Worker,
+    registered: Any,
+    order: Order,
+    recorder: SlotRecorder,
+    around: hooks.AroundTask,
+) -> Ending:
     try:
         kept = None if order.saved is None else Saved.decode(order.saved)
         args = data.decode(order.args)
     except ProtocolError as error:  # of a newer taskd, say: another revision's may read it
         return unfit(Saved(registered.version), f"what it has saved cannot be read: {error}")
-    ending = run_attempt(
+    return run_attempt(
         registered,
         args,
         kept,
         recorder,
         submitted_at=order.version,
         failures=order.failures,
+        begin=around.begin,
         calm=worker.before.calm,
         loop=worker.loop,
-    )._replace(exception=None)
-    gc.collect()  # the task's objects in reference cycles end here, also if their end runs its code
-    return ending
+    )
 
 
 def _record(slot: SlotWriter, recorder: SlotRecorder, order: Order, ending: Ending) -> int:

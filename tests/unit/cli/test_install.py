@@ -187,7 +187,7 @@ def test_the_first_configuration_names_every_key_and_is_valid(
     }
     shown = config.Config.from_table(table, wanted.config)
     assert shown.daemon == found.daemon, "what is commented out shows the default"
-    none = dict.fromkeys(("python", "probe", "max_workers", "env", "env_file"))
+    none = dict.fromkeys(("python", "probe", "max_workers", "env", "env_file", "setup"))
     assert shown.app._replace(**none) == found.app
     assert shown.max_workers == found.max_workers
     assert shown.access == found.access

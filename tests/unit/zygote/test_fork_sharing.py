@@ -23,7 +23,7 @@ def warned(open_it: Callable[[], object]) -> list[str]:
     def under_test() -> list[str]:
         before = descriptors.opened()
         kept = open_it()
-        found = fork_sharing.opened_since(before)
+        found = fork_sharing.opened_since(before).warnings()
         del kept
         return found
 
