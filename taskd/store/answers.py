@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from taskd.model.task import State
-from taskd.store import expiring, pausing, picking, schema
+from taskd.store import expiring, pausing, picking, scheduling, schema
 from taskd.store.event_answers import events
 from taskd.store.meter import AT_ONCE, ROW, WORK, Fetch, Meter
 from taskd.store.queries import (
@@ -29,6 +29,7 @@ from taskd.store.queries import (
     Removed,
     Rows,
     RunningRows,
+    Schedules,
     Shown,
     Size,
     Startable,
@@ -171,4 +172,5 @@ ANSWERS: dict[type, Callable[[Fetch, Any], Any]] = {
     StoreSize: _store_size,
     NextDue: _next_due,
     Pauses: lambda fetch, _: pausing.every(fetch),
+    Schedules: lambda fetch, _: scheduling.every(fetch),
 }

@@ -2,7 +2,8 @@
 
 The store is used in the master alone, which is the only writer. The writer thread (``writer``)
 calls ``Store.apply`` with all operations that have gathered: one transaction and one sync for all.
-What is asked of it stands in ``queries``. tests/contract holds a store to both files.
+What is asked of it stands in ``queries``; new tasks in ``submit_api``, schedules in
+``schedule_api``. tests/contract holds a store to these files.
 
 Of every operation:
 
@@ -28,87 +29,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from taskd.model.retention import Ages
-from taskd.model.task import Budgets, OnDeploy, State
+from taskd.model.task import Budgets, State
 from taskd.record import Protocol, Record
+from taskd.store.schedule_api import Due, PauseSchedule, ResumeSchedule, RunNow, TakeUp
+from taskd.store.submit_api import (
+    HORIZON as HORIZON,
+    Share as Share,
+    Submit as Submit,
+    SubmitAll as SubmitAll,
+    Submitted as Submitted,
+)
 from taskd.store.values import Kind, Scope
 
 SCHEMA = 1
 """Version of the schema; it only grows within a major version of taskd."""
 
 
-HORIZON = 7 * 86400.0
-"""Seconds for which a submission can be sent again: no client tries for longer."""
-
 PAUSES = 1000
 """Scopes that may be paused at a time."""
-
-
-class Share(Record):
-    """How many tasks that are not over one owner may have in the store, and how many bytes of their
-    arguments, each with the new task; None: no limit. ``full``: why no owner may add a task just
-    now."""
-
-    tasks: int | None
-    bytes: int | None
-    full: str | None = None
-
-
-class Submit(Record):
-    """A new task: queued, or scheduled if ``delay`` (seconds) is above zero or ``due`` (Unix
-    seconds) has not come. Result: Submitted.
-
-    If the submission id is known, the result is the task that it has led to (which may have been
-    purged), whatever else is submitted, and nothing is changed; refused if that task is another
-    owner's. Else it is refused with TooOld if it was ``made`` longer than HORIZON ago (None: the id
-    does not say when): it may have been known once. Else, if one of the
-    owner's tasks that are not over has the ``key`` (the empty string is one), the result is that
-    task, and the submission id is kept with it. That is refused with KeyConflict if the task has
-    another name or other bytes of arguments, and with LimitReached if ``share`` is full, since a
-    submission id takes room. Else the task is new: refused with LimitReached if it is beyond
-    ``share`` (None: no limits), and if a value cannot be stored (an integer of more than 64 bits, a
-    text that is no UTF-8).
-
-    ``retries``: what the task's code says, for 0.2, which goes by nothing else; ``retries_said``:
-    what the submission itself says, which then stands in the row as both.
-
-    ``due``: the date, in place of a ``delay``, as a promise that no Shift moves; queued if it has
-    come.
-    """
-
-    submission: bytes
-    owner: int
-    name: str
-    version: int
-    args: bytes
-    shape: str
-    queue: str
-    priority: int
-    key: str | None
-    delay: float | None
-    retries: int
-    on_deploy: OnDeploy | None
-    at: float
-    share: Share | None = None
-    retries_said: int | None = None
-    made: float | None = None
-    due: float | None = None
-
-
-class SubmitAll(Record):
-    """Several new tasks of one request, as by one Submit after the other (a later one finds the
-    key of an earlier one); but if one is refused, so are all, and nothing of any is kept.
-
-    Result: a list of Submitted, in order, or the refusal of that one.
-    """
-
-    tasks: tuple[Submit, ...]
-
-
-class Submitted(Record):
-    """``created`` is False when the submission id or the key found an earlier task."""
-
-    task: int
-    created: bool
 
 
 class Offer(Record):
@@ -294,7 +232,8 @@ class Pause(Record):
 
 
 class Resume(Record):
-    """The pause of exactly that ``scope`` is over. Result: whether there was one."""
+    """The pause of exactly that ``scope`` is over. Result: whether there was one. While everything
+    was paused, no schedule had a slot."""
 
     scope: Scope
 
@@ -314,6 +253,7 @@ class Answer:
 Operation = (
     Submit | SubmitAll | Take | Settle | Cancel | Retry | HoldKind | Wake | Shift
     | Prepare | Purge | Forget | Pause | Resume
+    | TakeUp | Due | RunNow | PauseSchedule | ResumeSchedule
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import cbor2
 
 from taskd.model.table import after
 from taskd.model.task import CHANGES, ENDED, Change, State
-from taskd.store import pausing, picking, purging, rows, sql, turns
+from taskd.store import pausing, picking, purging, rows, scheduling, sql, turns
 from taskd.store.api import (
     Answer,
     Applied,
@@ -192,8 +192,9 @@ HANDLERS: dict[type, Callable[[Transaction, Any], Applied]] = {
     Wake: wake,
     Shift: shift,
     Pause: lambda tx, each: Applied(pausing.pause(tx.run, each, tx.clock()), None),
-    Resume: lambda tx, each: Applied(pausing.resume(tx.run, each.scope), None),
+    Resume: lambda tx, each: Applied(pausing.resume(tx.run, each.scope, tx.clock()), None),
     Prepare: lambda tx, each: Applied(purging.prepare(tx.connection, tx.clock(), each), None),
     Purge: lambda tx, each: Applied(purging.purge(tx.connection, tx.tally, tx.clock(), each), None),
     Forget: lambda tx, each: Applied(purging.forget(tx.connection, tx.clock(), each), None),
+    **scheduling.HANDLERS,
 }

@@ -40,6 +40,7 @@ from taskd.store.api import (
     Take,
     Wake,
 )
+from taskd.store.schedule_api import Due, PauseSchedule, ResumeSchedule, RunNow, TakeUp
 from taskd.store.values import Taken
 
 _Values = Iterator[Any]
@@ -91,6 +92,11 @@ _KEPT: dict[type, Callable[[Applied], tuple[Any, ...]]] = {
     Forget: lambda each: (_TASKS, len(each.result), *each.result),
     Pause: lambda each: (_PLAIN, each.task, each.result),
     Resume: lambda each: (_PLAIN, each.task, each.result),
+    TakeUp: lambda each: (_PLAIN, each.task, each.result),
+    Due: lambda each: (_PLAIN, each.task, each.result),
+    RunNow: lambda each: (_SUBMITTED, *each.result),
+    PauseSchedule: lambda each: (_PLAIN, each.task, each.result),
+    ResumeSchedule: lambda each: (_PLAIN, each.task, each.result),
 }
 
 

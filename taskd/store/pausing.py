@@ -23,6 +23,10 @@ _COUNT = "select count(*) from pauses where not (queue = ? and name = ?)"
 _PUT = "insert or replace into pauses (queue, name, by, at, until, why) values (?, ?, ?, ?, ?, ?)"
 _DROP = "delete from pauses where queue = ? and name = ?"
 _EXPIRE = "delete from pauses where until <= ?"
+_ALL_OVER = "select until from pauses where queue = '' and name = '' and until <= ?"
+_NO_SLOTS = "update schedules set mark = max(mark, ?)"
+"""While everything was paused, no schedule had a slot."""
+
 _MOVING = (
     "select id, name, saved_version from tasks indexed by tasks_moving"
     f" where queue = ? and {schema.MOVING} and moves = attempt"
@@ -91,22 +95,28 @@ def every(fetch: Fetch) -> list[Paused]:
 
 def pause(run: Run, operation: Pause, now: float) -> bool:
     """Whether the scope was not paused. Raises Refused."""
+    expire(run, now)
     if run(_COUNT, *operation.scope).fetchone()[0] >= PAUSES:
         raise Refused(f"{PAUSES} queues and tasks are paused already; resume some")
-    was = resume(run, operation.scope)
+    was = resume(run, operation.scope, now)
     seconds = operation.seconds
     until = None if seconds is None else now + seconds
     run(_PUT, *operation.scope, operation.by, operation.at, until, operation.why)
     return not was
 
 
-def resume(run: Run, scope: Scope) -> bool:
+def resume(run: Run, scope: Scope, now: float) -> bool:
     """Whether it was paused."""
-    return bool(run(_DROP, *scope).rowcount)
+    was = bool(run(_DROP, *scope).rowcount)
+    if was and scope == Scope():
+        run(_NO_SLOTS, now)
+    return was
 
 
 def expire(run: Run, now: float) -> None:
     """Forget the pauses that are over."""
+    for (until,) in run(_ALL_OVER, now).fetchall():
+        run(_NO_SLOTS, until)
     run(_EXPIRE, now)
 
 

@@ -28,7 +28,7 @@ from taskd.errors import StoreDamaged, StoreError
 from taskd.model.retention import Ages
 from taskd.model.task import State
 from taskd.record import Protocol, Record
-from taskd.store.values import Event, Group, Kind, Paused, Row
+from taskd.store.values import Event, Group, Kind, Paused, Row, Scheduled
 
 A = TypeVar("A")
 
@@ -273,6 +273,10 @@ class NextDue(Query[float | None]):
 
 class Pauses(Query[list[Paused]]):
     """What is paused, by queue and name; what ended by itself just now may be among it."""
+
+
+class Schedules(Query[list[Scheduled]]):
+    """Every schedule, by name; dropped ones too, as long as they are remembered."""
 
 
 # ── who answers ──────────────────────────────────────────────────────────────────────────────────

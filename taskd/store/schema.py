@@ -23,6 +23,8 @@ finds a store that it can use. A new version says that an older taskd could not.
 * ``pauses``: the queues and names of which no task is taken (see ``pausing``). ``tasks.moves``: the
   number of the attempt that left to go on elsewhere, if that was the last. ``tasks.promised``: the
   date that the submission named; ``run_at`` is that date no longer once the task waits for another.
+* ``schedules``, ``slots``, ``schedule_tasks``: see ``scheduling``. ``tasks.schedule``: which one
+  has submitted it; ``tasks.slot``: for which slot, if for one.
 * ``owners``: how many tasks and bytes of arguments each user has that are not over (see
   ``tally``); ``owners_as_of``: the number of the last event, by which 0.2 knows that ``owners`` is
   exact. That row is written by every commit, so it also has the number of our last ``batch`` and
@@ -165,6 +167,17 @@ _ADDED = {
     "tasks.put_off": "alter table tasks add column put_off integer",
     "tasks.moves": "alter table tasks add column moves integer",
     "tasks.promised": "alter table tasks add column promised real",
+    "tasks.schedule": "alter table tasks add column schedule text",
+    "tasks.slot": "alter table tasks add column slot real",
+    "schedules": "create table schedules (name text primary key, definition blob not null,"
+    " timing text not null, mark real not null, paused real, by integer, dropped real,"
+    " pending real, catch_up text, overlaps integer not null default 0, last_slot real,"
+    " last_task integer) without rowid",
+    "slots": "create table slots (schedule text not null, slot real not null, at real not null,"
+    " task integer, reason text, through real, slots integer, primary key (schedule, slot))"
+    " without rowid",
+    "schedule_tasks": "create table schedule_tasks (schedule text not null, task integer not null,"
+    " primary key (schedule, task)) without rowid",
     "tasks_moving": f"create index tasks_moving on tasks (queue, id) where {MOVING}",
     "pauses": "create table pauses (queue text not null, name text not null, by integer not null,"
     " at real not null, until real, why text not null, primary key (queue, name)) without rowid",

@@ -99,6 +99,32 @@ class Paused(Record):
     why: str
 
 
+class Scheduled(Record):
+    """A schedule, as the store has it. ``kept``: its definition, as TakeUp gave it. ``mark``: the
+    newest slot that is decided. ``paused``, ``dropped``: since when; ``by``: who paused it.
+    ``pending``: a slot that waits for an earlier run. ``catch_up``: how what was missed in a pause
+    is decided, once. ``overlaps``: slots in a row that an earlier run has kept from running.
+    ``last_slot``: that was run; ``last_task``: of a slot or RunNow, with its ``state`` (None: it
+    was removed). ``alive``: its tasks that wait or run. ``skipped``, ``why``: the last fact, if it
+    is of slots that were not run."""
+
+    name: str
+    kept: bytes
+    mark: float
+    paused: float | None
+    by: int | None
+    dropped: float | None
+    pending: float | None
+    catch_up: str | None
+    overlaps: int
+    last_slot: float | None
+    last_task: int | None
+    state: State | None
+    alive: tuple[int, ...]
+    skipped: float | None
+    why: str | None
+
+
 class Taken(Record):
     """A task that was taken; ``row`` is as it is now."""
 

@@ -1,0 +1,77 @@
+"""The store's contract about new tasks: a part of ``api``, whose rules hold here as well."""
+
+from __future__ import annotations
+
+from taskd.model.task import OnDeploy
+from taskd.record import Record
+
+HORIZON = 7 * 86400.0
+"""Seconds for which a submission can be sent again: no client tries for longer."""
+
+
+class Share(Record):
+    """How many tasks that are not over one owner may have in the store, and how many bytes of their
+    arguments, each with the new task; None: no limit. ``full``: why no owner may add a task just
+    now."""
+
+    tasks: int | None
+    bytes: int | None
+    full: str | None = None
+
+
+class Submit(Record):
+    """A new task: queued, or scheduled if ``delay`` (seconds) is above zero or ``due`` (Unix
+    seconds) has not come. Result: Submitted.
+
+    If the submission id is known, the result is the task that it has led to (which may have been
+    purged), whatever else is submitted, and nothing is changed; refused if that task is another
+    owner's. Else it is refused with TooOld if it was ``made`` longer than HORIZON ago (None: the id
+    does not say when): it may have been known once. Else, if one of the
+    owner's tasks that are not over has the ``key`` (the empty string is one), the result is that
+    task, and the submission id is kept with it. That is refused with KeyConflict if the task has
+    another name or other bytes of arguments, and with LimitReached if ``share`` is full, since a
+    submission id takes room. Else the task is new: refused with LimitReached if it is beyond
+    ``share`` (None: no limits), and if a value cannot be stored (an integer of more than 64 bits, a
+    text that is no UTF-8).
+
+    ``retries``: what the task's code says, for 0.2, which goes by nothing else; ``retries_said``:
+    what the submission itself says, which then stands in the row as both.
+
+    ``due``: the date, in place of a ``delay``, as a promise that no Shift moves; queued if it has
+    come.
+    """
+
+    submission: bytes
+    owner: int
+    name: str
+    version: int
+    args: bytes
+    shape: str
+    queue: str
+    priority: int
+    key: str | None
+    delay: float | None
+    retries: int
+    on_deploy: OnDeploy | None
+    at: float
+    share: Share | None = None
+    retries_said: int | None = None
+    made: float | None = None
+    due: float | None = None
+
+
+class SubmitAll(Record):
+    """Several new tasks of one request, as by one Submit after the other (a later one finds the
+    key of an earlier one); but if one is refused, so are all, and nothing of any is kept.
+
+    Result: a list of Submitted, in order, or the refusal of that one.
+    """
+
+    tasks: tuple[Submit, ...]
+
+
+class Submitted(Record):
+    """``created`` is False when the submission id or the key found an earlier task."""
+
+    task: int
+    created: bool
