@@ -15,6 +15,8 @@ PROGRAM = "taskd"
 VERBS = {
     "run": Verb("start.run", "run the daemon"),
     "confirm": Verb("start.confirm", "say which release the next start runs"),
+    "backup": Verb("backup.command", "copy all tasks into a file, while the daemon runs"),
+    "restore": Verb("backup.command", "put a backup in the store's place"),
     "demo": Verb("demo", "show a deploy under running tasks, in a minute"),
     "install": Verb("install.command", "write the systemd units and what they need"),
     "uninstall": Verb("install.command", "take away what install wrote"),

@@ -1,0 +1,1 @@
+"""``taskd backup`` and ``taskd restore``."""
