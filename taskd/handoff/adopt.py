@@ -64,11 +64,13 @@ class Adoption:
         steps.reach("check the children")
         check_children(self.master, may_have_gone=self._is_trial)
         steps.reach("open the store")
+        answers = True
         if self._is_trial:
-            self.master.storage.try_to_open()
+            answers = self.master.storage.try_to_open()
         else:
             self.master.storage.open()
-        self.master.unowned.complete()
+        if answers:
+            self.master.unowned.complete()
 
     # ── the decision ─────────────────────────────────────────────────────────────────────────
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from taskd import errors
-from taskd.store import connection, event_answers
+from taskd.store import connection, event_answers, schema
 from taskd.store.answers import ANSWERS
 from taskd.store.queries import A, Query
 
@@ -44,6 +44,13 @@ class SqliteReader:
         except errors.StoreError as error:
             answer = error
         done(answer)
+
+    def is_grown(self) -> bool:
+        """Whether the file has what this version adds: else only its writer makes it answer."""
+        try:
+            return schema.is_grown(self._connection)
+        except sqlite3.Error as error:
+            raise connection.failure(error, self._path) from error
 
     def token(self, named: int | str) -> str | None:
         """See ``queries.Reader``."""

@@ -242,6 +242,11 @@ def grow(connection: sqlite3.Connection) -> None:
         _make(connection, *missing)
 
 
+def is_grown(connection: sqlite3.Connection) -> bool:
+    """Whether nothing is left for ``grow`` to add."""
+    return not _missing(connection, _ADDED)
+
+
 def finish(connection: sqlite3.Connection) -> None:
     """Add, in the open transaction, what ``grow`` had no time for."""
     for statement in _missing(connection, _LATER):

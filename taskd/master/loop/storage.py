@@ -56,10 +56,15 @@ class Storage:
         self.reader = SqliteReader(self._path)
         self._statedir.opened()
 
-    def try_to_open(self) -> None:
-        """For a trial, which writes nothing: open the store and read it. Raises StoreError."""
+    def try_to_open(self) -> bool:
+        """For a trial, which writes nothing: open the store and read it. False: it is as a version
+        before this one has left it, and answers once the new image has added to it. Raises
+        StoreError."""
         self.reader = SqliteReader(self._path)
+        if not self.reader.is_grown():
+            return False
         self.reader.ask(NextDue(), _raise_error)
+        return True
 
     def check(self) -> None:
         """Check the whole file in another thread; ``damage`` is what that finds."""
