@@ -120,6 +120,7 @@ class Master:
             self.respawn,
             self.storage,
             lambda: {running.name for running in self.attempts.all()},
+            lambda: {place.revision for place in self.attempts.offered.values()},
         )
         self.introductions = Introductions(
             loop, places.slots, self.revisions, self.workers, self.zygotes

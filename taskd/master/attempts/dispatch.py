@@ -253,9 +253,11 @@ class Dispatch:
                     self._busy.add(queue)
             for worker in offered.values():
                 unclaim(worker)
-                # After an error its slot may have an end that is not recorded yet.
-                if worker.state is WorkerState.DEAD and not isinstance(outcome, StoreError):
-                    drop_slot(self._places.slots, worker)
+                if worker.state is WorkerState.DEAD:
+                    # After an error its slot may have an end that is not recorded yet.
+                    if not isinstance(outcome, StoreError):
+                        drop_slot(self._places.slots, worker)
+                    self._workers.buried()  # its revision may go only now
             self.claimed()
 
         return Take(queue, routes, alone, tuple(offers), HANDED_AT_ONCE, time.time()), taken

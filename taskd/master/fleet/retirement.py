@@ -46,9 +46,11 @@ class Retirement:
         respawn: Respawn,
         storage: Storage,
         running: Callable[[], set[str]],
+        offered: Callable[[], set[int]],
     ) -> None:
         """``directory``: holds the zygotes' records. ``running``: gives the names of the tasks that
-        run, or are on their way back to the store."""
+        run, or are on their way back to the store; ``offered``: the numbers of the revisions to
+        whose workers, dead ones too, the store may be giving a task just now."""
         self._loop = loop
         self._directory = directory
         self._revisions = revisions
@@ -59,6 +61,7 @@ class Retirement:
         self._respawn = respawn
         self._storage = storage
         self._running = running
+        self._offered = offered
         self._is_asking = False  # which tasks wait …
         self._is_due = False  # … and ``look`` was called meanwhile
         self.retired: Notice[[]] = Notice()
@@ -77,13 +80,16 @@ class Retirement:
 
     def _left(self, state: RevisionState) -> list[Revision]:
         """The revisions in ``state`` without a worker, but for one that a deploy or a start is
-        about to promote, although it may have no worker now."""
+        about to promote, although it may have no worker now, and for one to whose last worker the
+        store may have given a task before it died: that task comes back."""
         awaited = {self._revisions.target, self._expected.revision, *self._proofs.under_way}
+        offered = self._offered()
         return [
             revision
             for revision in self._revisions
             if revision.state is state
             and revision not in awaited
+            and revision.number not in offered
             and not self._workers.of(revision)
         ]
 

@@ -101,10 +101,12 @@ class Unowned:
             if isinstance(rows, StoreError):
                 raise rows
             owned = set()
+            offered = {layout.file_name(worker) for worker in self._attempts.offered}
             for row in rows:
                 slot, who = owner_of(row)
                 owned.add(slot)
-                if row.id not in self._attempts and row.id not in ended:
+                is_known = row.id in self._attempts or slot in offered  # the answer is on its way
+                if not is_known and row.id not in ended:
                     running = of_row(row)
                     self._attempts.hold(running, None)
                     log.info("found running", task=row.id, attempt=row.attempt, pid=who.pid)

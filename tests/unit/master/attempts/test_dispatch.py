@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,11 +12,13 @@ from bench import Bench, PlayedWorker
 from support.answers import Reading
 
 from taskd.errors import StoreError
+from taskd.master.fleet import Revision
 from taskd.master.loop.life import LifeEvent
+from taskd.model.revision import RevisionState
 from taskd.model.task import Budgets, State
 from taskd.model.upgrade import Phase
 from taskd.model.worker import WorkerState
-from taskd.store.api import Take
+from taskd.store.api import Cancel, Take
 
 
 def test_a_task_whose_arguments_find_no_room_waits_with_its_worker_and_holds_up_no_other(
@@ -224,3 +227,87 @@ def test_a_slot_whose_end_could_not_be_recorded_stays_though_its_worker_died(ben
         done(StoreError("the disk is full"))
     assert os.path.exists(slot)
     bench.until(lambda: state(bench, order["task"]).state is State.SUCCEEDED)
+
+
+# ── a take whose answer the master has not heard ─────────────────────────────────────────────
+
+
+def unheard(bench: Bench) -> tuple[int, PlayedWorker, Callable[[], None]]:
+    """A task that the store has given to a worker, and what tells the master so."""
+    heard: list[tuple[Any, Any]] = []
+    write = bench.master.storage.write
+
+    def late(operation: Any, done: Any) -> None:
+        is_take = isinstance(operation, Take)
+        write(operation, (lambda outcome: heard.append((done, outcome))) if is_take else done)
+
+    bench.master.storage.write = late  # type: ignore[method-assign]
+    task = bench.submit()
+    worker = bench.fork()
+    bench.until(lambda: heard)
+    bench.master.storage.write = write  # type: ignore[method-assign]
+    done, outcome = heard[0]
+    return task, worker, lambda: done(outcome)
+
+
+def drains(bench: Bench) -> Revision:
+    """The revision, which is not the current one any more, and alone has the task "work"."""
+    old, zygote = bench.revision, bench.zygote
+    newer = bench._revision(old.path.replace("r1", "r2"))
+    newer.tasks = {"other": newer.tasks["other"]}
+    bench.zygote = zygote
+    return old
+
+
+def is_buried(bench: Bench, worker: PlayedWorker) -> None:
+    die(bench, worker)
+    bench.until(lambda: bench.master.workers.get(worker.id) is None)
+    for _ in range(3):
+        bench.turn()
+
+
+def test_a_task_that_was_taken_just_now_is_none_without_an_owner(bench: Bench) -> None:
+    """The look for those comes between the commit and its answer."""
+    task, worker, tell = unheard(bench)
+    bench.master.unowned.sweep()
+    bench.turn()
+    assert task not in bench.master.attempts
+    tell()
+    bench.end(worker, bench.run(worker))
+    bench.until(lambda: state(bench, task).state is State.SUCCEEDED)
+    bench.until(lambda: not len(bench.master.attempts))
+    assert not bench.master.attempts.occupied, "its place is free again"
+
+
+def test_a_revision_stays_while_a_task_may_be_given_to_its_dead_worker(bench: Bench) -> None:
+    """Else nothing could run the task that is given back."""
+    task, worker, tell = unheard(bench)
+    old = drains(bench)
+    is_buried(bench, worker)
+    tell()
+    bench.until(lambda: state(bench, task).state is not State.RUNNING)
+    for _ in range(3):
+        bench.turn()
+    assert (state(bench, task).state, old.state) == (State.QUEUED, RevisionState.DRAINING)
+
+
+def test_a_revision_goes_once_no_task_was_given_to_its_dead_worker(bench: Bench) -> None:
+    held: list[tuple[Any, Any]] = []
+    write = bench.master.storage.write
+
+    def hold(operation: Any, done: Any) -> None:
+        if isinstance(operation, Take):
+            held.append((operation, done))
+        else:
+            write(operation, done)
+
+    bench.master.storage.write = hold  # type: ignore[method-assign]
+    task = bench.submit()
+    worker = bench.fork()
+    bench.until(lambda: held)
+    old = drains(bench)
+    is_buried(bench, worker)
+    write(Cancel(task, None, 1.0), lambda _: None)
+    assert old.state is RevisionState.DRAINING
+    write(*held[0])
+    bench.until(lambda: old.state is RevisionState.GONE)
