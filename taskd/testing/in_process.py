@@ -13,17 +13,16 @@ code says, without the pauses, and then *its result* raises TaskFailed, with sec
 ``eager(raises=True)`` raises what the task raised, out of ``submit``.
 
 A task runs in the thread that submits it, before ``submit`` returns; where an event loop runs in
-that thread, in another one. Sleeps of a task take no time. What has no meaning here (a delay, logs,
-streams of events, deploys, programs) raises NotEager: test that with a real daemon.
+that thread, in another one. Sleeps of a task take no time. The app's hooks run as in one worker
+that lives as long as the block. What has no meaning here (a delay, logs, streams of events,
+deploys, programs) raises NotEager: test that with a real daemon.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -41,6 +40,8 @@ from taskd.model.endings import Facts, judge
 from taskd.model.task import CHANGES, COMMAND, ENDED, SETTLED, Budgets, Change, State
 from taskd.protocol import data
 from taskd.protocol.saved import Saved
+from taskd.testing.surroundings import REVISION, apart, task_environment
+from taskd.worker import hooks
 from taskd.worker.attempt import Ending, run_attempt
 from taskd.worker.memory_recorder import MemoryRecorder
 
@@ -49,8 +50,6 @@ FIRST = 10**9 + 1
 
 MOST_ATTEMPTS = 1000
 """Of one task: here they follow one another at once, and might do so for ever."""
-
-REVISION = "eager"
 
 _KNOWN = {"submission", "submission_kind", "name", "args", "key", "queue", "priority", "retries"}
 """What of a submission has a meaning here."""
@@ -71,8 +70,10 @@ def eager(*, raises: bool = False, queues: Collection[str] = ()) -> Iterator[Non
         before = stand_in.put(_Eager(directory, raises, frozenset(queues)))
         client, tasks._default_client = tasks._default_client, None
         try:
+            hooks.worker_starts()
             yield
         finally:
+            hooks.worker_stops()
             tasks._default_client = client
             stand_in.put(before)
 
@@ -164,7 +165,7 @@ class _Eager:
         made = [self._taken(new) for new in fields["tasks"]]
         for kept, created in made:
             if created:
-                _apart(lambda kept=kept: self._run(kept))  # type: ignore[misc]
+                apart(lambda kept=kept: self._run(kept))  # type: ignore[misc]
         return {"tasks": [{"id": kept.id, "created": created} for kept, created in made]}
 
     def _taken(self, new: dict[str, Any]) -> tuple[_Kept, bool]:
@@ -254,7 +255,7 @@ class _Eager:
             raise KeyConflict(f'its key "{kept.key}" is now that of task {taken.id}')
         kept.state, kept.budgets = State.QUEUED, Budgets()
         kept.error, kept.reason, kept.ended = None, None, None
-        _apart(lambda: self._run(kept))
+        apart(lambda: self._run(kept))
         return {"state": State.QUEUED.value}
 
     # ── running ──────────────────────────────────────────────────────────────────────────────
@@ -281,9 +282,13 @@ class _Eager:
         recorder = kept.recorder = MemoryRecorder(
             scratch=scratch, attempt=kept.attempt, now=now, id=str(kept.id), revision=REVISION
         )
+        around = hooks.AroundTask(recorder.id, kept.task.name, recorder.attempt, REVISION)
         try:
-            with _environment(kept, scratch, os.path.join(self._directory, "none.sock")):
-                ending = contextvars.copy_context().run(
+            with task_environment(
+                kept.id, kept.attempt, scratch, os.path.join(self._directory, "none.sock")
+            ):
+                context = contextvars.copy_context()
+                ending = context.run(
                     run_attempt,
                     kept.task,
                     data.decode(kept.args),
@@ -291,7 +296,10 @@ class _Eager:
                     recorder,
                     failures=kept.budgets.retries,
                     clock=recorder.clock,
+                    begin=around.begin,
                 )
+                if around.is_due:
+                    context.run(around.end, ending.outcome.value, ending.exception)
         finally:
             kept.recorder = None
         if isinstance(ending.exception, KeyboardInterrupt):  # of who runs the tests
@@ -347,48 +355,3 @@ def _check_same(taken: _Kept, new: Mapping[str, Any]) -> None:
             f'the key "{taken.key}" is that of task {taken.id} ({taken.task.name}, '
             f"{taken.state.value}), which has {what}"
         )
-
-
-def _apart(work: Callable[[], None]) -> None:
-    """Do it in this thread, or in another one where an event loop runs here: no second one may run
-    in a thread."""
-    if asyncio._get_running_loop() is None:
-        work()
-        return
-    raised: list[BaseException] = []
-
-    def noted() -> None:
-        try:
-            work()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(noted,))
-    thread.start()
-    thread.join()
-    if raised:
-        raise raised[0]
-
-
-@contextmanager
-def _environment(kept: _Kept, scratch: str, socket: str) -> Iterator[None]:
-    """The variables that a task has, for the block. ``socket``: where no daemon is, so that no
-    program of the task's reaches one."""
-    os.makedirs(scratch, 0o700, exist_ok=True)
-    ours = {
-        "TASKD_TASK_ID": str(kept.id),
-        "TASKD_ATTEMPT": str(kept.attempt),
-        "TASKD_REVISION": REVISION,
-        "TASKD_SCRATCH": scratch,
-        "TASKD_SOCKET": socket,
-    }
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -12,6 +12,7 @@ import pytest
 
 import taskd
 from taskd import AsyncClient, AsyncContext, Client, Context, Secret, task, tasks, testing
+from taskd.api import hooks
 from taskd.api.interrupt import Held
 from taskd.client import stand_in
 from taskd.testing import NotEager
@@ -259,6 +260,20 @@ def test_what_it_cannot_do_raises(eager: None, do: Any, what: str) -> None:
     made = add()
     with pytest.raises(NotEager, match=f"eager\\(\\) {what}.*taskd_daemon"):
         do(made)
+
+
+def test_the_apps_hooks_run_as_in_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, seen = fails(), []
+
+    def note(event: str) -> Any:
+        return lambda *told: seen.append((event, *(each.name for each in told[:1])))
+
+    for event in hooks.registered:
+        monkeypatch.setitem(hooks.registered, event, [note(event.removeprefix("on_"))])
+    with testing.eager():
+        made.using(retries=1).submit()
+    around = [("task_start", "fails"), ("task_end", "fails")]
+    assert seen == [("worker_start",), *around, *around, ("worker_stop",)]
 
 
 def test_further_queues_may_be_named() -> None:
