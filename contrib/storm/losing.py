@@ -67,8 +67,8 @@ class LosesAnswers:
     def shrink(self, size: int) -> None:
         self._store.shrink(size)
 
-    def compact(self, tick: Callable[[], None]) -> None:
-        self._store.compact(tick)
+    def compact(self) -> None:
+        self._store.compact()
 
     def close(self) -> None:
         self._store.close()

@@ -25,7 +25,7 @@ Of every operation:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from taskd.model.retention import Ages
@@ -318,8 +318,8 @@ class Store(Protocol):
         """Give about so many bytes that the store does not use back to the file system, if it can
         (see ``queries.StoreSize``). Raises errors.StoreError."""
 
-    def compact(self, tick: Callable[[], None]) -> None:
-        """Write the store's files anew, as small as they can be; from then on ``shrink`` works.
-        ``tick`` is called now and then: it takes long. Raises errors.StoreError."""
+    def compact(self) -> None:
+        """Write the store's files anew, as small as they can be, which takes long; from then on
+        ``shrink`` works. Raises errors.StoreError."""
 
     def close(self) -> None: ...

@@ -23,7 +23,7 @@ BUSY_TIMEOUT = 5.0
 _WRITER_CACHE = 16 * 1024  # KiB; submission ids are random, so their index is hit all over
 _LOG_LIMIT = 16 * 1024 * 1024  # bytes the log's file keeps once a large transaction is over
 
-_TICK = 100_000  # steps of SQLite's machine: some milliseconds
+_TICK = 1_000_000  # steps of SQLite's machine: a fraction of a second
 
 _RESTORE = "restore it from a backup, or move it away to begin with an empty one"
 
@@ -89,16 +89,17 @@ def shrink(connection: sqlite3.Connection, size: int) -> None:
     connection.executescript(f"pragma incremental_vacuum({max(1, size // page)})")
 
 
-def compact(connection: sqlite3.Connection, tick: Callable[[], None]) -> None:
+def compact(connection: sqlite3.Connection) -> None:
     """Write the file anew, so that ``shrink`` works on it. The log takes as much room as the file
     meanwhile, and is cut at the end."""
+    connection.execute("pragma auto_vacuum = incremental")
+    connection.execute("vacuum")
+    connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+
+
+def call_at_work(connection: sqlite3.Connection, tick: Callable[[], None]) -> None:
+    """Have ``tick`` called now and then within a statement that takes long."""
     connection.set_progress_handler(tick, _TICK)
-    try:
-        connection.execute("pragma auto_vacuum = incremental")
-        connection.execute("vacuum")
-        connection.execute("pragma wal_checkpoint(truncate)").fetchall()
-    finally:
-        connection.set_progress_handler(None, _TICK)
 
 
 def damaged(path: str, what: str) -> errors.StoreDamaged:

@@ -31,7 +31,13 @@ class SqliteStore:
 
     __slots__ = ("_connection", "_is_unknown", "_last", "_path", "_run", "_transaction")
 
-    def __init__(self, path: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: str,
+        clock: Callable[[], float] = time.time,
+        at_work: Callable[[], None] | None = None,
+    ) -> None:
+        """``at_work``: called now and then within a statement that takes long."""
         self._path = path
         self._connection = connection.open_writing(path)
         self._connection.create_function("store_clock", 0, clock)
@@ -39,6 +45,8 @@ class SqliteStore:
         self._run = self._transaction.run
         self._is_unknown = False
         self._last = self.last()
+        if at_work is not None:
+            connection.call_at_work(self._connection, at_work)
 
     def apply(self, number: int, operations: Sequence[Operation]) -> list[Applied]:
         if number != self._last + 1:
@@ -89,9 +97,9 @@ class SqliteStore:
         with connection.told(self._path):
             connection.shrink(self._connection, size)
 
-    def compact(self, tick: Callable[[], None]) -> None:
+    def compact(self) -> None:
         with connection.told(self._path):
-            connection.compact(self._connection, tick)
+            connection.compact(self._connection)
 
     def close(self) -> None:
         self._connection.close()

@@ -82,7 +82,7 @@ class Writer:
         self.pending = 0
         """Operations submitted whose callback has not run yet."""
         self.finished = 0
-        """Batches and checkpoints carried out or failed, as the thread counts: its progress."""
+        """Batches and chores carried out or failed, as the thread counts: its progress."""
         self.doubt: errors.Error | None = None
         """Why it is not known just now what came of the batch in hand."""
         self._done: deque[tuple[Callback, Applied | errors.StoreError]] = deque()
@@ -139,10 +139,11 @@ class Writer:
         self._have_done(Chore(lambda store: store.shrink(size), done))
 
     def compact(self, done: Callable[[], None]) -> None:
-        """As ``shrink``: have the store written anew. It counts as progress, however long."""
-        self._have_done(Chore(lambda store: store.compact(self._tick), done))
+        """As ``shrink``: have the store written anew."""
+        self._have_done(Chore(lambda store: store.compact(), done))
 
-    def _tick(self) -> None:
+    def at_work(self) -> None:
+        """The store goes on with what takes long: that is progress, too. Called in the thread."""
         self.finished += 1
 
     def _have_done(self, chore: Chore) -> None:

@@ -44,7 +44,8 @@ class Storage:
         self._statedir = statedir
         self._path = path
         self._committed = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.writer = Writer(lambda: SqliteStore(path), self._committed)
+        open_store = lambda: SqliteStore(path, at_work=lambda: self.writer.at_work())  # noqa: E731
+        self.writer = Writer(open_store, self._committed)
         self.applied: Notice[[Applied]] = Notice()
         self._check: health.Check | None = None
         self._damage: StoreError | None = None

@@ -87,3 +87,17 @@ def test_a_file_that_was_made_otherwise_says_so_and_stays_as_it_is(path: str) ->
     store.shrink(1 << 20)
     assert size(path) == before
     store.close()
+
+
+def test_what_takes_long_tells_that_it_goes_on(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the watchdog would end a daemon that writes a large store anew, or adds an index."""
+    from taskd.store import connection
+
+    monkeypatch.setattr(connection, "_TICK", 10)
+    filled_and_emptied(path).close()
+    ticks: list[int] = []
+    store = SqliteStore(path, at_work=lambda: ticks.append(1))
+    store.compact()
+    assert len(ticks) > 1
+    assert size(path).free == 0
+    store.close()
