@@ -20,6 +20,7 @@ from taskd.api import checks
 from taskd.api.annotations import Annotations, Reading
 from taskd.api.retry_rules import RetryRules, checked_retries
 from taskd.errors import BadArguments
+from taskd.model import duration
 from taskd.model.arguments import mistyped
 from taskd.model.binding import bind
 from taskd.model.routing import readable
@@ -170,15 +171,22 @@ class Task(Generic[P, R]):
         delay: float | None = None,
         at: datetime | None = None,
         retries: int | None = None,
+        expires: float | str | None = None,
     ) -> Submission[P]:
         """How to submit: ``fn.using(key="orders:7", priority=5).submit(path=…)``.
 
         ``key``: a second submission with it finds the first task until it ends. ``priority``:
         higher ones run first. ``queue``: instead of the task's own. ``delay``: seconds before it
         may run, or ``at``: the time, a datetime with its zone. ``retries``: instead of what the
-        code says, whatever later code will say.
+        code says, whatever later code will say. ``expires``: seconds, or a text such as "10min",
+        after which it is cancelled if it has not started.
         """
-        return Submission(self, key, priority, queue, delay, at, retries)
+        how = {name: value for name, value in locals().items() if name != "self"}
+        if retries is not None:
+            checked_retries(retries)
+        if expires is not None:
+            how["expires"] = duration.limit("expires", expires)
+        return Submission(self, **how)
 
     def migrate(self, version: int) -> Callable[[M], M]:
         """Make the decorated function the one that takes what ``version`` saved to the next.
@@ -243,25 +251,10 @@ class Submission(Generic[P]):
 
     __slots__ = ("_how", "_task")
 
-    def __init__(
-        self,
-        task: Task[P, Any],
-        key: str | None = None,
-        priority: int = 0,
-        queue: str | None = None,
-        delay: float | None = None,
-        at: datetime | None = None,
-        retries: int | None = None,
-    ) -> None:
+    def __init__(self, task: Task[P, Any], **how: Any) -> None:
+        """``how``: as ``Task.using`` takes it."""
         self._task = task
-        self._how: Any = {
-            "key": key,
-            "priority": priority,
-            "queue": queue,
-            "delay": delay,
-            "at": at,
-            "retries": None if retries is None else checked_retries(retries),
-        }
+        self._how = how
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
         """As ``Task.submit``."""

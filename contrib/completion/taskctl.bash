@@ -8,8 +8,8 @@ _taskctl_verbs="status submit run list show wait follow logs cancel retry pause 
 
 _taskctl_options() {
     case $1 in
-        submit) echo "--key --secret --priority --queue --delay --at --retries --wait --json" ;;
-        run) echo "--key --secret --priority --queue --delay --at --retries --wait --json --on-deploy --cwd" ;;
+        submit) echo "--key --secret --priority --queue --delay --at --expires --retries --wait --json" ;;
+        run) echo "--key --secret --priority --queue --delay --at --expires --retries --wait --json --on-deploy --cwd" ;;
         list) echo "--state --queue --name --limit --json" ;;
         wait) echo "--timeout --json" ;;
         logs) echo "-f --follow --raw" ;;
@@ -50,7 +50,7 @@ _taskctl() {
         --cwd) mapfile -t COMPREPLY < <(compgen -d -- "$word") && return ;;
         --on-deploy) mapfile -t COMPREPLY < <(compgen -W "finish checkpoint" -- "$word") && return ;;
         --state) mapfile -t COMPREPLY < <(compgen -W "queued scheduled running held succeeded failed cancelled" -- "$word") && return ;;
-        --key | --secret | --priority | --delay | --at | --retries | --queue | --name | --limit | --timeout) return ;;
+        --key | --secret | --priority | --delay | --at | --expires | --retries | --queue | --name | --limit | --timeout) return ;;
     esac
     if [[ $word == -* || -z $verb ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_taskctl_options "$verb")" -- "$word")

@@ -26,12 +26,12 @@ from typing import (
     overload,
 )
 
+from taskd.client import new_task
 from taskd.client.records import Event, TaskInfo, task_info
 from taskd.client.session import Asked, Reached, still_running
-from taskd.errors import BadArguments, ProtocolError, Refused
-from taskd.model import moment
+from taskd.errors import ProtocolError, Refused
 from taskd.model.task import SETTLED
-from taskd.protocol import data, submission
+from taskd.protocol import submission
 from taskd.protocol.operations import MAX_LISTED, MAX_WATCHED, check
 
 if TYPE_CHECKING:
@@ -118,14 +118,16 @@ class Operations(Generic[H]):
         delay: float | None = None,
         at: datetime | None = None,
         retries: int | None = None,
+        expires: float | str | None = None,
         options: dict[str, Any] | None = None,
     ) -> Steps[H]:
         """Queue a task; once this returns, it is on disk.
 
         ``args``: plain data by name, at most 1 MiB. ``key``: while a task of yours with that key
         lives, it is returned instead. ``priority``: higher goes first. ``delay``: seconds before
-        it may start, or ``at``: the time, a datetime with its zone. ``options``: for the built-in
-        ``command`` task, {"on_deploy": "checkpoint"}.
+        it may start, or ``at``: the time, a datetime with its zone. ``expires``: seconds, or a
+        text such as "10min", after which it is cancelled if it has not started. ``options``: for
+        the built-in ``command`` task, {"on_deploy": "checkpoint"}.
         Raises UnknownTask, BadArguments, NotPlainData, KeyConflict.
         """
         task: dict[str, Any] = {
@@ -133,7 +135,7 @@ class Operations(Generic[H]):
             "submission": submission.timed(time.time(), os.urandom(8)),
             "submission_kind": submission.TIMED,
             "name": name,
-            "args": _encoded({} if args is None else args),
+            "args": new_task.encoded({} if args is None else args),
             "key": key,
             "priority": priority,
             "queue": queue,
@@ -143,7 +145,9 @@ class Operations(Generic[H]):
         if retries is not None:  # a daemon of 0.2 would leave it out
             task["retries"] = retries
         if at is not None:
-            task["due"] = _due(at, delay)
+            task["due"] = new_task.due(at, delay)
+        if expires is not None:
+            task["expires"] = new_task.limit("expires", expires)
         made = _field((yield request("submit", tasks=[task])), "tasks", list)
         if len(made) != 1 or not isinstance(made[0], dict):
             raise ProtocolError("an answer to submit that is not about one task")
@@ -355,33 +359,6 @@ def settled(tasks: Sequence[TaskInfo]) -> list[TaskInfo]:
     if running:
         raise still_running(running)
     return list(tasks)
-
-
-def _due(at: datetime, delay: float | None) -> float:
-    """Raises Refused."""
-    if delay is not None:
-        raise Refused("submit: delay and at are both given; a task is due at one time")
-    try:
-        return moment.seconds(at)
-    except (TypeError, ValueError) as error:
-        raise Refused(f"at: {error}") from None
-
-
-def _encoded(args: dict[str, Any]) -> bytes:
-    if type(args) is not dict:
-        raise BadArguments(
-            f"args must be a dict of the task's arguments by their names, not {type(args).__name__}"
-        )
-    for name in args:
-        if type(name) is not str:
-            raise BadArguments(f"args: the name of an argument must be a str, not {name!r:.60}")
-    try:
-        return data.encode(args, "args", data.ARGUMENTS_LIMIT)
-    except ImportError as error:  # of what only some values need
-        raise Refused(
-            f"args cannot be encoded any more ({error}): submit before the interpreter ends, from "
-            "an exit handler (atexit) at the latest"
-        ) from None
 
 
 def _field(ok: dict[str, Any], name: str, kind: type[T]) -> T:

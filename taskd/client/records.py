@@ -19,7 +19,8 @@ class TaskInfo(Record):
     ``state`` is the stored one (``model.task.State`` lists them), ``shown`` tells ``retrying``
     and ``resuming`` apart. ``reason`` is a sentence where there is one to say. ``progress`` is
     {done, total, note} and ``error`` {type, message, traceback}. ``ran``: the seconds that its
-    attempts ran, None before the first. Lists come without results.
+    attempts ran, None before the first. ``expires``: when it is cancelled if it has not started by
+    then. Lists come without results.
     """
 
     id: int
@@ -41,6 +42,7 @@ class TaskInfo(Record):
     key: str | None
     run_at: float | None
     ran: float | None
+    expires: float | None
 
     @property
     def result(self) -> Any:

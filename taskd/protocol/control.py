@@ -54,15 +54,15 @@ Streams
 
 Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     submit    tasks: [{submission: bytes16, submission_kind? ("timed"), name, args: bytes, key?,
-              queue?, priority?, delay? or due? (since 4), retries? (since 4), options?}]
-              (1 to MAX_BATCH)
-              → {tasks: [{id: 17, created: true}]}; all or none.
+              queue?, priority?, delay? or due? (since 4), retries? (since 4), expires? (since
+              4), options?}] (1 to MAX_BATCH) → {tasks: [{id: 17, created: true}]}; all or none.
               ``submission`` is made by the client; sending one again returns the same task, which
               may have been removed meanwhile. ``submission_kind``: see ``submission``; a timed one
               that is sent again too late is refused with ``too-old``. An older daemon leaves it
               out. ``delay`` is in seconds, ``due`` a date in Unix seconds. ``retries`` goes before
-              what the task's code says, now and later. ``options`` is for the built-in ``command``
-              task: {"on_deploy": "checkpoint"}.
+              what the task's code says, now and later. ``expires``: seconds after which it is
+              cancelled if it has not started. ``options`` is for the built-in ``command`` task:
+              {"on_deploy": "checkpoint"}.
     show      task → {task: TASK}
     list      state?, queue?, name?, limit? (100), before?, results? (false) → {tasks: [TASK…]}
               newest first, with ids below ``before``; without results, unless ``results`` asks for
@@ -122,9 +122,9 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
 
     TASK is {id: 17, name, queue, state, shown, reason, attempt, revision, progress, result:
     bytes or null, error: {type, message, traceback} or null, submitted, started, ended, ran,
-    owner, priority, key, run_at}; times are Unix seconds; ``ran``: the seconds that its attempts
-    ran so far, or null before the first; ``shown`` is the state with ``retrying`` and ``resuming``
-    told apart.
+    owner, priority, key, run_at, expires}; times are Unix seconds; ``ran``: the seconds that its
+    attempts ran so far, or null before the first; ``expires``: when it is cancelled, while it waits
+    for its first start; ``shown`` is the state with ``retrying`` and ``resuming`` told apart.
 
     PLAN is {target, running: [{task, name, revision, verdict, why}…], waiting: [{name, version,
     shape, count, verdict, why}…], warnings: [text…], counts: {verdict: tasks}, on: {revision: how

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from taskd.model.duration import LONGEST, SHORTEST
 from taskd.model.moment import LATEST
 from taskd.model.retrying import MOST_RETRIES
 from taskd.model.task import OnDeploy, State
@@ -47,6 +48,7 @@ _NEW_TASK: Fields = {
     "priority": Field(int, -_PRIORITY_MAX, _PRIORITY_MAX),
     "delay": Field(float, 0, 100 * 366 * 86400.0),
     "due": Field(float, 0, LATEST, since=4),
+    "expires": Field(float, SHORTEST, LONGEST, since=4),
     "retries": Field(int, 0, MOST_RETRIES, since=4),
     "options": Field(
         dict, each={"on_deploy": Field(str, among=frozenset(each.value for each in OnDeploy))}

@@ -171,12 +171,21 @@ class Wake(Record):
     limit: int
 
 
+class CancelExpired(Record):
+    """queued, scheduled, held → cancelled, with the reason, for up to ``limit`` tasks that have
+    never started and whose time for that (``Submit.expires``) is over, by the store's clock, which
+    also gives the events' ``at``; the longest over first. Result: the list of their ids."""
+
+    limit: int
+
+
 class Shift(Record):
     """Every scheduled task is due ``seconds`` later (earlier, if that is negative), but those that
     are due when their submission said (``Submit.due``); and every pause that ends by itself ends so
-    much later.
+    much later, as does the time within which a task must start.
 
-    For a clock that was set. No event is written, since no state changes. Result: how many tasks.
+    For a clock that was set. No event is written, since no state changes. Result: how many tasks
+    are due later.
     """
 
     seconds: float
@@ -252,7 +261,7 @@ class Answer:
 
 Operation = (
     Submit | SubmitAll | Take | Settle | Cancel | Retry | HoldKind | Wake | Shift
-    | Prepare | Purge | Forget | Pause | Resume
+    | CancelExpired | Prepare | Purge | Forget | Pause | Resume
     | TakeUp | Due | RunNow | PauseSchedule | ResumeSchedule
 )  # fmt: skip
 

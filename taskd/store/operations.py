@@ -14,11 +14,12 @@ import cbor2
 
 from taskd.model.table import after
 from taskd.model.task import CHANGES, ENDED, Change, State
-from taskd.store import pausing, picking, purging, rows, scheduling, sql, turns
+from taskd.store import expiry, pausing, picking, purging, rows, scheduling, sql, turns
 from taskd.store.api import (
     Answer,
     Applied,
     Cancel,
+    CancelExpired,
     Cancelled,
     Ended,
     Forget,
@@ -62,11 +63,14 @@ def _pick(tx: Transaction, take: Take) -> list[tuple[int, Offer]]:
     where, count = (tx.fetch, take.queue), len(take.offers)
     paused = pausing.in_force(tx.fetch)
     routes, alone = pausing.left(tx.fetch, paused, take.queue, take.routes, take.alone)
-    found = picking.head(*where, routes, alone, count)
+    are_some_late = expiry.are_some_late(tx.fetch)
+    found = [] if are_some_late else picking.head(*where, routes, alone, count)
     if Counter(candidate.runner for candidate in found) != wanted:
         kinds = picking.kinds(*where)
         routes = {kind: routes[kind] for kind in kinds if routes.get(kind) in wanted}
         ready = picking.in_order(*where, routes, alone, count, lambda r: bool(free.get(r)))
+        if are_some_late:
+            ready = expiry.in_time(tx.fetch, ready)
         return [(each.task, free[each.runner].pop()) for each in islice(ready, count)]
     return [(each.task, free[each.runner].pop()) for each in found]
 
@@ -174,6 +178,7 @@ def wake(tx: Transaction, wake: Wake) -> Applied:
 
 def shift(tx: Transaction, shift: Shift) -> Applied:
     pausing.shift(tx.run, shift.seconds)
+    tx.run(sql.SHIFT_EXPIRY, shift.seconds)
     return Applied(tx.run(sql.SHIFT, shift.seconds).rowcount, None)
 
 
@@ -190,6 +195,7 @@ HANDLERS: dict[type, Callable[[Transaction, Any], Applied]] = {
     Retry: retry,
     HoldKind: hold_kind,
     Wake: wake,
+    CancelExpired: expiry.cancel_expired,
     Shift: shift,
     Pause: lambda tx, each: Applied(pausing.pause(tx.run, each, tx.clock()), None),
     Resume: lambda tx, each: Applied(pausing.resume(tx.run, each.scope, tx.clock()), None),

@@ -22,6 +22,7 @@ from taskd.model.task import State
 from taskd.store.api import (
     Applied,
     Cancel,
+    CancelExpired,
     Cancelled,
     Ended,
     Forget,
@@ -86,6 +87,7 @@ _KEPT: dict[type, Callable[[Applied], tuple[Any, ...]]] = {
     Retry: lambda each: (_STATE, each.task, each.result.value),
     HoldKind: lambda each: (_TASKS, len(each.result), *each.result),
     Wake: lambda each: (_TASKS, len(each.result), *each.result),
+    CancelExpired: lambda each: (_TASKS, len(each.result), *each.result),
     Shift: lambda each: (_PLAIN, each.task, each.result),
     Prepare: lambda each: (_PLAIN, each.task, each.result),
     Purge: lambda each: (_TASKS, len(each.result), *each.result),

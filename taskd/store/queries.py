@@ -267,8 +267,8 @@ class StoreSize(Query[Size]):
 
 
 class NextDue(Query[float | None]):
-    """In how many seconds, by the store's clock, the first scheduled task is due or a pause ends
-    (0: now); None: nothing of the kind is to come."""
+    """In how many seconds, by the store's clock, the first scheduled task is due, a pause ends
+    or a task expires (0: now); None: nothing of the kind is to come."""
 
 
 class Pauses(Query[list[Paused]]):

@@ -23,6 +23,8 @@ finds a store that it can use. A new version says that an older taskd could not.
 * ``pauses``: the queues and names of which no task is taken (see ``pausing``). ``tasks.moves``: the
   number of the attempt that left to go on elsewhere, if that was the last. ``tasks.promised``: the
   date that the submission named; ``run_at`` is that date no longer once the task waits for another.
+  ``tasks.expires``: when it is cancelled if it has not started, ``expires_in`` seconds after it was
+  submitted; of no meaning once it has (see ``expiry``).
 * ``schedules``, ``slots``, ``schedule_tasks``: see ``scheduling``. ``tasks.schedule``: which one
   has submitted it; ``tasks.slot``: for which slot, if for one.
 * ``owners``: how many tasks and bytes of arguments each user has that are not over (see
@@ -41,7 +43,8 @@ those of a kind that cannot be run here can slow it (see ``picking``); ``tasks_t
 ``tasks_last_turn`` find the first turn in a queue and the last one of an owner there (see
 ``turns``); ``tasks_state`` serves the running rows and lists by state; ``counts_not_empty`` finds
 the queues with tasks to run, however many queues there ever were; ``tasks_ended`` finds what has
-been over for longest (see ``expiring``), ``submissions_task`` the submission ids of a task.
+been over for longest (see ``expiring``), ``submissions_task`` the submission ids of a task;
+``tasks_expiring`` has the tasks that expire unless they start.
 ``tasks_ready`` serves no query: it stays because 0.2 names it.
 """
 
@@ -68,6 +71,7 @@ WAITING = "state in ('queued', 'scheduled', 'held')"
 MOVING = "state = 'queued' and moves is not null"
 NOT_EMPTY = "tasks > 0"
 LIVE = "state in ('queued', 'scheduled', 'running', 'held')"
+EXPIRING = f"expires is not null and attempt = 0 and {WAITING}"
 
 _TABLES = f"""
 create table tasks (
@@ -167,6 +171,9 @@ _ADDED = {
     "tasks.put_off": "alter table tasks add column put_off integer",
     "tasks.moves": "alter table tasks add column moves integer",
     "tasks.promised": "alter table tasks add column promised real",
+    "tasks.expires": "alter table tasks add column expires real",
+    "tasks.expires_in": "alter table tasks add column expires_in real",
+    "tasks_expiring": f"create index tasks_expiring on tasks (expires) where {EXPIRING}",
     "tasks.schedule": "alter table tasks add column schedule text",
     "tasks.slot": "alter table tasks add column slot real",
     "schedules": "create table schedules (name text primary key, definition blob not null,"

@@ -17,8 +17,8 @@ KEY = (
 )
 NEW_TASK = (
     "insert into tasks (owner, queue, state, priority, run_at, retries_allowed, group_id, name,"
-    " version, on_deploy, submitted, key, turn, retries_said, promised)"
-    " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " version, on_deploy, submitted, key, turn, retries_said, promised, expires_in, expires)"
+    " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 NEW_SUBMISSION = "insert into submissions (submission, task) values (?, ?)"
 NEW_EVENT = (
@@ -45,7 +45,8 @@ SETTLE = (
 END = "update tasks set state = ?, run_at = null, ended = ?, reason = null where id = ?"
 RETRY = (
     "update tasks set state = ?, ended = null, reason = null, error = null, cancel_wished = 0,"
-    " retries = 0, crashes = 0, interruptions = 0, put_off = 0, turn = ? where id = ?"
+    " retries = 0, crashes = 0, interruptions = 0, put_off = 0, expires = null, turn = ?"
+    " where id = ?"
 )
 HOLD = "update tasks set state = ?, reason = ? where id = ?"
 WAKE = "update tasks set state = ?, run_at = null, turn = ? where id = ?"
@@ -56,6 +57,17 @@ DUE = (
 SHIFT = (
     "update tasks indexed by tasks_scheduled set run_at = run_at + ?"
     f" where {schema.SCHEDULED} and run_at is not promised"
+)
+LAPSED = (
+    f"select id from tasks indexed by tasks_expiring where {schema.EXPIRING}"
+    " and expires <= store_clock() order by expires limit ?"
+)
+EXPIRES_IN = "select expires_in from tasks where id = ?"
+EXPIRE = (
+    "update tasks set state = ?, run_at = null, ended = ?, reason = ?, expires = null where id = ?"
+)
+SHIFT_EXPIRY = (
+    f"update tasks indexed by tasks_expiring set expires = expires + ? where {schema.EXPIRING}"
 )
 KEEP = (
     "insert into saved (task, value) values (?, ?)"

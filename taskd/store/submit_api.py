@@ -38,7 +38,8 @@ class Submit(Record):
     what the submission itself says, which then stands in the row as both.
 
     ``due``: the date, in place of a ``delay``, as a promise that no Shift moves; queued if it has
-    come.
+    come. ``expires``: after so many seconds without a start no Take takes it, and CancelExpired
+    cancels it; a Retry ends that.
     """
 
     submission: bytes
@@ -58,6 +59,7 @@ class Submit(Record):
     retries_said: int | None = None
     made: float | None = None
     due: float | None = None
+    expires: float | None = None
 
 
 class SubmitAll(Record):

@@ -59,7 +59,8 @@ def _known(tx: Transaction, new: Submit) -> int | None:
 
 
 def _insert(tx: Transaction, new: Submit) -> int:
-    run_at = _run_at(new, tx.clock())
+    now = tx.clock()
+    run_at = _run_at(new, now)
     state = State.QUEUED if run_at is None else State.SCHEDULED
     place = Place(new.queue, new.owner, new.priority, begun=False)
     group = tx.tally.group(new.name, new.version, new.shape)
@@ -72,6 +73,8 @@ def _insert(tx: Transaction, new: Submit) -> int:
         None if run_at else turns.next_at(tx.connection, place),
         new.retries_said,
         None if run_at is None else new.due,
+        new.expires,
+        None if new.expires is None else now + new.expires,
     ).lastrowid
     assert task is not None  # an INSERT that did not raise has one
     tx.run("insert into arguments (task, value) values (?, ?)", task, new.args)

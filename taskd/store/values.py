@@ -16,7 +16,7 @@ class Row(Record):
     only while running. ``revision`` ran the last attempt. ``started`` is the first attempt's start.
     ``error`` is the error of the last attempt that ended. A claim clears ``reason``, not ``error``.
     ``retries_allowed``: as the code said at submission; ``retries_said``: as the submission itself
-    did, if at all.
+    did, if at all. ``expires``: when it is cancelled, as long as it waits for its first start.
     """
 
     id: int
@@ -43,6 +43,7 @@ class Row(Record):
     submitted: float
     started: float | None
     ended: float | None
+    expires: float | None = None
 
 
 class Event(Record):

@@ -14,6 +14,7 @@ from taskd.errors import LimitReached
 from taskd.model.task import ENDED, SETTLED, Budgets, State
 from taskd.store.api import (
     Cancel,
+    CancelExpired,
     HoldKind,
     Operation,
     Retry,
@@ -326,6 +327,7 @@ def _random_operation(bench: Any, chance: random.Random, tasks: int) -> Operatio
             Retry(task, None, 5.0),
             HoldKind(chance.choice("pq"), _random_kind(chance), "why", chance.randint(1, 3), 5.0),
             Wake(chance.randint(1, 5)),
+            CancelExpired(chance.randint(1, 3)),
         ]
     )
 
@@ -344,6 +346,7 @@ def _random_submit(bench: Any, chance: random.Random) -> Any:
         queue=chance.choice("pq"),
         key=chance.choice([None, None, "k", "l", ""]),
         delay=chance.choice([None, None, 9e9]),
+        expires=chance.choice([None, None, None, 5.0]),
     )
 
 

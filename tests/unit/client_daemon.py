@@ -48,6 +48,7 @@ def task(number: int, state: str = "queued", **more: Any) -> dict[str, Any]:
         "priority": 0,
         "key": None,
         "run_at": None,
+        "expires": None,
     }
     return facts | more
 

@@ -80,6 +80,12 @@ def _add_common(parser: ArgumentParser, secret: str) -> None:
         help="not before this time, with its offset from UTC: 2026-12-02T03:00+01:00",
     )
     parser.add_argument(
+        "--expires",
+        metavar="TIME",
+        type=options.duration,
+        help="cancelled if it has not started so long from now: 90s, 10min, 2h, 1d",
+    )
+    parser.add_argument(
         "--retries",
         metavar="N",
         type=int,
@@ -143,6 +149,7 @@ def _queue(
         delay=args.delay,
         at=args.at,
         retries=args.retries,
+        expires=args.expires,
         options=chosen,
     )
     if not args.json:

@@ -127,6 +127,7 @@ def _facts(task: TaskInfo, now: float, look: Look) -> list[tuple[str, str]]:
             ("started", task.started),
             ("ended", task.ended),
             ("not before", task.run_at),
+            ("expires", task.expires),
         )
         if at is not None
     ]

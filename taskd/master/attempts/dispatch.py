@@ -45,6 +45,7 @@ from taskd.model.worker import WorkerState
 from taskd.paths import Places
 from taskd.store.api import (
     Applied,
+    CancelExpired,
     HoldKind,
     Offer,
     Take,
@@ -285,9 +286,9 @@ class Dispatch:
 
     # ── due times ────────────────────────────────────────────────────────────────────────────
 
-    def on_waiting(self, is_scheduled: bool) -> None:
-        """A task is scheduled, or queued, or has ended."""
-        if is_scheduled:
+    def on_waiting(self, has_due_time: bool) -> None:
+        """A task is scheduled, or queued (and may expire), or has ended."""
+        if has_due_time:
             self.wake_due()
         self.kick()
 
@@ -319,4 +320,9 @@ class Dispatch:
             self.kick()
             self.wake_due()
 
-        self._storage.write(Wake(BATCH), woken)
+        self._storage.write_together([(CancelExpired(BATCH), _expired), (Wake(BATCH), woken)])
+
+
+def _expired(outcome: Applied | StoreError) -> None:
+    for task in outcome.result if isinstance(outcome, Applied) else ():
+        log.info("expired", task=task)

@@ -88,7 +88,8 @@ class TaskRequests(Record):
             ids = [{"id": each.task, "created": each.created} for each in made]
             client.written(request, {"tasks": ids})
             for task in new:
-                self.dispatch.on_waiting(task.delay is not None or task.due is not None)
+                times = (task.delay, task.due, task.expires)
+                self.dispatch.on_waiting(any(each is not None for each in times))
 
         self._write(client, request, operation, done)
 
@@ -131,6 +132,9 @@ class TaskRequests(Record):
             self.queues.check(client, queue)
         if task.get("due") is not None and task.get("delay"):
             raise Refused(f"{name}: delay and due are both given; a task is due at one time")
+        expires = task.get("expires")
+        if expires is not None and expires <= (task.get("delay") or (task.get("due") or 0) - now):
+            raise Refused(f"{name}: it would expire before it is due")
         wish = (task.get("options") or {}).get("on_deploy")
         return Submit(
             submission=task["submission"],
@@ -150,6 +154,7 @@ class TaskRequests(Record):
             retries_said=task.get("retries"),
             made=submission.made(task["submission"], task.get("submission_kind")),
             due=task.get("due"),
+            expires=expires,
         )
 
     def _entry(self, name: str) -> dict[str, Any]:

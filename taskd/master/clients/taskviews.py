@@ -91,6 +91,7 @@ class TaskViews(Record):
             "priority": row.priority,
             "key": row.key,
             "run_at": row.run_at,
+            "expires": row.expires,
         }
 
     def _odd(self, task: int) -> str | None:

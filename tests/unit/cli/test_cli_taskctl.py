@@ -72,14 +72,15 @@ def test_submits_options_stand_before_the_name(run: Run, daemon: Daemon) -> None
     [
         (["--at", "2030-01-01T02:00+02:00"], "due", 1893456000.0),
         (["--delay", "2h"], "delay", 7200.0),
+        (["--expires", "10min"], "expires", 600.0),
     ],
 )
 def test_a_task_is_submitted_for_later(
     run: Run, daemon: Daemon, words: list[str], field: str, value: float
 ) -> None:
     assert run("submit", *words, "index")[0] == 0
-    assert {name: asked(daemon).get(name) for name in ("due", "delay")} == (
-        {"due": None, "delay": None} | {field: value}
+    assert {name: asked(daemon).get(name) for name in ("due", "delay", "expires")} == (
+        {"due": None, "delay": None, "expires": None} | {field: value}
     )
 
 

@@ -16,6 +16,7 @@ from taskd.model.retention import Ages
 from taskd.model.task import ENDED, Budgets, State
 from taskd.store.api import (
     Cancel,
+    CancelExpired,
     Forget,
     HoldKind,
     Purge,
@@ -104,7 +105,11 @@ READS: dict[str, tuple[Callable[[SqliteReader], Any], list[str]]] = {
     ),
     "next_due": (  # its first entry: there is no condition but the index's own
         asked(NextDue()),
-        ["SCAN tasks USING INDEX tasks_scheduled", "SCAN pauses"],
+        [
+            "SCAN tasks USING INDEX tasks_scheduled",
+            "SEARCH tasks USING INDEX tasks_expiring (expires>?)",
+            "SCAN pauses",
+        ],
     ),
     "running": (
         asked(RunningRows(3)),
@@ -195,6 +200,7 @@ def test_no_operation_scans_or_sorts(store: SqliteStore) -> None:
         claim(1, queue="q"), Cancel(1, None, 2.0),
         Settle(1, 1, State.FAILED, 3.0, Budgets(), saved=b"s", saved_version=2), Wake(5),
         Retry(1, None, 4.0), HoldKind("q", Kind("t", 2), "why", 9, 5.0), Cancel(1, None, 6.0),
+        new(expires=-1.0), take(1, "q"), CancelExpired(5),
     ]  # fmt: skip
     raw = store._connection
     statements = traced(raw, lambda: store.apply(store.last() + 1, operations))
@@ -207,6 +213,7 @@ def test_no_operation_scans_or_sorts(store: SqliteStore) -> None:
     }
     assert any("tasks_scheduled" in each for each in steps)
     assert any("tasks_key" in each for each in steps)
+    assert any("tasks_expiring" in each for each in steps)
 
 
 def test_purging_scans_and_sorts_nothing(store: SqliteStore) -> None:

@@ -253,10 +253,10 @@ def test_submit_names_the_arguments_and_leaves_defaults_to_the_code_that_runs(
     made = example()
     assert made.submit("/a.csv", dry=True) == "handle"
     chosen = {"key": "k", "priority": 5, "queue": "q", "delay": 60, "at": None, "retries": 9}
+    chosen |= {"expires": 600.0}
     assert made.using(**chosen).submit(path="/b") == "handle"
-    plain = dict.fromkeys(chosen) | {"priority": 0}
     assert client.submitted == [
-        ("import_orders", {"path": "/a.csv", "dry": True}, plain),
+        ("import_orders", {"path": "/a.csv", "dry": True}, {}),
         ("import_orders", {"path": "/b"}, chosen),
     ]
 
