@@ -10,7 +10,7 @@ _taskctl_options() {
     case $1 in
         submit) echo "--key --secret --priority --queue --delay --at --expires --retries --wait --json" ;;
         run) echo "--key --secret --priority --queue --delay --at --expires --retries --wait --json --on-deploy --cwd" ;;
-        list) echo "--state --queue --name --limit --json" ;;
+        list) echo "--state --queue --name --owner --key --revision --since --until --text --columns --limit --json" ;;
         wait) echo "--timeout --json" ;;
         logs) echo "-f --follow --raw" ;;
         status | show | follow | doctor) echo "--json" ;;

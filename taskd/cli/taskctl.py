@@ -22,7 +22,7 @@ VERBS = {
     "status": Verb("verbs.status", "show what the daemon is doing"),
     "submit": Verb("verbs.submit", "queue a task of the app"),
     "run": Verb("verbs.submit", "queue any program"),
-    "list": Verb("verbs.tasks", "list tasks, newest first"),
+    "list": Verb("verbs.listing", "list tasks, newest first"),
     "show": Verb("verbs.tasks", "show all there is to know of tasks"),
     "wait": Verb("verbs.tasks", "wait until tasks have ended"),
     "follow": Verb("verbs.tasks", "show tasks' progress until they have ended"),

@@ -66,6 +66,13 @@ def task_to_json(task: TaskInfo) -> dict[str, Any]:
         "submitted": task.submitted,
         "started": task.started,
         "ended": task.ended,
+        "priority": task.priority,
+        "key": task.key,
+        "owner": task.owner,
+        "arguments": task.arguments,
+        "pid": task.pid,
+        "memory": task.memory,
+        "log": task.log,
     }
 
 

@@ -169,15 +169,34 @@ class Operations(Generic[H]):
         state: str | None = None,
         queue: str | None = None,
         name: str | None = None,
+        owner: int | None = None,
+        key: str | None = None,
+        revision: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        text: str | None = None,
         limit: int = 100,
         before: int | None = None,
         results: bool = False,
     ) -> Steps[list[TaskInfo]]:
         """At most ``limit`` tasks, newest first, with ids below ``before``.
 
-        Their results are left out, unless ``results`` asks for them: they may be large.
+        ``since``, ``until``: submitted then, Unix seconds. ``text`` stands in the error, the reason
+        or the arguments, where these are not long. Their results are left out, unless ``results``
+        asks for them: they may be large.
         """
-        narrow = {"state": state, "queue": queue, "name": name, "results": results or None}
+        narrow = {
+            "state": state,
+            "queue": queue,
+            "name": name,
+            "results": results or None,
+            "owner": owner,
+            "key": key,
+            "revision": revision,
+            "text": text,
+            "since": since,
+            "until": until,
+        }
         found: list[TaskInfo] = []
         while len(found) < limit:
             ok = yield request(

@@ -20,7 +20,8 @@ class TaskInfo(Record):
     and ``resuming`` apart. ``reason`` is a sentence where there is one to say. ``progress`` is
     {done, total, note} and ``error`` {type, message, traceback}. ``ran``: the seconds that its
     attempts ran, None before the first. ``expires``: when it is cancelled if it has not started by
-    then. Lists come without results.
+    then. ``arguments``: in words, cut, without secrets. ``pid``, ``memory`` (bytes, of the process
+    that runs it) and ``log`` (a path) are told of single tasks. Lists come without results.
     """
 
     id: int
@@ -43,6 +44,10 @@ class TaskInfo(Record):
     run_at: float | None
     ran: float | None
     expires: float | None
+    arguments: str | None = None
+    pid: int | None = None
+    memory: int | None = None
+    log: str | None = None
 
     @property
     def result(self) -> Any:

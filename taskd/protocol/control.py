@@ -64,10 +64,11 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               cancelled if it has not started. ``options`` is for the built-in ``command`` task:
               {"on_deploy": "checkpoint"}.
     show      task → {task: TASK}
-    list      state?, queue?, name?, limit? (100), before?, results? (false) → {tasks: [TASK…]}
-              newest first, with ids below ``before``; without results, unless ``results`` asks for
-              them. It may hold fewer than ``limit`` asks for, if they would not fit in a frame; an
-              empty one is the end.
+    list      state?, queue?, name?, owner?, key?, revision?, since?, until?, text? (these six since
+              4; see ``store.queries.Filter``), limit? (100), before?, results? (false) → {tasks:
+              [TASK…]} newest first, with ids below ``before``; without results, unless ``results``
+              asks for them. It may hold fewer than ``limit`` asks for, if they would not fit in a
+              frame; an empty one is the end.
     status    → {paused: [{queue, task, by: uid, at, until or null, why, text, resume: command}…],
               pid, revision, release, confirmed, symlink, link, states: {…}, queues: {name:
               {running, queued, concurrency}}, more_queues, taskd, note, problems, checks: [{name,
@@ -122,9 +123,11 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
 
     TASK is {id: 17, name, queue, state, shown, reason, attempt, revision, progress, result:
     bytes or null, error: {type, message, traceback} or null, submitted, started, ended, ran,
-    owner, priority, key, run_at, expires}; times are Unix seconds; ``ran``: the seconds that its
-    attempts ran so far, or null before the first; ``expires``: when it is cancelled, while it waits
-    for its first start; ``shown`` is the state with ``retrying`` and ``resuming`` told apart.
+    owner, priority, key, run_at, expires, arguments: text, without secrets and cut}; of a single
+    task also pid, memory: bytes, and log: a path, where there are these; times are Unix seconds;
+    ``ran``: the seconds that its attempts ran so far, or null before the first; ``expires``: when
+    it is cancelled, while it waits for its first start; ``shown`` is the state with ``retrying``
+    and ``resuming`` told apart.
 
     PLAN is {target, running: [{task, name, revision, verdict, why}…], waiting: [{name, version,
     shape, count, verdict, why}…], warnings: [text…], counts: {verdict: tasks}, on: {revision: how

@@ -77,14 +77,20 @@ class Glance(Record):
     state: State
 
 
+ARGUMENTS = 2000
+"""Bytes of a task's arguments that are told with it."""
+
+
 class Told(Record):
     """A task with what is told of it besides its row. ``result``: None unless it succeeded.
+    ``args``: its arguments; if they have more than ARGUMENTS bytes, how many.
     ``ran``: seconds that its attempts ran, by its events, without what it waited in between, and
     never below 0; None: it never ran."""
 
     row: Row
     result: bytes | None
     ran: float | None
+    args: bytes | int = b""
 
 
 class NextEvent(Record):
@@ -127,7 +133,9 @@ class ReadyTasks(Record):
 
 class Filter(Record):
     """Which tasks ``Listed`` finds: those that fit all of it; None: any. ``before``: only ids below
-    it. ``limit``: at least 1."""
+    it. ``limit``: at least 1. ``revision``: which ran it last. ``since``, ``until``: when it was
+    submitted, Unix seconds. ``text``: stands in its error, its reason or its arguments, as far as
+    these are not long."""
 
     owner: int | None = None
     state: State | None = None
@@ -135,6 +143,11 @@ class Filter(Record):
     name: str | None = None
     before: int | None = None
     limit: int = 100
+    key: str | None = None
+    revision: str | None = None
+    since: float | None = None
+    until: float | None = None
+    text: str | None = None
 
 
 class Size(Record):

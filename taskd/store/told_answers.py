@@ -7,11 +7,24 @@ from typing import Any
 from taskd.model.task import SETTLED, State
 from taskd.record import Record
 from taskd.store import schema
-from taskd.store.meter import AT_ONCE, ROW, WORK, Fetch, Meter
-from taskd.store.queries import Filter, Listed, Part, Shown, Told
+from taskd.store.meter import AT_ONCE, FEW, ROW, WORK, Fetch, Meter
+from taskd.store.queries import ARGUMENTS, Filter, Listed, Part, Shown, Told
 from taskd.store.row_answers import GLANCES, numbers, rows_of, value_of
 from taskd.store.values import Row
 
+_ARGUMENTS = (
+    "select iif(length(value) <= ?, value, null), length(value) from arguments where task = ?"
+)
+
+SEARCHED = 16 * 1024
+"""Bytes of arguments, or of an error, that are searched for a text; longer ones are passed over."""
+
+_HAS_TEXT = (
+    f"(ifnull(length(error) <= {SEARCHED} and instr(error, ?), 0)"
+    " or ifnull(instr(cast(reason as blob), ?), 0)"
+    " or exists (select 1 from arguments a where a.task = tasks.id"
+    f" and length(a.value) <= {SEARCHED} and instr(a.value, ?)))"
+)
 _HISTORY = (
     "select number, state, at from events indexed by events_task"
     " where task = ? and number > ? order by number limit ?"
@@ -77,7 +90,9 @@ class _Telling:
         if with_result and row.state is State.SUCCEEDED:
             result = value_of(self._fetch, "results", row.id)
             self.meter.read(ROW, result)
-        return Told(row, result, ran)
+        ((args, size),) = self._fetch(_ARGUMENTS, ARGUMENTS, row.id)
+        self.meter.read(ROW, args)
+        return Told(row, result, ran, size if args is None else args)
 
 
 def shown(fetch: Fetch, query: Shown) -> Part[Told]:
@@ -105,6 +120,17 @@ def _scan(filter: Filter) -> tuple[str, list[Any]]:
     all of the filter; and its values before these two."""
     named: dict[str, Any] = {"name": filter.name, "queue": filter.queue, "owner": filter.owner}
     wanted = {column: value for column, value in named.items() if value is not None}
+    others = [
+        (condition, [value] * condition.count("?"))
+        for condition, value in (
+            ("key = ?", filter.key),
+            ("revision = ?", filter.revision),
+            ("submitted >= ?", filter.since),
+            ("submitted <= ?", filter.until),
+            (_HAS_TEXT, None if filter.text is None else filter.text.encode()),
+        )
+        if value is not None
+    ]
     if filter.state is not None:
         state: dict[str, Any] = {"state": filter.state.value}
         # The first column's index is used, and must narrow most: queued and succeeded tasks
@@ -112,10 +138,12 @@ def _scan(filter: Filter) -> tuple[str, list[Any]]:
         is_broad = filter.state in (State.QUEUED, State.SUCCEEDED)
         wanted = wanted | state if is_broad else state | wanted
     first, *rest = wanted or [""]
-    fits = " and ".join(f"{column} = ?" for column in rest) or "1"
+    conditions = [*(f"{column} = ?" for column in rest), *(each for each, _ in others)]
+    fits = " and ".join(conditions) or "1"
     source = f"tasks indexed by tasks_{first} where {first} = ? and" if first else "tasks where"
     sql = f"select id, {fits} from {source} id < ? order by id desc limit ?"
-    return sql, [wanted[column] for column in [*rest, first] if column]
+    values = [wanted[column] for column in rest] + [each for _, of in others for each in of]
+    return sql, [*values, *([wanted[first]] if first else [])]
 
 
 def listed(fetch: Fetch, query: Listed) -> Part[Told]:
@@ -127,14 +155,16 @@ def listed(fetch: Fetch, query: Listed) -> Part[Told]:
     before, left, room = query.filter.before, query.filter.limit, query.room
     before = schema.LARGEST if before is None else min(before, schema.LARGEST)
 
+    at_once = AT_ONCE if query.filter.text is None else FEW
+
     def rest(before: int) -> Part[Told]:
         narrowed = query.filter._replace(before=before, limit=left)
         place = telling.stopped
         return Part(found, query._replace(filter=narrowed, room=room, place=place))
 
     while True:
-        scanned = fetch(sql, *values, before, AT_ONCE)
-        meter.read(ROW + len(scanned))
+        scanned = fetch(sql, *values, before, at_once)
+        meter.read(ROW + len(scanned) * (AT_ONCE // at_once))
         fitting = [task for task, fits in scanned if fits]
         for index, row in rows_of(fetch, fitting, meter):
             if row is not None:
@@ -147,7 +177,7 @@ def listed(fetch: Fetch, query: Listed) -> Part[Told]:
                     return Part(found, None)
             if meter.is_used_up and index + 1 < len(fitting):
                 return rest(fitting[index])
-        if len(scanned) < AT_ONCE:
+        if len(scanned) < at_once:
             return Part(found, None)
         before = scanned[-1][0]
         if meter.is_used_up:

@@ -38,6 +38,47 @@ def at_least_one(word: str) -> int:
     return int(word[:20])
 
 
+def user_name(uid: int | None) -> str:
+    """The name of that user here; his number if there is none."""
+    import pwd
+
+    if uid is None:
+        return ""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def user_id(word: str) -> int:
+    """The uid of a user's name, or a uid."""
+    import pwd
+
+    if word.isascii() and word.isdigit():
+        return int(word[:10])
+    try:
+        return pwd.getpwnam(word).pw_uid
+    except KeyError:
+        raise ArgumentTypeError(f"there is no user {word!r}") from None
+
+
+def past(word: str) -> float:
+    """A date and time in ISO 8601 (with an offset, or of here), or how long ago: ``2h``, ``1d``."""
+    import time
+    from datetime import datetime
+
+    try:
+        return time.time() - measure(word)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(word).timestamp()
+    except (ValueError, OverflowError):
+        raise ArgumentTypeError(
+            f"{word!r} is neither a time such as 2026-12-01T09:30 nor how long ago, such as 2h"
+        ) from None
+
+
 def duration(word: str) -> float:
     """A time with its unit, in seconds: ``90s``, ``10min``, ``2h``, ``1d``."""
     try:

@@ -1,6 +1,6 @@
-"""The verbs about tasks by their ids, and ``taskctl list``.
+"""The verbs about tasks by their ids.
 
-``list`` is a table, ``show`` all facts; ``wait`` and ``follow`` last until tasks have ended,
+``show`` tells all facts; ``wait`` and ``follow`` last until tasks have ended,
 silently or with bars; ``cancel`` and ``retry`` are wishes, each safe to repeat.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from taskd.cli import outcome
 from taskd.cli.output import jsontext, progress, text
-from taskd.cli.output.text import Column, Look
+from taskd.cli.output.text import Look
 from taskd.cli.verbs import options
 from taskd.errors import Refused
 from taskd.model.task import State
@@ -24,69 +24,24 @@ if TYPE_CHECKING:
     from taskd.client.blocking import Client
     from taskd.client.records import TaskInfo
 
-_TASK = (
-    Column("ID", right=True),
-    Column("NAME"),
-    Column("STATE"),
-    Column("QUEUE"),
-    Column("REVISION"),
-    Column("SUBMITTED", right=True),
-    Column("TOOK", right=True),
-    Column("DONE", right=True),
-    Column("NOTE"),
-)
-
-
-def add_list(parser: ArgumentParser) -> None:
-    """``list [--state S] [--queue Q] [--name N] [--limit N] [--json]``"""
-    parser.add_argument(
-        "--state", choices=[state.value for state in State], help="only tasks in this state"
-    )
-    parser.add_argument("--queue", help="only tasks of this queue")
-    parser.add_argument("--name", help="only tasks of this name")
-    parser.add_argument(
-        "--limit", type=options.at_least_one, default=100, help="at most so many (default: 100)"
-    )
-    options.add_json(parser, "each task as a JSON object, one a line")
-
-
-def do_list(client: Client, args: Namespace) -> None:
-    found = client.tasks(
-        state=args.state, queue=args.queue, name=args.name, limit=args.limit, results=args.json
-    )
-    if args.json:
-        lines = [task_line(task) for task in found]
-    else:
-        lines = text.table(_TASK, [_row(task, time.time()) for task in found], Look.of().width)
-    print("".join(f"{line}\n" for line in lines), end="")
-
-
-def _row(task: TaskInfo, now: float) -> list[str]:
-    bar = _bar(task)
-    return [
-        str(task.id),
-        text.cut(text.clean(task.name), 40),
-        task.shown,
-        task.queue,
-        task.revision or "-",
-        text.ago(task.submitted, now),
-        _took(task),
-        _done(bar) or bar.counted or "-",
-        why(task) or bar.note,
-    ]
-
 
 def _bar(task: TaskInfo) -> progress.Bar:
     bar = progress.Bar(task.id, task.name, task.state)
     return progress.progressed(bar, task.progress) if task.progress else bar
 
 
-def _done(bar: progress.Bar) -> str:
+def percent(task: TaskInfo) -> str:
     """Per cent done; empty for a task that has reported no progress."""
+    bar = _bar(task)
     return "" if bar.done is None else bar.percent
 
 
-def _took(task: TaskInfo) -> str:
+def counted(task: TaskInfo) -> str:
+    """How many of how many are done."""
+    return _bar(task).counted
+
+
+def took(task: TaskInfo) -> str:
     """How long it ran, without the time in which it waited between its attempts."""
     return "-" if task.ran is None else text.duration(task.ran)
 
@@ -132,7 +87,7 @@ def _facts(task: TaskInfo, now: float, look: Look) -> list[tuple[str, str]]:
         if at is not None
     ]
     so_far = " so far" if task.state == State.RUNNING else ""
-    done = (_done(bar), bar.counted, text.clean(bar.note))
+    done = (percent(task), bar.counted, text.clean(bar.note))
     result = ""
     if task.state == State.SUCCEEDED:  # as JSON, which every shell user can read
         import json
@@ -143,6 +98,8 @@ def _facts(task: TaskInfo, now: float, look: Look) -> list[tuple[str, str]]:
     return [
         ("id", str(task.id)),
         ("name", text.clean(task.name)),
+        ("arguments", text.clean(task.arguments or "")),
+        ("owner", options.user_name(task.owner)),
         ("state", text.coloured(task.shown, task.shown, look)),
         ("queue", text.clean(task.queue)),
         ("priority", str(task.priority or "")),
@@ -150,12 +107,29 @@ def _facts(task: TaskInfo, now: float, look: Look) -> list[tuple[str, str]]:
         ("attempt", str(task.attempt or "")),
         ("revision", text.clean(task.revision or "")),
         *times,
-        ("took", _took(task) + so_far if task.started else ""),
+        ("waited", waited(task)),
+        ("took", took(task) + so_far if task.started else ""),
+        ("process", _process(task)),
+        ("log", text.clean(task.log or "")),
         ("done", " ".join(part for part in done if part)),
         ("reason", "" if task.error else text.clean(task.reason or "")),
         ("error", text.clean(why(task)) if task.error else ""),
         ("result", result),
     ]
+
+
+def waited(task: TaskInfo) -> str:
+    """From the submission to the first start."""
+    if task.started is None or task.submitted is None or task.started - task.submitted < 1:
+        return ""
+    return text.duration(task.started - task.submitted)
+
+
+def _process(task: TaskInfo) -> str:
+    if task.pid is None:
+        return ""
+    takes = "" if task.memory is None else f", {task.memory / (1 << 20):.0f} MiB"
+    return f"{task.pid}{takes}"
 
 
 def add_wait(parser: ArgumentParser) -> None:

@@ -48,6 +48,10 @@ LOG_CHUNK = 256 * 1024
 """Bytes of a task's log in one reply, unless less was asked for."""
 
 
+_NARROWS = ("queue", "name", "before", "key", "revision", "since", "until", "text")
+"""Fields of ``list`` that are those of a Filter."""
+
+
 class TaskRequests(Record):
     places: Places
     storage: Storage
@@ -185,12 +189,10 @@ class TaskRequests(Record):
         fields = request.fields
         state = fields.get("state")
         wanted = Filter(
-            owner=client.owner,
+            owner=fields.get("owner") if client.owner is None else client.owner,
             state=State(state) if state else None,
-            queue=fields.get("queue"),
-            name=fields.get("name"),
-            before=fields.get("before"),
             limit=fields.get("limit") or USUAL,
+            **{name: fields.get(name) for name in _NARROWS},
         )
 
         def listed(found: list[Told]) -> None:

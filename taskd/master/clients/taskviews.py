@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from taskd.master.attempts import Attempts, Dispatch, Pauses
+from taskd.master.clients import told_arguments
 from taskd.master.fleet import CROWDED
 from taskd.master.loop import NO_WORKER, UNWRITABLE, Troubles
 from taskd.model.task import State
-from taskd.posix import process, title
+from taskd.paths import Places
+from taskd.posix import memory, process, title
 from taskd.protocol import frames
 from taskd.record import Record
 from taskd.store.queries import Told
@@ -29,6 +31,7 @@ _WAITING = frozenset({State.QUEUED, State.SCHEDULED})
 
 class TaskViews(Record):
     troubles: Troubles
+    places: Places
     attempts: Attempts
     dispatch: Dispatch
     pauses: Pauses
@@ -37,6 +40,10 @@ class TaskViews(Record):
         """One task in full: also with what its process shows."""
         found, row = self._glance(told), told.row
         running = self.attempts.get(row.id)
+        if (worker := self.attempts.worker_of(row.id)) is not None and worker.pid:
+            found |= {"pid": worker.pid, "memory": memory.of([worker.pid])}
+        if row.attempt:
+            found["log"] = self.places.task_log(row.id)
         if row.state is State.RUNNING and not (running and running.waiting):
             found["reason"] = self._odd(row.id) or found["reason"]
         if row.state is State.QUEUED and running is None:
@@ -87,6 +94,7 @@ class TaskViews(Record):
             "started": row.started,
             "ended": row.ended,
             "ran": told.ran,
+            "arguments": told_arguments.in_words(row.name, told.args),
             "owner": row.owner,
             "priority": row.priority,
             "key": row.key,

@@ -14,7 +14,7 @@ def test_list_is_a_table_with_the_newest_first(run: Run, daemon: Daemon) -> None
     status, out, err = run("list")
     head, *rows = out.splitlines()
     assert (status, err) == (0, "")
-    titles = "ID NAME STATE QUEUE REVISION SUBMITTED TOOK DONE NOTE"
+    titles = "ID NAME STATE REVISION SUBMITTED TOOK NOTE"
     assert " ".join(head.split()) == titles
     assert [row.split()[:3] for row in rows] == [
         ["3", "index", "held"],
@@ -28,15 +28,71 @@ def test_list_is_a_table_with_the_newest_first(run: Run, daemon: Daemon) -> None
 
 def test_list_passes_on_what_it_is_narrowed_to(run: Run, daemon: Daemon) -> None:
     run("list", "--state", "failed", "--queue", "q", "--name", "n", "--limit", "5")
-    assert daemon.seen == [("list", {"state": "failed", "queue": "q", "name": "n", "limit": 5})]
+    assert daemon.seen == [
+        ("list", {"state": "failed", "queue": "q", "name": "n", "limit": 5}),
+        ("list", {"limit": 1000}),
+    ]
+    del daemon.seen[:]
+    run("list", "--owner", "0", "--key", "k", "--revision", "r1", "--text", "t", "--since", "2h")
+    fields = daemon.seen[0][1]
+    assert time.time() - 7300 < fields.pop("since") < time.time() - 7100
+    assert fields == {"owner": 0, "key": "k", "revision": "r1", "text": "t", "limit": 100}
+    run("list", "--until", "2026-12-01T09:30+00:00")
+    assert daemon.seen[1][1]["until"] == 1796117400.0
+    assert run("list", "--since", "yesterday")[0] == 2
+    assert run("list", "--owner", "no such user")[0] == 2
     assert run("list", "--state", "lost")[0] == 2
     assert run("list", "--limit", "0")[0] == 2
 
 
 def test_list_shows_at_most_a_hundred_unless_told(run: Run, daemon: Daemon) -> None:
     daemon.add(*(task(n) for n in range(1, 151)))
-    assert len(run("list")[1].splitlines()) == 101
+    daemon.answers["status"] = lambda fields: {"states": {"queued": 5072}}
+    _, out, err = run("list")
+    assert len(out.splitlines()) == 101
+    assert err == "100 of 5,072 are shown; more with --limit\n"
+    assert run("list", "--key", "k")[2] == "the first 100 are shown; more with --limit\n"
     assert len(objects(run("list", "--json", "--limit", "140")[1])) == 140
+
+
+def test_what_runs_and_what_is_held_comes_first_where_the_list_is_cut(
+    run: Run, daemon: Daemon
+) -> None:
+    daemon.add(task(1, "held"), task(2, "running"), *(task(n) for n in range(3, 20)))
+    daemon.answers["list"] = lambda fields: {
+        "tasks": [
+            each
+            for _, each in sorted(daemon.tasks.items(), reverse=True)
+            if each["state"] == fields.get("state", each["state"])
+            and each["id"] < fields.get("before", 99)
+        ][: fields["limit"]]
+    }
+    daemon.answers["status"] = lambda fields: {"states": {"queued": 17}}
+    rows = run("list", "--limit", "4")[1].splitlines()[1:]
+    assert [row.split()[0] for row in rows] == ["2", "1", "19", "18"]
+    assert [row.split()[0] for row in run("list")[1].splitlines()[1:3]] == ["19", "18"]
+
+
+def test_a_column_is_there_if_it_says_something_or_is_asked_for(run: Run, daemon: Daemon) -> None:
+    daemon.add(task(1), task(2, queue="mail", arguments="to='anna', n=3", priority=5))
+    head, second, _ = run("list")[1].splitlines()
+    assert "QUEUE" in head and "ARGUMENTS" in head and "DONE" not in head and "NOTE" not in head
+    assert second.endswith("to='anna', n=3")
+    assert run("list", "--columns", "id,priority,key")[1].splitlines() == [
+        "ID  PRIORITY  KEY",
+        " 2         5  -",
+        " 1         0  -",
+    ]
+    status, _, err = run("list", "--columns", "id,colour")
+    assert status == 2 and "no column 'colour'; there are id, name" in err
+
+
+def test_a_misspelt_name_is_told_the_right_one(run: Run, daemon: Daemon) -> None:
+    daemon.add(task(1))
+    daemon.answers["list"] = lambda fields: {
+        "tasks": [] if "name" in fields or "before" in fields else [daemon.tasks[1]]
+    }
+    assert run("list", "--name", "indes")[2] == ("no task is named 'indes'; did you mean index?\n")
 
 
 def test_list_of_nothing_prints_nothing(run: Run) -> None:
@@ -69,7 +125,7 @@ def test_the_time_that_a_task_took_is_that_in_which_it_ran(
 ) -> None:
     old = task(1, state, started=1001.0)
     daemon.add(old, task(2, state, started=1001.0, ran=65.0), task(3, "failed", ran=0.2, ended=9e9))
-    assert [row.split()[7] for row in run("list")[1].splitlines()[1:]] == ["0.2s", "1m05s", "-"]
+    assert [row.split()[6] for row in run("list")[1].splitlines()[1:]] == ["0.2s", "1m05s", "-"]
     assert "took       1m05s\n" in run("show", "2")[1]
 
 

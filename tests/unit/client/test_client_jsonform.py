@@ -143,6 +143,8 @@ def test_a_task_has_exactly_the_documented_fields() -> None:
         "submitted": 1.5,
         "started": None,
         "ended": None,
+        "priority": 0,
+        **dict.fromkeys(("key", "owner", "arguments", "pid", "memory", "log")),
     }
 
 

@@ -109,7 +109,8 @@ def test_what_the_version_before_does_not_know_is_asked_of_no_daemon_of_it() -> 
         for name, field in fields.items()
         if field.since
     }
-    assert newer == {"pause", "resume", "remove", "compact"}
+    narrows = {f"list with {n}" for n in ("owner", "key", "revision", "since", "until", "text")}
+    assert newer == {"pause", "resume", "remove", "compact"} | narrows
     task = {"submission": b"x" * 16, "name": "a", "args": b"y"}
     assert operations.needs("submit", {"tasks": [task]})[0] == 0
     more = {"tasks": [task, task | {"retries": 3}]}
