@@ -3,7 +3,8 @@
 Runs in the loop (to know which workers are wanted) and in the writer thread (to take them). The
 index ``tasks_kind`` has the ready tasks of each queue and kind in the order of claiming, so that
 tasks of a kind that cannot be run here cost one look-up, however many wait. The heads of the kinds
-are merged.
+are merged. ``ready`` is answered in parts: between two queues, and while it looks for the kinds of
+one.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from typing import Any
 
+from taskd.record import Record
 from taskd.store import pausing, schema
-from taskd.store.meter import Fetch
-from taskd.store.queries import Candidate, Ready, ReadyTasks
+from taskd.store.meter import Fetch, Meter
+from taskd.store.queries import Candidate, Part, Ready, ReadyTasks
 from taskd.store.values import Kind
 
 _NAME = (
@@ -48,51 +51,96 @@ _QUEUES = (
 _PAGE = 64
 _LAST = "\U0010ffff"  # sorts behind every name of a queue
 
+_LOOK = 2
+"""What a look-up costs, beside what it finds."""
+
 _FEWEST = 4
 """Tasks of a kind that one statement reads at least."""
 
 _Place = tuple[int, int, int]  # how a task is sorted: priority, turn, id
 
 
-def kinds(fetch: Fetch, queue: str) -> Iterator[Kind]:
-    """The kinds of which a task is ready in ``queue``."""
-    name = ""
-    while found := fetch(_NAME, queue, name):
-        ((name, saved),) = found
-        yield Kind(name, saved)
+class _Reached(Record):
+    """Where a part has stopped. ``kinds``: those of the queue that are known; None: it is done.
+    ``tasks``, ``unroutable``: how many of each were told so far."""
+
+    queue: str
+    kinds: list[Kind] | None
+    tasks: int
+    unroutable: int
+
+
+def kinds(fetch: Fetch, queue: str, last: Kind | None = None) -> Iterator[Kind]:
+    """The kinds of which a task is ready in ``queue``, behind ``last``."""
+    name, saved = last or ("", None)
+    while last is not None or (found := fetch(_NAME, queue, name)):
+        if last is None:
+            ((name, saved),) = found
+            yield Kind(name, saved)
+        last = None
         # A null comes before all numbers, and no version is below 0.
         while found := fetch(_SAVED, queue, name, -1 if saved is None else saved):
             ((saved,),) = found
             yield Kind(name, saved)
 
 
-def ready(fetch: Fetch, query: Ready) -> ReadyTasks:
-    """The answer to ``query``. No more tasks than its limit are found, and hardly more read."""
-    answer = ReadyTasks([], [])
+def ready(fetch: Fetch, query: Ready) -> Part[ReadyTasks]:
+    """A part of the answer to ``query``. No more tasks than its limit are found, and hardly more
+    read."""
+    answer, meter = ReadyTasks([], []), Meter()
+
+    def counted(sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        found = fetch(sql, *values)
+        meter.read(_LOOK + len(found))
+        return found
+
+    reached = query.place or _Reached("", None, 0, 0)
+
+    def told() -> tuple[int, int]:
+        return reached.tasks + len(answer.tasks), reached.unroutable + len(answer.unroutable)
+
+    def part(queue: str, kinds: list[Kind] | None) -> Part[ReadyTasks]:
+        return Part([answer], query._replace(place=_Reached(queue, kinds, *told())))
+
     paused = pausing.in_force(fetch)
-    for queue in _in_turn(fetch, query.after):
+    for queue, known in _in_turn(counted, query.after, query.place):
         places = query.places.get(queue, query.places_elsewhere)
-        places = min(places, query.limit - len(answer.tasks))
+        places = min(places, query.limit - told()[0])
         if places > 0:
-            waiting = list(kinds(fetch, queue))
+            waiting = list(known)
+            for kind in kinds(counted, queue, waiting[-1] if waiting else None):
+                waiting.append(kind)
+                if meter.is_used_up:
+                    return part(queue, waiting)
             answer.unroutable.extend((queue, each) for each in waiting if each not in query.routes)
-            known = {each: query.routes[each] for each in waiting if each in query.routes}
+            of_these = {each: query.routes[each] for each in waiting if each in query.routes}
             alone = query.alone.get(queue, {})
-            routes, alone = pausing.left(fetch, paused, queue, known, alone)
-            found = in_order(fetch, queue, routes, alone, places)
+            routes, alone = pausing.left(counted, paused, queue, of_these, alone)
+            found = in_order(counted, queue, routes, alone, places)
             answer.tasks.extend((queue, each) for each in islice(found, places))
-        if max(len(answer.tasks), len(answer.unroutable)) >= query.limit:
+        if max(told()) >= query.limit:
             break
-    return answer
+        if meter.is_used_up:
+            return part(queue, None)
+    return Part([answer], None)
 
 
-def _in_turn(fetch: Fetch, after: str) -> Iterator[str]:
-    """The queues in which a task is ready, beginning behind ``after``."""
-    for first, last in ((after, _LAST), ("", after)):
+def _in_turn(
+    fetch: Fetch, after: str, reached: _Reached | None
+) -> Iterator[tuple[str, list[Kind]]]:
+    """The queues in which a task is ready, beginning behind ``after``, or where a part before has
+    stopped; each with what is known of its kinds."""
+    spans = [(after, _LAST), ("", after)]
+    if reached is not None:
+        if reached.kinds is not None:
+            yield reached.queue, reached.kinds
+        is_round = reached.queue <= after
+        spans = [(reached.queue, after)] if is_round else [(reached.queue, _LAST), ("", after)]
+    for first, last in spans:
         while first < last:
             page = fetch(_QUEUES, first, last, _PAGE)
             for (queue,) in page:
-                yield queue
+                yield queue, []
             first = page[-1][0] if len(page) == _PAGE else last
 
 

@@ -124,8 +124,8 @@ class Candidate(Record):
 
 
 class ReadyTasks(Record):
-    """``tasks``: each with its queue. ``unroutable``: kinds of which a task is ready in a
-    queue that was looked at, and that ``Ready.routes`` does not have."""
+    """What one part has found. ``tasks``: each with its queue. ``unroutable``: kinds of which a
+    task is ready in a queue that was looked at, and that ``Ready.routes`` does not have."""
 
     tasks: list[tuple[str, Candidate]]
     unroutable: list[tuple[str, Kind]]
@@ -235,11 +235,12 @@ class Startable(Query[Part[str]]):
     place: Any = None
 
 
-class Ready(Query[ReadyTasks]):
+class Ready(Query[Part[ReadyTasks]]):
     """The first ready tasks of each queue that are not paused, up to its ``places`` (of one that is
     not named there: ``places_elsewhere``; a queue without places is not looked at), in the order
     of claiming (``routes``, and ``alone`` by queue: see ``Take``); the queues by name, beginning
-    behind ``after`` and round to it; ``limit`` in all."""
+    behind ``after`` and round to it; ``limit`` in all. Each queue is told in one part,
+    whose cost grows with the kinds in it."""
 
     after: str
     places: Mapping[str, int]
@@ -247,6 +248,7 @@ class Ready(Query[ReadyTasks]):
     routes: Mapping[Kind, int]
     alone: Mapping[str, Mapping[int, int]]
     limit: int
+    place: Any = None
 
 
 class StoredData(Query[Part[Stored]]):

@@ -31,7 +31,7 @@ def take(bench: Any, count: int = 9, queue: str = "default", **fields: Any) -> l
 
 def ready(bench: Any) -> list[int]:
     wanted = Ready("", {}, 99, ROUTES, {}, 99)
-    return [each.task for _, each in answer(bench.reader, wanted).tasks]
+    return [each.task for part in bench.reader.all(wanted) for _, each in part.tasks]
 
 
 def settle(bench: Any, task: int, moves: bool | None, **fields: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.answers import answer
 from support.taking import EveryKind, new_worker
 
 from taskd.model.task import Budgets, State
@@ -16,7 +15,7 @@ from taskd.store.api import (
     Settle,
     Take,
 )
-from taskd.store.queries import Ready, ReadyTasks
+from taskd.store.queries import Ready
 from taskd.store.values import Kind, Taken
 
 
@@ -153,8 +152,8 @@ def test_what_is_ready_is_listed_by_queue_in_turn_within_the_places_of_each(benc
 
     def listed(**fields: Any) -> list[tuple[str, int]]:
         wanted = Ready("", {"a": 1, "full": 0}, 5, EveryKind(), {}, 9)
-        found: ReadyTasks = answer(bench.reader, wanted._replace(**fields))
-        return [(queue, candidate.task) for queue, candidate in found.tasks]
+        found = bench.reader.all(wanted._replace(**fields))
+        return [(queue, each.task) for part in found for queue, each in part.tasks]
 
     assert listed() == [("a", one), ("b", two), ("b", three)]
     assert listed(after="a") == [("b", two), ("b", three), ("a", one)]
@@ -168,7 +167,7 @@ def test_kinds_without_a_route_are_told_and_can_be_held_some_at_a_time(bench: An
     gone = [bench.submit(name="gone", owner=owner) for owner in (1, 1, 2)]
     known, newer = bench.submit(), saved_by(bench, 7)
     wanted = Ready("", {}, 5, {fresh("index"): 1}, {}, 9)
-    found = answer(bench.reader, wanted)
+    (found,) = bench.reader.all(wanted)
     assert found.unroutable == [("default", fresh("gone")), ("default", Kind("index", 7))]
     hold = HoldKind("default", fresh("gone"), "no revision has it", 2, bench.now)
     assert bench.one(hold) == [gone[0], gone[2]]

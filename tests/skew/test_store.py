@@ -60,7 +60,7 @@ else:
 
     def ready(queue):
         reader.ask(Ready("", {queue: 99}, 0, EveryKind(), {}, 99), found.append)
-        return [candidate.task for _, candidate in found.pop().tasks]
+        return [candidate.task for _, candidate in found.pop().found[0].tasks]
 
     def claimed(queue, worker, at):
         first = {task: 1 for task in ready(queue)[:1]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from support.answers import answer
+from support.answers import parts
 
 from taskd.store.api import (
     Offer,
@@ -51,5 +51,5 @@ def take(count: int, queue: str = "default", at: float = 2.0) -> Take:
 def ready(reader: Any, queue: str, limit: int = 100) -> list[int]:
     """The tasks that are ready in ``queue``, in the order in which they are taken."""
     wanted = Ready("", {queue: limit}, 0, EveryKind(), {}, limit)
-    found = answer(reader, wanted)
-    return [candidate.task for _, candidate in found.tasks]
+    found = itertools.chain.from_iterable(parts(reader, wanted))
+    return [candidate.task for part in found for _, candidate in part.tasks]

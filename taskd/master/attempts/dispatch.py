@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
+from itertools import chain
 
 import cbor2
 
@@ -101,6 +102,8 @@ class Dispatch:
         self._is_crowded = False  # the last look found no place for a task
         self._busy: set[str] = set()  # the queues in which the last workers offered found tasks
         self._holding: set[tuple[str, Kind]] = set()
+        self._is_asking = False  # which tasks are ready …
+        self._is_due = False  # … and another look was wanted meanwhile
         self.claimed: Notice[[]] = Notice()
         self.kick = Look(loop, "waiting tasks are not looked for", self._look).ask
         self.wake_due = Look(loop, "due times are not looked at", self._wake_due).ask
@@ -110,6 +113,9 @@ class Dispatch:
             return
         if self._storage.damage is not None:
             self._loop.troubles.tell(UNWRITABLE, self._storage.damage)
+            return
+        if self._is_asking:
+            self._is_due = True
             return
         occupied, most = self._attempts.occupied, self._config.max_workers
         queues = {*occupied, *self._config.queues}
@@ -121,18 +127,26 @@ class Dispatch:
             alone=self._attempts.alone(),
             limit=min(most - len(self._attempts), BATCH + len(self._attempts.offered)),
         )
-        self._storage.ask(wanted, lambda answer: self._on_ready(wanted, answer))
+        self._is_asking, self._is_due = True, False
+        try:
+            self._storage.gather(wanted, lambda parts: self._on_ready(wanted, parts))
+        except BaseException:
+            self._is_asking = False
+            raise
 
-    def _on_ready(self, wanted: Ready, found: ReadyTasks | StoreError) -> None:
+    def _on_ready(self, wanted: Ready, parts: list[ReadyTasks] | StoreError) -> None:
         """Offer idle workers to the store for the tasks that were found; ask for the workers that
         are missing. For each worker that is offered just now one task is passed over: the first
         ones, which it will have. They may have been taken already, so that others are passed over:
         the answer to the offer leads to another look."""
-        if isinstance(found, StoreError):
-            self._loop.troubles.tell(NOT_STARTED, found)
+        self._is_asking = False
+        if isinstance(parts, StoreError):
+            self._loop.troubles.tell(NOT_STARTED, parts)
             self._loop.again(self.kick)
             return
         self._loop.troubles.over(NOT_STARTED)
+        if self._is_due:
+            self.kick()
         if not self._life.may_dispatch:
             return
         live = {revision.number: revision for revision in self._revisions.live()}
@@ -142,7 +156,7 @@ class Dispatch:
         left = self._config.max_workers - len(self._attempts) - offered.total()
         # As many as now, not as when it was asked.
         taken = self._attempts.occupied + Counter(place.queue for place in offered.elements())
-        for queue, candidate in found.tasks:
+        for queue, candidate in chain.from_iterable(part.tasks for part in parts):
             place = Offered(queue, candidate.runner)
             revision = live.get(candidate.runner)
             if offered[place] > 0:
@@ -163,7 +177,7 @@ class Dispatch:
         self._is_crowded = left <= 0
         for queue, workers in offers.items():
             self._take(queue, workers, wanted)
-        for queue, kind in found.unroutable:
+        for queue, kind in chain.from_iterable(part.unroutable for part in parts):
             self._hold(queue, kind)
         for revision in live.values():
             self._workers.want(revision, missing[revision])
@@ -307,10 +321,13 @@ class Dispatch:
         self._loop.troubles.over(NOT_QUEUED)
         if due_in is None or not self._life.is_up:
             return
-        if self._due is not None:  # another answer was quicker
-            self._due.cancel()
         if due_in > 0:
-            self._due = self._loop.after(min(due_in, LONGEST_WAIT), self.wake_due)
+            wait = min(due_in, LONGEST_WAIT)
+            # Of two answers that are on their way, the later to come may be the earlier asked for.
+            if self._due is None or self._due.when > time.monotonic() + wait:
+                if self._due is not None:
+                    self._due.cancel()
+                self._due = self._loop.after(wait, self.wake_due)
             return
 
         def woken(outcome: Applied | StoreError) -> None:

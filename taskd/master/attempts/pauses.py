@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pwd
 import time
+from functools import partial
 from typing import Any
 
 from taskd.errors import StoreError
@@ -22,12 +23,16 @@ class Pauses:
         self._loop = loop
         self._storage = storage
         self._all: list[Paused] = []
+        self._looks = 0
 
     def look(self) -> None:
         """Read them anew."""
-        self._storage.ask(Asked(), self._told)
+        self._looks += 1
+        self._storage.ask(Asked(), partial(self._told, self._looks))
 
-    def _told(self, found: list[Paused] | StoreError) -> None:
+    def _told(self, look: int, found: list[Paused] | StoreError) -> None:
+        if look != self._looks:  # a later look knows more, and is answered or will be
+            return
         if isinstance(found, StoreError):
             self._loop.troubles.tell(UNKNOWN, found)
             self._loop.again(self.look)

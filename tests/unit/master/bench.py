@@ -188,9 +188,12 @@ class Bench:
 
     def submit(self, name: str = "work", **args: Any) -> int:
         """Put one task into the store as a client does; its id."""
+        return self.new_task({"name": name, "args": data.encode(args)})
+
+    def new_task(self, fields: dict[str, Any]) -> int:
+        """The same, by the fields of its submission."""
         client = PlayedClient(self)
-        task = {"name": name, "args": data.encode(args), "submission": secrets.token_bytes(16)}
-        client.ask("submit", tasks=[task])
+        client.ask("submit", tasks=[fields | {"submission": secrets.token_bytes(16)}])
         reply = self.until(lambda: [e for e in client.talk() if hasattr(e, "ok")])[0]
         client.sock.close()
         return int(reply.ok["tasks"][0]["id"])

@@ -185,10 +185,10 @@ def test_an_answer_tells_of_one_moment(store: SqliteStore, reader: SqliteReader)
 
     wanted = Ready("", {}, 9, EveryKind(), {}, 9)
     reader._connection.set_trace_callback(meddle)
-    found = [candidate.task for _, candidate in answer(reader, wanted).tasks]
+    found = [candidate.task for _, candidate in answer(reader, wanted).found[0].tasks]
     assert not cancels
     assert found == both
-    assert answer(reader, wanted).tasks == []
+    assert answer(reader, wanted).found[0].tasks == []
 
 
 def test_a_query_that_failed_leaves_no_transaction_open(reader: SqliteReader) -> None:

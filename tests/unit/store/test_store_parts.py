@@ -21,6 +21,7 @@ from taskd.store.queries import (
     Part,
     Query,
     QueueCounts,
+    Ready,
     Rows,
     RunningRows,
     Shown,
@@ -29,6 +30,7 @@ from taskd.store.queries import (
 )
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore
+from taskd.store.values import Kind
 
 STEPS = 40 * meter.WORK
 """Steps of SQLite's machine that one part may take: each row that is read takes some 10 to 40."""
@@ -252,3 +254,53 @@ def test_every_query_has_an_answer() -> None:
         q for q in vars(queries).values() if isinstance(q, type) and queries.Query in q.__mro__
     }
     assert set(answers.ANSWERS) == every - {queries.Query}
+
+
+QUEUES = 2000
+
+
+@pytest.mark.parametrize("after", ["", "q1", "q999"])
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_what_is_ready_in_many_queues_is_found_in_parts(
+    raw: sqlite3.Connection, reader: SqliteReader, after: str, is_paused: bool
+) -> None:
+    """Each queue once, in turn, though there are more than a part can look at; if all is paused,
+    there is nothing to find in any of them."""
+    fill(raw, QUEUES, queue=lambda n: f"q{n}", state=lambda _: "queued", turn=lambda _: 1)
+    names = [f"q{n}" for n in range(1, QUEUES + 1)]
+    raw.executemany("insert into counts values (?, 'queued', 1)", [(name,) for name in names])
+    if is_paused:
+        raw.execute("insert into pauses values ('', '', 0, 1.0, null, '')")
+    raw.commit()
+    wanted = Ready(after, {}, 1, {Kind("t", None): 1}, {}, QUEUES)
+    found, parts = bounded(reader, wanted)
+    turns = sorted(names, key=lambda name: (name <= after, name))
+    told = [queue for part in found for queue, _ in part.tasks]
+    assert told == ([] if is_paused else turns)
+    assert parts > 10
+    some, _ = bounded(reader, wanted._replace(limit=300))
+    assert [queue for part in some for queue, _ in part.tasks] == told[:300]
+    none, parts_of_none = bounded(reader, wanted._replace(routes={}, limit=200))
+    assert [queue for part in none for queue, _ in part.unroutable] == turns[:200]
+    assert parts_of_none < parts
+
+
+def test_what_is_ready_of_many_kinds_is_found_in_parts(
+    raw: sqlite3.Connection, reader: SqliteReader
+) -> None:
+    fill(
+        raw,
+        500,
+        name=lambda n: f"t{n // 2}",
+        saved_version=lambda n: n % 2 or None,
+        state=lambda _: "queued",
+        turn=lambda n: 501 - n,
+    )
+    raw.execute("insert into counts values ('q', 'queued', 500)")
+    raw.commit()
+    kinds = [Kind(f"t{n // 2}", n % 2 or None) for n in range(1, 501)]
+    routes = dict.fromkeys(kinds[5:], 1)
+    found, parts = bounded(reader, Ready("", {}, 3, routes, {}, 9))
+    assert [each.task for part in found for _, each in part.tasks] == [500, 499, 498]
+    assert {kind for part in found for _, kind in part.unroutable} == set(kinds[:5])
+    assert parts > 3
