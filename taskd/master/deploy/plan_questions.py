@@ -196,21 +196,35 @@ class Planning:
             return
         end = self._asked + PIECE_ITEMS - len(piece)
         query = StoredData(tuple(self._examples[self._asked : end]))
-        read = functools.partial(self._on_read, piece)
+        read = functools.partial(self._on_read, piece, self._asked + len(query.tasks))
         self._look.storage.ask(query, self._guard.around(read))
 
-    def _on_read(self, piece: list[Question], part: Part[Stored] | StoreError) -> None:
+    def _on_read(self, piece: list[Question], end: int, part: Part[Stored] | StoreError) -> None:
+        """``end``: behind the last item whose task was asked for."""
         if self._done is None:
             return
         found, rest = _given(part)
         for stored in found:
-            assert stored.task == self._examples[self._asked], "no task is ever removed"
+            self._pass_over(stored.task, end)
             piece.append(self._question(self._asked, stored))
             self._asked += 1
+        if rest is None:
+            self._pass_over(None, end)
         if rest is not None and sum(question.weight for question in piece) < PIECE:
             self._look.loop.soon(self._guard.around(lambda: self._read_piece(piece)))
         else:
             self._ask(piece)
+
+    def _pass_over(self, task: int | None, end: int) -> None:
+        """Go on to the item of ``task``: those before it are of tasks that an operator has removed
+        since the plan began. One that ran has ended. Raises DeployRefused."""
+        while self._asked < end and (gone := self._examples[self._asked]) != task:
+            if self._items[self._asked].task is None:
+                raise DeployRefused(
+                    f"{self._target.name}: task {gone}, which the plan asks about, was removed "
+                    "meanwhile: deploy again"
+                )
+            self._asked += 1
 
     def _ask(self, piece: list[Question]) -> None:
         worker = self._worker
