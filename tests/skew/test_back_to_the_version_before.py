@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from pythons import NEW, NEXT, OLD, Python
@@ -110,6 +112,33 @@ def test_a_rollback_brings_the_version_before_with_all_that_goes_on(upgraded: Sk
     assert not repeated(upgraded.effects())
     assert upgraded.pid_is_still(pid)
     eventually(lambda: set(upgraded.zygotes()) == {"r0"}, "the zygote of this version has gone")
+
+
+def test_who_follows_over_a_rollback_and_back_and_a_kill_hears_each_event_once(
+    upgraded: Skewed,
+) -> None:
+    """By the store's token, by the number of the version before, and by the token again."""
+    seen: list[dict[str, Any]] = []
+    with upgraded.client() as client, upgraded.client() as other:
+        stays, moves = client.submit("stays", {"n": 2}), client.submit("moves", {"n": 2})
+        follow = client.follow([stays.id, moves.id])
+        following = threading.Thread(target=lambda: seen.extend(follow))
+        following.start()
+        for task in (stays, moves):
+            upgraded.reached(task.id, "0")
+        other.rollback()
+        assert other.handle(moves.id).result(30) == [2, "r0", OLD]
+        upgraded.reload("r1")
+        upgraded.kill(signal.SIGKILL)
+        upgraded.start()
+        assert upgraded.serving() == ("r1", NEW)
+        upgraded.open_gate("go")
+        following.join(60)
+        assert not following.is_alive()
+        assert {event.get("token") is None for event in seen} == {True, False}
+        for task in (stays, moves):
+            told = [event["event"] for event in seen if event["task"] == task.id]
+            assert told == [event["event"] for event in client.follow([task.id])]
 
 
 def test_workers_of_this_version_do_all_under_a_master_of_the_one_before(
