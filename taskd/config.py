@@ -37,7 +37,8 @@ class App(Record):
     ``setup``: a function of the app that is called after its import. ``connections_at_import``:
     "warn" or "refuse".
     ``env``, ``env_file``: as in the file, until a deploy has read them: then ``environment`` has
-    the variables of both (see ``revision.environment``).
+    the variables of both (see ``revision.environment``). ``schedules``: the sections
+    ``[schedules.NAME]``, as in the file; None: there is none.
     """
 
     release: str
@@ -56,6 +57,7 @@ class App(Record):
     environment: dict[str, str] | None = None
     setup: str | None = None
     connections_at_import: str = "warn"
+    schedules: dict[str, dict[str, Any]] | None = None
 
     def is_proved_as(self, other: App) -> bool:
         """Whether a release's processes are the same with both: then it is one revision."""
@@ -190,7 +192,7 @@ class Config(Record):
         sections = config_rules.read(table, source)
         queues = config_rules.read_queues(table, source)
         return cls(
-            app=App(**sections["app"]),
+            app=App(**sections["app"], schedules=config_rules.read_schedules(table, source)),
             daemon=Daemon(**sections["daemon"]),
             access=Access(**sections["access"]),
             hooks=Hooks(**sections["hooks"]),

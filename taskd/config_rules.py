@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from math import inf
+from math import inf, isfinite
 from typing import Any, NoReturn
 
 from taskd.errors import ConfigError
 from taskd.model.duration import measure
+from taskd.model.schedule import KEYS
 from taskd.record import Record
 
 DEFAULT_QUEUE = "default"
@@ -268,7 +269,7 @@ _QUEUE_RULES = {
 def read(table: dict[str, Any], source: str) -> dict[str, dict[str, Any]]:
     """The values of each section of a parsed file but ``queues``, defaults filled in. ``source``
     names the file in errors. Raises ConfigError."""
-    _check_names(table, [*RULES, "queues"], source, "section")
+    _check_names(table, [*RULES, "queues", "schedules"], source, "section")
     return {
         name: _read_section(table.get(name, {}), rules, name, source)
         for name, rules in RULES.items()
@@ -291,11 +292,40 @@ def read_queues(table: dict[str, Any], source: str) -> dict[str, dict[str, Any]]
     return found
 
 
+def read_schedules(table: dict[str, Any], source: str) -> dict[str, dict[str, Any]] | None:
+    """Each ``[schedules.NAME]`` as it stands there; None: there is none. What it says is checked
+    when it is deployed, against the release. Raises ConfigError."""
+    sections = table.get("schedules", {})
+    _check_section(sections, "schedules", source)
+    for name, section in sections.items():
+        if not 1 <= len(name) <= LONGEST_NAME:
+            raise ConfigError(f"{source}: schedules: a name has 1 to {LONGEST_NAME} characters")
+        _check_section(section, f"schedules.{name}", source)
+        _check_names(section, ["task", "args", *KEYS], source, "key", f"schedules.{name}.")
+        if not _is_text(section.get("task")):
+            _fail(f"schedules.{name}.task", "the name of a task", section.get("task"), source)
+        if not _is_plain(section):
+            raise ConfigError(
+                f"{source}: schedules.{name}: write dates and times as texts, and no nan or inf"
+            )
+    return sections or None
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON can keep it: ``proved`` does."""
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return isinstance(value, (str, int)) or (isinstance(value, float) and isfinite(value))
+
+
 def new_keys(table: dict[str, Any]) -> list[str]:
     """The keys of a parsed file that taskd 0.2 does not know, as ``app.env``."""
     sections = [(name, rules, table.get(name, {})) for name, rules in RULES.items()]
     sections += [(f"queues.{n}", _QUEUE_RULES, s) for n, s in table.get("queues", {}).items()]
-    return [f"{name}.{key}" for name, rules, s in sections for key in s if rules[key].is_new]
+    found = [f"{name}.{key}" for name, rules, s in sections for key in s if rules[key].is_new]
+    return found + [f"[schedules.{name}]" for name in table.get("schedules", {})]
 
 
 def _read_section(section: Any, rules: dict[str, Rule], name: str, source: str) -> dict[str, Any]:

@@ -13,12 +13,13 @@ Invariants
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, overload
 
-from taskd.api import checks
+from taskd.api import checks, schedule_options
 from taskd.api.annotations import Annotations, Reading
-from taskd.api.retry_rules import RetryRules, checked_retries
+from taskd.api.retry_rules import Backoff, Exceptions, RetryRules, checked_retries
 from taskd.errors import BadArguments
 from taskd.model import duration
 from taskd.model.arguments import mistyped
@@ -39,9 +40,6 @@ R = TypeVar("R")
 Migration = Callable[["SavedState"], "SavedState | None"]
 M = TypeVar("M", bound=Migration)
 
-Backoff = str | float | Sequence[float] | Callable[[int], float]
-Exceptions = type[BaseException] | tuple[type[BaseException], ...]
-
 
 class Task(Generic[P, R]):
     """A function that taskd can run. Calling it calls the plain function, here and now.
@@ -60,6 +58,7 @@ class Task(Generic[P, R]):
         on_deploy: Any,
         check: Any,
         rules: RetryRules,
+        schedule: Mapping[str, Any],
     ) -> None:
         """The options are those of ``task``, and are checked here."""
         self.fn = fn
@@ -75,6 +74,7 @@ class Task(Generic[P, R]):
         self.migrations: dict[int, Migration] = {}
         self.signature, self.takes_context = checks.signature(fn, self.name)
         self._annotations = Reading(fn, self.signature, check)
+        self.schedule = schedule_options.checked(self.name, schedule, self.unbound(()))
         self.__doc__ = fn.__doc__
         self.__name__ = getattr(fn, "__name__", self.name)
         self.__qualname__ = getattr(fn, "__qualname__", self.name)
@@ -112,6 +112,7 @@ class Task(Generic[P, R]):
             "reads": readable(self.version, self.migrations),
             "names": names_in(self.fn),
             "retry": self.rules.numbers() | {"function": self.rules.function is not None},
+            "schedule": self.schedule,
         }
 
     def _takes(self) -> dict[str, Any]:
@@ -293,18 +294,7 @@ def task(fn: Callable[Concatenate[AsyncContext, P], R], /) -> AsyncContextTask[P
 def task(fn: Callable[P, R], /) -> PlainTask[P, R]: ...
 @overload
 def task(
-    *,
-    name: str | None = None,
-    queue: str = "default",
-    version: int = 1,
-    on_deploy: str = "finish",
-    check: bool = True,
-    retries: int = 0,
-    backoff: Backoff = "exponential",
-    max_backoff: float | None = None,
-    jitter: float | None = None,
-    retry_on: Exceptions | None = None,
-    give_up_on: Exceptions = (),
+    **options: Unpack[schedule_options.TaskOptions],
 ) -> Decorator: ...
 def task(
     fn: Callable[..., Any] | None = None,
@@ -321,6 +311,7 @@ def task(
     jitter: float | None = None,
     retry_on: Exceptions | None = None,
     give_up_on: Exceptions = (),
+    **schedule: Unpack[schedule_options.ScheduleOptions],
 ) -> Any:
     """Make a function a task; bare, or with options.
 
@@ -335,6 +326,8 @@ def task(
     default 10 minutes for "exponential", a day for a function). ``jitter``: the part of a wait, 0
     to 1, that chance may take away (0.25 for "exponential", else 0). ``retry_on``: only these
     exceptions are tried again; ``give_up_on``: these are not, whatever else is said.
+
+    ``cron``, ``every`` and what goes with them: when it is run by itself, see ``ScheduleOptions``.
 
     Raises TypeError and ValueError for what cannot be a task.
     """
@@ -351,6 +344,7 @@ def make_task(
     version: int = 1,
     on_deploy: str = "finish",
     check: bool = True,
+    schedule: Mapping[str, Any] = MappingProxyType({}),
     **rules: Any,
 ) -> Task[..., Any]:
     """The Task for ``fn``, not registered. ``rules``: as ``RetryRules`` takes them. Raises
@@ -359,7 +353,7 @@ def make_task(
     called = fn.__name__ if name is None else name
     if called == "<lambda>":
         raise ValueError("a lambda has no name that others could submit it by: use def")
-    return Task(fn, called, queue, version, on_deploy, check, RetryRules(**rules))
+    return Task(fn, called, queue, version, on_deploy, check, RetryRules(**rules), schedule)
 
 
 _default_client: Client | None = None

@@ -4,7 +4,7 @@
 # Task ids and revisions are asked of the daemon, through the socket that the command line names;
 # without one there are none, and nothing is said about it.
 
-_taskctl_verbs="status submit run list show wait follow logs cancel retry pause resume gc revisions drain deploy reload rollback doctor"
+_taskctl_verbs="status submit run list show wait follow logs cancel retry pause resume gc schedules revisions drain deploy reload rollback doctor"
 
 _taskctl_options() {
     case $1 in
@@ -14,6 +14,7 @@ _taskctl_options() {
         wait) echo "--timeout --json" ;;
         logs) echo "-f --follow --raw" ;;
         status | show | follow | doctor) echo "--json" ;;
+        schedules) echo "list pause resume run --catch-up --force --json" ;;
         pause) echo "--queue --task --all --for --why --json" ;;
         resume) echo "--queue --task --all --json" ;;
         gc) echo "--state --queue --name --older --all --at-most --yes --compact --json" ;;

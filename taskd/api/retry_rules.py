@@ -6,7 +6,7 @@ the numbers among them (``policy``) go to the master with the manifest and with 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Any
 
@@ -20,6 +20,8 @@ from taskd.model.retrying import (
     Policy,
 )
 
+Backoff = str | float | Sequence[float] | Callable[[int], float]
+Exceptions = type[BaseException] | tuple[type[BaseException], ...]
 Kinds = tuple[type[BaseException], ...]
 
 _BACKOFF = (

@@ -32,6 +32,7 @@ VERBS = {
     "pause": Verb("verbs.pause", "start nothing fresh of a queue, a task, or at all"),
     "resume": Verb("verbs.pause", "end a pause"),
     "gc": Verb("verbs.gc", "remove tasks that are over before their time"),
+    "schedules": Verb("verbs.schedules", "list the schedules; pause, resume or run one now"),
     "revisions": Verb("verbs.revisions", "list the revisions that live, and what was refused"),
     "drain": Verb("verbs.drain", "show what a stop would interrupt; make a revision empty sooner"),
     "deploy": Verb(

@@ -20,6 +20,7 @@ from taskd.client import operations, session, stand_in
 from taskd.client.address import Address
 from taskd.client.operations import Handle, Operations
 from taskd.client.records import task_info
+from taskd.client.schedule_operations import ScheduleOperations
 from taskd.client.session import NOT_REPEATED, PATIENCE, Asked, Patience, Reached, Session
 from taskd.errors import Busy, Error, NotAllowed, Refused
 
@@ -63,7 +64,7 @@ class AsyncTaskHandle(Handle):
         return await self._client.retry(self.id)
 
 
-class AsyncClient(Operations[AsyncTaskHandle]):
+class AsyncClient(Operations[AsyncTaskHandle], ScheduleOperations):
     """A client of the daemon with ``await``: all that ``Client`` has.
 
     ``socket`` and ``timeout`` as there. Every method raises NoDaemon, or Refused (or a kind of

@@ -56,6 +56,7 @@ from taskd.master.loop import (
     ledger,
 )
 from taskd.master.recovery import Salvage, Survivors, Unowned
+from taskd.master.schedules import Schedules
 from taskd.master.service import Periodic, Retention, SocketFiles, Stop, SystemdStatus, checks
 from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET, WORKER_SOCKET, Places
 from taskd.posix import pidfile
@@ -146,6 +147,10 @@ class Master:
             self.sending,
         )
 
+        self.schedules = Schedules(
+            loop, self.life, storage, self.revisions, self.dispatch, self.pauses
+        )
+
     def _make_recovery(self) -> None:
         slots, storage = self.places.slots, self.storage
         self.salvage = Salvage(slots, storage, self.groups, self.oom, self.attempts, self.endings)
@@ -191,7 +196,14 @@ class Master:
         )
         stages = Stages(
             plan_questions.Sources(
-                loop, self.places, storage, revisions, workers, attempts, self.pauses
+                loop,
+                self.places,
+                storage,
+                revisions,
+                workers,
+                attempts,
+                self.pauses,
+                self.schedules,
             ),
             lambda: trial.Means(loop, self.children, self.orphans, self.snapshot),
             before.Surroundings(loop, self.children, self.after_drain),
@@ -251,6 +263,7 @@ class Master:
             self.attempts,
             self.dispatch,
             self.pauses,
+            self.schedules,
             self.deploy,
             self.stop,
             lambda: self.groups.checks() + self.retention.checks() + checks(self.listeners.given),
@@ -302,6 +315,8 @@ class Master:
         self.attempts.changed.to(self.systemd.changed)
         self.attempts.progressed.to(self.streams.on_progress)
         self.dispatch.claimed.to(self.deploy.look)
+        self.pauses.changed.to(self.schedules.refresh)
+        self.endings.ended.to(lambda _: self.schedules.refresh_if_waiting())
         self.endings.ended.to(self.dispatch.on_waiting, *(lambda _, a=a: a() for a in looks[1:]))
         self.storage.applied.to(self.streams.on_applied, self.unowned.on_applied)
         self.statedir.back.to(self.dispatch.kick, self.after_drain.look)
@@ -310,6 +325,7 @@ class Master:
         self.clients.drained.to(self.streams.resume)
         self.deploy.refused.to(self.systemd.say)
         self.deploy.over.to(self.dispatch.wake_due, self.dispatch.kick, self.after_drain.look)
+        self.deploy.over.to(self.schedules.look)
         self.after_drain.over.to(self.stop.look)
         self.stop.begun.to(self.deploy.on_stop, self.systemd.stopping)
         self.life.changed.to(self.systemd.changed)
@@ -341,6 +357,7 @@ class Master:
         self.pauses.look()
         self.dispatch.wake_due()
         self.dispatch.kick()
+        self.schedules.begin()
         self.after_drain.look()
         self.streams.on_everything()
         self.draining.look()

@@ -63,6 +63,7 @@ class Plan(Record):
     waiting: list[Row]
     warnings: list[str]
     unfit: list[int]
+    schedules: tuple[Row, ...] = ()
 
     def wire(self) -> Row:
         """Of bounded size, however much waits and runs."""
@@ -71,6 +72,7 @@ class Plan(Record):
             "running": _first(self.running),
             "waiting": _first(self.waiting),
             "warnings": [_cut(text) for text in self.warnings[:FIRST]],
+            "schedules": list(self.schedules[:FIRST]),
             "counts": self._counts(),
             "on": dict(Counter(row["revision"] or "" for row in self.running)),
         }

@@ -100,6 +100,13 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               control.sock only
     compact   → {before, now} (since 4): bytes of the store's file, which is written anew; what
               writes waits meanwhile; control.sock only
+    schedules → (since 4) {schedules: [{name, problem, task, source, cron, every, tz, overlap,
+              catch_up, text, paused, dropped, waits, last_slot, last_task, last_state, skipped,
+              why, running: [id…], next}…]}: dropped ones too, as long as they are remembered;
+              of one that cannot run there are name and problem alone; control.sock only
+    pause_schedule   (since 4) name → {was}; control.sock only, as are the next two
+    resume_schedule  (since 4) name, catch_up? ("once") → {was}
+    run_schedule     (since 4) name, submission: bytes16, force? → {id, created}
     revisions → {revisions: [{revision, path, hash, state, workers, running, waiting, age: seconds,
               memory: bytes or null, holds: [{task, name}…] (at most 10)}…], rejected: [{revision,
               path, reason, at}…] (the latest last)}
@@ -132,7 +139,8 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     PLAN is {target, running: [{task, name, revision, verdict, why}…], waiting: [{name, version,
     shape, count, verdict, why}…], warnings: [text…], counts: {verdict: tasks}, on: {revision: how
     many run there}, environment: {"new", "changed" or "gone": names of variables that differ from
-    those of what serves}}; verdict is "finishes" (on its revision), "moves" (now), "continues" (of
+    those of what serves}, schedules: [{name, change: "new", "changed" or "dropped",
+    text}…]}; verdict is "finishes" (on its revision), "moves" (now), "continues" (of
     what waits), "held" (would be, with why; it refuses the deploy) or "accepted" (would be, as with
     what serves now: it refuses nothing). The lists have the first hundred rows of each verdict, and
     of the warnings and names, with their texts cut; ``counts`` and ``on`` count all.

@@ -38,8 +38,11 @@ _TASK_ID = Field(int, 1, _ID_MAX, required=True)
 _TASK_IDS = Field(list, 1, MAX_WATCHED, required=True, each=_TASK_ID)
 _NAME = Field(str, 1, 200)
 
+_SUBMISSION = Field(bytes, submission.SIZE, submission.SIZE, required=True)
+_SCHEDULE: Fields = {"name": _NAME._replace(required=True)}
+
 _NEW_TASK: Fields = {
-    "submission": Field(bytes, submission.SIZE, submission.SIZE, required=True),
+    "submission": _SUBMISSION,
     "submission_kind": Field(str, among=frozenset((submission.TIMED,))),
     "name": _NAME._replace(required=True),
     "args": Field(bytes, 1, ARGUMENTS_LIMIT, required=True),
@@ -98,6 +101,10 @@ OPERATIONS: dict[str, Fields] = {
     "resume": _SCOPE,
     "remove": {"tasks": _TASK_IDS._replace(high=MOST_REMOVED)},
     "compact": {},
+    "schedules": {},
+    "pause_schedule": _SCHEDULE,
+    "resume_schedule": {**_SCHEDULE, "catch_up": Field(str, among=frozenset(("once",)))},
+    "run_schedule": {**_SCHEDULE, "submission": _SUBMISSION, "force": Field(bool)},
     "revisions": {},
     "reload": {"release": Field(str, 1, 4096), **_DEPLOY},
     "rollback": _DEPLOY,
@@ -112,7 +119,13 @@ OPERATIONS: dict[str, Fields] = {
 STREAMS = frozenset(("follow", "wait"))
 """Operations that answer with a stream."""
 
-SINCE: dict[str, int] = {"pause": 4, "resume": 4, "remove": 4, "compact": 4}
+SINCE: dict[str, int] = {
+    "pause": 4,
+    "resume": 4,
+    "remove": 4,
+    "compact": 4,
+    **dict.fromkeys(("schedules", "pause_schedule", "resume_schedule", "run_schedule"), 4),
+}
 """The version of the protocol that brought an operation, where not every one that is spoken has it.
 """
 

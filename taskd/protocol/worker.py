@@ -101,14 +101,15 @@ Master → worker
 
 Inside
     task(version, queue, retries, on_deploy, params, any, types, unresolved, reads, names,
-        retry)
+        retry, schedule)
         params: [[name, required]…]; any: bool; types: {name: form}: what each parameter that is
         checked takes (``model.arguments``); unresolved: {name: why}: annotations that cannot be
         looked up (0.2 tells neither); reads: [version…]: versions of saved state that it
         can take, by a whole chain of migrations; names: [str…], of the steps and loops that the
         function's source names, null where that cannot be told; retry: {retries, delays,
         max_backoff, jitter, function}: ``model.retrying.Policy``, and whether the delays are a
-        function's (0.2 does not tell)
+        function's (0.2 does not tell); schedule: null, or what ``@task`` says: {cron?,
+        every?, tz?, late?, catch_up?, overlap?, spread?} (0.2 does not tell)
     question(ref, name, args, saved, version, slot, task, attempt)
         ref: int; args: bytes; saved: bytes or null; version: int; slot: null or the file name,
         beside that file, of the worker that runs this attempt of the task: the slot has what that

@@ -76,8 +76,8 @@ _RESUME = (
     " where name = ?"
 )
 _ALL = (
-    "select s.name, s.definition, s.mark, s.paused, s.by, s.dropped, s.pending, s.catch_up,"
-    " s.overlaps, s.last_slot, s.last_task, t.state"
+    "select s.name, s.timing, s.definition, s.mark, s.paused, s.by, s.dropped, s.pending,"
+    " s.catch_up, s.overlaps, s.last_slot, s.last_task, t.state"
     " from schedules s left join tasks t on t.id = s.last_task order by s.name"
 )
 _LAST_SKIPPED = "select slot, reason from slots where schedule = ? order by slot desc limit 1"

@@ -101,8 +101,9 @@ class Paused(Record):
 
 
 class Scheduled(Record):
-    """A schedule, as the store has it. ``kept``: its definition, as TakeUp gave it. ``mark``: the
-    newest slot that is decided. ``paused``, ``dropped``: since when; ``by``: who paused it.
+    """A schedule, as the store has it. ``timing``, ``kept``: its definition, as TakeUp gave it.
+    ``mark``: the newest slot that is decided. ``paused``, ``dropped``: since when; ``by``: who
+    paused it.
     ``pending``: a slot that waits for an earlier run. ``catch_up``: how what was missed in a pause
     is decided, once. ``overlaps``: slots in a row that an earlier run has kept from running.
     ``last_slot``: that was run; ``last_task``: of a slot or RunNow, with its ``state`` (None: it
@@ -110,6 +111,7 @@ class Scheduled(Record):
     is of slots that were not run."""
 
     name: str
+    timing: str
     kept: bytes
     mark: float
     paused: float | None

@@ -92,7 +92,7 @@ class Daemon:
             for key, value in values.items():
                 if isinstance(value, dict):  # [queues.NAME]
                     lines += [f"[{section}.{key}]"]
-                    lines += [f"{k} = {json.dumps(v)}" for k, v in value.items()]
+                    lines += [f"{k} = {_toml(v)}" for k, v in value.items()]
         for section, values in table.items():
             plain = {k: v for k, v in values.items() if not isinstance(v, dict)}
             lines += [f"[{section}]", *(f"{k} = {json.dumps(v)}" for k, v in plain.items())]
@@ -349,3 +349,9 @@ def by_item(effects: list[Effect]) -> dict[tuple[int, str], list[Effect]]:
 def repeated(effects: list[Effect]) -> dict[tuple[int, str], int]:
     """Items that were done more than once, and how often."""
     return {key: len(times) for key, times in by_item(effects).items() if len(times) > 1}
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + "}"
+    return json.dumps(value)

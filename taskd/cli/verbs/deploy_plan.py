@@ -50,7 +50,7 @@ def page(plan: Plan, width: int) -> list[str]:
         text.table(_RUNNING, running, width),
         text.table(_WAITING, waiting, width),
         [f"tasks that are not shown: {', '.join(more)}"] * bool(more),
-        [text.clean(line) for line in _environment(plan)],
+        [text.clean(line) for line in (*_schedules(plan), *_environment(plan))],
         [f"warning: {text.clean(warning)}" for warning in plan["warnings"]],
     )
     return [line for n, part in enumerate(parts) if part for line in [""] * bool(n) + part]
@@ -67,6 +67,7 @@ def remarks(plan: Plan) -> list[str]:
     told = sum(row.get("count", 1) for row in (*running, *waiting))
     more = counts["held"] + counts["accepted"] - told
     return [
+        *_schedules(plan),
         *_environment(plan),
         *(f"warning: {warning}" for warning in plan["warnings"]),
         *(f"would be held: {_who(row)}: {row['why']}" for row in running),
@@ -90,6 +91,11 @@ def _environment(plan: Plan) -> list[str]:
     changes = plan.get("environment") or {}
     told = "; ".join(f"{', '.join(names)} {what}" for what, names in changes.items())
     return [f"environment: {told}"] * bool(told)
+
+
+def _schedules(plan: Plan) -> list[str]:
+    rows = plan.get("schedules") or ()
+    return [f"schedule {row['name']}: {row['change']}: {row['text']}" for row in rows]
 
 
 def _who(row: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from taskd.errors import StoreError
-from taskd.master.loop import Loop, Storage
+from taskd.master.loop import Loop, Notice, Storage
 from taskd.store.queries import Pauses as Asked
 from taskd.store.values import Paused, Scope
 
@@ -24,6 +24,7 @@ class Pauses:
         self._storage = storage
         self._all: list[Paused] = []
         self._looks = 0
+        self.changed: Notice[[]] = Notice()
 
     def look(self) -> None:
         """Read them anew."""
@@ -39,6 +40,7 @@ class Pauses:
             return
         self._loop.troubles.over(UNKNOWN)
         self._all = found
+        self.changed()
 
     def in_force(self) -> list[Paused]:
         now = time.time()

@@ -18,10 +18,13 @@ from taskd.protocol import server_side as protocol
 from taskd.record import Protocol
 from taskd.upgrade.snapshot import Carried
 
-WRITES = frozenset(("submit", "cancel", "retry", "pause", "resume", "remove", "compact"))
+WRITES = frozenset(
+    ("submit", "cancel", "retry", "pause", "resume", "remove", "compact", "pause_schedule",
+     "resume_schedule", "run_schedule")
+)  # fmt: skip
 """Operations that are answered once they are on disk."""
 
-READS = frozenset(("show", "list", "log", "follow", "wait", "status", "revisions"))
+READS = frozenset(("show", "list", "log", "follow", "wait", "status", "revisions", "schedules"))
 """Operations that have done nothing before they are answered, and may wait for the store."""
 
 COUNTS = frozenset(("status", "revisions"))

@@ -11,6 +11,7 @@ from taskd.master.clients.daemon_requests import DaemonRequests
 from taskd.master.clients.housekeeping import Housekeeping
 from taskd.master.clients.peer_limits import PeerLimits
 from taskd.master.clients.queues import Queues
+from taskd.master.clients.schedule_requests import ScheduleRequests
 from taskd.master.clients.shares import Shares
 from taskd.master.clients.steering import Steering
 from taskd.master.clients.streams import Streams
@@ -20,6 +21,7 @@ from taskd.master.clients.wait_cycles import WaitCycles
 from taskd.master.deploy import Deploy
 from taskd.master.fleet import Revisions, Workers
 from taskd.master.loop import Life, Loop, Storage
+from taskd.master.schedules import Schedules
 from taskd.master.service import Check, Stop
 from taskd.paths import Places
 
@@ -39,6 +41,7 @@ class Serving:
         attempts: Attempts,
         dispatch: Dispatch,
         pauses: Pauses,
+        schedules: Schedules,
         deploy: Deploy,
         stop: Stop,
         checks: Callable[[], list[Check]],
@@ -78,5 +81,6 @@ class Serving:
         )
         steering = Steering(storage, dispatch, pauses)
         keeping = Housekeeping(places, storage, self.streams.has_to_tell)
-        parts = (tasks, daemon, steering, keeping)
+        planned = ScheduleRequests(storage, dispatch, schedules)
+        parts = (tasks, daemon, steering, keeping, planned)
         self.clients.handlers = {op: each for part in parts for op, each in part.handlers().items()}

@@ -27,6 +27,7 @@ from taskd.master.attempts import Attempts, Pauses
 from taskd.master.deploy.guard import Guard
 from taskd.master.fleet import Probe, Revision, Revisions, Worker, Workers
 from taskd.master.loop import Deadline, Loop, Storage
+from taskd.master.schedules import Schedules
 from taskd.model.binding import bind, names_in
 from taskd.model.plan import Item, Plan, judge, narrowed
 from taskd.model.task import SETTLED
@@ -79,6 +80,7 @@ class Sources(Record):
     workers: Workers
     attempts: Attempts
     pauses: Pauses
+    schedules: Schedules
 
 
 class Planning:
@@ -316,6 +318,12 @@ class Planning:
         odd = [(self._items[ref], why) for ref, why in self._mistyped.items()]
         told = narrowed(odd, current.tasks, target.tasks)
         warnings = self._look.pauses.warnings() + plan.warnings + told
+        schedules = self._look.schedules.planned(target)
+        if schedules.refusal is not None:
+            self._refuse(schedules.refusal)
+            return
+        plan = plan._replace(schedules=tuple(schedules.changes))
+        warnings += schedules.doubts
         self._finish(plan._replace(warnings=warnings))
 
     def _was_accepted(self, item: Item, before: Collection[int], current: Revision) -> bool:

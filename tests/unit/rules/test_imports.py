@@ -29,16 +29,14 @@ SERVER = WIRE | {"log", "slot", "store", "systemd", "revision", "upgrade"}
 LOOP = {"master.loop"}
 FLEET = LOOP | {"master.fleet"}
 ATTEMPTS = FLEET | {"master.attempts"}
-ROOMS = ATTEMPTS | {"master.recovery", "master.deploy", "master.service", "master.clients"}
+SCHEDULES = ATTEMPTS | {"master.schedules"}
+ROOMS = SCHEDULES | {"master.recovery", "master.deploy", "master.service", "master.clients"}
 """The master's rooms; the lower ones each with those below it."""
 
 ALLOWED: dict[str, tuple[set[str], str]] = {
     "errors": (set(), "every process needs them, so that they need nothing"),
     "record": (set(), "every process needs records, so that they need nothing"),
-    "paths": (
-        {"errors", "record"},
-        "daemon and clients agree on it before either has read anything",
-    ),
+    "paths": ({"errors", "record"}, "daemon and clients agree on it before they read anything"),
     "config_rules": (
         {"errors", "record", "model"},
         "the format of taskd.toml, which config alone reads",
@@ -82,12 +80,13 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
         WIRE | {"log", "slot", "store"} | FLEET,
         "a task runs in a worker, so that it knows them; what a dead one left is for a room above",
     ),
+    "master.schedules": (WIRE | {"log", "store"} | ATTEMPTS, "a slot becomes a task like others"),
     "master.recovery": (
         WIRE | {"log", "slot", "store", "revision"} | ATTEMPTS,
         "what is found of the dead becomes ends of attempts; no deploy has a part in that",
     ),
     "master.deploy": (
-        WIRE | {"log", "slot", "store", "revision", "upgrade"} | ATTEMPTS,
+        WIRE | {"log", "slot", "store", "revision", "upgrade"} | SCHEDULES,
         "a deploy is made of living things alone: it neither recovers nor answers clients itself",
     ),
     "master.service": (
@@ -97,7 +96,7 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
     "master.clients": (
         WIRE
         | {"log", "store", "systemd", "revision", "upgrade"}
-        | ATTEMPTS
+        | SCHEDULES
         | {"master.deploy", "master.service"},
         "requests end in every room; no room below may depend on who asked",
     ),

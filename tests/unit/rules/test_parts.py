@@ -11,8 +11,8 @@ from test_imports import MASTER_START_UP, ROOT, module_name, parsed, part_of_fil
 
 # ── parts take what they use ─────────────────────────────────────────────────────────────────
 
-ABOVE = ["master.loop", "master.fleet", "master.attempts", "master.recovery", "master.deploy",
-         "master.service", "master.clients", "master.master"]  # fmt: skip
+ABOVE = ["master.loop", "master.fleet", "master.attempts", "master.schedules", "master.recovery",
+         "master.deploy", "master.service", "master.clients", "master.master"]  # fmt: skip
 """From below: a part may take what stands before it, or beside it in its own room."""
 
 

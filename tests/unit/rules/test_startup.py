@@ -14,6 +14,7 @@ NOT_IN_THE_PAUSE = {
     "argparse": 10,
     "asyncio": 44,
     "base64": 1,
+    "cronsim": 4,
     "ctypes": 2,
     "dataclasses": 12,
     "difflib": 3,
@@ -33,6 +34,7 @@ NOT_IN_THE_PAUSE = {
     "tomllib": 5,
     "traceback": 3,
     "unittest": 20,
+    "zoneinfo": 9,
 }
 """Milliseconds that each would cost every deploy; who needs one imports it when it is needed."""
 

@@ -342,6 +342,7 @@ def plan(bench: Bench, done: Done) -> Planning:
         master.workers,
         master.attempts,
         master.pauses,
+        master.schedules,
     )
     return Planning(sources, bench.revision, Guard(lambda error: done(error)), done)
 
