@@ -26,7 +26,7 @@ from taskd.errors import Busy, Error, NotAllowed, Refused
 
 if TYPE_CHECKING:
     from taskd.client.operations import Steps
-    from taskd.client.records import Event, TaskInfo
+    from taskd.client.records import AttemptInfo, Event, TaskInfo
 
 T = TypeVar("T")
 
@@ -42,6 +42,10 @@ class AsyncTaskHandle(Handle):
     async def status(self) -> TaskInfo:
         """How it is now."""
         return await self._client.task(self.id)
+
+    async def attempts(self) -> list[AttemptInfo]:
+        """Its attempts so far, in order (see ``Client.attempts``)."""
+        return await self._client.attempts(self.id)
 
     async def wait(self, timeout: float | None = None) -> TaskInfo:
         """Wait until it is settled (ended or held). Raises TimeoutError after ``timeout`` s."""

@@ -30,7 +30,7 @@ from taskd.errors import NoDaemon, Refused
 
 if TYPE_CHECKING:
     from taskd.client.operations import Steps
-    from taskd.client.records import Event, TaskInfo
+    from taskd.client.records import AttemptInfo, Event, TaskInfo
 
 T = TypeVar("T")
 
@@ -49,6 +49,10 @@ class TaskHandle(Handle):
     def status(self) -> TaskInfo:
         """How it is now."""
         return self._client.task(self.id)
+
+    def attempts(self) -> list[AttemptInfo]:
+        """Its attempts so far, in order (see ``Client.attempts``)."""
+        return self._client.attempts(self.id)
 
     def wait(self, timeout: float | None = None) -> TaskInfo:
         """Wait until it is settled (ended or held). Raises TimeoutError after ``timeout`` s."""

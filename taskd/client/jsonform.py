@@ -18,7 +18,7 @@ from taskd.errors import ProtocolError
 from taskd.protocol.secret import SHOWN, Secret
 
 if TYPE_CHECKING:
-    from taskd.client.records import TaskInfo
+    from taskd.client.records import AttemptInfo, TaskInfo
 
 
 def to_json(value: Any) -> Any:
@@ -74,6 +74,11 @@ def task_to_json(task: TaskInfo) -> dict[str, Any]:
         "memory": task.memory,
         "log": task.log,
     }
+
+
+def attempt_to_json(attempt: AttemptInfo) -> dict[str, Any]:
+    """An attempt with exactly the fields that are documented for JSON."""
+    return attempt._asdict() | {"error": to_json(attempt.error)}
 
 
 def from_argument(text: str) -> Any:

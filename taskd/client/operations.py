@@ -27,7 +27,7 @@ from typing import (
 )
 
 from taskd.client import new_task
-from taskd.client.records import Event, TaskInfo, task_info
+from taskd.client.records import AttemptInfo, Event, TaskInfo, attempt_info, task_info
 from taskd.client.session import Asked, Reached, still_running
 from taskd.errors import ProtocolError, Refused
 from taskd.model.task import SETTLED
@@ -161,6 +161,15 @@ class Operations(Generic[H]):
     def task(self, task: int) -> Steps[TaskInfo]:
         """How the task is now. Raises UnknownTask."""
         return task_info((yield request("show", task=task)).get("task"))
+
+    @Operation
+    def attempts(self, task: int) -> Steps[list[AttemptInfo]]:
+        """The task's attempts in order: the first 5, the last 50, and the one that runs.
+
+        Raises UnknownTask, and Refused if the daemon is of taskd 0.2.
+        """
+        found = _field((yield request("attempts", task=task)), "attempts", list)
+        return [attempt_info(each) for each in found]
 
     @Operation
     def tasks(

@@ -13,6 +13,26 @@ Event = dict[str, Any]
 revision, reason}, or {progress: {task, done, total, note}}. ``at`` is Unix seconds."""
 
 
+class AttemptInfo(Record):
+    """One attempt of a task; times are Unix seconds.
+
+    What is told of its end is None while it runs. ``how`` it ended: "succeeded", "failed",
+    "put off", "sleeping", "interrupted", "crashed", "cancelled" and the like. ``error``: its own,
+    cut. ``delay``: how many seconds after ``ended`` the next one was to begin, if it was to wait.
+    """
+
+    attempt: int
+    started: float | None
+    ended: float | None
+    revision: str | None
+    worker: str | None
+    pid: int | None
+    how: str | None
+    reason: str | None
+    error: dict[str, Any] | None
+    delay: float | None
+
+
 class TaskInfo(Record):
     """A task as it was when the daemon answered; times are Unix seconds.
 
@@ -21,7 +41,8 @@ class TaskInfo(Record):
     {done, total, note} and ``error`` {type, message, traceback}. ``ran``: the seconds that its
     attempts ran, None before the first. ``expires``: when it is cancelled if it has not started by
     then. ``arguments``: in words, cut, without secrets. ``pid``, ``memory`` (bytes, of the process
-    that runs it) and ``log`` (a path) are told of single tasks. Lists come without results.
+    that runs it), ``log`` (a path) and ``retries`` ({used, allowed, waits, by_function}, if it may
+    be tried again) are told of single tasks. Lists come without results.
     """
 
     id: int
@@ -48,6 +69,7 @@ class TaskInfo(Record):
     pid: int | None = None
     memory: int | None = None
     log: str | None = None
+    retries: dict[str, Any] | None = None
 
     @property
     def result(self) -> Any:
@@ -94,3 +116,10 @@ def task_info(task: Any) -> TaskInfo:
         "priority": task.get("priority") or 0,
     }
     return TaskInfo(**fields)  # type: ignore[arg-type]
+
+
+def attempt_info(attempt: Any) -> AttemptInfo:
+    """An ATTEMPT of the protocol. Raises ProtocolError if it is none."""
+    if not isinstance(attempt, dict) or type(attempt.get("attempt")) is not int:
+        raise ProtocolError("an attempt that is not a map with its number")
+    return AttemptInfo._make(attempt.get(name) for name in AttemptInfo._fields)

@@ -11,7 +11,7 @@ from typing import Any
 
 from taskd.model import retrying
 from taskd.model.retrying import PUT_OFFS, Failure, Policy
-from taskd.model.task import Budgets, State
+from taskd.model.task import Budgets, How, State
 from taskd.record import Record
 
 CRASHES = 3
@@ -120,6 +120,21 @@ def judge(
             return Verdict(State.QUEUED, left, f"interrupted: {why}", moves=True)
         case _:
             return _died(facts, moved)
+
+
+def how(facts: Facts, verdict: Verdict) -> How:
+    """How the attempt ended, whatever became of the task."""
+    match facts.outcome:
+        case "sleeping" if facts.failure is not None:
+            return How.PUT_OFF if verdict.error is None else How.FAILED
+        case "unfit" | "unbegun":
+            return How.NOT_BEGUN
+        case "left":
+            return How.INTERRUPTED
+        case None:
+            return How.INTERRUPTED if facts.asked else How.CRASHED
+        case outcome:
+            return How(outcome)
 
 
 def if_cancelled(facts: Facts, why: str | None) -> str:

@@ -80,6 +80,21 @@ class OnDeploy(str, Enum):
     CHECKPOINT = "checkpoint"
 
 
+class How(str, Enum):
+    """How an attempt ended, as it is kept and shown; a later version may know more of them."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    PUT_OFF = "put off"
+    SLEEPING = "sleeping"
+    YIELDED = "yielded"
+    INTERRUPTED = "interrupted"
+    CRASHED = "crashed"
+    NOT_BEGUN = "not begun"
+    HELD = "held"
+    CANCELLED = "cancelled"
+
+
 class Budgets(Record):
     """Counts of ended attempts, each with a limit of its own (see ``endings``).
 

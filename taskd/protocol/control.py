@@ -90,6 +90,8 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               in the log from ``offset`` on, where the data ends (and the next request begins), the
               file's size, and whether the task is settled. ``skips``: where the log's middle was
               cut out, go on behind it; without, that is read as zeros
+    attempts  task → {attempts: [ATTEMPT…]} (since 4): the first 5 and the last 50, and the one
+              that runs, in order; what ran under 0.2 is not among them
     cancel    task → {state, was}; the wish is on disk before the reply
     retry     task → {state}
     pause     (since 4) queue? or task? (neither: all), seconds?, why? → {was}: whether it was
@@ -135,6 +137,16 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     ``ran``: the seconds that its attempts ran so far, or null before the first; ``expires``: when
     it is cancelled, while it waits for its first start; ``shown`` is the state with ``retrying``
     and ``resuming`` told apart.
+
+    ``retries``, of a single task that is not over and may be tried again, else null: {used,
+    allowed, waits: [seconds…] (the first ten, without jitter), by_function: whether they are made
+    by a function of the app's}: as the revision that runs it says, else the current one.
+
+    ATTEMPT is {attempt: its number, started, ended, revision, worker: text, pid, how, reason,
+    error, delay}; of the one that runs, ``ended``, ``how``, ``reason``, ``error`` and ``delay`` are
+    null; ``how``: "succeeded", "failed", "put off", "sleeping", "yielded", "interrupted",
+    "crashed", "not begun", "held", "cancelled", or what a later version adds; ``error`` as in TASK,
+    with its texts cut; ``delay``: seconds from ``ended`` to the next attempt, where it waited.
 
     PLAN is {target, running: [{task, name, revision, verdict, why}…], waiting: [{name, version,
     shape, count, verdict, why}…], warnings: [text…], counts: {verdict: tasks}, on: {revision: how

@@ -95,6 +95,7 @@ OPERATIONS: dict[str, Fields] = {
         "limit": Field(int, 1, 1024 * 1024),
         "skips": Field(bool),
     },
+    "attempts": {"task": _TASK_ID},
     "cancel": {"task": _TASK_ID},
     "retry": {"task": _TASK_ID},
     "pause": {**_SCOPE, "seconds": Field(float, 0, 100 * 366 * 86400.0), "why": Field(str, 0, 500)},
@@ -120,6 +121,7 @@ STREAMS = frozenset(("follow", "wait"))
 """Operations that answer with a stream."""
 
 SINCE: dict[str, int] = {
+    "attempts": 4,
     "pause": 4,
     "resume": 4,
     "remove": 4,

@@ -124,7 +124,7 @@ from typing import Any
 from taskd.errors import ProtocolError
 from taskd.protocol import fields
 from taskd.protocol.fields import Field, Fields
-from taskd.protocol.records import TEXT_LIMIT
+from taskd.protocol.records import RETRY, TEXT_LIMIT
 
 VERSION = 3
 """What this code speaks, as a worker and as a master."""
@@ -166,6 +166,7 @@ TASK: Fields = {
     "params": _LIST,
     "reads": _LIST,
     "types": Field(dict),
+    "retry": Field(dict, each=RETRY),
 }
 """What the master needs of each task in a manifest."""
 

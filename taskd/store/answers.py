@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from taskd.model.task import State
-from taskd.store import expiring, pausing, picking, scheduling, schema
+from taskd.store import attempts, expiring, pausing, picking, scheduling, schema
 from taskd.store.event_answers import events
 from taskd.store.meter import AT_ONCE, ROW, WORK, Fetch, Meter
 from taskd.store.queries import (
+    AttemptsOf,
     Counts,
     Events,
     Expired,
@@ -171,6 +172,7 @@ ANSWERS: dict[type, Callable[[Fetch, Any], Any]] = {
     Startable: _startable,
     Ready: picking.ready,
     StoredData: _stored,
+    AttemptsOf: attempts.attempts,
     Expired: expiring.expired,
     Purged: expiring.purged,
     Removed: expiring.removed,

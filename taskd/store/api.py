@@ -99,6 +99,11 @@ class Settle(Record):
     to an end but was asked to go on elsewhere, which no pause keeps it from; None: as it was when
     this attempt was taken.
 
+    Of the attempt itself is kept how it ended (``how``; None: as ``state`` says; after a wish that
+    made the task cancelled, ``cancelled``, unless it failed or crashed), with ``reason``, ``delay``
+    and ``error``, or the error that it ended with and that is no failure of the task
+    (``passing``): see ``values.Attempt``.
+
     For an attempt that runs, raises ValueError for ``scheduled`` without a ``delay`` (or one that
     is no number), and for a ``state`` that no attempt ends in: both are bugs of the caller.
     """
@@ -117,6 +122,8 @@ class Settle(Record):
     progress: dict[str, Any] | None = None
     if_cancelled: str | None = None
     moves: bool | None = False
+    how: str | None = None
+    passing: dict[str, Any] | None = None
 
 
 class Cancel(Record):

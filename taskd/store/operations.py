@@ -14,7 +14,7 @@ import cbor2
 
 from taskd.model.table import after
 from taskd.model.task import CHANGES, ENDED, Change, State
-from taskd.store import expiry, pausing, picking, purging, rows, scheduling, sql, turns
+from taskd.store import attempts, expiry, pausing, picking, purging, rows, scheduling, sql, turns
 from taskd.store.api import (
     Answer,
     Applied,
@@ -114,6 +114,7 @@ def settle(tx: Transaction, end: Settle) -> Applied:
     if task.state is not State.RUNNING:
         return Applied(Answer.ALREADY, None)
     end = heeding_the_wish(task, end)
+    attempts.keep(tx.run, task, end)
     version = tx.keep(task, end)
     group = task.group
     if version != task.saved_version:

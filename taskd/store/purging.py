@@ -29,13 +29,17 @@ _BEGIN = "insert into retention (id, since) values (1, ?)"
 
 _VALUES = ("arguments", "saved", "results")
 _SIZES = " + ".join(
-    f"coalesce((select length(value) from {table} where task = t.id), 0)" for table in _VALUES
+    f"coalesce((select {size} from {table} where task = t.id), 0)"
+    for table, size in (
+        *((table, "length(value)") for table in _VALUES),
+        ("attempts", "sum(length(error))"),
+    )
 )
 _THESE = "(select value from json_each(?))"
 _TASKS = f"select id, owner, queue, state, ended, {_SIZES} from tasks t where id in {_THESE}"
 _DELETES = (
     f"delete from tasks where id in {_THESE}",
-    *(f"delete from {table} where task in {_THESE}" for table in _VALUES),
+    *(f"delete from {table} where task in {_THESE}" for table in (*_VALUES, "attempts")),
 )
 _PURGED = "insert into purged (task, owner, until) values (?, ?, ?)"
 

@@ -28,7 +28,7 @@ from taskd.errors import StoreDamaged, StoreError
 from taskd.model.retention import Ages
 from taskd.model.task import State
 from taskd.record import Protocol, Record
-from taskd.store.values import Event, Group, Kind, Paused, Row, Scheduled
+from taskd.store.values import Attempt, Event, Group, Kind, Paused, Row, Scheduled
 
 A = TypeVar("A")
 
@@ -255,6 +255,14 @@ class StoredData(Query[Part[Stored]]):
     """What is stored of these tasks, in this order, without those that are not known."""
 
     tasks: tuple[int, ...]
+
+
+class AttemptsOf(Query[Part[Attempt]]):
+    """The attempts of the task that are kept, and the one that runs, in order, with numbers above
+    ``after``."""
+
+    task: int
+    after: int = 0
 
 
 class Expired(Query[Part[int]]):

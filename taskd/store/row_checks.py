@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import isnan
 
 from taskd import errors
-from taskd.model.task import CHANGES, ENDED, Change, State
+from taskd.model.task import CHANGES, ENDED, Change, How, State
 from taskd.record import Record
 from taskd.store.api import (
     HORIZON,
@@ -45,6 +45,7 @@ class Task(Record):
     saved_version: int | None
     group: int
     priority: int
+    worker: bytes | None
 
     @property
     def place(self) -> Place:
@@ -60,7 +61,8 @@ def heeding_the_wish(task: Task, end: Settle) -> Settle:
         raise ValueError(f"task {task.id} is to be scheduled, but for no time")
     if task.cancel_wished and end.state is not State.SUCCEEDED:
         why = end.reason if end.state in ENDED else end.if_cancelled
-        end = end._replace(state=State.CANCELLED, reason=why)
+        how = end.how if end.how in (How.FAILED, How.CRASHED) else How.CANCELLED.value
+        end = end._replace(state=State.CANCELLED, reason=why, how=how)
     if end.delay is not None and end.state is not State.SCHEDULED:
         end = end._replace(delay=None)
     if end.result is not None and end.state is not State.SUCCEEDED:

@@ -16,6 +16,7 @@ finds a store that it can use. A new version says that an older taskd could not.
 * ``purged``: tasks that were removed and of which something is left. ``is_left``: files outside the
   store, events; then only submission ids, which are kept up to ``until``. ``retention``: since when
   tasks may be removed for their age, as of the first Prepare; null: always.
+* ``attempts``: how the first and the last attempts of each task ended (see ``attempts``).
 * ``events``: each state change, numbered over all tasks.
 * ``counts``: tasks by (queue, state), without rows for none; ``groups_waiting``: waiting tasks by
   (name, version, shape). Both are exact after every commit (see ``tally``). Rows of groups stay
@@ -169,6 +170,9 @@ _ADDED = {
     "owners_as_of.outcomes": "alter table owners_as_of add column outcomes blob",
     "tasks.retries_said": "alter table tasks add column retries_said integer",
     "tasks.put_off": "alter table tasks add column put_off integer",
+    "attempts": "create table attempts (task integer not null, attempt integer not null,"
+    " started real, ended real not null, revision text, worker blob, how text not null,"
+    " reason text, error blob, delay real, primary key (task, attempt)) without rowid",
     "tasks.moves": "alter table tasks add column moves integer",
     "tasks.promised": "alter table tasks add column promised real",
     "tasks.expires": "alter table tasks add column expires real",

@@ -26,7 +26,7 @@ NEW_EVENT = (
 )
 LOOK = (
     "select id, owner, name, version, queue, state, attempt, key, revision, cancel_wished,"
-    " saved_version, group_id, priority from tasks where id = ?"
+    " saved_version, group_id, priority, worker from tasks where id = ?"
 )
 CLAIM = (
     "update tasks set state = ?, attempt = ?, worker = ?, revision = ?, reason = null,"

@@ -46,6 +46,36 @@ class Row(Record):
     expires: float | None = None
 
 
+FIRST, LAST = 5, 50
+"""Attempts of a task that are kept: from the first on, and up to the last."""
+
+ERROR_LIMIT = 3000
+"""Bytes of each text of an attempt's error; that of the last one stands with the task, whole."""
+
+TEXT_LIMIT = 1000
+"""Bytes of an attempt's reason."""
+
+
+class Attempt(Record):
+    """One attempt of a task; what is told of its end is None while it runs. Of each task the FIRST
+    and the LAST are kept, their texts cut to ERROR_LIMIT and TEXT_LIMIT bytes.
+
+    ``started`` None: it is not known. ``worker``: whose it was (see ``Offer``). ``how`` it ended:
+    one of ``model.task.How``, or of a later version. ``error``: with its texts cut. ``delay``: how
+    many seconds later the next attempt was to begin.
+    """
+
+    attempt: int
+    started: float | None
+    ended: float | None
+    revision: str | None
+    worker: bytes | None
+    how: str | None = None
+    reason: str | None = None
+    error: dict[str, Any] | None = None
+    delay: float | None = None
+
+
 class Event(Record):
     """One state change of one task. ``number`` is exact for the task: each later change of it has a
     higher one. The numbers of two tasks say nothing of which changed first."""

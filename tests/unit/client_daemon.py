@@ -84,6 +84,7 @@ class Daemon:
         self.lock = threading.RLock()
         self.tasks: dict[int, dict[str, Any]] = {}
         self.submissions: dict[bytes, int] = {}
+        self.attempts: dict[int, list[dict[str, Any]]] = {}
         self.events: list[dict[str, Any]] = []
         self.progress: dict[int, dict[str, Any]] = {}
         self.seen: list[tuple[str, dict[str, Any]]] = []
@@ -264,6 +265,9 @@ class Daemon:
 
     def do_show(self, connection: Connection, request: Request) -> dict[str, Any]:
         return {"task": self.known(request.fields["task"])}
+
+    def do_attempts(self, connection: Connection, request: Request) -> dict[str, Any]:
+        return {"attempts": self.attempts.get(self.known(request.fields["task"])["id"], [])}
 
     def do_list(self, connection: Connection, request: Request) -> dict[str, Any]:
         before = request.fields.get("before", 2**62)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from taskd.cli import outcome
-from taskd.cli.output import jsontext, progress, text
+from taskd.cli.output import attempts, jsontext, progress, text
 from taskd.cli.output.text import Look
 from taskd.cli.verbs import options
 from taskd.errors import Refused
@@ -22,7 +22,7 @@ from taskd.model.task import State
 
 if TYPE_CHECKING:
     from taskd.client.blocking import Client
-    from taskd.client.records import TaskInfo
+    from taskd.client.records import AttemptInfo, TaskInfo
 
 
 def _bar(task: TaskInfo) -> progress.Bar:
@@ -55,33 +55,45 @@ def add_show(parser: ArgumentParser) -> None:
 def do_show(client: Client, args: Namespace) -> None:
     look = Look.of()
     for number, task in enumerate(map(client.task, dict.fromkeys(args.ids))):
+        tries = _attempts(client, task.id)
         if args.json:
-            print(task_line(task))
+            print(task_line(task, tries))
         else:
-            print(*[""] * bool(number), *page(task, time.time(), look), sep="\n")
+            print(*[""] * bool(number), *page(task, tries, time.time(), look), sep="\n")
 
 
-def page(task: TaskInfo, now: float, look: Look) -> list[str]:
+def _attempts(client: Client, task: int) -> list[AttemptInfo]:
+    """None of a daemon of 0.2, which keeps none."""
+    try:
+        return client.attempts(task)
+    except Refused:
+        return []
+
+
+def page(task: TaskInfo, tries: list[AttemptInfo], now: float, look: Look) -> list[str]:
     """All facts of one task, those that are not there left out."""
-    facts = _facts(task, now, look)
-    width = max(len(name) for name, _ in facts)
+    facts = _facts(task, tries, now, look)
+    width = max(len(name) for name, value in facts if value)
     lines = [f"{name.ljust(width)}  {value}" for name, value in facts if value]
+    if table := attempts.table(tries, now, look.width):
+        lines += ["", *table]
     if task.error and task.error.get("traceback"):
         traceback = str(task.error["traceback"]).rstrip().splitlines()
         lines += ["", *(text.clean(line.expandtabs()) for line in traceback)]
     return lines
 
 
-def _facts(task: TaskInfo, now: float, look: Look) -> list[tuple[str, str]]:
+def _facts(
+    task: TaskInfo, tries: list[AttemptInfo], now: float, look: Look
+) -> list[tuple[str, str]]:
     """Each fact's name and text, which is empty where there is none."""
     bar = _bar(task)
     times = [
-        (name, f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))} ({text.ago(at, now)})")
+        (name, f"{attempts.when(at)} ({text.ago(at, now)})")
         for name, at in (
             ("submitted", task.submitted),
             ("started", task.started),
             ("ended", task.ended),
-            ("not before", task.run_at),
             ("expires", task.expires),
         )
         if at is not None
@@ -107,13 +119,15 @@ def _facts(task: TaskInfo, now: float, look: Look) -> list[tuple[str, str]]:
         ("attempt", str(task.attempt or "")),
         ("revision", text.clean(task.revision or "")),
         *times,
+        ("next try" if tries else "not before", attempts.next_try(task, tries, now)),
+        ("retries", attempts.retries(task.retries)),
         ("waited", waited(task)),
         ("took", took(task) + so_far if task.started else ""),
         ("process", _process(task)),
         ("log", text.clean(task.log or "")),
         ("done", " ".join(part for part in done if part)),
         ("reason", "" if task.error else text.clean(task.reason or "")),
-        ("error", text.clean(why(task)) if task.error else ""),
+        ("error", text.clean(_whole_why(task)) if task.error else ""),
         ("result", result),
     ]
 
@@ -185,11 +199,21 @@ def why(task: TaskInfo) -> str:
     return task.reason or ""
 
 
-def task_line(task: TaskInfo) -> str:
-    """A task as a line of JSON."""
-    from taskd.client.jsonform import task_to_json
+def _whole_why(task: TaskInfo) -> str:
+    """The error it ended with, and why it was not tried again."""
+    cause = why(task)
+    end = (task.reason or "").rpartition("; not tried again: ")
+    return f"{cause}; {end[1][2:]}{end[2]}" if task.state == State.FAILED and end[1] else cause
 
-    return jsontext.line(task_to_json(task))
+
+def task_line(task: TaskInfo, tries: list[AttemptInfo] | None = None) -> str:
+    """A task as a line of JSON; with its attempts, if they are given."""
+    from taskd.client.jsonform import attempt_to_json, task_to_json
+
+    found = task_to_json(task)
+    if tries is not None:
+        found["attempts"] = [attempt_to_json(each) for each in tries]
+    return jsontext.line(found)
 
 
 def add_follow(parser: ArgumentParser) -> None:

@@ -26,7 +26,7 @@ from taskd.master.attempts.tasklogs import TaskLogs
 from taskd.master.fleet import Intake, Running, Worker
 from taskd.master.loop import PASSING, Done, Loop, Notice, Storage, in_words
 from taskd.model import retrying
-from taskd.model.endings import Facts, if_cancelled, judge
+from taskd.model.endings import Facts, how, if_cancelled, judge
 from taskd.model.routing import Held, route
 from taskd.model.task import SETTLED, State
 from taskd.model.worker import WorkerEvent, WorkerState
@@ -167,6 +167,8 @@ class Endings:
             moves=verdict.moves,
             progress=running.progress,
             if_cancelled=if_cancelled(facts, running.why if running.asked == "cancel" else None),
+            how=how(facts, verdict).value,
+            passing=facts.error if verdict.error is None else None,
         )
 
     def _written(self, ending: Ending, operation: Settle, outcome: Applied | StoreError) -> None:

@@ -24,7 +24,9 @@ WRITES = frozenset(
 )  # fmt: skip
 """Operations that are answered once they are on disk."""
 
-READS = frozenset(("show", "list", "log", "follow", "wait", "status", "revisions", "schedules"))
+READS = frozenset(
+    ("show", "list", "log", "attempts", "follow", "wait", "status", "revisions", "schedules")
+)
 """Operations that have done nothing before they are answered, and may wait for the store."""
 
 COUNTS = frozenset(("status", "revisions"))

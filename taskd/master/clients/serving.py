@@ -47,7 +47,7 @@ class Serving:
         checks: Callable[[], list[Check]],
     ) -> None:
         limits = PeerLimits(loop)
-        views = TaskViews(loop.troubles, places, attempts, dispatch, pauses)
+        views = TaskViews(loop.troubles, places, revisions, attempts, dispatch, pauses)
         queues = Queues(loop.troubles, config, storage, revisions)
         self.clients = Clients(loop, config, limits)
         self.streams = Streams(loop, storage, attempts, limits, views)

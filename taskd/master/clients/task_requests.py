@@ -19,7 +19,7 @@ from taskd.master.clients.peer_limits import PeerLimits
 from taskd.master.clients.queues import Queues
 from taskd.master.clients.shares import Shares
 from taskd.master.clients.streams import Stream, Streams
-from taskd.master.clients.taskviews import ROOM, TaskViews
+from taskd.master.clients.taskviews import ROOM, TaskViews, attempt_view
 from taskd.master.clients.wait_cycles import WaitCycles
 from taskd.master.fleet import Revisions
 from taskd.master.loop import Storage
@@ -31,17 +31,9 @@ from taskd.posix import files, growing, mounts
 from taskd.protocol import data, secret, submission
 from taskd.protocol.server_side import Request
 from taskd.record import Record
-from taskd.store.api import (
-    Applied,
-    Cancel,
-    Operation,
-    Retry,
-    Share,
-    Submit,
-    SubmitAll,
-)
-from taskd.store.queries import Filter, Glance, Glances, Listed, Removed, Shown, Told
-from taskd.store.values import Row
+from taskd.store.api import Applied, Cancel, Operation, Retry, Share, Submit, SubmitAll
+from taskd.store.queries import AttemptsOf, Filter, Glance, Glances, Listed, Removed, Shown, Told
+from taskd.store.values import Attempt, Row
 from taskd.systemd import notify
 
 LOG_CHUNK = 256 * 1024
@@ -74,6 +66,7 @@ class TaskRequests(Record):
             "follow": self.follow,
             "stop": self.stop,
             "log": self.log,
+            "attempts": self.tell_attempts,
             "cancel": self.cancel,
             "retry": self.retry,
         }
@@ -184,6 +177,18 @@ class TaskRequests(Record):
                 client.reply(request.id, {"task": self.views.view(found[0])})
 
         self.storage.gather(Shown((task,), time.time()), client.reads(request, shown))
+
+    def tell_attempts(self, client: Client, request: Request) -> None:
+        task = request.fields["task"]
+
+        def told(found: list[Attempt]) -> None:
+            client.reply(request.id, {"attempts": [*map(attempt_view, found)]})
+
+        def seen(found: list[Glance]) -> None:
+            if self._is_visible(client, request, task, found):
+                self.storage.gather(AttemptsOf(task), client.reads(request, told))
+
+        self.storage.gather(Glances((task,)), client.reads(request, seen))
 
     def list_tasks(self, client: Client, request: Request) -> None:
         fields = request.fields

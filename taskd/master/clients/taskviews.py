@@ -6,15 +6,16 @@ from typing import Any
 
 from taskd.master.attempts import Attempts, Dispatch, Pauses
 from taskd.master.clients import told_arguments
-from taskd.master.fleet import CROWDED
+from taskd.master.fleet import CROWDED, Revisions
 from taskd.master.loop import NO_WORKER, UNWRITABLE, Troubles
-from taskd.model.task import State
+from taskd.model import retrying
+from taskd.model.task import SETTLED, State
 from taskd.paths import Places
 from taskd.posix import memory, process, title
-from taskd.protocol import frames
+from taskd.protocol import cbor, frames
 from taskd.record import Record
 from taskd.store.queries import Told
-from taskd.store.values import Row
+from taskd.store.values import Attempt, Row
 
 ROOM = frames.LIMIT // 2
 """Bytes after which a list ends; its last task, with a result and an error of the largest size,
@@ -22,6 +23,9 @@ still fits into the frame."""
 
 _EACH = 500
 """Bytes of a task without its texts, at most."""
+
+WAITS = 10
+"""Waits before retries that are told of a task, at most."""
 
 _NAMES = (title.WORKER, "python")
 """The names of a worker's process: later, and before it has set its name."""
@@ -32,6 +36,7 @@ _WAITING = frozenset({State.QUEUED, State.SCHEDULED})
 class TaskViews(Record):
     troubles: Troubles
     places: Places
+    revisions: Revisions
     attempts: Attempts
     dispatch: Dispatch
     pauses: Pauses
@@ -48,6 +53,7 @@ class TaskViews(Record):
             found["reason"] = self._odd(row.id) or found["reason"]
         if row.state is State.QUEUED and running is None:
             found["reason"] = found["reason"] or self.dispatch.why_full(row.queue)
+        found["retries"] = self._retries(row)
         return found
 
     def listed(self, all_told: list[Told]) -> list[dict[str, Any]]:
@@ -102,6 +108,29 @@ class TaskViews(Record):
             "expires": row.expires,
         }
 
+    def _retries(self, row: Row) -> dict[str, Any] | None:
+        """How often and when it is tried again, as the code says that a failure would be judged by
+        if it came now; None: it is over, or is not tried again."""
+        revision = self.revisions.current
+        if row.state is State.RUNNING:
+            live = self.revisions.live()
+            revision = next((each for each in live if each.name == row.revision), revision)
+        if row.state in SETTLED or revision is None or row.name not in revision.tasks:
+            return None
+        entry = revision.tasks[row.name]
+        told = entry.get("retry")  # 0.2 does not tell
+        failure = None if told is None else retrying.failure(told)
+        allowed = retrying.allowed(row.retries_said, failure, entry["retries"])
+        if allowed == 0:
+            return None
+        policy = retrying.Policy() if failure is None else failure.policy
+        return {
+            "used": row.budgets.retries,
+            "allowed": allowed,
+            "waits": list(retrying.planned(policy, min(allowed, WAITS))),
+            "by_function": told is not None and bool(told.get("function")),
+        }
+
     def _odd(self, task: int) -> str | None:
         """What is wrong with the process of a running task, as far as /proc and its connection
         tell; None: nothing."""
@@ -116,6 +145,12 @@ class TaskViews(Record):
             it = "" if name.startswith(_NAMES) else f", and is the program {name!r} now"
             return f"its process {worker.pid} is not connected to the daemon{it}; it is let run"
         return None
+
+
+def attempt_view(attempt: Attempt) -> dict[str, Any]:
+    """An ATTEMPT of ``protocol.control``."""
+    worker, pid = (None, None) if attempt.worker is None else cbor.loads(attempt.worker)[:2]
+    return attempt._asdict() | {"worker": worker and worker.hex(), "pid": pid}
 
 
 def _shown(row: Row) -> str:

@@ -152,7 +152,7 @@ def test_show_tells_all_there_is(run: Run, daemon: Daemon) -> None:
 def test_show_json_is_one_object_a_line(run: Run, daemon: Daemon) -> None:
     daemon.add(failed(2))
     (found,) = objects(run("show", "--json", "2")[1])
-    assert list(found) == TASK_FIELDS
+    assert list(found) == [*TASK_FIELDS, "attempts"]
     assert found["error"]["type"] == "ValueError"
     assert (found["id"], found["ended"]) == ("2", 1002.0)
 
