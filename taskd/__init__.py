@@ -32,6 +32,7 @@ _HOME = {
     "TaskHeld": "taskd.errors",
     "TaskEnd": "taskd.api.hooks",
     "TaskInfo": "taskd.api.hooks",
+    "TimedOut": "taskd.api.interrupt",
     "UnknownTask": "taskd.errors",
     "current": "taskd.api.context",
     "on_task_end": "taskd.api.hooks",
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
         on_worker_start as on_worker_start,
         on_worker_stop as on_worker_stop,
     )
-    from taskd.api.interrupt import Interrupted as Interrupted
+    from taskd.api.interrupt import Interrupted as Interrupted, TimedOut as TimedOut
     from taskd.api.own_ends import Cancel as Cancel, Fail as Fail, Retry as Retry
     from taskd.api.saved_state import FINISHED as FINISHED, SavedState as SavedState
     from taskd.client.aio import AsyncClient as AsyncClient

@@ -93,6 +93,7 @@ class Daemon(Record):
     ``cancel_grace``: how long a cancelled task has to leave before its worker is killed.
     ``drain_limit``: how long a revision may drain before its tasks must leave; None: no limit.
     ``prove_timeout``: how long a release has to import its app.
+    ``timeout_grace``: how long a task whose time is over has to leave before it is killed.
     """
 
     orphan_grace: float
@@ -100,6 +101,7 @@ class Daemon(Record):
     cancel_grace: float
     drain_limit: float | None = None
     prove_timeout: float = 60.0
+    timeout_grace: float = 30.0
 
 
 class Access(Record):
@@ -148,8 +150,9 @@ class Limits(Record):
 
 
 class Config(Record):
-    """A checked ``taskd.toml``. ``queues``: the concurrency of each queue by name; ``limits`` and
-    ``retention``: by the same names. The queue ``default`` is always there."""
+    """A checked ``taskd.toml``. ``queues``: the concurrency of each queue by name; ``limits``,
+    ``retention`` and ``timeouts`` (seconds of one try; None: no limit): by the same names. The
+    queue ``default`` is always there."""
 
     app: App
     daemon: Daemon
@@ -159,6 +162,7 @@ class Config(Record):
     queues: dict[str, int]
     limits: dict[str, Limits]
     retention: dict[str, Retention]
+    timeouts: dict[str, float | None]
     source: str
     table: dict[str, Any]
 
@@ -179,6 +183,10 @@ class Config(Record):
     def limits_of(self, queue: str) -> Limits:
         """The limits of a worker for tasks of ``queue``; another queue is as the default queue."""
         return self.limits.get(queue, self.limits[DEFAULT_QUEUE])
+
+    def timeout(self, queue: str) -> float | None:
+        """That of tasks of ``queue`` that say none; another queue is as the default queue."""
+        return self.timeouts.get(queue, self.timeouts[DEFAULT_QUEUE])
 
     @property
     def max_workers(self) -> int:
@@ -210,6 +218,7 @@ class Config(Record):
                 )
                 for name, each in queues.items()
             },
+            timeouts={name: each["timeout"] for name, each in queues.items()},
             source=source,
             table=table,
         )

@@ -13,7 +13,7 @@ from math import inf, isfinite
 from typing import Any, NoReturn
 
 from taskd.errors import ConfigError
-from taskd.model.duration import measure
+from taskd.model.duration import LONGEST, SHORTEST, measure
 from taskd.model.schedule import KEYS
 from taskd.record import Record
 
@@ -192,6 +192,16 @@ _AGE = Rule(
     is_new=True,
 )
 
+_LIMIT = Rule(
+    _is_number,
+    'a number of seconds above 0, a text such as "90s", "10min" or "2h", or "none"',
+    read=_seconds,
+    least=SHORTEST,
+    most=LONGEST,
+    or_none=True,
+    is_new=True,
+)
+
 RULES: dict[str, dict[str, Rule]] = {
     "app": {
         "release": Rule(
@@ -224,6 +234,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "cancel_grace": _TIME._replace(default=30.0),
         "drain_limit": _TIME._replace(expected=f'{_TIME.expected}, or "none"', or_none=True),
         "prove_timeout": _TIME._replace(default=60.0),
+        "timeout_grace": _TIME._replace(default=30.0, is_new=True),
     },
     "access": {
         "admin_groups": _NAMES,
@@ -260,6 +271,7 @@ _QUEUE_RULES = {
     "pids_max": _COUNT._replace(
         expected='a whole number from 8 to 1000000, or "none"', least=8, or_none=True
     ),
+    "timeout": _LIMIT,
     "keep_succeeded": _AGE,
     "keep_failed": _AGE,
     "keep_cancelled": _AGE,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 from taskd.api import checks, schedule_options
 from taskd.api.annotations import Annotations, Reading
-from taskd.api.retry_rules import Backoff, Exceptions, RetryRules, checked_retries
+from taskd.api.retry_rules import Backoff, Exceptions, RetryRules
 from taskd.errors import BadArguments
 from taskd.model import duration
 from taskd.model.arguments import mistyped
@@ -58,6 +58,7 @@ class Task(Generic[P, R]):
         on_deploy: Any,
         check: Any,
         rules: RetryRules,
+        timeout: Any,
         schedule: Mapping[str, Any],
     ) -> None:
         """The options are those of ``task``, and are checked here."""
@@ -67,6 +68,7 @@ class Task(Generic[P, R]):
         self.version = checks.checked_count("version", version, 1)
         self.rules = rules
         self.retries = rules.policy.retries
+        self.timeout = None if timeout is None else duration.limit("timeout", timeout)
         if on_deploy not in ("finish", "checkpoint"):
             raise ValueError(f"on_deploy must be 'finish' or 'checkpoint', not {on_deploy!r}")
         self.on_deploy = OnDeploy(on_deploy)
@@ -111,7 +113,8 @@ class Task(Generic[P, R]):
             "unresolved": self.annotations.unresolved,
             "reads": readable(self.version, self.migrations),
             "names": names_in(self.fn),
-            "retry": self.rules.numbers() | {"function": self.rules.function is not None},
+            "retry": self.rules.in_manifest(),
+            "timeout": self.timeout,
             "schedule": self.schedule,
         }
 
@@ -173,6 +176,7 @@ class Task(Generic[P, R]):
         at: datetime | None = None,
         retries: int | None = None,
         expires: float | str | None = None,
+        timeout: float | str | None = None,
     ) -> Submission[P]:
         """How to submit: ``fn.using(key="orders:7", priority=5).submit(path=…)``.
 
@@ -180,14 +184,10 @@ class Task(Generic[P, R]):
         higher ones run first. ``queue``: instead of the task's own. ``delay``: seconds before it
         may run, or ``at``: the time, a datetime with its zone. ``retries``: instead of what the
         code says, whatever later code will say. ``expires``: seconds, or a text such as "10min",
-        after which it is cancelled if it has not started.
+        after which it is cancelled if it has not started; ``timeout``: how long a try may run.
         """
         how = {name: value for name, value in locals().items() if name != "self"}
-        if retries is not None:
-            checked_retries(retries)
-        if expires is not None:
-            how["expires"] = duration.limit("expires", expires)
-        return Submission(self, **how)
+        return Submission(self, **checks.how(how))
 
     def migrate(self, version: int) -> Callable[[M], M]:
         """Make the decorated function the one that takes what ``version`` saved to the next.
@@ -205,12 +205,7 @@ class Task(Generic[P, R]):
         Raises ValueError for a version that this task cannot have had, or that has one already,
         TypeError for what cannot be a migration.
         """
-        checks.checked_count("version", version, 1)
-        if version >= self.version:
-            raise ValueError(
-                f"task '{self.name}' is version {self.version}: a migration takes state of an "
-                f"earlier version to the next one, and {version} is not earlier"
-            )
+        checks.migration_version(self.name, version, self.version)
 
         def decorate(fn: M) -> M:
             checks.check_migration(fn)
@@ -311,6 +306,7 @@ def task(
     jitter: float | None = None,
     retry_on: Exceptions | None = None,
     give_up_on: Exceptions = (),
+    timeout: float | str | None = None,
     **schedule: Unpack[schedule_options.ScheduleOptions],
 ) -> Any:
     """Make a function a task; bare, or with options.
@@ -326,6 +322,7 @@ def task(
     default 10 minutes for "exponential", a day for a function). ``jitter``: the part of a wait, 0
     to 1, that chance may take away (0.25 for "exponential", else 0). ``retry_on``: only these
     exceptions are tried again; ``give_up_on``: these are not, whatever else is said.
+    ``timeout``: how long a try may run (seconds, or "10min"); then it fails with ``TimedOut``.
 
     ``cron``, ``every`` and what goes with them: when it is run by itself, see ``ScheduleOptions``.
 
@@ -344,6 +341,7 @@ def make_task(
     version: int = 1,
     on_deploy: str = "finish",
     check: bool = True,
+    timeout: float | str | None = None,
     schedule: Mapping[str, Any] = MappingProxyType({}),
     **rules: Any,
 ) -> Task[..., Any]:
@@ -353,7 +351,9 @@ def make_task(
     called = fn.__name__ if name is None else name
     if called == "<lambda>":
         raise ValueError("a lambda has no name that others could submit it by: use def")
-    return Task(fn, called, queue, version, on_deploy, check, RetryRules(**rules), schedule)
+    return Task(
+        fn, called, queue, version, on_deploy, check, RetryRules(**rules), timeout, schedule
+    )
 
 
 _default_client: Client | None = None

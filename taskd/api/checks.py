@@ -11,7 +11,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from taskd.api.retry_rules import checked_retries
 from taskd.errors import BadArguments
+from taskd.model import duration
 
 LARGEST = 2**63 - 1
 """The largest count that a record can carry."""
@@ -110,6 +112,27 @@ def by_name(
     if twice := sorted(found.keys() & kwargs.keys()):
         raise BadArguments(f"task '{task}': argument '{twice[0]}' is given twice")
     return found | dict(kwargs)
+
+
+def how(said: dict[str, Any]) -> dict[str, Any]:
+    """What ``Task.using`` was given, checked. Raises TypeError and ValueError."""
+    if said["retries"] is not None:
+        checked_retries(said["retries"])
+    return said | {
+        name: duration.limit(name, said[name])
+        for name in ("expires", "timeout")
+        if said[name] is not None
+    }
+
+
+def migration_version(name: str, version: Any, own: int) -> None:
+    """Raises ValueError unless a migration of the task can take state of ``version``."""
+    checked_count("version", version, 1)
+    if version >= own:
+        raise ValueError(
+            f"task '{name}' is version {own}: a migration takes state of an earlier version to the "
+            f"next one, and {version} is not earlier"
+        )
 
 
 def place(fn: Callable[..., Any]) -> str:

@@ -135,10 +135,10 @@ class Base(OwnEnds):
 
     def _leave_if_asked(self, *, is_saved: bool = False) -> None:
         """A safe point: raise Interrupted if there is a wish. In an item's body it is one only for
-        a cancel, but where ``is_saved``: what the body has done is not saved, and a task that left
-        here would do it again."""
+        a cancel or a timeout, but where ``is_saved``: what the body has done is not saved, and a
+        task that left here would do it again."""
         wish = self._recorder.wish()
-        if wish is not None and (is_saved or wish.kind == "cancel" or not self._journal.loops):
+        if wish is not None and (is_saved or wish.kind != "leave" or not self._journal.loops):
             raise Interrupted(wish.why)
 
     def _write(self, moves: list[Move]) -> None:

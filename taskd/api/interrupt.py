@@ -19,6 +19,11 @@ class Interrupted(BaseException):
         self.why = why
 
 
+class TimedOut(Exception):
+    """The error of a try that ran for longer than its timeout. It is not raised in the task, which
+    is asked to leave: it is for ``give_up_on``, and what the task shows."""
+
+
 class Held(Interrupted):
     """The saved state does not fit what the code does now; an operator must look at ``why``."""
 

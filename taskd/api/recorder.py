@@ -15,7 +15,8 @@ from taskd.record import Record
 
 
 class Wish(Record):
-    """What the task is asked to do. ``kind``: "leave" or "cancel"; ``why``: a reason in words."""
+    """What the task is asked to do. ``kind``: "leave", "cancel" or "timeout"; ``why``: a reason in
+    words."""
 
     kind: str
     why: str

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Any
 
+from taskd.api.interrupt import TimedOut
 from taskd.model.retrying import (
     FUNCTION_MAX,
     LONGEST,
@@ -69,6 +70,13 @@ class RetryRules:
             "delays": None if policy.delays is None else list(policy.delays),
             "max_backoff": policy.max_backoff,
             "jitter": policy.jitter,
+        }
+
+    def in_manifest(self) -> dict[str, Any]:
+        """What the master must know where no worker can tell."""
+        return self.numbers() | {
+            "function": self.function is not None,
+            "gives_up": issubclass(TimedOut, self.give_up_on),
         }
 
 

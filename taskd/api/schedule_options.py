@@ -42,6 +42,7 @@ class TaskOptions(ScheduleOptions, total=False):
     jitter: float | None
     retry_on: Exceptions | None
     give_up_on: Exceptions
+    timeout: float | str | None
 
 
 def checked(name: str, said: Mapping[str, Any], unbound: str | None) -> dict[str, Any] | None:

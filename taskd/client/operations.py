@@ -119,6 +119,7 @@ class Operations(Generic[H]):
         at: datetime | None = None,
         retries: int | None = None,
         expires: float | str | None = None,
+        timeout: float | str | None = None,
         options: dict[str, Any] | None = None,
     ) -> Steps[H]:
         """Queue a task; once this returns, it is on disk.
@@ -126,8 +127,9 @@ class Operations(Generic[H]):
         ``args``: plain data by name, at most 1 MiB. ``key``: while a task of yours with that key
         lives, it is returned instead. ``priority``: higher goes first. ``delay``: seconds before
         it may start, or ``at``: the time, a datetime with its zone. ``expires``: seconds, or a
-        text such as "10min", after which it is cancelled if it has not started. ``options``: for
-        the built-in ``command`` task, {"on_deploy": "checkpoint"}.
+        text such as "10min", after which it is cancelled if it has not started; ``timeout``:
+        how long one try may run, likewise. ``options``: for the built-in ``command`` task,
+        {"on_deploy": "checkpoint"}.
         Raises UnknownTask, BadArguments, NotPlainData, KeyConflict.
         """
         task: dict[str, Any] = {
@@ -148,6 +150,8 @@ class Operations(Generic[H]):
             task["due"] = new_task.due(at, delay)
         if expires is not None:
             task["expires"] = new_task.limit("expires", expires)
+        if timeout is not None:
+            task["timeout"] = new_task.limit("timeout", timeout)
         made = _field((yield request("submit", tasks=[task])), "tasks", list)
         if len(made) != 1 or not isinstance(made[0], dict):
             raise ProtocolError("an answer to submit that is not about one task")

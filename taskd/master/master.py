@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 
 from taskd.config import Config
-from taskd.master.attempts import Attempts, Dispatch, Endings, Pauses, Sending, TaskLogs
+from taskd.master.attempts import Attempts, Dispatch, Endings, Pauses, Sending, TaskLogs, Timeouts
 from taskd.master.clients import Clients, Serving, Streams
 from taskd.master.deploy import (
     AfterDrain,
@@ -131,6 +131,7 @@ class Master:
         loop, config, storage = self.loop, self.config, self.storage
         self.attempts = Attempts(loop, config, self.revisions, self.workers, self.oom)
         self.pauses = Pauses(loop, storage)
+        self.timeouts = Timeouts(loop, config, storage, self.attempts, self.workers.kill)
         self.tasklogs = TaskLogs(loop, config, self.places, self.revisions, self.attempts)
         self.endings = Endings(loop, storage, self.intake, self.attempts, self.tasklogs)
         self.sending = Sending(loop, self.life, config, self.places, self.attempts, self.endings)
@@ -314,6 +315,8 @@ class Master:
         self.retirement.retired.to(self.dispatch.kick, self.after_drain.look)
         self.attempts.changed.to(self.systemd.changed)
         self.attempts.progressed.to(self.streams.on_progress)
+        self.attempts.sent.to(self.timeouts.watch)
+        self.attempts.released.to(self.timeouts.forget)
         self.dispatch.claimed.to(self.deploy.look)
         self.pauses.changed.to(self.schedules.refresh)
         self.endings.ended.to(lambda _: self.schedules.refresh_if_waiting())
@@ -355,6 +358,8 @@ class Master:
         self.listeners.hear(*ALL)
         self.loop.soon(self.children.reap)  # after a transient error again
         self.pauses.look()
+        for worker in self.workers:
+            self.timeouts.watch(worker)
         self.dispatch.wake_due()
         self.dispatch.kick()
         self.schedules.begin()

@@ -20,6 +20,9 @@ CRASHES = 3
 LONGEST_DELAY = 600.0
 """Seconds: backoff doubles from one second up to this."""
 
+TIMED_OUT = "TimedOut"
+"""The type of the error of a try whose time was over (``taskd.TimedOut``)."""
+
 OWN_FAULT = 70
 """EX_SOFTWARE: a worker's exit status if taskd's own code in it fails (user code may break it)."""
 
@@ -32,7 +35,8 @@ class Facts(Record):
     if none of the task's code has run; None if its process died without an END record.
     ``progressed``: it saved something new. ``asked``: why the master asked it to leave or ended it,
     or None. ``death``: how the process ended, in words. ``failure``: what the code says of a failed
-    try; None if its worker is of 0.2.
+    try; None if its worker is of 0.2. ``timed_out``: why its time was over, if it was told so
+    before it ended; ``if_timed_out``: what the code's manifest says of that.
     """
 
     outcome: str | None
@@ -43,6 +47,8 @@ class Facts(Record):
     wake: float | None = None
     error: dict[str, Any] | None = None
     failure: Failure | None = None
+    timed_out: str | None = None
+    if_timed_out: Failure | None = None
 
 
 class Verdict(Record):
@@ -80,6 +86,18 @@ def death_in_words(status: int | None) -> str:
             "part has failed: the daemon's log says where"
         )
     return f"its process ended by itself with exit status {status >> 8}"
+
+
+def heeding_the_timeout(facts: Facts) -> Facts:
+    """The facts of an attempt whose time was over: its end is a failure, unless it was another of
+    the task's own. What the code has to say of it the worker has said already, if it could."""
+    if facts.timed_out is None or facts.outcome not in (None, "left"):
+        return facts
+    message = facts.timed_out
+    if facts.outcome is None:
+        message = facts.asked or f"{message}; {facts.death}"
+    error = {"type": TIMED_OUT, "message": message, "traceback": ""}
+    return facts._replace(outcome="failed", error=error, failure=facts.if_timed_out)
 
 
 def judge(
@@ -154,6 +172,8 @@ def _failed(facts: Facts, budgets: Budgets, allowed: int, drawn: float) -> Verdi
     used = budgets.retries + 1
     error = facts.error or {"type": "Error", "message": facts.reason or "", "traceback": ""}
     what = in_words(error)
+    if facts.timed_out is not None and error["type"] != TIMED_OUT:
+        what = f"{facts.timed_out}; {what}"
     told = facts.failure or Failure(Policy())
     if used > allowed:
         return Verdict(State.FAILED, budgets, what, error=error)

@@ -85,6 +85,19 @@ def failure(told: Mapping[str, Any]) -> Failure:
     )
 
 
+def after_timeout(manifest: Mapping[str, Any] | None) -> Failure | None:
+    """Of a try that was ended for its timeout, where no worker could say what its code makes of it:
+    from ``retry`` in the manifest. None: the manifest of 0.2 tells nothing."""
+    if manifest is None:
+        return None
+    told = failure(manifest)
+    if manifest.get("gives_up"):
+        return told._replace(final="give_up_on names TimedOut")
+    if manifest.get("function"):
+        return told._replace(note="its backoff function could not be asked")
+    return told
+
+
 def allowed(said: int | None, told: Failure | None, stored: int) -> int:
     """How many retries a task may use. ``said``: at its submission; ``told``: by the worker of the
     try that failed, None if that is of 0.2; ``stored``: what the code said at submission."""

@@ -55,14 +55,15 @@ Streams
 Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     submit    tasks: [{submission: bytes16, submission_kind? ("timed"), name, args: bytes, key?,
               queue?, priority?, delay? or due? (since 4), retries? (since 4), expires? (since
-              4), options?}] (1 to MAX_BATCH) → {tasks: [{id: 17, created: true}]}; all or none.
+              4), timeout? (since 4), options?}] (1 to MAX_BATCH)
+              → {tasks: [{id: 17, created: true}]}; all or none.
               ``submission`` is made by the client; sending one again returns the same task, which
               may have been removed meanwhile. ``submission_kind``: see ``submission``; a timed one
               that is sent again too late is refused with ``too-old``. An older daemon leaves it
               out. ``delay`` is in seconds, ``due`` a date in Unix seconds. ``retries`` goes before
               what the task's code says, now and later. ``expires``: seconds after which it is
-              cancelled if it has not started. ``options`` is for the built-in ``command`` task:
-              {"on_deploy": "checkpoint"}.
+              cancelled if it has not started; ``timeout``: seconds that one try may run.
+              ``options`` is for the built-in ``command`` task: {"on_deploy": "checkpoint"}.
     show      task → {task: TASK}
     list      state?, queue?, name?, owner?, key?, revision?, since?, until?, text? (these six since
               4; see ``store.queries.Filter``), limit? (100), before?, results? (false) → {tasks:

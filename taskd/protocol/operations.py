@@ -52,6 +52,7 @@ _NEW_TASK: Fields = {
     "delay": Field(float, 0, 100 * 366 * 86400.0),
     "due": Field(float, 0, LATEST, since=4),
     "expires": Field(float, SHORTEST, LONGEST, since=4),
+    "timeout": Field(float, SHORTEST, LONGEST, since=4),
     "retries": Field(int, 0, MOST_RETRIES, since=4),
     "options": Field(
         dict, each={"on_deploy": Field(str, among=frozenset(each.value for each in OnDeploy))}

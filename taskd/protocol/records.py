@@ -42,7 +42,13 @@ RETRY: Fields = {
 """What the code that ran a failed try says of it."""
 
 _READ: dict[int, Fields] = {
-    Kind.BEGIN: {"task": _INT, "attempt": _INT, "version": Field(int)},
+    Kind.BEGIN: {
+        "task": _INT,
+        "attempt": _INT,
+        "version": Field(int),
+        "at": Field(float),
+        "begun": Field(float),
+    },
     Kind.PROGRESS: {"done": _COUNT, "total": _COUNT, "note": _TEXT},
     Kind.END: {
         "task": _INT,
@@ -55,6 +61,7 @@ _READ: dict[int, Fields] = {
         "error": Field(dict, each=dict.fromkeys(ERROR_PARTS, _TEXT)),
         "reason": Field(str, size=TEXT_LIMIT),
         "wake": Field(float),
+        "ran": Field(float, 0, LONGEST),
         "snapshot": Field(int),
         "retry": Field(dict, each=RETRY),
     },

@@ -6,19 +6,20 @@ version, and recorded samples stand in tests/golden.
 
 Records (kind, and a CBOR map of fields; user values as byte strings in plain-data encoding):
 
-    BEGIN       task, attempt, name, version, at      an attempt starts; everything before is past
+    BEGIN       task, attempt, name, version, at, begun?   an attempt starts; all before is past
     STEP        path, value, state?                   a step's result is kept
     LOOP        path, mark, state?                    a loop's cursor moved, or it is finished
     CHECKPOINT  state                                 ctx.checkpoint()
     PROGRESS    done, total, note
     END         task, attempt, outcome, progressed, version, unfit?, result?, error?, reason?,
-                wake?, snapshot?, retry?
+                wake?, snapshot?, retry?, ran?
     SNAPSHOT    saved, begin, saves, progress         ``saved``: the full state (``Saved.encode``);
                                                       it replaces all that was added up before it.
                                                       The others are the slot's (``slot.layout``)
     PAD         fill                                  brings the next record to a block boundary
 
 ``version`` in END is the version of the saved state: the attempt's own once it has saved something.
+``begun`` is when the attempt began, by CLOCK_MONOTONIC, and ``ran`` how many of its seconds it ran.
 ``unfit`` says that this code cannot take the saved state (or the arguments), and has not begun.
 ``retry`` is what the code says of a failure, a map {retries, delays?, max_backoff, jitter, after?,
 counts?, final?, note?}: the fields of ``model.retrying.Policy`` and ``Failure`` (0.2 neither writes

@@ -91,8 +91,9 @@ Master → worker
         of a plan; the last one names the probe
     leave(task, attempt, why)
         leave at the next safe point
-    cancel(task, attempt, why)
-        leave at the next safe point; the task is cancelled
+    cancel(task, attempt, why, timeout?)
+        leave at the next safe point; the task is cancelled; timeout: true: its time is over, and
+        the try fails for that (a worker of 0.2 says that it is cancelled, all the same)
     noted(task, attempt, answer)
         answer: "recorded", "already recorded" or "superseded": the end is in the store (or refused
         as stale); the worker resets its slot
@@ -101,15 +102,16 @@ Master → worker
 
 Inside
     task(version, queue, retries, on_deploy, params, any, types, unresolved, reads, names,
-        retry, schedule)
+        retry, timeout, schedule)
         params: [[name, required]…]; any: bool; types: {name: form}: what each parameter that is
         checked takes (``model.arguments``); unresolved: {name: why}: annotations that cannot be
         looked up (0.2 tells neither); reads: [version…]: versions of saved state that it
         can take, by a whole chain of migrations; names: [str…], of the steps and loops that the
         function's source names, null where that cannot be told; retry: {retries, delays,
-        max_backoff, jitter, function}: ``model.retrying.Policy``, and whether the delays are a
-        function's (0.2 does not tell); schedule: null, or what ``@task`` says: {cron?,
-        every?, tz?, late?, catch_up?, overlap?, spread?} (0.2 does not tell)
+        max_backoff, jitter, function, gives_up}: ``model.retrying.Policy``, whether the delays are
+        a function's, and whether the code gives up on a timeout; timeout: seconds that one try may
+        run, or null (0.2 tells neither); schedule: null, or what ``@task`` says: {cron?, every?,
+        tz?, late?, catch_up?, overlap?, spread?} (0.2 does not tell)
     question(ref, name, args, saved, version, slot, task, attempt)
         ref: int; args: bytes; saved: bytes or null; version: int; slot: null or the file name,
         beside that file, of the worker that runs this attempt of the task: the slot has what that
@@ -122,6 +124,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskd.errors import ProtocolError
+from taskd.model.duration import LONGEST, SHORTEST
 from taskd.protocol import fields
 from taskd.protocol.fields import Field, Fields
 from taskd.protocol.records import RETRY, TEXT_LIMIT
@@ -167,6 +170,7 @@ TASK: Fields = {
     "reads": _LIST,
     "types": Field(dict),
     "retry": Field(dict, each=RETRY),
+    "timeout": Field(float, SHORTEST, LONGEST),
 }
 """What the master needs of each task in a manifest."""
 

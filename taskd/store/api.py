@@ -97,7 +97,8 @@ class Settle(Record):
     ``error`` and ``reason`` replace what was there. ``result`` is kept if the task succeeded.
     ``delay``: after how many seconds a scheduled task is due. ``moves``: a queued task did not come
     to an end but was asked to go on elsewhere, which no pause keeps it from; None: as it was when
-    this attempt was taken.
+    this attempt was taken. ``used``: seconds that the try has run so far, which the next attempt is
+    told as ``Row.used``; None: the try is over.
 
     Of the attempt itself is kept how it ended (``how``; None: as ``state`` says; after a wish that
     made the task cancelled, ``cancelled``, unless it failed or crashed), with ``reason``, ``delay``
@@ -124,6 +125,15 @@ class Settle(Record):
     moves: bool | None = False
     how: str | None = None
     passing: dict[str, Any] | None = None
+    used: float | None = None
+
+
+class NoteTimeout(Record):
+    """This attempt was told that its time is over: ``Row.timed_out``, until the next one begins.
+    Result: whether it still runs. No event is written."""
+
+    task: int
+    attempt: int
 
 
 class Cancel(Record):
@@ -268,7 +278,7 @@ class Answer:
 
 Operation = (
     Submit | SubmitAll | Take | Settle | Cancel | Retry | HoldKind | Wake | Shift
-    | CancelExpired | Prepare | Purge | Forget | Pause | Resume
+    | CancelExpired | NoteTimeout | Prepare | Purge | Forget | Pause | Resume
     | TakeUp | Due | RunNow | PauseSchedule | ResumeSchedule
 )  # fmt: skip
 

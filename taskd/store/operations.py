@@ -14,7 +14,18 @@ import cbor2
 
 from taskd.model.table import after
 from taskd.model.task import CHANGES, ENDED, Change, State
-from taskd.store import attempts, expiry, pausing, picking, purging, rows, scheduling, sql, turns
+from taskd.store import (
+    attempts,
+    expiry,
+    pausing,
+    picking,
+    purging,
+    rows,
+    scheduling,
+    schema,
+    sql,
+    turns,
+)
 from taskd.store.api import (
     Answer,
     Applied,
@@ -24,6 +35,7 @@ from taskd.store.api import (
     Ended,
     Forget,
     HoldKind,
+    NoteTimeout,
     Offer,
     Pause,
     Prepare,
@@ -127,11 +139,17 @@ def settle(tx: Transaction, end: Settle) -> Applied:
         sql.SETTLE,
         *(state.value, run_at, end.at if state in ENDED else None, end.reason),
         *(_packed(end.error), _packed(end.progress), *end.budgets, version, group, turn),
+        end.used,
         *(end.moves is None, end.moves, task.id),
     )
     if end.result is not None:
         tx.run("insert into results (task, value) values (?, ?)", task.id, end.result)
     return Applied(Answer.RECORDED, task.id, Ended(end.state, end.reason))
+
+
+def note_timeout(tx: Transaction, told: NoteTimeout) -> Applied:
+    is_there = schema.is_id(told.task)
+    return Applied(is_there and bool(tx.run(sql.TIMED_OUT, *told).rowcount), None)
 
 
 def cancel(tx: Transaction, cancel: Cancel) -> Applied:
@@ -196,6 +214,7 @@ HANDLERS: dict[type, Callable[[Transaction, Any], Applied]] = {
     Retry: retry,
     HoldKind: hold_kind,
     Wake: wake,
+    NoteTimeout: note_timeout,
     CancelExpired: expiry.cancel_expired,
     Shift: shift,
     Pause: lambda tx, each: Applied(pausing.pause(tx.run, each, tx.clock()), None),

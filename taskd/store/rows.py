@@ -13,7 +13,8 @@ COLUMNS = (
     "id, owner, name, version, queue, priority, state, attempt, key, on_deploy, run_at,"
     " cancel_wished, worker, revision, retries_allowed, retries, crashes, interruptions,"
     " saved_version, reason, error, progress, submitted, started, ended,"
-    " retries_said, put_off, iif(attempt = 0 and ended is null, expires, null)"
+    " retries_said, put_off, iif(attempt = 0 and ended is null, expires, null),"
+    " timeout, iif(used_upto = attempt - (state = 'running'), used, null), timed_out = attempt"
 )
 
 
@@ -35,6 +36,7 @@ def row_of(found: Sequence[Any]) -> Row:
             None if found[20] is None else cbor.loads(found[20]),
             None if found[21] is None else cbor.loads(found[21]),
             *found[22:25],
-            found[27],
+            *found[27:30],
+            bool(found[30]),
         )
     )

@@ -25,7 +25,10 @@ finds a store that it can use. A new version says that an older taskd could not.
   number of the attempt that left to go on elsewhere, if that was the last. ``tasks.promised``: the
   date that the submission named; ``run_at`` is that date no longer once the task waits for another.
   ``tasks.expires``: when it is cancelled if it has not started, ``expires_in`` seconds after it was
-  submitted; of no meaning once it has (see ``expiry``).
+  submitted; of no meaning once it has (see ``expiry``). ``tasks.timeout``: seconds that one try may
+  run, as the submission said; ``tasks.used``: those that the attempts of this try up to number
+  ``used_upto`` have run; ``tasks.timed_out``: the number of the attempt that was told that its time
+  is over. (Numbers, since 0.2 begins attempts and retries and leaves these columns as they are.)
 * ``schedules``, ``slots``, ``schedule_tasks``: see ``scheduling``. ``tasks.schedule``: which one
   has submitted it; ``tasks.slot``: for which slot, if for one.
 * ``owners``: how many tasks and bytes of arguments each user has that are not over (see
@@ -177,6 +180,10 @@ _ADDED = {
     "tasks.promised": "alter table tasks add column promised real",
     "tasks.expires": "alter table tasks add column expires real",
     "tasks.expires_in": "alter table tasks add column expires_in real",
+    "tasks.timeout": "alter table tasks add column timeout real",
+    "tasks.used": "alter table tasks add column used real",
+    "tasks.used_upto": "alter table tasks add column used_upto integer",
+    "tasks.timed_out": "alter table tasks add column timed_out integer",
     "tasks_expiring": f"create index tasks_expiring on tasks (expires) where {EXPIRING}",
     "tasks.schedule": "alter table tasks add column schedule text",
     "tasks.slot": "alter table tasks add column slot real",

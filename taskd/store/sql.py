@@ -17,8 +17,9 @@ KEY = (
 )
 NEW_TASK = (
     "insert into tasks (owner, queue, state, priority, run_at, retries_allowed, group_id, name,"
-    " version, on_deploy, submitted, key, turn, retries_said, promised, expires_in, expires)"
-    " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " version, on_deploy, submitted, key, turn, retries_said, promised, expires_in, expires,"
+    " timeout)"
+    " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 NEW_SUBMISSION = "insert into submissions (submission, task) values (?, ?)"
 NEW_EVENT = (
@@ -39,14 +40,14 @@ TAKEN = (
 SETTLE = (
     "update tasks set state = ?, run_at = ?, ended = ?, worker = null, reason = ?, error = ?,"
     " progress = coalesce(?, progress), retries = ?, crashes = ?, interruptions = ?, put_off = ?,"
-    " saved_version = ?, group_id = ?, turn = ?,"
+    " saved_version = ?, group_id = ?, turn = ?, used = ?, used_upto = attempt,"
     " moves = iif(?, iif(moves = attempt - 1, attempt, null), iif(?, attempt, null)) where id = ?"
 )
 END = "update tasks set state = ?, run_at = null, ended = ?, reason = null where id = ?"
 RETRY = (
     "update tasks set state = ?, ended = null, reason = null, error = null, cancel_wished = 0,"
-    " retries = 0, crashes = 0, interruptions = 0, put_off = 0, expires = null, turn = ?"
-    " where id = ?"
+    " retries = 0, crashes = 0, interruptions = 0, put_off = 0, expires = null, used = null,"
+    " turn = ? where id = ?"
 )
 HOLD = "update tasks set state = ?, reason = ? where id = ?"
 WAKE = "update tasks set state = ?, run_at = null, turn = ? where id = ?"
@@ -57,6 +58,9 @@ DUE = (
 SHIFT = (
     "update tasks indexed by tasks_scheduled set run_at = run_at + ?"
     f" where {schema.SCHEDULED} and run_at is not promised"
+)
+TIMED_OUT = (
+    "update tasks set timed_out = attempt where id = ? and attempt = ? and state = 'running'"
 )
 LAPSED = (
     f"select id from tasks indexed by tasks_expiring where {schema.EXPIRING}"

@@ -39,7 +39,7 @@ class Submit(Record):
 
     ``due``: the date, in place of a ``delay``, as a promise that no Shift moves; queued if it has
     come. ``expires``: after so many seconds without a start no Take takes it, and CancelExpired
-    cancels it; a Retry ends that.
+    cancels it; a Retry ends that. ``timeout``: seconds that one try may run, for the master.
     """
 
     submission: bytes
@@ -60,6 +60,7 @@ class Submit(Record):
     made: float | None = None
     due: float | None = None
     expires: float | None = None
+    timeout: float | None = None
 
 
 class SubmitAll(Record):

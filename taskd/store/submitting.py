@@ -75,6 +75,7 @@ def _insert(tx: Transaction, new: Submit) -> int:
         None if run_at is None else new.due,
         new.expires,
         None if new.expires is None else now + new.expires,
+        new.timeout,
     ).lastrowid
     assert task is not None  # an INSERT that did not raise has one
     tx.run("insert into arguments (task, value) values (?, ?)", task, new.args)

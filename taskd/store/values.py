@@ -17,6 +17,9 @@ class Row(Record):
     ``error`` is the error of the last attempt that ended. A claim clears ``reason``, not ``error``.
     ``retries_allowed``: as the code said at submission; ``retries_said``: as the submission itself
     did, if at all. ``expires``: when it is cancelled, as long as it waits for its first start.
+    ``timeout``: seconds that one try may run, as the submission said; ``used``: those that the
+    attempts of this try before the one that runs or is to come have run; ``timed_out``: the last
+    attempt was told that its time is over.
     """
 
     id: int
@@ -44,6 +47,9 @@ class Row(Record):
     started: float | None
     ended: float | None
     expires: float | None = None
+    timeout: float | None = None
+    used: float | None = None
+    timed_out: bool = False
 
 
 FIRST, LAST = 5, 50

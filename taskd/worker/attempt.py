@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from taskd.api.async_context import AsyncContext
 from taskd.api.context import Base, Context, running
-from taskd.api.interrupt import Held, Interrupted, Sleeping, Yielded
+from taskd.api.interrupt import Held, Interrupted, Sleeping, TimedOut, Yielded
 from taskd.api.journal import Journal
 from taskd.api.own_ends import Cancel, OwnEnd, Retry
 from taskd.api.recorder import Recorder
@@ -365,6 +365,9 @@ def _interrupted(interrupt: Interrupted, ending: Ending, recorder: Recorder) -> 
     if issubclass(kind, Held):
         return ending._replace(outcome=Outcome.HELD, reason=plain(str(interrupt.why)))
     wish = recorder.wish()
+    if wish is not None and wish.kind == "timeout":
+        error = TimedOut(plain(wish.why)).with_traceback(interrupt.__traceback__)
+        return ending._replace(outcome=Outcome.FAILED, exception=error)
     if wish is not None:
         return ending._replace(
             outcome=Outcome.CANCELLED if wish.kind == "cancel" else Outcome.LEFT, reason=wish.why

@@ -276,8 +276,9 @@ class Control:
             case "plan":
                 self._order = Questions(message["path"])
             case "leave" | "cancel" if attempt == self._current:
-                if self._wish is None or message["type"] == "cancel":
-                    self._wish = Wish(message["type"], message["why"])
+                kind = "timeout" if message.get("timeout") else message["type"]
+                if self._wish is None or kind == "cancel" or self._wish.kind == "leave":
+                    self._wish = Wish(kind, message["why"])
             case "noted" if attempt == self._current:
                 self._noted = True
             case "retire":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from taskd.api.interrupt import TimedOut
 from taskd.api.own_ends import Fail, OwnEnd, Retry
 from taskd.api.retry_rules import RetryRules, checked_seconds
 from taskd.model.retrying import LONGEST, USUAL_MAX
@@ -55,7 +56,7 @@ def _final(rules: RetryRules, exception: BaseException) -> str | None:
     for each in (exception, *members):
         if issubclass(type(each), rules.give_up_on):
             return f"give_up_on names {name_of(each)}"
-    if rules.retry_on is None or issubclass(type(exception), rules.retry_on):
+    if rules.retry_on is None or issubclass(type(exception), (TimedOut, *rules.retry_on)):
         return None
     for each in members:
         if not issubclass(type(each), rules.retry_on):

@@ -170,12 +170,14 @@ def _attempt(worker: Worker, order: Order) -> bool:
     """
     boot, control, slot, before = worker.boot, worker.control, worker.slot, worker.before
     registered = tasks.registered[order.name]
+    began = native.monotonic()
     begun = {
         "task": order.task,
         "attempt": order.attempt,
         "name": order.name,
         "version": registered.version,
         "at": order.at,
+        "begun": began,
     }
     recorder = SlotRecorder(control, slot, order, boot.revision)
     around = hooks.AroundTask(recorder.id, order.name, order.attempt, boot.revision)
@@ -194,7 +196,7 @@ def _attempt(worker: Worker, order: Order) -> bool:
             ending = context.run(_run, worker, registered, order, recorder, around)
             _log_failure(order, ending.error if ending.outcome is Outcome.FAILED else None)
             if around.is_due:  # END goes first: whatever the hooks do, the outcome stands
-                offset = _record(slot, recorder, order, ending)
+                offset = _record(slot, recorder, order, ending, native.monotonic() - began)
                 context.run(around.end, ending.outcome.value, ending.exception)
             ending = ending._replace(exception=None)
             gc.collect()  # the task's objects end here, in reference cycles too, by code of theirs
@@ -203,7 +205,7 @@ def _attempt(worker: Worker, order: Order) -> bool:
     if left_behind is not None:
         _leave_nothing_empty(order)
     if offset is None:
-        offset = _record(slot, recorder, order, ending)
+        offset = _record(slot, recorder, order, ending, native.monotonic() - began)
     is_over = left_behind is not None and threading.active_count() <= threads + around.threads
     is_sound = not left_behind and not worker.loop.is_spoilt and limits.can_open(NEEDED)
     reusable = is_over and is_sound and _is_as_before(before, order)
@@ -326,7 +328,9 @@ def _run(
     )
 
 
-def _record(slot: SlotWriter, recorder: SlotRecorder, order: Order, ending: Ending) -> int:
+def _record(
+    slot: SlotWriter, recorder: SlotRecorder, order: Order, ending: Ending, ran: float
+) -> int:
     """Write END, and the state that the next attempt continues from, to disk; returns END's
     offset."""
     fields: dict[str, Any] = {
@@ -335,6 +339,7 @@ def _record(slot: SlotWriter, recorder: SlotRecorder, order: Order, ending: Endi
         "outcome": ending.outcome.value,
         "progressed": ending.progressed,
         "version": ending.saved.version,
+        "ran": ran,
     }
     if ending.outcome is not Outcome.SUCCEEDED and ending.progressed:
         fields["snapshot"] = recorder.save(

@@ -86,6 +86,13 @@ def _add_common(parser: ArgumentParser, secret: str) -> None:
         help="cancelled if it has not started so long from now: 90s, 10min, 2h, 1d",
     )
     parser.add_argument(
+        "--timeout",
+        metavar="TIME",
+        type=options.duration,
+        help="one try may run for so long: then it is asked to leave, and fails (default: as the "
+        "task's code or its queue says)",
+    )
+    parser.add_argument(
         "--retries",
         metavar="N",
         type=int,
@@ -150,6 +157,7 @@ def _queue(
         at=args.at,
         retries=args.retries,
         expires=args.expires,
+        timeout=args.timeout,
         options=chosen,
     )
     if not args.json:

@@ -6,6 +6,7 @@ from taskd.master.attempts.endings import Ending, Endings, by_record
 from taskd.master.attempts.pauses import Pauses
 from taskd.master.attempts.sending import Sending
 from taskd.master.attempts.tasklogs import TaskLogs
+from taskd.master.attempts.timeouts import Timeouts
 
 __all__ = (
     "Attempts",
@@ -15,5 +16,6 @@ __all__ = (
     "Pauses",
     "Sending",
     "TaskLogs",
+    "Timeouts",
     "by_record",
 )

@@ -59,7 +59,8 @@ class Routes:
 class Attempts:
     """Owns every Running: by task, and counted by queue. ``offered``: by id, the workers for which
     the store is taking a task; ``unsent``: those that have one and were not sent it yet. Notices:
-    ``changed`` (a place was taken or is free again), ``progressed``."""
+    ``changed`` (a place was taken or is free again), ``sent`` (a worker has its task, or was
+    adopted with it), ``released`` (an attempt is over), ``progressed``."""
 
     def __init__(
         self, loop: Loop, config: Config, revisions: Revisions, workers: Workers, oom: OomWatch
@@ -78,6 +79,8 @@ class Attempts:
         self.occupied: Counter[str] = Counter()
         self.changed: Notice[[]] = Notice()
         self.progressed: Notice[[Running]] = Notice()
+        self.sent: Notice[[Worker]] = Notice()
+        self.released: Notice[[Running]] = Notice()
 
     # ── who runs what ────────────────────────────────────────────────────────────────────────
 
@@ -125,11 +128,20 @@ class Attempts:
         worker = self._workers.pop(running.task, None)
         if worker is not None and worker.running is running:
             worker.running = None
+        self.released(running)
         self.changed()
 
     def disown(self, task: int) -> None:
         """Its worker is dead: nothing about the task can be told to it any more."""
         self._workers.pop(task, None)
+
+    def entry_of(self, running: Running) -> dict[str, Any] | None:
+        """Its task in the manifest of the revision that runs it; None: not known any more."""
+        worker = self._workers.get(running.task)
+        for revision in [worker.revision] if worker is not None else self._revisions:
+            if revision.name == running.row.revision:
+                return revision.tasks.get(running.name)
+        return None
 
     # ── who can go on with it ────────────────────────────────────────────────────────────────
 
@@ -167,7 +179,8 @@ class Attempts:
     # ── asking and hearing ───────────────────────────────────────────────────────────────────
 
     def ask(self, task: int, kind: str, why: str) -> None:
-        """Ask a running task to "leave" or to be "cancel"-led at its next safe point.
+        """Ask a running task to "leave" or to be "cancel"-led at its next safe point, or to leave
+        for its "timeout", which is a failure.
 
         One that was not sent yet is asked once it was: a worker forgets what it is asked of an
         attempt that it does not have.
@@ -175,6 +188,8 @@ class Attempts:
         running, worker = self._by_task.get(task), self._workers.get(task)
         if running is None or worker is None or running.asked == "cancel":
             return
+        if running.asked == "timeout" and kind == "leave":
+            return  # which it would do in any case
         running.asked, running.why = kind, why
         if worker.id not in self.unsent:
             _tell_wish(running, worker)
@@ -186,6 +201,7 @@ class Attempts:
         self._oom.look()
         if worker.running is not None and worker.running.asked is not None:
             _tell_wish(worker.running, worker)
+        self.sent(worker)
 
     def enforce(self, running: Running, worker: Worker) -> None:
         """A cancelled task that does not leave within the grace is killed."""
@@ -211,11 +227,8 @@ class Attempts:
 
 def _tell_wish(running: Running, worker: Worker) -> None:
     assert running.asked is not None
-    worker.tell(
-        {
-            "type": running.asked,
-            "task": running.task,
-            "attempt": running.attempt,
-            "why": running.why,
-        }
-    )
+    about = {"task": running.task, "attempt": running.attempt, "why": running.why}
+    if running.asked == "timeout":
+        worker.tell({"type": "cancel", "timeout": True} | about)
+    else:
+        worker.tell({"type": running.asked} | about)

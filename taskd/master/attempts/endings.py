@@ -23,12 +23,19 @@ from taskd import log
 from taskd.errors import Error, ProtocolError, StoreError
 from taskd.master.attempts.attempts import Attempts
 from taskd.master.attempts.tasklogs import TaskLogs
-from taskd.master.fleet import Intake, Running, Worker
+from taskd.master.fleet import Intake, Known, Running, Worker
 from taskd.master.loop import PASSING, Done, Loop, Notice, Storage, in_words
 from taskd.model import retrying
-from taskd.model.endings import Facts, how, if_cancelled, judge
+from taskd.model.endings import (
+    Facts,
+    Verdict,
+    heeding_the_timeout,
+    how,
+    if_cancelled,
+    judge,
+)
 from taskd.model.routing import Held, route
-from taskd.model.task import SETTLED, State
+from taskd.model.task import ENDED, SETTLED, State
 from taskd.model.worker import WorkerEvent, WorkerState
 from taskd.protocol.records import ERROR_PARTS, check
 from taskd.protocol.saved import Kind
@@ -42,13 +49,16 @@ from taskd.store.api import (
     Take,
 )
 
+RAN_TOO_LONG = "ran for longer than its timeout"
+
 UNRECORDED = "it has ended, and that cannot be recorded yet"
 
 
 class Ending(Record):
     """One attempt's end: its facts, and what of it is kept. ``then``: called with the store's
-    answer once it is recorded. ``worker``: the one that said so, if it lives; ``is_unfit``: its
-    revision cannot take the state after all; ``takes_another``: it is free once it is noted."""
+    answer once it is recorded. ``ran``: seconds that it ran; None: since it began. ``worker``: the
+    one that said so, if it lives; ``is_unfit``: its revision cannot take the state after all;
+    ``takes_another``: it is free once it is noted."""
 
     running: Running
     facts: Facts
@@ -56,6 +66,7 @@ class Ending(Record):
     kept: bytes | None = None
     kept_version: int | None = None
     result: bytes | None = None
+    ran: float | None = None
     worker: Worker | None = None
     is_unfit: bool = False
     takes_another: bool = False
@@ -70,18 +81,21 @@ def by_record(
     running: Running, end: dict[str, Any], kept: bytes | None, then: Callable[[str], None]
 ) -> Ending:
     """The end that an END record tells; ``kept``: the full state that it points to, if any."""
+    outcome = end["outcome"]
+    if outcome == "cancelled" and "ran" not in end and running.timed_out is not None:
+        outcome = "left"  # a worker of 0.2 was asked so, since it knows no timeouts
     error, retry = end.get("error"), end.get("retry")
     facts = Facts(
-        outcome=end["outcome"],
+        outcome=outcome,
         progressed=end["progressed"],
-        asked=running.why if end["outcome"] == "left" else None,
+        asked=running.why if outcome == "left" else None,
         reason=end.get("reason"),
         wake=end.get("wake"),
         error=None if error is None else {part: error[part] for part in ERROR_PARTS},
         failure=None if retry is None else retrying.failure(retry),
     )
     version = None if kept is None else end.get("version")
-    return Ending(running, facts, then, kept, version, end.get("result"))
+    return Ending(running, facts, then, kept, version, end.get("result"), end.get("ran"))
 
 
 class Endings:
@@ -127,6 +141,10 @@ class Endings:
         """Commit the end of an attempt; then free its place. Raises nothing for a transient error:
         until the store has the end, it stays in the slot, and is tried again."""
         self._intake.bytes += ending.size
+        if ending.ran is None:
+            begun = ending.running.begun
+            has_run = begun is not None and ending.facts.outcome != "unbegun"
+            ending = ending._replace(ran=time.monotonic() - begun if has_run and begun else 0.0)
         self._try(ending)
 
     def _try(self, ending: Ending) -> None:
@@ -147,6 +165,7 @@ class Endings:
             takers = self._attempts.takers(running.task)
             if not isinstance(route(takers, running.name, row.saved_version), Held):
                 facts = facts._replace(outcome="unfit")
+        facts = heeding_the_timeout(self._timed(running, facts))
         now = time.time()
         allowed = retrying.allowed(row.retries_said, facts.failure, row.retries_allowed)
         drawn = int.from_bytes(os.urandom(6)) / (1 << 48)
@@ -165,10 +184,21 @@ class Endings:
             saved_version=None if succeeded else ending.kept_version,
             delay=verdict.delay,
             moves=verdict.moves,
+            used=_used(verdict, row, ending.ran or 0.0),
             progress=running.progress,
             if_cancelled=if_cancelled(facts, running.why if running.asked == "cancel" else None),
             how=how(facts, verdict).value,
             passing=facts.error if verdict.error is None else None,
+        )
+
+    def _timed(self, running: Running, facts: Facts) -> Facts:
+        """With what there is to say of its timeout, unless it was cancelled first."""
+        why = running.timed_out or (RAN_TOO_LONG if running.row.timed_out else None)
+        if why is None or running.asked == "cancel":
+            return facts
+        entry = self._attempts.entry_of(running) or {}
+        return facts._replace(
+            timed_out=why, if_timed_out=retrying.after_timeout(entry.get("retry"))
         )
 
     def _written(self, ending: Ending, operation: Settle, outcome: Applied | StoreError) -> None:
@@ -208,6 +238,13 @@ class Endings:
                 self.try_later(running, action, error)
 
         self._loop.again(again)
+
+
+def _used(verdict: Verdict, row: Known, ran: float) -> float | None:
+    """Seconds that the try has run; None: it is over."""
+    if verdict.state in ENDED or verdict.budgets.retries > row.budgets.retries:
+        return None
+    return (row.used or 0.0) + ran
 
 
 def _note(worker: Worker, task: int, attempt: int, answer: str) -> None:

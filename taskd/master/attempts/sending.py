@@ -94,6 +94,7 @@ class Sending:
             running.waiting = None
             del self._attempts.unsent[worker.id]
             worker.take(WorkerEvent.SENT)
+            running.begun = time.monotonic()
             worker.tell(message)
             self._attempts.on_sent(worker)
             log.info(

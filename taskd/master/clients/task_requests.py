@@ -85,8 +85,7 @@ class TaskRequests(Record):
             ids = [{"id": each.task, "created": each.created} for each in made]
             client.written(request, {"tasks": ids})
             for task in new:
-                times = (task.delay, task.due, task.expires)
-                self.dispatch.on_waiting(any(each is not None for each in times))
+                self.dispatch.on_waiting({task.delay, task.due, task.expires} != {None})
 
         self._write(client, request, operation, done)
 
@@ -152,6 +151,7 @@ class TaskRequests(Record):
             made=submission.made(task["submission"], task.get("submission_kind")),
             due=task.get("due"),
             expires=expires,
+            timeout=task.get("timeout"),
         )
 
     def _entry(self, name: str) -> dict[str, Any]:

@@ -25,6 +25,9 @@ class Known(Record):
     revision: str | None
     worker: bytes | None
     started: float | None
+    timeout: float | None
+    used: float | None
+    timed_out: bool
 
 
 class Running:
@@ -34,13 +37,16 @@ class Running:
     so that no part of the master reads the row again. None only in an attempt that 0.2 has handed
     over, until the store was asked.
 
-    ``asked``: what the worker was told last: None, "leave" or "cancel"; ``why``: the reason given.
+    ``asked``: what the worker was told last: None, "leave", "cancel" or "timeout"; ``why``: the
+    reason given. ``begun``: when it began, by the monotonic clock; None: its slot knows.
+    ``timed_out``: why its time is over, once it was told so.
     ``waiting``: why it cannot save, or its end not be recorded, just now, or None.
     """
 
     __slots__ = (
         "asked",
         "attempt",
+        "begun",
         "known",
         "name",
         "on_deploy",
@@ -48,6 +54,7 @@ class Running:
         "progress",
         "queue",
         "task",
+        "timed_out",
         "waiting",
         "why",
     )
@@ -73,6 +80,8 @@ class Running:
         self.asked: str | None = None
         self.why: str | None = None
         self.waiting: str | None = None
+        self.begun: float | None = None
+        self.timed_out: str | None = None
 
     @property
     def row(self) -> Known:
@@ -94,6 +103,8 @@ class Running:
             "asked": self.asked,
             "why": self.why,
             "waiting": self.waiting,
+            "begun": self.begun,
+            "timed_out": self.timed_out,
         }
 
     @classmethod
@@ -107,6 +118,7 @@ class Running:
         running.progress = fields["progress"]
         running.asked, running.why = fields["asked"], fields["why"]
         running.waiting = fields["waiting"]
+        running.begun, running.timed_out = fields.get("begun"), fields.get("timed_out")
         return running
 
     def complete(self, answer: Part[Row] | StoreError) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 
 from taskd import log
@@ -110,9 +111,12 @@ class Salvage(Record):
         if layout.file_name(content.header.worker) != os.path.basename(path):
             self.hold_lost(running, f"its slot {path} is another worker's")
             return
+        # How long it ran at least: until it wrote last. (A task may have written anything there.)
+        written = os.fstat(slot_fd).st_mtime
+        ran = max(0.0, written - (content.begin or {}).get("at", written))
         is_whole = content.end is not None and content.damage is None
         if is_whole or content.snapshot is not None or not content.saves:
-            self._judge(remains, content, file, None)
+            self._judge(remains, content, file, None, ran)
             return
 
         def found(answer: Part[Stored] | StoreError) -> None:
@@ -120,7 +124,7 @@ class Salvage(Record):
                 self._later(remains, answer)
                 return
             try:
-                self._judge(remains, content, file, answer.found[0].saved)
+                self._judge(remains, content, file, answer.found[0].saved, ran)
             except PASSING as error:
                 self._later(remains, error)
 
@@ -132,11 +136,14 @@ class Salvage(Record):
         content: slot_reader.Content,
         file: tuple[int, int],
         stored: bytes | None,
+        ran: float,
     ) -> None:
         running, path = remains.running, remains.path
         done = lambda _: unlink(path, file)  # noqa: E731
         if (progress := content.progress) is not None:
             running.progress = {part: progress[part] for part in PROGRESS_PARTS}
+        if running.begun is None and content.begin is not None:
+            running.begun = time.monotonic() - ran  # nobody knows when it died
         if content.damage is not None and not _is_cut_short(content):
             what = f"its slot is damaged: {content.damage}"
             self._hold_damaged(remains, content, file, what, stored)

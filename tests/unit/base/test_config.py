@@ -32,7 +32,7 @@ def test_the_least_file_gets_the_documented_defaults() -> None:
     usual = ("auto", 100, 16, None, reserve, False, None, False, None, None, None, None)
     usual += ("warn", None)
     assert found.app == ("/srv/app/current", ["app.tasks"], None, *usual)
-    assert found.daemon == (600.0, 60.0, 30.0, None, 60.0)
+    assert found.daemon == (600.0, 60.0, 30.0, None, 60.0, 30.0)
     assert found.logs == (64 << 20,)
     assert found.access == ([], [], 100_000, 256 << 20, 0, 256 << 20)
     assert found.hooks == (None, None, 300.0)
@@ -110,7 +110,7 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         "refuse",
         {"nightly": nightly},
     )
-    assert found.daemon == (5.0, 90.0, 0.25, 7200.0, 180.0)
+    assert found.daemon == (5.0, 90.0, 0.25, 7200.0, 180.0, 30.0)
     assert found.hooks == (
         ["bin/migrate", "--expand", ""],
         ["/bin/sh", "-c", "bin/migrate --contract > out"],

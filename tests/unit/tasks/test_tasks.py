@@ -193,13 +193,9 @@ def test_an_entry_says_what_the_master_needs_and_leaves_the_context_out() -> Non
         "unresolved": {},
         "reads": [2],
         "names": [],
-        "retry": {
-            "retries": 5,
-            "delays": None,
-            "max_backoff": 600.0,
-            "jitter": 0.25,
-            "function": False,
-        },
+        "retry": {"retries": 5, "delays": None, "max_backoff": 600.0, "jitter": 0.25}
+        | {"function": False, "gives_up": False},
+        "timeout": None,
     }
 
 
@@ -241,6 +237,7 @@ def test_a_backoff_of_each_form_is_told_as_numbers(
         "max_backoff": most,
         "jitter": jitter,
         "function": function,
+        "gives_up": False,
     }
 
 
@@ -253,7 +250,7 @@ def test_submit_names_the_arguments_and_leaves_defaults_to_the_code_that_runs(
     made = example()
     assert made.submit("/a.csv", dry=True) == "handle"
     chosen = {"key": "k", "priority": 5, "queue": "q", "delay": 60, "at": None, "retries": 9}
-    chosen |= {"expires": 600.0}
+    chosen |= {"expires": 600.0, "timeout": 5.0}
     assert made.using(**chosen).submit(path="/b") == "handle"
     assert client.submitted == [
         ("import_orders", {"path": "/a.csv", "dry": True}, {}),

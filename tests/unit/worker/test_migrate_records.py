@@ -122,7 +122,7 @@ def run(
         slot.append(Kind.BEGIN, begun)
         recorder.copy("BEGIN")
         ending = run_attempt(task_at_2(), ARGS, saved, recorder, submitted_at=1)
-        _record(slot, recorder, recorder.order, ending)
+        _record(slot, recorder, recorder.order, ending, 1.0)
         return ending, recorder.copies, os.pread(slot.fd, os.fstat(slot.fd).st_size, 0)
 
 
@@ -252,7 +252,7 @@ def test_an_end_without_progress_names_the_version_of_what_stands(
         recorder = Watched(control, slot, 100)
         slot.append(Kind.BEGIN, {"task": 7, "attempt": 2, "name": "job", "version": 2, "at": 0.0})
         ending = run_attempt(made, ARGS, by_version_1(), recorder)
-        _record(slot, recorder, recorder.order, ending)
+        _record(slot, recorder, recorder.order, ending, 1.0)
         raw = os.pread(slot.fd, os.fstat(slot.fd).st_size, 0)
     assert ending.saved == by_version_1()
     end = end_of(raw)

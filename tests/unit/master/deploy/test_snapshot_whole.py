@@ -102,6 +102,7 @@ def _settle_fields(bench: Bench, task: int) -> None:
     assert known is not None and known.running is not None
     known.parent, known.limits, known.is_grouped = Parent.INIT, Limits(1 << 30, 7), False
     known.asked_to_leave, known.served = "a test", 3
+    known.running.timed_out = "a test"
     target = master.revisions.add("/srv/r2", master.config.app)
     target.state = RevisionState.PROVEN
     ours, theirs = socket.socketpair()
@@ -110,7 +111,7 @@ def _settle_fields(bench: Bench, task: int) -> None:
     bench._open.append(theirs)
     master.revisions.target = target
     master.revisions.rejected = [Rejected("r0", "/srv/r0", "a test", 5.0)]
-    known = Known(1, 2, 5, Budgets(1, 2, 3), 4, "r1", b"worker", 5.0)
+    known = Known(1, 2, 5, Budgets(1, 2, 3), 4, "r1", b"worker", 5.0, 9.0, 2.5, True)
     master.attempts.hold(Running(4711, "default", "work", 0, "finish", known=known), None)
     (client,) = master.clients
     for stream in master.streams.of(client):
