@@ -195,6 +195,8 @@ class AsyncLink:
             self._leave(asked)
         if asked.error is not None:
             raise asked.error
+        if asked.op in session.DEPLOYS and self._writer is not None:
+            self._writer.close()  # the next request asks for the version that is spoken now
         return asked.ok or {}
 
     async def stream(self, asked: Asked) -> AsyncIterator[dict[str, Any]]:

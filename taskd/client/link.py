@@ -18,7 +18,15 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from taskd.client.address import Address
-from taskd.client.session import Asked, Patience, Session, connection_lost, no_answer, still_running
+from taskd.client.session import (
+    DEPLOYS,
+    Asked,
+    Patience,
+    Session,
+    connection_lost,
+    no_answer,
+    still_running,
+)
 from taskd.errors import Busy, Error, NotAllowed, ProtocolError
 
 if TYPE_CHECKING:
@@ -60,6 +68,8 @@ class Link:
             raise
         if asked.error is not None:
             raise asked.error
+        if asked.op in DEPLOYS:  # the next request asks for the version that is spoken now
+            self.close()
         return asked.ok or {}
 
     def stream(self, asked: Asked, deadline: float | None) -> Iterator[dict[str, Any]]:

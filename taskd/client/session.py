@@ -29,6 +29,9 @@ NOT_REPEATED = frozenset(("reload", "rollback", "shutdown"))
 """Operations that are not sent again: what became of the first is unknown, and a second rollback
 would undo it, a second shutdown stop the next daemon."""
 
+DEPLOYS = frozenset(("reload", "rollback"))
+"""Operations after which another version of taskd may be at the other end."""
+
 PATIENCE = 90.0
 """Seconds that a client waits by default for a daemon that went away or says nothing: longer than
 systemd's watchdog (WatchdogSec= in the unit) takes to end one that hangs, and the next to serve."""

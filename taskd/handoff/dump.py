@@ -35,7 +35,7 @@ def dump(master: Master, wishes: list[int], phase: Phase) -> bytes:
         "clients": [
             client.export(carried)
             | {"streams": [stream.export() for stream in master.streams.of(client)]}
-            for client in master.clients
+            for client in master.clients.crossing()
         ],
         "deploy": master.deploy.export(phase, carried),
         "wishes": wishes,

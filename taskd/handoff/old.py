@@ -17,6 +17,7 @@ from taskd.master.master import Master
 from taskd.model.table import after
 from taskd.model.upgrade import PHASES, Phase, Step
 from taskd.posix import limits
+from taskd.protocol.control import NEWEST, newest_of
 from taskd.revision import marker
 from taskd.systemd import notify
 from taskd.upgrade import image, snapshot, steps
@@ -77,6 +78,7 @@ def _quieten(master: Master) -> None:
 
 def _exec(master: Master, wishes: list[int]) -> None:
     steps.reach("take the snapshot")
+    _leave_clients(master)
     raw = dump(master, wishes, after(PHASES, master.deploy.progress.phase, Step.EXEC))
     marker.write(master.places.state, master.deploy.target.path)
     fd = snapshot.seal(raw)
@@ -92,7 +94,16 @@ def _exec(master: Master, wishes: list[int]) -> None:
         os.close(fd)
 
 
+def _leave_clients(master: Master) -> None:
+    """Clients of a version of the protocol that the next image does not speak stay behind."""
+    deploy, clients = master.deploy, master.clients
+    is_own = deploy.python == deploy.target.zygote.python
+    clients.next_speaks = newest_of(deploy.target.taskd) if is_own else NEWEST
+    clients.callers = {caller.client for caller in deploy.callers}
+
+
 def _undo(master: Master, caught: set[int]) -> None:
+    master.clients.next_speaks = NEWEST
     close_on_exec(master.carried())
     marker.remove(master.places.state)
     master.catch_signals()

@@ -76,8 +76,8 @@ class ClientSide:
         self._turn = 1
         self._welcomed = False
 
-    def hello(self) -> bytes:
-        return frames.encode({"hello": {"low": OLDEST, "high": NEWEST}})
+    def hello(self, newest: int = NEWEST) -> bytes:
+        return frames.encode({"hello": {"low": OLDEST, "high": newest}})
 
     def request(self, op: str, fields: dict[str, Any]) -> tuple[int, bytes]:
         """Its id and the bytes to send. Raises ProtocolError for fields that are not allowed."""

@@ -170,12 +170,16 @@ from __future__ import annotations
 
 from enum import Enum
 
+from taskd.model.routing import is_older
 from taskd.protocol.operations import MAX_BATCH as MAX_BATCH, STREAMS
 
 NEWEST = 4
 """The newest version this code speaks; it also speaks every one from OLDEST on."""
 
 OLDEST = 3
+
+_BROUGHT_BY = "0.3"
+"""The taskd that brought NEWEST."""
 
 MAX_PENDING = 1024
 """Requests of one connection that may wait for their replies."""
@@ -185,6 +189,11 @@ MAX_STREAMS = 256
 
 HELD_BOUND = 1024 * 1024
 """Bytes of replies waiting for an earlier one above which nothing more is read."""
+
+
+def newest_of(taskd: str) -> int:
+    """The newest version that a daemon of that taskd speaks, as far as this one knows."""
+    return NEWEST - 1 if is_older(taskd, _BROUGHT_BY) else NEWEST
 
 
 class Phase(Enum):

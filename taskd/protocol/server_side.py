@@ -87,14 +87,14 @@ class ServerSide:
         "_next",
         "_phase",
         "_turn",
-        "_version",
         "calls",
+        "version",
     )
 
     def __init__(self) -> None:
         self._decoder = frames.Decoder()
         self._phase = Phase.NEW
-        self._version = NEWEST
+        self.version = NEWEST
         self._next = 1
         self._turn = 1
         self._held: dict[int, bytes] = {}
@@ -148,7 +148,7 @@ class ServerSide:
         """The answer to Hello: who the peer is to the daemon, and the daemon's own version."""
         self._move(Step.WELCOME)
         return frames.encode(
-            {"hello": {"version": self._version, "taskd": taskd, "uid": uid, "control": control}}
+            {"hello": {"version": self.version, "taskd": taskd, "uid": uid, "control": control}}
         )
 
     def reply(self, id: int, ok: dict[str, Any], short: dict[str, Any] | None = None) -> bytes:
@@ -192,6 +192,7 @@ class ServerSide:
         """All but ``rest``, as plain maps, lists, text, ints and bytes: for a handoff."""
         return {
             "phase": self._phase.value,
+            "version": self.version,
             "next": self._next,
             "turn": self._turn,
             "held": [[number, data] for number, data in self._held.items()],
@@ -206,6 +207,7 @@ class ServerSide:
         """The side that ``export`` and ``rest`` describe."""
         side = cls()
         side._phase = Phase(state["phase"])
+        side.version = state.get("version", OLDEST)  # 0.2 tells none, and spoke no other
         side._next, side._turn = state["next"], state["turn"]
         side._held = dict(state["held"])
         side._held_bytes = sum(map(len, side._held.values()))
@@ -235,8 +237,8 @@ class ServerSide:
             )
             return Farewell(farewell(ProtocolError(why)))
         self._move(Step.HELLO)
-        self._version = min(high, NEWEST)
-        return Hello(self._version)
+        self.version = min(high, NEWEST)
+        return Hello(self.version)
 
     def _ask(self, message: dict[str, Any]) -> Request | Answer:
         self._move(Step.REQUEST)

@@ -69,9 +69,12 @@ class Python:
 
 CHANGES: dict[str, list[tuple[str, str]]] = {
     "__init__.py": [(f'__version__ = "{NEW}"', f'__version__ = "{NEXT}"')],
-    "protocol/control.py": [("\nNEWEST = 4\n", "\nNEWEST = 5\n")],
+    "protocol/control.py": [
+        ("\nNEWEST = 4\n", "\nNEWEST = 5\n"),
+        ('\n_BROUGHT_BY = "0.3"\n', '\n_BROUGHT_BY = "0.4"\n'),
+    ],
     "protocol/server_side.py": [
-        ('"version": self._version,', '"tomorrow": [1], "version": self._version,'),
+        ('{"version": self.version,', '{"tomorrow": [1], "version": self.version,'),
         ('{"id": id, "ok": ok}', '{"id": id, "ok": ok | {"tomorrow": {"a": 1}}, "tomorrow": 1}'),
     ],
     "protocol/client_side.py": [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +17,9 @@ from support import processes
 from support.daemon import repeated
 from support.waiting import eventually
 
-from taskd.errors import DeployRefused
+from taskd import AsyncClient
+from taskd.errors import DeployRefused, Error
+from taskd.protocol.control import OLDEST
 
 STEPS = ("first stage", "read the snapshot", "load", "open the store", "confirm")
 
@@ -52,7 +56,7 @@ def test_an_image_of_another_version_that_fails_gives_back_what_it_was_given(
     daemon.start()
     assert daemon.serving() == serves
     pid = daemon.pid
-    with daemon.raw() as carried, daemon.client() as client:
+    with daemon.raw(newest=OLDEST) as carried, daemon.client() as client:
         stays, travels = client.submit("stays", {"n": 3}), client.submit("travels", {"n": 2})
         stream = carried.start("follow", tasks=[stays.id], progress=False)
         daemon.open_gate("item-0")
@@ -92,7 +96,7 @@ def upgraded(daemon: Skewed) -> Skewed:
 
 def test_a_rollback_brings_the_version_before_with_all_that_goes_on(upgraded: Skewed) -> None:
     pid = upgraded.pid
-    with upgraded.raw() as carried, upgraded.client() as client:
+    with upgraded.raw(newest=OLDEST) as carried, upgraded.client() as client:
         stays, moves = client.submit("stays", {"n": 4}), client.submit("moves", {"n": 4})
         waiting = client.submit("which", delay=3600.0, key="later", priority=3)
         stream = carried.start("follow", tasks=[stays.id, moves.id])
@@ -139,6 +143,36 @@ def test_who_follows_over_a_rollback_and_back_and_a_kill_hears_each_event_once(
         for task in (stays, moves):
             told = [event["event"] for event in seen if event["task"] == task.id]
             assert told == [event["event"] for event in client.follow([task.id])]
+
+
+def test_what_the_version_before_does_not_know_is_not_asked_of_it_after_a_rollback(
+    upgraded: Skewed,
+) -> None:
+    """It would start a task at once that is to start at a date. Neither by a connection from before
+    the rollback, nor by that of the caller."""
+    with upgraded.client() as idle, upgraded.client() as caller:
+        known = idle.submit("which", delay=3600.0)
+        caller.rollback()
+        assert upgraded.serving() == ("r0", OLD)
+        for client in (idle, caller):
+            with pytest.raises(Error, match="submit with due"):
+                client.submit("which", at=datetime.now(UTC) + timedelta(hours=1))
+            assert client.submit("which").result(30)
+        assert {task.id for task in idle.tasks(state="scheduled")} == {known.id}
+        known.cancel()
+
+
+async def deploys(path: str) -> None:
+    async with AsyncClient(path) as client:
+        await client.rollback()
+        with pytest.raises(Error, match="submit with due"):
+            await client.submit("which", at=datetime.now(UTC) + timedelta(hours=1))
+        assert await (await client.submit("which")).result(30)
+
+
+def test_neither_is_it_by_the_caller_of_an_async_rollback(upgraded: Skewed) -> None:
+    asyncio.run(deploys(upgraded.control))
+    assert upgraded.serving() == ("r0", OLD)
 
 
 def test_workers_of_this_version_do_all_under_a_master_of_the_one_before(

@@ -23,7 +23,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, Self
 
 from support import processes
-from support.raw import Raw
+from support.raw import NEWEST, Raw
 from support.waiting import eventually
 
 import taskd
@@ -252,8 +252,8 @@ class Daemon:
     def client(self, timeout: float = 30.0) -> taskd.Client:
         return taskd.Client(self.control, timeout=timeout)
 
-    def raw(self) -> Raw:
-        return Raw(self.control)
+    def raw(self, newest: int = NEWEST) -> Raw:
+        return Raw(self.control, newest=newest)
 
     def reload(self, name: str | None = None) -> dict[str, Any]:
         """Point the symlink to that release and deploy it, as a deploy script does."""

@@ -22,18 +22,20 @@ from taskd.protocol.client_side import (
     Reply,
     Welcome,
 )
+from taskd.protocol.control import NEWEST
 
 
 class Raw:
-    """A connection whose hello is done; ``welcome`` is the daemon's."""
+    """A connection whose hello is done; ``welcome`` is the daemon's. ``newest``: the version of the
+    protocol that it speaks."""
 
-    def __init__(self, path: str, within: float = 60.0) -> None:
+    def __init__(self, path: str, within: float = 60.0, newest: int = NEWEST) -> None:
         self.socket = sockets.connect(path)
         self.socket.settimeout(within)
         self._side = ClientSide()
         self._waiting: deque[ClientEvent] = deque()
         with suppress(BrokenPipeError):  # who is turned away hears why
-            self.send(self._side.hello())
+            self.send(self._side.hello(newest))
         welcome = self.event()
         if isinstance(welcome, Goodbye):
             raise welcome.error

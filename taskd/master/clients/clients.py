@@ -17,6 +17,7 @@ from taskd.master.loop import Caller, Entry, Kind, Loop, Notice, Seldom, Wire
 from taskd.paths import CONTROL_SOCKET, SUBMIT_SOCKET
 from taskd.posix import sockets
 from taskd.protocol import server_side as protocol
+from taskd.protocol.control import NEWEST
 
 Handler = Callable[[Client, protocol.Request], None]
 
@@ -35,6 +36,8 @@ class Clients:
         self._all: dict[int, Client] = {}
         self._numbers = 0
         self.is_paused = False
+        self.next_speaks = NEWEST
+        self.callers: set[int] = set()
         self._not_allowed = Seldom("not allowed")
         self._no_room = Seldom("no room for a client")
         self.answered: Notice[[]] = Notice()
@@ -45,7 +48,17 @@ class Clients:
         return iter(list(self._all.values()))
 
     def carried(self) -> list[Entry]:
-        return [Entry(each.wire.fd, Kind.CLIENT, each.channel_name) for each in self]
+        return [Entry(each.wire.fd, Kind.CLIENT, each.channel_name) for each in self.crossing()]
+
+    def crossing(self) -> list[Client]:
+        """Those that go over to the next image. A client that was told of a version which the next
+        image does not speak would send it what that image ignores: its connection ends at the exec,
+        and it connects anew, unless it waits for the verdict of the deploy (``callers``)."""
+        return [
+            client
+            for client in self
+            if client.side.version <= self.next_speaks or client.number in self.callers
+        ]
 
     # ── coming and going ─────────────────────────────────────────────────────────────────────
 
