@@ -15,8 +15,8 @@ def lose() -> None:
 
     rate, _, told = os.environ["STORM_LOSES"].partition(" ")
     opened = sqlite.SqliteStore
-    sqlite.SqliteStore = lambda path: LosesAnswers(  # type: ignore[misc, assignment]
-        opened(path), by_chance(float(rate), told)
+    sqlite.SqliteStore = lambda path, **named: LosesAnswers(  # type: ignore[misc, assignment]
+        opened(path, **named), by_chance(float(rate), told)
     )
 
 
