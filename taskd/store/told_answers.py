@@ -90,7 +90,8 @@ class _Telling:
         if with_result and row.state is State.SUCCEEDED:
             result = value_of(self._fetch, "results", row.id)
             self.meter.read(ROW, result)
-        ((args, size),) = self._fetch(_ARGUMENTS, ARGUMENTS, row.id)
+        found = self._fetch(_ARGUMENTS, ARGUMENTS, row.id)
+        args, size = found[0] if found else (b"", 0)
         self.meter.read(ROW, args)
         return Told(row, result, ran, size if args is None else args)
 
