@@ -10,7 +10,9 @@ from bench import Bench, PlayedClient
 
 from taskd.errors import StoreError
 from taskd.protocol.client_side import Refusal, Reply
-from taskd.store.queries import NextDue, Ready
+from taskd.store.queries import Events, Glances, Listed, QueueCounts, Shown, WaitingGroups
+
+OF_CLIENTS = (Events, Glances, Listed, QueueCounts, Shown, WaitingGroups)
 
 Waiting = list[Callable[[], None]]
 
@@ -22,10 +24,10 @@ def late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Waiting:
     at_once = bench.master.storage.ask
 
     def ask(query: Any, done: Any) -> None:
-        if isinstance(query, (Ready, NextDue)):  # what dispatch asks
-            at_once(query, done)
-        else:
+        if isinstance(query, OF_CLIENTS):
             waiting.append(lambda: at_once(query, done))
+        else:  # what dispatch, schedules and others ask for themselves
+            at_once(query, done)
 
     monkeypatch.setattr(bench.master.storage, "ask", ask)
     return waiting

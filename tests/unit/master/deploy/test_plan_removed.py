@@ -29,7 +29,7 @@ def asked(bench: Bench) -> tuple[list[Any], list[Callable[[], None]]]:
             ask(query, done)
 
     master.storage.ask = put_off  # type: ignore[method-assign]
-    parts = (master.revisions, master.workers, master.attempts, master.pauses)
+    parts = (master.revisions, master.workers, master.attempts, master.pauses, master.schedules)
     sources = Sources(master.loop, master.places, master.storage, *parts)
     Planning(sources, bench.revision, Guard(outcome.append), outcome.append)
     return outcome, questions
