@@ -36,8 +36,8 @@ def quick() -> int:
 @task
 def forges(what: str) -> int:
     honest = process._record
-    def record(slot, recorder, order, ending):
-        return honest(slot, recorder, order, ending._replace(**ENDS[what]))
+    def record(slot, recorder, order, ending, *more):
+        return honest(slot, recorder, order, ending._replace(**ENDS[what]), *more)
     process._record = record
     return 1
 
