@@ -124,6 +124,12 @@ class ServerSide:
         self._next -= 1
         del self.calls[request.id]
 
+    def let_go(self) -> None:
+        """Free what was fed, and the replies that wait: the connection is closed."""
+        self._decoder = frames.Decoder()
+        self._held.clear()
+        self._held_bytes = 0
+
     @property
     def pending(self) -> int:
         """How many requests have no reply sent yet."""

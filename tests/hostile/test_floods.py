@@ -46,9 +46,9 @@ def echo(text: str = "") -> str:
 (SUBMITTERS,) = groups_here(1)
 MIB = 1 << 20
 
-GROWTH = 8 * peer_limits.HELD_IN_ALL
-"""What the master may take on, whatever its peers do: what may be held, four times over for buffers
-that grow by copying and leave holes behind. Without bounds each of these would be 1 GiB or more."""
+GROWTH = 3 * peer_limits.HELD_IN_ALL
+"""What the master may take on, whatever its peers do: what may be held, twice over for buffers that
+grow by copying and leave holes behind. Without bounds each of these would be 1 GiB or more."""
 
 HELLO = frames.encode({"hello": {"low": OLDEST, "high": NEWEST}})
 

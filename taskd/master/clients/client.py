@@ -281,6 +281,12 @@ class Client:
         self.wire.close()
         self._all.forget(self)
 
+    def let_go(self) -> None:
+        """Its connection is closed: free what it held. The client stands in a cycle (its wire calls
+        it), and the collector comes the later, the more else the daemon holds."""
+        self.side.let_go()
+        self.wire.unsent.clear()
+
     def _send(self, data: bytes) -> None:
         self.wire.send(data)
         if self.wire.unsent:

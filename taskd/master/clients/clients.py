@@ -102,6 +102,7 @@ class Clients:
         """The client's connection is closed."""
         self._all.pop(client.number, None)
         self._limits.drop(client)
+        client.let_go()
         self.gone(client)
         self.answered()
 
