@@ -39,7 +39,7 @@ finds a store that it can use. A new version says that an older taskd could not.
   written, our last batch is still that one, and the process that could ask for its outcomes is
   gone.
 
-Foreign keys are not declared: one process writes, all writes stand in one module, and each check
+Foreign keys are not declared: one process writes, all writes stand in this room, and each check
 would be one more look-up in every submit.
 
 Indexes: a claim reads ``tasks_kind`` alone, so that neither scheduled tasks nor finished ones nor

@@ -1,4 +1,4 @@
-"""The statements of the writing side of the SQLite store (see ``sqlite``)."""
+"""The statements of the writing side of the SQLite store (see ``operations``)."""
 
 from __future__ import annotations
 

@@ -40,10 +40,11 @@ from taskd.model.endings import Facts, judge
 from taskd.model.task import CHANGES, COMMAND, ENDED, SETTLED, Budgets, Change, State
 from taskd.protocol import data
 from taskd.protocol.saved import Saved
-from taskd.testing.surroundings import REVISION, apart, task_environment
+from taskd.testing.surroundings import REVISION, apart
 from taskd.worker import hooks
 from taskd.worker.attempt import Ending, run_attempt
 from taskd.worker.memory_recorder import MemoryRecorder
+from taskd.worker.task_environment import task_environment
 
 FIRST = 10**9 + 1
 """The first task's id: larger than any that a real daemon may have."""
@@ -283,10 +284,10 @@ class _Eager:
             scratch=scratch, attempt=kept.attempt, now=now, id=str(kept.id), revision=REVISION
         )
         around = hooks.AroundTask(recorder.id, kept.task.name, recorder.attempt, REVISION)
+        os.makedirs(scratch, 0o700, exist_ok=True)
+        no_daemon = os.path.join(self._directory, "none.sock")  # no program of the task's finds one
         try:
-            with task_environment(
-                kept.id, kept.attempt, scratch, os.path.join(self._directory, "none.sock")
-            ):
+            with task_environment(kept.id, kept.attempt, REVISION, scratch, no_daemon):
                 context = contextvars.copy_context()
                 ending = context.run(
                     run_attempt,

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 REVISION = "eager"
 
@@ -31,27 +29,3 @@ def apart(work: Callable[[], None]) -> None:
     thread.join()
     if raised:
         raise raised[0]
-
-
-@contextmanager
-def task_environment(task: int, attempt: int, scratch: str, socket: str) -> Iterator[None]:
-    """The variables that a task has, for the block. ``socket``: where no daemon is, so that no
-    program of the task's reaches one."""
-    os.makedirs(scratch, 0o700, exist_ok=True)
-    ours = {
-        "TASKD_TASK_ID": str(task),
-        "TASKD_ATTEMPT": str(attempt),
-        "TASKD_REVISION": REVISION,
-        "TASKD_SCRATCH": scratch,
-        "TASKD_SOCKET": socket,
-    }
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -19,8 +19,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from taskd import tasks
@@ -41,6 +40,7 @@ from taskd.worker.eventloop import EventLoop
 from taskd.worker.loglimit import LogLimit
 from taskd.worker.slot_recorder import SlotRecorder
 from taskd.worker.surroundings import Surroundings
+from taskd.worker.task_environment import task_environment
 
 NEEDED = 16
 """Descriptors that a worker must be able to open to run another task."""
@@ -191,7 +191,10 @@ def _attempt(worker: Worker, order: Order) -> bool:
     except Interrupted as interrupt:
         ending = left(interrupt, recorder, registered.version)
     else:
-        with worker.limit.on(order.log, order.log_limit), written, _environment(boot, order):
+        environment = task_environment(
+            order.task, order.attempt, boot.revision, order.scratch, boot.sockets
+        )
+        with worker.limit.on(order.log, order.log_limit), written, environment:
             context = contextvars.copy_context()
             ending = context.run(_run, worker, registered, order, recorder, around)
             _log_failure(order, ending.error if ending.outcome is Outcome.FAILED else None)
@@ -350,26 +353,3 @@ def _record(
     told = {name: getattr(ending, name) for name in ("result", "error", "reason", "wake", "retry")}
     fields |= {name: value for name, value in told.items() if value is not None}
     return recorder.save(lambda: slot.append_end(fields), can_leave=False)
-
-
-@contextmanager
-def _environment(boot: Boot, order: Order) -> Iterator[None]:
-    """Set the variables of a task and its programs for the block. Afterwards each has its former
-    value: the app may have set one of them at import."""
-    ours = {
-        "TASKD_TASK_ID": str(order.task),
-        "TASKD_ATTEMPT": str(order.attempt),
-        "TASKD_REVISION": boot.revision,
-        "TASKD_SCRATCH": order.scratch,
-        "TASKD_SOCKET": boot.sockets,
-    }
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -160,14 +159,7 @@ def test_what_was_accepted_runs_on_narrower_code(daemon: Daemon) -> None:
 
 def test_a_command_line_says_how_to_write_text(daemon: Daemon) -> None:
     def submit(word: str) -> subprocess.CompletedProcess[str]:
-        code = "import sys; from taskd.cli.taskctl import main; sys.exit(main())"
-        taskctl = [sys.executable, "-c", code, "--socket", daemon.control]
-        return subprocess.run(
-            [*taskctl, "submit", "--wait", "index", word],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return daemon.taskctl("submit", "--wait", "index", word)
 
     refused = submit("path=3")
     assert refused.returncode == 1

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -65,15 +63,6 @@ def told(daemon: Daemon, task: int) -> list[AttemptInfo]:
         return client.attempts(task)
 
 
-def show(daemon: Daemon, *words: str) -> str:
-    code = "import sys; from taskd.cli.taskctl import main; sys.exit(main())"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "--socket", daemon.control, "show", *words],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return done.stdout
-
-
 def test_each_attempt_is_kept_with_how_it_ended_and_where_it_ran(daemon: Daemon) -> None:
     story = ["fail", "put off", "sleep", "die", "wait", "end"]
     with daemon.client() as client:
@@ -110,10 +99,10 @@ def test_show_and_json_tell_the_attempts_and_the_drawn_delay(daemon: Daemon) -> 
     with daemon.client() as client:
         task = client.submit("lives", {"story": ["fail", "fail"]})
         eventually(lambda: task.status().shown == "retrying" and task.status().run_at, "an hour")
-    (found,) = [json.loads(line) for line in show(daemon, "--json", str(task.id)).splitlines()]
+    (found,) = map(json.loads, daemon.said("show", "--json", task.id).splitlines())
     assert [each["how"] for each in found["attempts"]] == ["failed", "failed"]
     assert [each["delay"] for each in found["attempts"]] == [0, 3600]
-    page = show(daemon, str(task.id))
+    page = daemon.said("show", str(task.id))
     assert ", 1h00m after the failure\n" in page
     assert "retries    2 of 5 used; waits 0s, 1h00m, 1h00m, 1h00m, 1h00m: gives up after" in page
     assert "ValueError: on r1, attempt 2; the next one 1h00m later" in page
@@ -186,8 +175,8 @@ def test_what_is_kept_of_a_task_that_fails_for_ever_is_bounded(daemon: Daemon) -
         found = task.attempts()
     assert [each.attempt for each in found] == [1, 2, 3, 4, 5, *range(13, 63)]
     assert max(len(str(each.error)) for each in found) < 8000
-    assert "  (7 more that are not shown)\n" not in show(daemon, str(task.id))
-    assert "more that are not shown)\n" in show(daemon, str(task.id))
+    assert "  (7 more that are not shown)\n" not in daemon.said("show", str(task.id))
+    assert "more that are not shown)\n" in daemon.said("show", str(task.id))
 
 
 def test_another_users_attempts_are_unknown(daemon: Daemon) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -46,13 +44,7 @@ def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
 
 
 def gc(daemon: Daemon, *words: str) -> tuple[int, str, str]:
-    program = "import sys; from taskd.cli.taskctl import main; sys.exit(main())"
-    done = subprocess.run(
-        [sys.executable, "-c", program, "gc", "--socket", daemon.control, *words],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
+    done = daemon.taskctl("gc", *words)
     return done.returncode, done.stdout, done.stderr
 
 

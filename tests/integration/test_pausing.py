@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -15,8 +13,6 @@ from support.waiting import eventually
 
 import taskd
 from taskd.errors import NotAllowed
-
-COMMAND = "import sys; from taskd.cli.taskctl import main; sys.exit(main())"
 
 APP = """
 from taskd import task
@@ -49,27 +45,13 @@ def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     return new_daemon().with_releases(APP, "r1", "r2").start()
 
 
-def taskctl(daemon: Daemon, *words: str) -> str:
-    ran = subprocess.run(
-        [sys.executable, "-c", COMMAND, "--socket", daemon.control, *words],
-        cwd=daemon.root,
-        env=daemon.environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
-
-
 def test_a_paused_queue_starts_nothing_over_deploys_and_crashes_and_what_ran_goes_on(
     daemon: Daemon,
 ) -> None:
     with daemon.client() as client:
         running = client.submit("moves", {})
         daemon.reached(running.id, "0")
-        said = taskctl(daemon, "pause", "--queue", "mail", "--why", "the server is down")
+        said = daemon.said("pause", "--queue", "mail", "--why", "the server is down")
         assert said == "queue mail: paused\n"
         waiting = [client.submit("sends", {"n": n}) for n in range(3)]
         assert client.submit("other", {"n": 1}).result(30) == "r1"
@@ -85,21 +67,21 @@ def test_a_paused_queue_starts_nothing_over_deploys_and_crashes_and_what_ran_goe
         why = str(waiting[0].status().reason)
         assert "queue 'mail' is paused by" in why and "the server is down" in why
         assert "taskctl resume --queue mail" in why
-        status = taskctl(daemon, "status")
+        status = daemon.said("status")
         assert "queue 'mail' is paused" in status
-        assert json.loads(taskctl(daemon, "status", "--json"))["paused"][0]["queue"] == "mail"
+        assert json.loads(daemon.said("status", "--json"))["paused"][0]["queue"] == "mail"
         daemon.open_gate("end")
         assert running.result(30) == "r2"
-        assert taskctl(daemon, "resume", "--queue", "mail") == "queue mail: resumed\n"
+        assert daemon.said("resume", "--queue", "mail") == "queue mail: resumed\n"
         assert [each.result(30) for each in waiting] == ["r2"] * 3
-        assert taskctl(daemon, "resume", "--queue", "mail") == "queue mail: was not paused\n"
+        assert daemon.said("resume", "--queue", "mail") == "queue mail: was not paused\n"
 
 
 def test_a_paused_task_is_not_continued_after_a_crash(daemon: Daemon) -> None:
     with daemon.client() as client:
         task = client.submit("moves", {})
         pid = daemon.reached(task.id, "0").pid
-        taskctl(daemon, "pause", "--task", "moves")
+        daemon.said("pause", "--task", "moves")
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: task.status().state == "queued", "it crashed")
         assert client.submit("sends", {"n": 1}).result(30) == "r1"
@@ -108,7 +90,7 @@ def test_a_paused_task_is_not_continued_after_a_crash(daemon: Daemon) -> None:
         assert task.status().state == "queued"
         assert "task 'moves' is paused" in str(task.status().reason)
         daemon.open_gate("end")
-        taskctl(daemon, "resume", "--task", "moves")
+        daemon.said("resume", "--task", "moves")
         daemon.reached(task.id, "0", attempt=2)
         task.cancel()
 
@@ -140,10 +122,10 @@ def test_a_pause_ends_by_itself_also_if_it_was_over_while_no_daemon_ran(daemon: 
         daemon.start()
         assert task.result(30) == "r1"
         assert client.status()["paused"] == []
-    said = taskctl(daemon, "pause", "--all", "--for", "2h", "--json")
+    said = daemon.said("pause", "--all", "--for", "2h", "--json")
     assert json.loads(said) == {"paused": True, "was": False}
-    assert "until" in taskctl(daemon, "doctor")
-    assert "everything is paused" in taskctl(daemon, "resume", "--queue", "mail")
+    assert "until" in daemon.said("doctor")
+    assert "everything is paused" in daemon.said("resume", "--queue", "mail")
 
 
 def test_only_an_operator_pauses(daemon: Daemon) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,8 +13,6 @@ from support.daemon import Daemon
 from support.waiting import eventually
 
 from taskd.errors import DeployRefused, NotAllowed, Refused
-
-COMMAND = "import sys; from taskd.cli.taskctl import main; sys.exit(main())"
 
 PLAIN = """
 from taskd import task
@@ -52,20 +48,6 @@ def nightly() -> str:
     return "REVISION"
 """
 )
-
-
-def taskctl(daemon: Daemon, *words: str) -> str:
-    ran = subprocess.run(
-        [sys.executable, "-c", COMMAND, "--socket", daemon.control, *words],
-        cwd=daemon.root,
-        env=daemon.environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
 
 
 def schedule(client: Any, name: str) -> dict[str, Any]:
@@ -197,21 +179,21 @@ def test_pausing_resuming_and_running_by_hand(new_daemon: Callable[..., Daemon])
     daemon = new_daemon(**config).with_releases(PLAIN, "r1").start()
     with daemon.client() as client:
         eventually(lambda: schedule(client, "by-hand")["next"])
-        assert taskctl(daemon, "schedules", "pause", "by-hand") == "schedule by-hand: paused\n"
-        assert "paused" in taskctl(daemon, "schedules")
+        assert daemon.said("schedules", "pause", "by-hand") == "schedule by-hand: paused\n"
+        assert "paused" in daemon.said("schedules")
         daemon.kill()
         daemon.start()
         eventually(lambda: schedule(client, "by-hand")["paused"])
-        task = int(taskctl(daemon, "schedules", "run", "by-hand"))
+        task = int(daemon.said("schedules", "run", "by-hand"))
         daemon.reached(task, "begin")
         with pytest.raises(Refused, match=f"task {task} of schedule 'by-hand' runs still"):
             client.run_schedule("by-hand")
         second = client.run_schedule("by-hand", force=True)
         assert second["created"] and second["id"] != task
-        assert taskctl(daemon, "schedules", "resume", "by-hand") == "schedule by-hand: resumed\n"
+        assert daemon.said("schedules", "resume", "by-hand") == "schedule by-hand: resumed\n"
         daemon.open_gate("go")
         client.wait([task, second["id"]], 30)
-        (line,) = taskctl(daemon, "schedules", "--json").splitlines()
+        (line,) = daemon.said("schedules", "--json").splitlines()
         found = json.loads(line)
         assert (found["last_slot"], found["last_task"]) == (None, second["id"])
         assert found["next"] and not found["paused"]

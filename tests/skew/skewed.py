@@ -7,9 +7,7 @@ import subprocess
 from typing import Any, ClassVar
 
 from pythons import Python
-from support.daemon import Daemon
-
-TASKCTL = "import sys; from taskd.cli.taskctl import main; sys.exit(main())"
+from support.daemon import TASKCTL, Daemon
 
 APP = """
 import os

@@ -52,6 +52,10 @@ class Effect(NamedTuple):
     pid: int
 
 
+TASKCTL = "import sys; from taskd.cli.taskctl import main; sys.exit(main())"
+"""The program."""
+
+
 class Daemon:
     """One state directory and the daemon on it, started as often as a test likes.
 
@@ -254,6 +258,25 @@ class Daemon:
 
     def raw(self, newest: int = NEWEST) -> Raw:
         return Raw(self.control, newest=newest)
+
+    def taskctl(self, *words: object) -> subprocess.CompletedProcess[str]:
+        """Run it on the daemon's control.sock, without a terminal."""
+        return subprocess.run(
+            [sys.executable, "-c", TASKCTL, "--socket", self.control, *map(str, words)],
+            cwd=self.root,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def said(self, *words: object) -> str:
+        """What taskctl prints; it ends with 0."""
+        done = self.taskctl(*words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def reload(self, name: str | None = None) -> dict[str, Any]:
         """Point the symlink to that release and deploy it, as a deploy script does."""

@@ -12,10 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.daemon import Daemon
+from support.daemon import TASKCTL, Daemon
 from support.waiting import eventually
-
-COMMAND = "import sys; from taskd.cli.taskctl import main; sys.exit(main())"
 
 APP = """
 from taskd import task
@@ -49,15 +47,7 @@ def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
 
 
 def taskctl(daemon: Daemon, *words: str) -> tuple[int, str, str]:
-    ran = subprocess.run(
-        [sys.executable, "-c", COMMAND, "--socket", daemon.control, *words],
-        cwd=daemon.root,
-        env=daemon.environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    ran = daemon.taskctl(*words)
     return ran.returncode, ran.stdout, ran.stderr
 
 
@@ -172,7 +162,7 @@ def test_a_caller_that_goes_away_gives_up_the_deploy(
 ) -> None:
     daemon.release("slow", HANGS)
     with subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "--socket", daemon.control, "deploy", "releases/slow"],
+        [sys.executable, "-c", TASKCTL, "--socket", daemon.control, "deploy", "releases/slow"],
         cwd=daemon.root,
         env=daemon.environment(),
         stdout=subprocess.PIPE,

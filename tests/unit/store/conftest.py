@@ -1,14 +1,36 @@
-"""A writer thread over a store that the test controls."""
+"""A store with a reader; a writer thread over a store that the test controls."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from gate import DEADLINE, Gate
 
+from taskd.store.reader import SqliteReader
+from taskd.store.sqlite import SqliteStore
 from taskd.store.writer import Writer
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return os.fspath(tmp_path / "a #1 100%? store.db")
+
+
+@pytest.fixture
+def store(path: str) -> Iterator[SqliteStore]:
+    made = SqliteStore(path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def reader(store: SqliteStore, path: str) -> Iterator[SqliteReader]:
+    made = SqliteReader(path)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from submits import new
 from support.answers import Reading, answer
 from support.taking import EveryKind, claim, ready
 
@@ -19,7 +20,6 @@ from taskd.store import api, connection
 from taskd.store.api import (
     Cancel,
     Settle,
-    Submit,
 )
 from taskd.store.queries import (
     Filter,
@@ -27,30 +27,6 @@ from taskd.store.queries import (
 )
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return os.fspath(tmp_path / "a #1 100%? store.db")
-
-
-@pytest.fixture
-def store(path: str) -> Iterator[SqliteStore]:
-    made = SqliteStore(path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def reader(store: SqliteStore, path: str) -> Iterator[SqliteReader]:
-    made = SqliteReader(path)
-    yield made
-    made.close()
-
-
-def new(**fields: Any) -> Submit:
-    made = Submit(os.urandom(16), 1, "t", 1, b"args", "x", "q", 0, None, None, 0, None, 1.0)
-    return made._replace(**fields)
 
 
 def pragma(path: str, name: str) -> Any:

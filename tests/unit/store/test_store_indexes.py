@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from submits import new
 from support.answers import answer
 from support.taking import claim, ready, take
 
@@ -22,7 +21,6 @@ from taskd.store.api import (
     Purge,
     Retry,
     Settle,
-    Submit,
     SubmitAll,
     Wake,
 )
@@ -45,30 +43,6 @@ from taskd.store.queries import (
 from taskd.store.reader import SqliteReader
 from taskd.store.sqlite import SqliteStore
 from taskd.store.values import Kind
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return os.fspath(tmp_path / "a #1 100%? store.db")
-
-
-@pytest.fixture
-def store(path: str) -> Iterator[SqliteStore]:
-    made = SqliteStore(path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def reader(store: SqliteStore, path: str) -> Iterator[SqliteReader]:
-    made = SqliteReader(path)
-    yield made
-    made.close()
-
-
-def new(**fields: Any) -> Submit:
-    made = Submit(os.urandom(16), 1, "t", 1, b"args", "x", "q", 0, None, None, 0, None, 1.0)
-    return made._replace(**fields)
 
 
 def traced(raw: sqlite3.Connection, call: Callable[[], Any]) -> list[str]:
