@@ -54,11 +54,12 @@ Master → zygote
         exit once the last worker is gone
 
 Worker → master
-    hello(role, version, id, pid, start, slot, busy, reads_slots, ungrouped?)
+    hello(role, version, id, pid, start, slot, busy, reads_slots, begun?, ungrouped?)
         role "worker"; id: bytes16; slot: file name; busy: null or, from a worker that has lost its
         master, [task, attempt]: ``waiting`` and ``ended`` follow once more, if they still hold;
-        reads_slots: true: a master of 0.2 sends ``plan`` to no other worker; ungrouped: why it
-        could not join the control group of ``fork``
+        reads_slots: true: a master of 0.2 sends ``plan`` to no other worker; begun: with busy, when
+        that attempt began, by CLOCK_MONOTONIC (0.2 does not tell); ungrouped: why it could not join
+        the control group of ``fork``
     unready(worker, pid, message)
         in place of ``hello``: it cannot begin (no room for its slot, say), and exits; worker:
         bytes16

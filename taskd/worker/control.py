@@ -74,6 +74,7 @@ class Control:
         self._search = MasterSearch(address)
         self._grace = orphan_grace
         self._hello: dict[str, Any] = {}
+        self._begun = 0.0  # when the current task was taken, by CLOCK_MONOTONIC
         self._is_busy = False  # the main thread runs an attempt, up to its noted end
         self._end: dict[str, Any] | None = None  # sent, and not noted yet
         self._waiting: dict[str, Any] | None = None  # likewise: the disk is full
@@ -129,6 +130,7 @@ class Control:
                 return None
             if isinstance(order, Order):
                 self._current = (order.task, order.attempt)
+                self._begun = native.monotonic()
                 self._is_busy = True
             return order
 
@@ -259,13 +261,16 @@ class Control:
                 continue
             with self._state:  # in one step for the main thread: an end is told once a connection
                 if self._is_busy and self._current and search.try_now(self._channel):
-                    self._channel.send(self._hello | {"busy": list(self._current)})
+                    self._channel.send(self._busy_hello())
                     for said in (self._waiting, self._end):
                         if said is not None:
                             self._channel.send(said)
                 if self._channel.lost and search.lasted >= self._grace and self._wish is None:
                     self._wish = Wish("leave", f"no master for {self._grace:.0f} s")
                     self._state.notify_all()
+
+    def _busy_hello(self) -> dict[str, Any]:
+        return self._hello | {"busy": list(self._current or ()), "begun": self._begun}
 
     def _obey(self, message: dict[str, Any]) -> None:
         attempt = (message.get("task"), message.get("attempt"))

@@ -140,8 +140,13 @@ def test_a_log_directory_that_was_removed_is_made_anew(mounted: Callable[..., Mo
     daemon = mounted()
     daemon.start()
     os.rmdir(daemon.path("logs"))
-    assert daemon.client().submit("quick").result(30) == 0
-    assert os.path.exists(daemon.path("logs", "1.log"))
+    with daemon.client() as client:
+        task = client.submit("talk")
+        daemon.reached(task.id, "before")
+        assert os.path.exists(daemon.path("logs", f"{task.id}.log"))
+        daemon.open_gate("go")
+        daemon.open_gate("go-2")
+        assert task.result(30) == "done"
 
 
 def test_a_state_directory_that_may_not_be_written_starts_nobody_and_says_so(

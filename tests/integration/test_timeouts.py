@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ from support.waiting import eventually
 from taskd.errors import Refused
 
 APP = """
+import time
+
 import taskd
 from taskd import task
 from side import attempt, gate, is_open, mark, until_asked
@@ -53,6 +56,20 @@ def ends_in_the_grace(ctx, how: str) -> str:
 @task(on_deploy="checkpoint")
 def moves(ctx) -> str:
     mark("begin")
+    while not is_open("end"):
+        ctx.sleep(0.005)
+        ctx.checkpoint()
+    return "ended"
+
+@task(on_deploy="checkpoint")
+def saves_much(ctx) -> str:
+    mark(f"at {time.monotonic()}")
+    mark("begin")
+    if attempt() == 1:
+        for n in range(8):
+            ctx.state["much"] = bytes([n]) * (2 << 20)
+            ctx.checkpoint()
+        mark("saved")
     while not is_open("end"):
         ctx.sleep(0.005)
         ctx.checkpoint()
@@ -258,6 +275,24 @@ def test_what_an_attempt_has_used_stands_in_the_row_of_the_next(daemon: Daemon, 
     with daemon.client() as client:
         assert client.handle(task.id).result(30) == "ended"
     assert stored(daemon, task.id, "used") is None
+
+
+def test_a_crash_does_not_forget_when_a_task_with_much_saved_began(daemon: Daemon) -> None:
+    """A snapshot has replaced its slot's first record; the worker knows."""
+    with daemon.start().client() as client:
+        task = client.submit("saves_much", timeout="1h")
+        began = daemon.reached(task.id, "saved")
+    daemon.kill()
+    daemon.start()
+    eventually(lambda: f"adopted task={task.id}" in daemon.log())
+    before = time.monotonic()
+    os.kill(began.pid, signal.SIGKILL)
+    daemon.reached(task.id, "begin", attempt=2)
+    (at,) = [e.item for e in daemon.effects(task.id) if e.item.startswith("at_")][:1]
+    assert stored(daemon, task.id, "used") >= before - float(at.removeprefix("at_"))
+    daemon.open_gate("end")
+    with daemon.client() as client:
+        assert client.handle(task.id).result(30) == "ended"
 
 
 def test_a_retry_begins_anew(daemon: Daemon) -> None:

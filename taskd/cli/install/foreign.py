@@ -29,8 +29,8 @@ MARK = ".taskd-supervisor"
 MARK_TEXT = "This directory is taskd-supervisor's: `taskd uninstall --purge` removes it whole.\n"
 
 _OURS = re.compile(
-    r"store\.db.*|lock|confirmed|rejected|handoff|after-drain|slots|zygotes|scratch|home|tmp|logs"
-    r"|\d+\.log|taskd\.log.*|(control|submit|worker)\.sock|taskd\.pid|swept|\.taskd-supervisor"
+    r"store\.db.*|lock|confirmed|proved|rejected|handoff|after-drain|slots|zygotes|scratch|home|tmp"
+    r"|logs|\d+\.log|taskd\.log.*|(control|submit|worker)\.sock|taskd\.pid|swept|\.taskd-supervisor"
 )
 """The names in a daemon's directories."""
 

@@ -2,8 +2,8 @@
 
 The clock is CLOCK_MONOTONIC, which a new master reads as the one before it did. What earlier
 attempts of the try have used stands in the task's row; when the running one began, in memory, which
-crosses an exec, and in its slot's BEGIN, for a start after a crash. What is waited or slept between
-attempts is not counted.
+crosses an exec. After a crash the worker says it, and until it does, its slot's BEGIN. What is
+waited or slept between attempts is not counted.
 
 Two deadlines, each with a timer of its own (``Deadlines``), the second of which depends on nothing
 that the first has done: the task is asked to leave, and a grace later its tree is killed. Before
@@ -26,7 +26,10 @@ from taskd.master.fleet import Running, Worker
 from taskd.master.loop import Loop, Storage, Timer
 from taskd.model.duration import in_words
 from taskd.model.worker import WorkerState
-from taskd.slot import kept_state
+from taskd.protocol.records import check
+from taskd.protocol.saved import Kind
+from taskd.slot import reader
+from taskd.slot.layout import BLOCK
 from taskd.store.api import NoteTimeout
 
 
@@ -92,9 +95,12 @@ class Timeouts:
         if limit is None:
             return
         now = time.monotonic()
-        if running.begun is None:
-            running.begun = _begun(worker, running, now)
-        end = running.begun + limit - (running.row.used or 0.0)
+        since = (
+            begun(worker.slot_fd, running.task, running.attempt, now)
+            if running.begun is None
+            else running.begun
+        )
+        end = since + limit - (running.row.used or 0.0)
         grace = self._config.daemon.timeout_grace
         if running.row.timed_out and running.timed_out is None:
             running.timed_out = why(limit)  # a master before this one has asked
@@ -145,13 +151,17 @@ def why(limit: float) -> str:
     return f"{RAN_TOO_LONG} of {in_words(limit)}"
 
 
-def _begun(worker: Worker, running: Running, now: float) -> float:
-    """When the attempt began, by its slot; a task's code may have written there."""
+def begun(slot_fd: int, task: int, attempt: int, now: float) -> float:
+    """When the attempt began, by its slot's first record; a task's code may have written there.
+    ``now`` if that record is given back: a snapshot holds it, which has much data before it."""
     begin: dict[str, Any] = {}
     try:
-        content = kept_state.read(worker.slot_fd)
-        if kept_state.is_of(content, running.task, running.attempt):
-            begin = content.begin or {}
+        header = reader.read_header(slot_fd)
+        record = reader.read_record(slot_fd, BLOCK, header)
+        if record.kind == Kind.BEGIN:
+            check(Kind.BEGIN, record.fields)
+            if (record.fields["task"], record.fields["attempt"]) == (task, attempt):
+                begin = record.fields
     except (Error, OSError):
         pass
     found = begin.get("begun")

@@ -13,7 +13,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 from taskd import log
@@ -148,6 +150,8 @@ class Introductions:
             except OSError as error:  # transient error: the worker exits, or connects again
                 log.error("cannot open a worker's slot", worker=worker.id, why=error.strerror)
                 return False
+        if (running := worker.running) is not None and running.begun is None:
+            running.begun = _begun(message)
         self._workers.greet(worker, channel, message)
         return True
 
@@ -158,6 +162,12 @@ class Introductions:
             worker.unready = message["message"]
         channel.wire.close()
         return worker is not None
+
+
+def _begun(message: dict[str, Any]) -> float | None:
+    """When the worker's attempt began, as it says (the task's code may say it too)."""
+    told = message.get("begun")
+    return min(told, time.monotonic()) if type(told) is float and isfinite(told) else None
 
 
 def most_strangers() -> int:

@@ -10,12 +10,14 @@ import pytest
 from taskd.cli.install import foreign, installation, plan
 from taskd.cli.install.installation import DIRECTORY, FILE, LINK, Entry, Found, Installation
 from taskd.errors import ConfigError
+from taskd.paths import Places
 
 PLAIN = installation.of_system(None, "/opt/taskd/bin")
 SHOP = installation.of_system("shop", "/opt/taskd/bin")
 MINE = installation.of_user({"HOME": "/home/alice"}, 1000, "/opt/taskd/bin")
 
 STATE, LOGS = PLAIN.marked
+RUNTIME = PLAIN.runtime
 THEIRS = Entry(FILE, "[Service]\nExecStart=/usr/bin/taskd server --data /var/lib/taskd\n")
 
 
@@ -92,6 +94,17 @@ def test_what_a_daemon_has_made_before_there_were_marks_gets_its_mark() -> None:
     early = with_directory(STATE, "home", "lock", "tmp")  # it has never come so far as its store
     assert STATE in refusal(PLAIN, early)
     assert plan.install(PLAIN, early._replace(owned=frozenset([STATE])))
+
+
+def test_every_name_of_a_daemons_own_is_known_as_ours() -> None:
+    there = Places(STATE, RUNTIME, LOGS)
+    names = [
+        name for name, of in vars(Places).items() if isinstance(of, type(vars(Places)["lock"]))
+    ]
+    assert {"lock", "proved", "control_socket"} <= set(names)
+    for path in (getattr(there, name) for name in names):
+        place, name = path.rsplit("/", 1)
+        assert foreign.other_names(place, with_directory(place, name)) == []
 
 
 def test_a_store_among_another_programs_data_is_gone_on_with_and_never_purged() -> None:
