@@ -79,7 +79,7 @@ def _pick(tx: Transaction, take: Take) -> list[tuple[int, Offer]]:
     found = [] if are_some_late else picking.head(*where, routes, alone, count)
     if Counter(candidate.runner for candidate in found) != wanted:
         kinds = picking.kinds(*where)
-        routes = {kind: routes[kind] for kind in kinds if routes.get(kind) in wanted}
+        routes = {kind: routes[kind] for _, kind in kinds if routes.get(kind) in wanted}
         ready = picking.in_order(*where, routes, alone, count, lambda r: bool(free.get(r)))
         if are_some_late:
             ready = expiry.in_time(tx.fetch, ready)

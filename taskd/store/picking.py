@@ -4,7 +4,8 @@ Runs in the loop (to know which workers are wanted) and in the writer thread (to
 index ``tasks_kind`` has the ready tasks of each queue and kind in the order of claiming, so that
 tasks of a kind that cannot be run here cost one look-up, however many wait. The heads of the kinds
 are merged. ``ready`` is answered in parts: between two queues, and while it looks for the kinds of
-one.
+one. What is read for a kind tells its head too, so that the last part merges no more kinds than it
+has places.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from taskd.store.queries import Candidate, Part, Ready, ReadyTasks
 from taskd.store.values import Kind
 
 _NAME = (
-    "select name, saved_version from tasks indexed by tasks_kind"
-    f" where queue = ? and {schema.READY} and name > ? order by name, saved_version limit 1"
+    "select name, saved_version, -priority, turn, id from tasks indexed by tasks_kind"
+    f" where queue = ? and {schema.READY} and name > ?"
+    " order by name, saved_version, priority desc, turn, id limit 1"
 )
 _SAVED = (
-    "select saved_version from tasks indexed by tasks_kind"
+    "select saved_version, -priority, turn, id from tasks indexed by tasks_kind"
     f" where queue = ? and {schema.READY} and name = ? and saved_version > ?"
-    " order by saved_version limit 1"
+    " order by saved_version, priority desc, turn, id limit 1"
 )
 _OF_KIND = (
     "select -priority, turn, id from tasks indexed by tasks_kind"
@@ -60,28 +62,35 @@ _FEWEST = 4
 _Place = tuple[int, int, int]  # how a task is sorted: priority, turn, id
 
 
+class Head(Record):
+    """A kind, and where its first ready task stands."""
+
+    place: _Place
+    kind: Kind
+
+
 class _Reached(Record):
     """Where a part has stopped. ``kinds``: those of the queue that are known; None: it is done.
     ``tasks``, ``unroutable``: how many of each were told so far."""
 
     queue: str
-    kinds: list[Kind] | None
+    kinds: list[Head] | None
     tasks: int
     unroutable: int
 
 
-def kinds(fetch: Fetch, queue: str, last: Kind | None = None) -> Iterator[Kind]:
+def kinds(fetch: Fetch, queue: str, last: Kind | None = None) -> Iterator[Head]:
     """The kinds of which a task is ready in ``queue``, behind ``last``."""
     name, saved = last or ("", None)
     while last is not None or (found := fetch(_NAME, queue, name)):
         if last is None:
-            ((name, saved),) = found
-            yield Kind(name, saved)
+            ((name, saved, *place),) = found
+            yield Head(tuple(place), Kind(name, saved))
         last = None
         # A null comes before all numbers, and no version is below 0.
         while found := fetch(_SAVED, queue, name, -1 if saved is None else saved):
-            ((saved,),) = found
-            yield Kind(name, saved)
+            ((saved, *place),) = found
+            yield Head(tuple(place), Kind(name, saved))
 
 
 def ready(fetch: Fetch, query: Ready) -> Part[ReadyTasks]:
@@ -99,7 +108,7 @@ def ready(fetch: Fetch, query: Ready) -> Part[ReadyTasks]:
     def told() -> tuple[int, int]:
         return reached.tasks + len(answer.tasks), reached.unroutable + len(answer.unroutable)
 
-    def part(queue: str, kinds: list[Kind] | None) -> Part[ReadyTasks]:
+    def part(queue: str, kinds: list[Head] | None) -> Part[ReadyTasks]:
         return Part([answer], query._replace(place=_Reached(queue, kinds, *told())))
 
     paused = pausing.in_force(fetch)
@@ -108,14 +117,19 @@ def ready(fetch: Fetch, query: Ready) -> Part[ReadyTasks]:
         places = min(places, query.limit - told()[0])
         if places > 0:
             waiting = list(known)
-            for kind in kinds(counted, queue, waiting[-1] if waiting else None):
-                waiting.append(kind)
+            for each in kinds(counted, queue, waiting[-1].kind if waiting else None):
+                waiting.append(each)
                 if meter.is_used_up:
                     return part(queue, waiting)
-            answer.unroutable.extend((queue, each) for each in waiting if each not in query.routes)
-            of_these = {each: query.routes[each] for each in waiting if each in query.routes}
+            answer.unroutable.extend(
+                (queue, kind) for _, kind in waiting if kind not in query.routes
+            )
+            of_these = {kind: query.routes[kind] for _, kind in waiting if kind in query.routes}
             alone = query.alone.get(queue, {})
             routes, alone = pausing.left(counted, paused, queue, of_these, alone)
+            heads = (head for head in waiting if head.kind in routes)
+            best = heapq.nsmallest(places + len(alone), heads)
+            routes = {kind: routes[kind] for _, kind in best}
             found = in_order(counted, queue, routes, alone, places)
             answer.tasks.extend((queue, each) for each in islice(found, places))
         if max(told()) >= query.limit:
@@ -127,7 +141,7 @@ def ready(fetch: Fetch, query: Ready) -> Part[ReadyTasks]:
 
 def _in_turn(
     fetch: Fetch, after: str, reached: _Reached | None
-) -> Iterator[tuple[str, list[Kind]]]:
+) -> Iterator[tuple[str, list[Head]]]:
     """The queues in which a task is ready, beginning behind ``after``, or where a part before has
     stopped; each with what is known of its kinds."""
     spans = [(after, _LAST), ("", after)]

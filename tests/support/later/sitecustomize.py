@@ -4,7 +4,8 @@ real daemon.
 With $TASKD_TEST_LATER set, ``support.daemon`` puts this directory on the module path of daemons,
 and Python loads this file at every start, that of a new image and of a trial, too. When the master
 imports its ``Storage``, each answer is put off by a random time; half of them are as of the
-question and half of them as of the answer. Events are told as three writers would (``writers``).
+question and half of them as of the answer. A batch is answered a random time after it is on disk,
+in the writer's thread. Events are told as three writers would (``writers``).
 The log says so, by TOLD.
 """
 
@@ -36,6 +37,7 @@ class Finder:
         def load_and_change(module: Any) -> None:
             load(module)
             answer_later(module.Storage)
+            commit_later(module)
             with_several_writers(module)
 
         spec.loader.exec_module = load_and_change  # type: ignore[method-assign]
@@ -43,19 +45,37 @@ class Finder:
 
 
 def answer_later(storage: Any) -> None:
-    import random
+    from random import random
 
     at_once = storage.ask
 
     def ask(self: Any, query: Any, done: Any) -> None:
-        delay = random.random() * LONGEST * (10 if random.random() < 0.1 else 1)
-        if random.random() < 0.5:
+        delay = some_time()
+        if random() < 0.5:
             self._loop.after(delay, lambda: at_once(self, query, done))
         else:
             at_once(self, query, lambda answer: self._loop.after(delay, lambda: done(answer)))
 
     storage.ask = ask
     print(TOLD, file=sys.stderr)
+
+
+def commit_later(module: Any) -> None:
+    import time
+
+    class Store(module.SqliteStore):  # type: ignore[misc]
+        def apply(self, number: int, operations: Any) -> Any:
+            outcomes = super().apply(number, operations)
+            time.sleep(some_time())
+            return outcomes
+
+    module.SqliteStore = Store
+
+
+def some_time() -> float:
+    import random
+
+    return random.random() * LONGEST * (10 if random.random() < 0.1 else 1)
 
 
 def with_several_writers(module: Any) -> None:

@@ -304,3 +304,25 @@ def test_what_is_ready_of_many_kinds_is_found_in_parts(
     assert [each.task for part in found for _, each in part.tasks] == [500, 499, 498]
     assert {kind for part in found for _, kind in part.unroutable} == set(kinds[:5])
     assert parts > 3
+
+
+def test_no_part_looks_again_at_each_of_many_kinds(
+    raw: sqlite3.Connection, reader: SqliteReader
+) -> None:
+    """The parts before have told where the head of each stands."""
+    kinds, last = 2000, []
+    at_work = {"name": lambda n: f"t{n}", "state": lambda _: "queued", "turn": lambda n: -n}
+    fill(raw, kinds, **at_work)
+    raw.execute("insert into counts values ('q', 'queued', ?)", (kinds,))
+    raw.commit()
+    routes = {Kind(f"t{n}", None): 1 for n in range(1, kinds + 1)}
+    reader._connection.set_trace_callback(last.append)
+    rest: Query[Part[Any]] | None = Ready("", {}, 3, routes, {}, 9)
+    found, most = [], 0
+    while rest is not None:
+        last.clear()
+        some, rest = answer(reader, rest)
+        found += [each.task for part in some for _, each in part.tasks]
+        most = max(most, len(last))
+    assert found == [kinds, kinds - 1, kinds - 2]
+    assert most < 400
