@@ -170,6 +170,9 @@ class Task(Generic[P, R]):
         self,
         *,
         key: str | None = None,
+        if_exists: str | None = None,
+        key_for: float | str | None = None,
+        at_most: float | str | None = None,
         priority: int = 0,
         queue: str | None = None,
         delay: float | None = None,
@@ -180,7 +183,9 @@ class Task(Generic[P, R]):
     ) -> Submission[P]:
         """How to submit: ``fn.using(key="orders:7", priority=5).submit(path=…)``.
 
-        ``key``: a second submission with it finds the first task until it ends. ``priority``:
+        ``key``: a second submission with it finds the first task until it ends, or, with
+        ``key_for`` ("1d"), for so long; ``if_exists``: "join" (this), "refuse" or
+        "replace-waiting", with ``at_most`` (see ``Client.submit``). ``priority``:
         higher ones run first. ``queue``: instead of the task's own. ``delay``: seconds before it
         may run, or ``at``: the time, a datetime with its zone. ``retries``: instead of what the
         code says, whatever later code will say. ``expires``: seconds, or a text such as "10min",

@@ -120,7 +120,7 @@ def how(said: dict[str, Any]) -> dict[str, Any]:
         checked_retries(said["retries"])
     return said | {
         name: duration.limit(name, said[name])
-        for name in ("expires", "timeout")
+        for name in ("expires", "timeout", "key_for", "at_most")
         if said[name] is not None
     }
 

@@ -22,6 +22,7 @@ from taskd.client.operations import Handle, Operations
 from taskd.client.records import task_info
 from taskd.client.schedule_operations import ScheduleOperations
 from taskd.client.session import NOT_REPEATED, PATIENCE, Asked, Patience, Reached, Session
+from taskd.client.submit_operations import SubmitOperations
 from taskd.errors import Busy, Error, NotAllowed, Refused
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ class AsyncTaskHandle(Handle):
         return await self._client.retry(self.id)
 
 
-class AsyncClient(Operations[AsyncTaskHandle], ScheduleOperations):
+class AsyncClient(
+    Operations[AsyncTaskHandle], SubmitOperations[AsyncTaskHandle], ScheduleOperations
+):
     """A client of the daemon with ``await``: all that ``Client`` has.
 
     ``socket`` and ``timeout`` as there. Every method raises NoDaemon, or Refused (or a kind of

@@ -26,6 +26,7 @@ from taskd.client.operations import Handle, Operations
 from taskd.client.records import task_info
 from taskd.client.schedule_operations import ScheduleOperations
 from taskd.client.session import NOT_REPEATED, PATIENCE, Asked, Patience, Reached
+from taskd.client.submit_operations import SubmitOperations
 from taskd.errors import NoDaemon, Refused
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class TaskHandle(Handle):
         return self._client.retry(self.id)
 
 
-class Client(Operations[TaskHandle], ScheduleOperations):
+class Client(Operations[TaskHandle], SubmitOperations[TaskHandle], ScheduleOperations):
     """A client of the daemon; usable from several threads and after a fork.
 
     ``socket``: a socket or a directory of them (default: $TASKD_SOCKET, else the user's own

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskd.errors import BadArguments, Refused
 from taskd.model import duration, moment
-from taskd.protocol import data
+from taskd.protocol import data, submission
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,6 +29,13 @@ def limit(what: str, value: Any) -> float:
         return duration.limit(what, value)
     except (TypeError, ValueError) as error:
         raise Refused(f"submit: {error}") from None
+
+
+def if_exists(value: Any) -> str:
+    if value not in submission.IF_EXISTS:
+        known = ", ".join(sorted(submission.IF_EXISTS))
+        raise Refused(f"submit: if_exists must be one of {known}, not {value!r}")
+    return str(value)
 
 
 def encoded(args: dict[str, Any]) -> bytes:

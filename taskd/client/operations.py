@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from functools import wraps
 from types import MethodType
 from typing import (
-    TYPE_CHECKING,
     Any,
     Concatenate,
     Generic,
@@ -26,16 +24,11 @@ from typing import (
     overload,
 )
 
-from taskd.client import new_task
 from taskd.client.records import AttemptInfo, Event, TaskInfo, attempt_info, task_info
 from taskd.client.session import Asked, Reached, still_running
 from taskd.errors import ProtocolError, Refused
 from taskd.model.task import SETTLED
-from taskd.protocol import submission
 from taskd.protocol.operations import MAX_LISTED, MAX_WATCHED, check
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,13 +76,19 @@ class Operation(Generic[P, T]):
 
 
 class Handle:
-    """A task by its ``id``: what the handles of both clients share."""
+    """A task by its ``id``: what the handles of both clients share.
 
-    __slots__ = ("_client", "id")
+    ``created``: whether the submission made the task; False: its key found one that was there, to
+    which it has given its arguments if it is ``replaced``. None: it is not from a submission.
+    """
+
+    __slots__ = ("_client", "created", "id", "replaced")
 
     def __init__(self, client: Any, id: int) -> None:
         self._client = client
         self.id = id
+        self.created: bool | None = None
+        self.replaced = False
 
     def __repr__(self) -> str:
         return f"<task {self.id}>"
@@ -106,57 +105,6 @@ class Operations(Generic[H]):
         """How many connections the daemon's end cut off while they were wanted."""
         return self._reached.lost
 
-    @Operation
-    def submit(
-        self,
-        name: str,
-        args: dict[str, Any] | None = None,
-        *,
-        key: str | None = None,
-        priority: int = 0,
-        queue: str | None = None,
-        delay: float | None = None,
-        at: datetime | None = None,
-        retries: int | None = None,
-        expires: float | str | None = None,
-        timeout: float | str | None = None,
-        options: dict[str, Any] | None = None,
-    ) -> Steps[H]:
-        """Queue a task; once this returns, it is on disk.
-
-        ``args``: plain data by name, at most 1 MiB. ``key``: while a task of yours with that key
-        lives, it is returned instead. ``priority``: higher goes first. ``delay``: seconds before
-        it may start, or ``at``: the time, a datetime with its zone. ``expires``: seconds, or a
-        text such as "10min", after which it is cancelled if it has not started; ``timeout``:
-        how long one try may run, likewise. ``options``: for the built-in ``command`` task,
-        {"on_deploy": "checkpoint"}.
-        Raises UnknownTask, BadArguments, NotPlainData, KeyConflict.
-        """
-        task: dict[str, Any] = {
-            # Sent twice, it is still one task.
-            "submission": submission.timed(time.time(), os.urandom(8)),
-            "submission_kind": submission.TIMED,
-            "name": name,
-            "args": new_task.encoded({} if args is None else args),
-            "key": key,
-            "priority": priority,
-            "queue": queue,
-            "delay": delay,
-            "options": options,
-        }
-        if retries is not None:  # a daemon of 0.2 would leave it out
-            task["retries"] = retries
-        if at is not None:
-            task["due"] = new_task.due(at, delay)
-        if expires is not None:
-            task["expires"] = new_task.limit("expires", expires)
-        if timeout is not None:
-            task["timeout"] = new_task.limit("timeout", timeout)
-        made = _field((yield request("submit", tasks=[task])), "tasks", list)
-        if len(made) != 1 or not isinstance(made[0], dict):
-            raise ProtocolError("an answer to submit that is not about one task")
-        return self.handle(_field(made[0], "id", int))
-
     def handle(self, task: int) -> H:
         """A handle on a task by its id; asks nothing."""
         return self._handle(self, task)
@@ -172,7 +120,7 @@ class Operations(Generic[H]):
 
         Raises UnknownTask, and Refused if the daemon is of taskd 0.2.
         """
-        found = _field((yield request("attempts", task=task)), "attempts", list)
+        found = field((yield request("attempts", task=task)), "attempts", list)
         return [attempt_info(each) for each in found]
 
     @Operation
@@ -215,7 +163,7 @@ class Operations(Generic[H]):
             ok = yield request(
                 "list", limit=min(limit - len(found), MAX_LISTED), before=before, **narrow
             )
-            page = [task_info(task) for task in _field(ok, "tasks", list)]
+            page = [task_info(task) for task in field(ok, "tasks", list)]
             if not page:
                 break
             found += page
@@ -239,12 +187,12 @@ class Operations(Generic[H]):
         ``age`` in seconds, ``memory`` in bytes or None; ``holds``: at most ten of the tasks that
         keep it alive, each {task, name}.
         """
-        return _field((yield request("revisions")), "revisions", list)
+        return field((yield request("revisions")), "revisions", list)
 
     @Operation
     def rejected(self) -> Steps[list[dict[str, Any]]]:
         """The releases that were refused of late, the latest last: revision, path, reason, at."""
-        return _field((yield request("revisions")), "rejected", list)
+        return field((yield request("revisions")), "rejected", list)
 
     @Operation
     def reload(
@@ -393,7 +341,7 @@ def settled(tasks: Sequence[TaskInfo]) -> list[TaskInfo]:
     return list(tasks)
 
 
-def _field(ok: dict[str, Any], name: str, kind: type[T]) -> T:
+def field(ok: dict[str, Any], name: str, kind: type[T]) -> T:
     value = ok.get(name)
     if not isinstance(value, kind):
         raise ProtocolError(f"an answer whose {name} is missing or not a {kind.__name__}")

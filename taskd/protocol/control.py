@@ -55,8 +55,14 @@ Streams
 Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     submit    tasks: [{submission: bytes16, submission_kind? ("timed"), name, args: bytes, key?,
               queue?, priority?, delay? or due? (since 4), retries? (since 4), expires? (since
-              4), timeout? (since 4), options?}] (1 to MAX_BATCH)
-              → {tasks: [{id: 17, created: true}]}; all or none.
+              4), timeout? (since 4), if_exists? (since 4; "join", "refuse" or "replace-waiting"),
+              key_for? (since 4), at_most? (since 4), options?}] (1 to MAX_BATCH)
+              → {tasks: [{id: 17, created: true}]}; all or none. ``created``: false if the task was
+              there, by its submission or its key; then ``replaced``: true if it got these arguments
+              and this time, and ``state``: "removed" if it is there no more and still has the key.
+              ``if_exists``: what is done if a task has the key; ``key_for``: seconds for which the
+              key is this task's also once it has succeeded; ``at_most``: seconds after which a task
+              that is replaced again and again is due.
               ``submission`` is made by the client; sending one again returns the same task, which
               may have been removed meanwhile. ``submission_kind``: see ``submission``; a timed one
               that is sent again too late is refused with ``too-old``. An older daemon leaves it

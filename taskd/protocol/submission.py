@@ -12,6 +12,10 @@ from __future__ import annotations
 
 TIMED = "timed"
 
+JOIN, REFUSE, REPLACE = "join", "refuse", "replace-waiting"
+IF_EXISTS = frozenset((JOIN, REFUSE, REPLACE))
+"""What a submission may do whose key another task has."""
+
 SIZE = 16
 _HALF = 8
 

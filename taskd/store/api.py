@@ -14,8 +14,8 @@ Of every operation:
   number and the revision of the last attempt (0 and None before the first), and the operation's
   ``reason``, if it has one. Nothing else writes events.
 * A task is *over* once it is succeeded, failed or cancelled; one that is held is not over. A key is
-  its task's until that is over, within the tasks of one owner. A submission id is known as long as
-  its task is there, and for HORIZON after the task was over.
+  its task's until that is over (or longer: ``Submit.key_for``), within the tasks of one owner. A
+  submission id is known as long as its task is there, and for HORIZON after the task was over.
 * Counts are exact after every batch: tasks by queue and state; by group, those that wait (queued,
   scheduled or held); by owner, those that are not over, and the bytes of their arguments.
 * What is due is decided by the store's own clock alone: who submits or ends says how many seconds
@@ -199,7 +199,7 @@ class CancelExpired(Record):
 class Shift(Record):
     """Every scheduled task is due ``seconds`` later (earlier, if that is negative), but those that
     are due when their submission said (``Submit.due``); and every pause that ends by itself ends so
-    much later, as does the time within which a task must start.
+    much later, as do the time within which a task must start and that for which a key is kept.
 
     For a clock that was set. No event is written, since no state changes. Result: how many tasks
     are due later.
@@ -210,7 +210,8 @@ class Shift(Record):
 
 class Prepare(Record):
     """Make what Purge, Forget and their queries need, where an earlier version made the store: an
-    index over all tasks that are over, which takes a second for each million of them.
+    index over all tasks that are over, which takes a second for each million of them. What waits
+    behind a task that such a version has ended is let go.
 
     Result: for how many seconds more nothing should be purged for its age: ``grace`` from the first
     Prepare on; 0 in a store that this version has made.
@@ -294,12 +295,14 @@ class Applied(Record):
     """The outcome of one operation: its result, or an errors.Refused.
 
     ``task``: the task of which Submit, Settle, Cancel or Retry has written an event, else None.
-    Where there may be several, the result names them. ``end``: of a Settle that counted.
+    Where there may be several, the result names them. ``also``: other tasks that may have an event
+    by it. ``end``: of a Settle that counted.
     """
 
     result: Any
     task: int | None
     end: Ended | None = None
+    also: tuple[int, ...] = ()
 
 
 class Store(Protocol):

@@ -17,6 +17,7 @@ from taskd.model.task import CHANGES, ENDED, Change, State
 from taskd.store import (
     attempts,
     expiry,
+    keys,
     pausing,
     picking,
     purging,
@@ -198,7 +199,13 @@ def wake(tx: Transaction, wake: Wake) -> Applied:
 def shift(tx: Transaction, shift: Shift) -> Applied:
     pausing.shift(tx.run, shift.seconds)
     tx.run(sql.SHIFT_EXPIRY, shift.seconds)
+    tx.run(sql.SHIFT_KEYS, shift.seconds)
     return Applied(tx.run(sql.SHIFT, shift.seconds).rowcount, None)
+
+
+def prepare(tx: Transaction, operation: Prepare) -> Applied:
+    left = purging.prepare(tx.connection, tx.clock(), operation)
+    return Applied(left, None, also=tuple(keys.left_behind(tx)))
 
 
 def _packed(value: dict[str, Any] | None) -> bytes | None:
@@ -219,7 +226,7 @@ HANDLERS: dict[type, Callable[[Transaction, Any], Applied]] = {
     Shift: shift,
     Pause: lambda tx, each: Applied(pausing.pause(tx.run, each, tx.clock()), None),
     Resume: lambda tx, each: Applied(pausing.resume(tx.run, each.scope, tx.clock()), None),
-    Prepare: lambda tx, each: Applied(purging.prepare(tx.connection, tx.clock(), each), None),
+    Prepare: prepare,
     Purge: lambda tx, each: Applied(purging.purge(tx.connection, tx.tally, tx.clock(), each), None),
     Forget: lambda tx, each: Applied(purging.forget(tx.connection, tx.clock(), each), None),
     **scheduling.HANDLERS,

@@ -54,8 +54,10 @@ def packed(operations: Sequence[Operation], applied: Sequence[Applied]) -> bytes
     for operation, each in zip(operations, applied, strict=True):
         if isinstance(each.result, errors.Refused):
             flat += (_REFUSED, each.result.code, str(each.result))
-        else:
-            flat += _KEPT[type(operation)](each)
+            continue
+        if each.also:
+            flat += (_ALSO, len(each.also), *each.also)
+        flat += _KEPT[type(operation)](each)
     return marshal.dumps(flat)
 
 
@@ -63,8 +65,12 @@ def unpacked(raw: bytes, taken: Callable[[int], Taken]) -> list[Applied]:
     """What was ``packed``. ``taken`` reads a task that was taken from the tables."""
     values = iter(marshal.loads(raw))
     found = []
+    also: tuple[int, ...] = ()
     for number in values:
-        applied = _TOLD[number](values)
+        if number == _ALSO:
+            also = tuple(next(values) for _ in range(next(values)))
+            continue
+        applied, also = _TOLD[number](values)._replace(also=also), ()
         if number == _TAKEN:
             applied = applied._replace(result=[taken(task) for task in applied.result])
         found.append(applied)
@@ -73,7 +79,7 @@ def unpacked(raw: bytes, taken: Callable[[int], Taken]) -> list[Applied]:
 
 # How each is kept, and told again. A task that has got an event is not kept twice.
 
-_REFUSED, _SUBMITTED, _ALL, _PLAIN, _ENDED, _CANCELLED, _STATE, _TASKS, _TAKEN = range(9)
+_REFUSED, _SUBMITTED, _ALL, _PLAIN, _ENDED, _CANCELLED, _STATE, _TASKS, _TAKEN, _ALSO = range(10)
 
 _KEPT: dict[type, Callable[[Applied], tuple[Any, ...]]] = {
     Submit: lambda each: (_SUBMITTED, *each.result),
@@ -109,12 +115,13 @@ def _refused(values: _Values) -> Applied:
 
 
 def _submitted(values: _Values) -> Applied:
-    submitted = Submitted(next(values), next(values))
+    submitted = Submitted(next(values), next(values), next(values))
     return Applied(submitted, submitted.task if submitted.created else None)
 
 
 def _all(values: _Values) -> Applied:
-    return Applied([Submitted(next(values), next(values)) for _ in range(next(values))], None)
+    count = next(values)
+    return Applied([Submitted(*(next(values) for _ in range(3))) for _ in range(count)], None)
 
 
 def _plain(values: _Values) -> Applied:

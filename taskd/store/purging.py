@@ -41,6 +41,8 @@ _DELETES = (
     f"delete from tasks where id in {_THESE}",
     *(f"delete from {table} where task in {_THESE}" for table in (*_VALUES, "attempts")),
 )
+_FREE_KEYS = f"delete from keys where task in {_THESE}"
+
 _PURGED = "insert into purged (task, owner, until) values (?, ?, ?)"
 
 _LEFT = f"select task, until from purged where task in {_THESE}"
@@ -69,6 +71,7 @@ def prepare(connection: sqlite3.Connection, now: float, order: Prepare) -> float
 def purge(connection: sqlite3.Connection, tally: Tally, now: float, order: Purge) -> list[int]:
     found = {row[0]: row[1:] for row in connection.execute(_TASKS, (_list(order.tasks),))}
     gone: list[tuple[int, int, float]] = []
+    unsuccessful = []  # no key is held by one
     room = order.room
     for task in order.tasks:
         owner, queue, state, ended, size = found.pop(task, _UNKNOWN)
@@ -79,10 +82,13 @@ def purge(connection: sqlite3.Connection, tally: Tally, now: float, order: Purge
         room -= size
         tally.count(queue, State(state), -1)
         gone.append((task, owner, ended + HORIZON))
+        if state != State.SUCCEEDED.value:
+            unsuccessful.append(task)
     tasks = [task for task, _, _ in gone]
     for delete in _DELETES:
         connection.execute(delete, (_list(tasks),))
     connection.executemany(_PURGED, gone)
+    connection.execute(_FREE_KEYS, (_list(unsuccessful),))
     return tasks
 
 

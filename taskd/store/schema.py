@@ -29,6 +29,7 @@ finds a store that it can use. A new version says that an older taskd could not.
   run, as the submission said; ``tasks.used``: those that the attempts of this try up to number
   ``used_upto`` have run; ``tasks.timed_out``: the number of the attempt that was told that its time
   is over. (Numbers, since 0.2 begins attempts and retries and leaves these columns as they are.)
+* ``keys``, ``tasks.next_key``, ``tasks.next_at``: see ``keys``.
 * ``schedules``, ``slots``, ``schedule_tasks``: see ``scheduling``. ``tasks.schedule``: which one
   has submitted it; ``tasks.slot``: for which slot, if for one.
 * ``owners``: how many tasks and bytes of arguments each user has that are not over (see
@@ -75,6 +76,7 @@ WAITING = "state in ('queued', 'scheduled', 'held')"
 MOVING = "state = 'queued' and moves is not null"
 NOT_EMPTY = "tasks > 0"
 LIVE = "state in ('queued', 'scheduled', 'running', 'held')"
+BEHIND = "state = 'scheduled'"
 EXPIRING = f"expires is not null and attempt = 0 and {WAITING}"
 
 _TABLES = f"""
@@ -201,6 +203,15 @@ _ADDED = {
     " at real not null, until real, why text not null, primary key (queue, name)) without rowid",
     "tasks_kind": "create index tasks_kind"
     f" on tasks (queue, name, saved_version, priority desc, turn, id) where {READY}",
+    "tasks.next_key": "alter table tasks add column next_key text",
+    "tasks.next_at": "alter table tasks add column next_at real",
+    "tasks_next_key": "create unique index tasks_next_key on tasks (owner, next_key)"
+    f" where next_key is not null and {BEHIND}",
+    "keys": "create table keys (owner integer not null, key text not null, task integer not null,"
+    " until real not null, name text not null, args blob not null, primary key (owner, key))"
+    " without rowid",
+    "keys_until": "create index keys_until on keys (until)",
+    "keys_task": "create index keys_task on keys (task)",
     "purged": "create table purged (task integer primary key, owner integer not null,"
     " until real not null, is_left integer not null default 1)",
     "purged_left": "create index purged_left on purged (task) where is_left = 1",

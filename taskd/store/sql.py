@@ -18,8 +18,8 @@ KEY = (
 NEW_TASK = (
     "insert into tasks (owner, queue, state, priority, run_at, retries_allowed, group_id, name,"
     " version, on_deploy, submitted, key, turn, retries_said, promised, expires_in, expires,"
-    " timeout)"
-    " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " timeout, next_key, next_at)"
+    " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 NEW_SUBMISSION = "insert into submissions (submission, task) values (?, ?)"
 NEW_EVENT = (
@@ -73,6 +73,7 @@ EXPIRE = (
 SHIFT_EXPIRY = (
     f"update tasks indexed by tasks_expiring set expires = expires + ? where {schema.EXPIRING}"
 )
+SHIFT_KEYS = "update keys set until = until + ?"
 KEEP = (
     "insert into saved (task, value) values (?, ?)"
     " on conflict (task) do update set value = excluded.value"

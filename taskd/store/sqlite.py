@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from taskd import errors
-from taskd.store import connection, outcomes, sql
+from taskd.store import connection, keys, outcomes, sql
 from taskd.store.api import Applied, Operation
 from taskd.store.operations import HANDLERS, taken
 from taskd.store.transaction import Transaction
@@ -57,7 +57,10 @@ class SqliteStore:
             self._run("begin immediate")
             for operation in operations:
                 try:
-                    applied.append(HANDLERS[type(operation)](self._transaction, operation))
+                    each = HANDLERS[type(operation)](self._transaction, operation)
+                    if self._transaction.ended and (woken := keys.let_go(self._transaction)):
+                        each = each._replace(also=woken)
+                    applied.append(each)
                 except errors.Refused as refusal:
                     applied.append(Applied(refusal, None))
             self._transaction.tally.write(number, outcomes.packed(operations, applied))

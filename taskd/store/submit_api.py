@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from taskd.model.task import OnDeploy
+from taskd.protocol.submission import JOIN
 from taskd.record import Record
 
 HORIZON = 7 * 86400.0
 """Seconds for which a submission can be sent again: no client tries for longer."""
+
+
+REPLACED, REMOVED = "replaced", "removed"
+"""What it has done then; REMOVED: that task is gone and still has the key."""
 
 
 class Share(Record):
@@ -27,10 +32,21 @@ class Submit(Record):
     purged), whatever else is submitted, and nothing is changed; refused if that task is another
     owner's. Else it is refused with TooOld if it was ``made`` longer than HORIZON ago (None: the id
     does not say when): it may have been known once. Else, if one of the
-    owner's tasks that are not over has the ``key`` (the empty string is one), the result is that
-    task, and the submission id is kept with it. That is refused with KeyConflict if the task has
-    another name or other bytes of arguments, and with LimitReached if ``share`` is full, since a
-    submission id takes room. Else the task is new: refused with LimitReached if it is beyond
+    owner's tasks that are not over has the ``key`` (the empty string is one), ``if_exists`` says
+    what comes of it. JOIN: the result is that task, and the submission id is kept with it; refused
+    with KeyConflict if the task has another name or other bytes of arguments, and with LimitReached
+    if ``share`` is full, since a submission id takes room. REFUSE: refused with KeyConflict.
+    REPLACE: the same task gets these arguments, ``delay`` or ``due``, and ``expires``, if it has
+    never begun and is queued or scheduled (a queued one stays so); a delay puts it off until
+    ``at_most`` seconds after it was submitted (None: ten such delays). Else the task that waits
+    behind it gets them; if none does, the new task is *behind*: scheduled for NEVER, without its
+    key, until the first is over; then, in that transaction, it gets the key, and is queued or
+    scheduled as it was submitted (Applied.also). Refused with KeyConflict for another name.
+
+    ``key_for``: for so many seconds from now, by the store's clock, the key is this task's also
+    once that has succeeded or was removed, but not once it has failed or was cancelled.
+
+    Else the task is new: refused with LimitReached if it is beyond
     ``share`` (None: no limits), and if a value cannot be stored (an integer of more than 64 bits, a
     text that is no UTF-8).
 
@@ -61,6 +77,9 @@ class Submit(Record):
     due: float | None = None
     expires: float | None = None
     timeout: float | None = None
+    if_exists: str = JOIN
+    key_for: float | None = None
+    at_most: float | None = None
 
 
 class SubmitAll(Record):
@@ -74,7 +93,9 @@ class SubmitAll(Record):
 
 
 class Submitted(Record):
-    """``created`` is False when the submission id or the key found an earlier task."""
+    """``created`` is False when the submission id or the key found an earlier task; ``how``:
+    REPLACED or REMOVED, if the key did and it is more than that."""
 
     task: int
     created: bool
+    how: str | None = None

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from taskd import errors
 from taskd.model.task import State
-from taskd.store import sql, turns
+from taskd.store import keys, sql, turns
 from taskd.store.api import Applied, Submit, SubmitAll, Submitted
-from taskd.store.row_checks import check_horizon, check_room, check_same, check_share
+from taskd.store.row_checks import check_horizon, check_share
+from taskd.store.submit_api import REPLACED
 from taskd.store.transaction import Transaction
 from taskd.store.turns import Place
 
@@ -19,9 +20,14 @@ def submit(tx: Transaction, new: Submit) -> Applied:
         known = _known(tx, new)
         if known is not None:
             return Applied(Submitted(known, False), None)
+        met = keys.Met() if new.key is None else keys.meet(tx, new)
+        if (found := met.answer) is not None:
+            return Applied(found, None, also=(found.task,) * (found.how == REPLACED))
         if new.share is not None:
             check_share(new.owner, tx.tally.owned(new.owner), len(new.args), new.share)
-        task = _insert(tx, new)
+        task = _insert(tx, new, met.is_behind)
+        if new.key is not None and not met.is_behind:
+            keys.keep(tx, new, task)
     except (OverflowError, UnicodeEncodeError) as error:  # at worst, an empty group is written
         raise errors.Refused(f"the task cannot be stored: {error}") from None
     return Applied(Submitted(task, True), task)
@@ -42,25 +48,20 @@ def submit_all(tx: Transaction, all_of: SubmitAll) -> Applied:
 
 
 def _known(tx: Transaction, new: Submit) -> int | None:
-    """The task that this submission or its key already led to; None: it is new."""
+    """The task that this submission already led to; None: it is new."""
     found = tx.run(sql.SUBMISSION, new.submission).fetchone()
     if found is not None:
         if found[1] != new.owner:
             raise errors.Refused("this submission id is another user's; make a new random one")
         return int(found[0])
     check_horizon(new, tx.clock())
-    taken = None if new.key is None else tx.run(sql.KEY, new.owner, new.key).fetchone()
-    if taken is None:
-        return None
-    check_same(new, taken)
-    check_room(new.share)
-    tx.run(sql.NEW_SUBMISSION, new.submission, taken[0])
-    return int(taken[0])
+    return None
 
 
-def _insert(tx: Transaction, new: Submit) -> int:
+def _insert(tx: Transaction, new: Submit, is_behind: bool) -> int:
     now = tx.clock()
-    run_at = _run_at(new, now)
+    due = keys.due_at(new, now)
+    run_at = keys.NEVER if is_behind else due
     state = State.QUEUED if run_at is None else State.SCHEDULED
     place = Place(new.queue, new.owner, new.priority, begun=False)
     group = tx.tally.group(new.name, new.version, new.shape)
@@ -69,13 +70,15 @@ def _insert(tx: Transaction, new: Submit) -> int:
         *(new.owner, new.queue, state.value, new.priority, run_at),
         new.retries if new.retries_said is None else new.retries_said,
         *(group, new.name, new.version),
-        *(None if new.on_deploy is None else new.on_deploy.value, new.at, new.key),
+        *(None if new.on_deploy is None else new.on_deploy.value, new.at),
+        None if is_behind else new.key,
         None if run_at else turns.next_at(tx.connection, place),
         new.retries_said,
-        None if run_at is None else new.due,
+        keys.NEVER if is_behind else None if run_at is None else new.due,
         new.expires,
         None if new.expires is None else now + new.expires,
         new.timeout,
+        *((new.key, due) if is_behind else (None, None)),
     ).lastrowid
     assert task is not None  # an INSERT that did not raise has one
     tx.run("insert into arguments (task, value) values (?, ?)", task, new.args)
@@ -85,10 +88,3 @@ def _insert(tx: Transaction, new: Submit) -> int:
     tx.tally.wait(group, 1)
     tx.tally.own(new.owner, 1, len(new.args))
     return task
-
-
-def _run_at(new: Submit, now: float) -> float | None:
-    """When it is due; None: it is."""
-    if new.due is not None:
-        return new.due if new.due > now else None
-    return now + new.delay if new.delay is not None and new.delay > 0 else None  # NaN is not

@@ -25,18 +25,21 @@ from taskd.store.tally import Tally
 
 
 class Transaction:
-    """``clock``: the store's, Unix seconds. ``tally``: the counters that it changes."""
+    """``clock``: the store's, Unix seconds. ``tally``: the counters that it changes. ``ended``: the
+    tasks that are over since the last ``keys.let_go``, as they were before."""
 
-    __slots__ = ("clock", "connection", "tally")
+    __slots__ = ("clock", "connection", "ended", "tally")
 
     def __init__(self, connection: sqlite3.Connection, clock: Callable[[], float]) -> None:
         self.connection = connection
         self.clock = clock
         self.tally = Tally(connection)
+        self.ended: list[Task] = []
 
     def forget(self) -> None:
         """It was rolled back: so are the counters."""
         self.tally = Tally(self.connection)
+        self.ended.clear()
 
     def look(self, task: int) -> Task | None:
         found = self.run(sql.LOOK, task).fetchone() if schema.is_id(task) else None
@@ -73,6 +76,8 @@ class Transaction:
         if (over := state in ENDED) != (task.state in ENDED):
             size = self.size(task.id)
             self.tally.own(task.owner, -1 if over else 1, -size if over else size)
+            if over:
+                self.ended.append(task)
         return state
 
     def size(self, task: int) -> int:

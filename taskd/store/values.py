@@ -19,7 +19,8 @@ class Row(Record):
     did, if at all. ``expires``: when it is cancelled, as long as it waits for its first start.
     ``timeout``: seconds that one try may run, as the submission said; ``used``: those that the
     attempts of this try before the one that runs or is to come have run; ``timed_out``: the last
-    attempt was told that its time is over.
+    attempt was told that its time is over. ``next_key``: it is scheduled behind the task that has
+    this key, which it gets then.
     """
 
     id: int
@@ -50,6 +51,7 @@ class Row(Record):
     timeout: float | None = None
     used: float | None = None
     timed_out: bool = False
+    next_key: str | None = None
 
 
 FIRST, LAST = 5, 50

@@ -40,6 +40,7 @@ from taskd.model.endings import Facts, judge
 from taskd.model.task import CHANGES, COMMAND, ENDED, SETTLED, Budgets, Change, State
 from taskd.protocol import data
 from taskd.protocol.saved import Saved
+from taskd.protocol.submission import JOIN, REPLACE
 from taskd.testing.surroundings import REVISION, apart
 from taskd.worker import hooks
 from taskd.worker.attempt import Ending, run_attempt
@@ -52,7 +53,17 @@ FIRST = 10**9 + 1
 MOST_ATTEMPTS = 1000
 """Of one task: here they follow one another at once, and might do so for ever."""
 
-_KNOWN = {"submission", "submission_kind", "name", "args", "key", "queue", "priority", "retries"}
+_KNOWN = {
+    "submission",
+    "submission_kind",
+    "name",
+    "args",
+    "key",
+    "if_exists",
+    "queue",
+    "priority",
+    "retries",
+}
 """What of a submission has a meaning here."""
 
 
@@ -184,6 +195,10 @@ class _Eager:
         if new["submission"] in self._submissions:
             return self._kept[self._submissions[new["submission"]]], False
         if (taken := self._with_key(new.get("key"))) is not None:
+            if (policy := new.get("if_exists") or JOIN) != JOIN:
+                if policy == REPLACE:
+                    raise NotEager("has no task that waits and could be replaced")
+                raise KeyConflict(f'the key "{taken.key}" is that of task {taken.id}')
             _check_same(taken, new)
             return taken, False
         kept = _Kept(

@@ -12,6 +12,7 @@ from taskd.cli import outcome
 from taskd.cli.verbs import options, tasks
 from taskd.errors import BadArguments
 from taskd.model.task import COMMAND, OnDeploy
+from taskd.protocol import submission
 from taskd.protocol.secret import Secret
 
 if TYPE_CHECKING:
@@ -64,6 +65,24 @@ def _add_common(parser: ArgumentParser, secret: str) -> None:
         "file that holds it, or - for the standard input; one line break at its end is dropped",
     )
     parser.add_argument("--key", help="while a task with this key lives, it is that task again")
+    parser.add_argument(
+        "--if-exists",
+        choices=sorted(submission.IF_EXISTS),
+        help="what to do then: join (the default), refuse, or replace-waiting: one that has not "
+        "begun gets these arguments and this time, beside one that runs a second waits",
+    )
+    parser.add_argument(
+        "--key-for",
+        metavar="TIME",
+        type=options.duration,
+        help="the key is the task's for so long, also once it has succeeded: 10min, 2h, 1d",
+    )
+    parser.add_argument(
+        "--at-most",
+        metavar="TIME",
+        type=options.duration,
+        help="with replace-waiting and --delay: no longer put off than this (default: ten delays)",
+    )
     parser.add_argument("--priority", type=int, default=0, help="higher goes first (default: 0)")
     parser.add_argument("--queue", help="the queue (default: the task's own)")
     due = parser.add_mutually_exclusive_group()
@@ -151,6 +170,9 @@ def _queue(
         name,
         given,
         key=args.key,
+        if_exists=args.if_exists,
+        key_for=args.key_for,
+        at_most=args.at_most,
         priority=args.priority,
         queue=args.queue,
         delay=args.delay,
@@ -162,10 +184,13 @@ def _queue(
     )
     if not args.json:
         print(task.id, flush=True)  # before the waiting: a script may want the id at once
+        if task.created is False:
+            did = "it has these arguments now" if task.replaced else "nothing new was queued"
+            outcome.say(f"{task.id} was there already, with this key: {did}")
     if args.wait:
         return tasks.ended(client, [task.id], as_json=args.json, tell=False)
     if args.json:
-        print(tasks.task_line(task.status()))
+        print(tasks.submitted_line(task))
     return outcome.DONE
 
 

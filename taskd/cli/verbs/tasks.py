@@ -17,11 +17,11 @@ from taskd.cli import outcome
 from taskd.cli.output import attempts, jsontext, progress, text
 from taskd.cli.output.text import Look
 from taskd.cli.verbs import options
-from taskd.errors import Refused
+from taskd.errors import Refused, UnknownTask
 from taskd.model.task import State
 
 if TYPE_CHECKING:
-    from taskd.client.blocking import Client
+    from taskd.client.blocking import Client, TaskHandle
     from taskd.client.records import AttemptInfo, TaskInfo
 
 
@@ -214,6 +214,17 @@ def task_line(task: TaskInfo, tries: list[AttemptInfo] | None = None) -> str:
     if tries is not None:
         found["attempts"] = [attempt_to_json(each) for each in tries]
     return jsontext.line(found)
+
+
+def submitted_line(handle: TaskHandle) -> str:
+    """A task that was just submitted, as a line of JSON; by its id alone if it was removed."""
+    from taskd.client.jsonform import task_to_json
+
+    how = {"created": handle.created, "replaced": handle.replaced}
+    try:
+        return jsontext.line(task_to_json(handle.status()) | how)
+    except UnknownTask:
+        return jsontext.line({"id": str(handle.id), "state": "removed"} | how)
 
 
 def add_follow(parser: ArgumentParser) -> None:

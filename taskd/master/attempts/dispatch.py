@@ -306,6 +306,11 @@ class Dispatch:
             self.wake_due()
         self.kick()
 
+    def on_applied(self, outcome: Applied) -> None:
+        """An operation is committed."""
+        if outcome.also:  # tasks that waited for another
+            self.on_waiting(True)
+
     def _wake_due(self) -> None:
         if self._due is not None:
             self._due.cancel()

@@ -9,6 +9,7 @@ from taskd.master.attempts import Attempts, Dispatch, Pauses
 from taskd.master.clients.clients import Clients
 from taskd.master.clients.daemon_requests import DaemonRequests
 from taskd.master.clients.housekeeping import Housekeeping
+from taskd.master.clients.new_tasks import NewTasks
 from taskd.master.clients.peer_limits import PeerLimits
 from taskd.master.clients.queues import Queues
 from taskd.master.clients.schedule_requests import ScheduleRequests
@@ -58,7 +59,7 @@ class Serving:
             attempts,
             dispatch,
             limits,
-            queues,
+            NewTasks(revisions, queues),
             Shares(loop.troubles, config.access, places.state),
             self.streams,
             views,

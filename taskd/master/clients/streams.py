@@ -158,6 +158,8 @@ class Streams:
         """An operation is committed: mark the streams of its tasks."""
         if not self._by_task:
             return
+        for task in outcome.also:
+            self._mark(task)
         if outcome.task is not None:
             self._mark(outcome.task)
         elif isinstance(outcome.result, list):

@@ -11,30 +11,26 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from taskd.errors import BadArguments, NotAllowed, ProtocolError, Refused, StoreError, UnknownTask
+from taskd.errors import Refused, StoreError, UnknownTask
 from taskd.master.attempts import Attempts, Dispatch
 from taskd.master.clients.client import USUAL, Client
 from taskd.master.clients.clients import Handler
+from taskd.master.clients.new_tasks import NewTasks, submitted_view
 from taskd.master.clients.peer_limits import PeerLimits
-from taskd.master.clients.queues import Queues
 from taskd.master.clients.shares import Shares
 from taskd.master.clients.streams import Stream, Streams
 from taskd.master.clients.taskviews import ROOM, TaskViews, attempt_view
 from taskd.master.clients.wait_cycles import WaitCycles
 from taskd.master.fleet import Revisions
 from taskd.master.loop import Storage
-from taskd.model.arguments import mistyped
-from taskd.model.binding import SECRET_SIGN, bind
-from taskd.model.task import COMMAND, SETTLED, OnDeploy, State
-from taskd.paths import MORE, Places
-from taskd.posix import files, growing, mounts
-from taskd.protocol import data, secret, submission
+from taskd.model.task import SETTLED, State
+from taskd.paths import Places
+from taskd.posix import files, growing
 from taskd.protocol.server_side import Request
 from taskd.record import Record
-from taskd.store.api import Applied, Cancel, Operation, Retry, Share, Submit, SubmitAll
+from taskd.store.api import Applied, Cancel, Operation, Retry, SubmitAll
 from taskd.store.queries import AttemptsOf, Filter, Glance, Glances, Listed, Removed, Shown, Told
 from taskd.store.values import Attempt, Row
-from taskd.systemd import notify
 
 LOG_CHUNK = 256 * 1024
 """Bytes of a task's log in one reply, unless less was asked for."""
@@ -51,7 +47,7 @@ class TaskRequests(Record):
     attempts: Attempts
     dispatch: Dispatch
     limits: PeerLimits
-    queues: Queues
+    new: NewTasks
     shares: Shares
     streams: Streams
     views: TaskViews
@@ -77,13 +73,12 @@ class TaskRequests(Record):
         self._need_whole_store()
         now, share = time.time(), self.shares.of(client)
         self.shares.check(client, request.fields["tasks"])
-        new = [self._new_task(client, task, now, share) for task in request.fields["tasks"]]
+        new = [self.new.task(client, task, now, share) for task in request.fields["tasks"]]
         operation: Operation = new[0] if len(new) == 1 else SubmitAll(tuple(new))
 
         def done(result: Any) -> None:
             made = result if isinstance(result, list) else [result]
-            ids = [{"id": each.task, "created": each.created} for each in made]
-            client.written(request, {"tasks": ids})
+            client.written(request, {"tasks": [*map(submitted_view, made)]})
             for task in new:
                 self.dispatch.on_waiting({task.delay, task.due, task.expires} != {None})
 
@@ -108,64 +103,6 @@ class TaskRequests(Record):
         """Raises StoreError: what is written to a damaged file may be lost, or damage the rest."""
         if self.storage.damage is not None:
             raise self.storage.damage
-
-    def _new_task(
-        self, client: Client, task: dict[str, Any], now: float, share: Share | None
-    ) -> Submit:
-        name = task["name"]
-        entry = self._entry(name)
-        args = _arguments(task["args"])
-        # A zygote of 0.2 tells no types.
-        if (why := bind(entry, args) or mistyped(entry.get("types") or {}, args)) is not None:
-            raise BadArguments(f"{name}: {why}")
-        if name == COMMAND:
-            _check_program(client, args)
-        secrets: set[str] = set()
-        if secret.MARK in task["args"]:
-            secrets = {arg for arg, value in args.items() if secret.found_in([arg, value])}
-        queue = task.get("queue") or entry["queue"]
-        if queue != entry["queue"]:
-            self.queues.check(client, queue)
-        if task.get("due") is not None and task.get("delay"):
-            raise Refused(f"{name}: delay and due are both given; a task is due at one time")
-        expires = task.get("expires")
-        if expires is not None and expires <= (task.get("delay") or (task.get("due") or 0) - now):
-            raise Refused(f"{name}: it would expire before it is due")
-        wish = (task.get("options") or {}).get("on_deploy")
-        return Submit(
-            submission=task["submission"],
-            owner=client.uid,
-            name=name,
-            version=entry["version"],
-            args=task["args"],
-            shape=",".join(arg + SECRET_SIGN * (arg in secrets) for arg in sorted(args)),
-            queue=queue,
-            priority=task.get("priority") or 0,
-            key=task.get("key"),
-            delay=task.get("delay") or None,
-            retries=entry["retries"],
-            on_deploy=OnDeploy(wish) if wish else None,
-            at=now,
-            share=share,
-            retries_said=task.get("retries"),
-            made=submission.made(task["submission"], task.get("submission_kind")),
-            due=task.get("due"),
-            expires=expires,
-            timeout=task.get("timeout"),
-        )
-
-    def _entry(self, name: str) -> dict[str, Any]:
-        """The current revision's entry of the task. Raises UnknownTask, with similar names."""
-        current = self.revisions.current
-        assert current is not None, "requests are read only once a revision serves"
-        entry = current.tasks.get(name)
-        if entry is not None:
-            return dict(entry)
-        import difflib
-
-        near = difflib.get_close_matches(name, current.tasks, 3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UnknownTask(f"{current.name} has no task {name!r}{hint}")
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────
 
@@ -362,39 +299,3 @@ def _missing(client: Client, tasks: list[int], found: Sequence[Row | Glance]) ->
     """Those of the tasks that are not known, or not this client's."""
     known = {each.id for each in found if client.owner in (None, each.owner)}
     return [task for task in tasks if task not in known]
-
-
-def _arguments(raw: bytes) -> dict[str, Any]:
-    try:
-        args = data.decode(raw)
-    except ProtocolError as error:
-        raise BadArguments(f"the arguments are not plain data: {error}") from None
-    if not isinstance(args, dict) or not all(isinstance(name, str) for name in args):
-        raise BadArguments("the arguments must be a dict with text keys")
-    return args
-
-
-def _check_program(client: Client, args: dict[str, Any]) -> None:
-    """For a program that a client queues (`taskctl run`). Raises NotAllowed (only operators may
-    queue programs), or BadArguments for a working directory that the service cannot enter.
-
-    The master runs as the same user and in the same sandbox as the workers: a directory that it
-    cannot enter, they cannot enter. Without the check the task would fail, perhaps hours later.
-    """
-    if not client.is_control:
-        raise NotAllowed(
-            "programs are run as the service's user, so only its operators may queue them "
-            "(by control.sock)"
-        )
-    cwd = args.get("cwd")
-    if isinstance(cwd, str) and (error := mounts.why_not_entered(cwd)) is not None:
-        why = f"it runs as user {os.getuid()}"
-        if notify.is_heard():
-            why += (
-                ", and the sandbox of its unit hides home directories and has a /tmp of its own "
-                f"({MORE} has the lines that change that)"
-            )
-        raise BadArguments(
-            f"{COMMAND}: the service cannot enter {cwd!r} ({error.strerror}): {why}. Name "
-            "a directory that it can enter: `taskctl run --cwd DIR -- CMD`"
-        )

@@ -84,6 +84,8 @@ class TaskViews(Record):
             else:
                 if running is None and (why := self.pauses.why(row.queue, row.name)) is not None:
                     reason = why
+        if row.next_key is not None and row.state is State.SCHEDULED:
+            reason = f"waits until the task is over that has its key ({row.next_key!r})"
         return {
             "id": row.id,
             "name": row.name,
@@ -103,8 +105,8 @@ class TaskViews(Record):
             "arguments": told_arguments.in_words(row.name, told.args),
             "owner": row.owner,
             "priority": row.priority,
-            "key": row.key,
-            "run_at": row.run_at,
+            "key": row.next_key if row.key is None else row.key,
+            "run_at": None if row.next_key is not None else row.run_at,
             "expires": row.expires,
         }
 

@@ -109,7 +109,7 @@ def test_submit_json_prints_the_task(run: Run) -> None:
     status, out, _ = run("submit", "--json", "index")
     found = json.loads(out)
     assert status == 0
-    assert list(found) == TASK_FIELDS
+    assert list(found) == [*TASK_FIELDS, "created", "replaced"]
     assert (found["id"], found["name"], found["state"]) == ("17", "index", "queued")
 
 

@@ -11,8 +11,15 @@ from taskd.client.aio import AsyncClient
 from taskd.client.blocking import Client
 from taskd.client.operations import Operation, Operations
 from taskd.client.records import TaskInfo
+from taskd.client.schedule_operations import ScheduleOperations
+from taskd.client.submit_operations import SubmitOperations
 
-NAMES = [name for name, each in vars(Operations).items() if isinstance(each, Operation)]
+NAMES = [
+    name
+    for kind in (Operations, SubmitOperations, ScheduleOperations)
+    for name, each in vars(kind).items()
+    if isinstance(each, Operation)
+]
 
 
 def test_the_operations_are_found() -> None:

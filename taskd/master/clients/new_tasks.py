@@ -1,0 +1,152 @@
+"""New tasks as clients submit them: checked, and as the store takes them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from taskd.errors import BadArguments, NotAllowed, ProtocolError, Refused, UnknownTask
+from taskd.master.clients.client import Client
+from taskd.master.clients.queues import Queues
+from taskd.master.fleet import Revisions
+from taskd.model.arguments import mistyped
+from taskd.model.binding import SECRET_SIGN, bind
+from taskd.model.task import COMMAND, OnDeploy
+from taskd.paths import MORE
+from taskd.posix import mounts
+from taskd.protocol import data, secret, submission
+from taskd.protocol.submission import JOIN, REPLACE
+from taskd.record import Record
+from taskd.store.api import Share, Submit, Submitted
+from taskd.store.submit_api import REMOVED, REPLACED
+from taskd.systemd import notify
+
+
+class NewTasks(Record):
+    revisions: Revisions
+    queues: Queues
+
+    def task(self, client: Client, task: dict[str, Any], now: float, share: Share | None) -> Submit:
+        """Raises Refused."""
+        name = task["name"]
+        entry = self._entry(name)
+        args = _arguments(task["args"])
+        # A zygote of 0.2 tells no types.
+        if (why := bind(entry, args) or mistyped(entry.get("types") or {}, args)) is not None:
+            raise BadArguments(f"{name}: {why}")
+        if name == COMMAND:
+            _check_program(client, args)
+        secrets: set[str] = set()
+        if secret.MARK in task["args"]:
+            secrets = {arg for arg, value in args.items() if secret.found_in([arg, value])}
+        queue = task.get("queue") or entry["queue"]
+        if queue != entry["queue"]:
+            self.queues.check(client, queue)
+        if task.get("due") is not None and task.get("delay"):
+            raise Refused(f"{name}: delay and due are both given; a task is due at one time")
+        expires = task.get("expires")
+        if expires is not None and expires <= (task.get("delay") or (task.get("due") or 0) - now):
+            raise Refused(f"{name}: it would expire before it is due")
+        _check_key(name, task)
+        wish = (task.get("options") or {}).get("on_deploy")
+        return Submit(
+            submission=task["submission"],
+            owner=client.uid,
+            name=name,
+            version=entry["version"],
+            args=task["args"],
+            shape=",".join(arg + SECRET_SIGN * (arg in secrets) for arg in sorted(args)),
+            queue=queue,
+            priority=task.get("priority") or 0,
+            key=task.get("key"),
+            delay=task.get("delay") or None,
+            retries=entry["retries"],
+            on_deploy=OnDeploy(wish) if wish else None,
+            at=now,
+            share=share,
+            retries_said=task.get("retries"),
+            made=submission.made(task["submission"], task.get("submission_kind")),
+            due=task.get("due"),
+            expires=expires,
+            timeout=task.get("timeout"),
+            if_exists=task.get("if_exists") or JOIN,
+            key_for=task.get("key_for"),
+            at_most=task.get("at_most"),
+        )
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        """The current revision's entry of the task. Raises UnknownTask, with similar names."""
+        current = self.revisions.current
+        assert current is not None, "requests are read only once a revision serves"
+        entry = current.tasks.get(name)
+        if entry is not None:
+            return dict(entry)
+        import difflib
+
+        near = difflib.get_close_matches(name, current.tasks, 3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UnknownTask(f"{current.name} has no task {name!r}{hint}")
+
+
+def submitted_view(made: Submitted) -> dict[str, Any]:
+    """What is told of a submission (see ``protocol.control``)."""
+    told: dict[str, Any] = {"id": made.task, "created": made.created}
+    if made.how == REPLACED:
+        told["replaced"] = True
+    if made.how == REMOVED:
+        told["state"] = REMOVED
+    return told
+
+
+def _check_key(name: str, task: dict[str, Any]) -> None:
+    """Raises Refused for wishes about a key that cannot be fulfilled."""
+    given = {field for field in ("if_exists", "key_for") if task.get(field) is not None}
+    if given and task.get("key") is None:
+        raise Refused(f"{name}: {' and '.join(sorted(given))} without a key; say which")
+    replaces = task.get("if_exists") == REPLACE
+    if replaces and task.get("key_for") is not None:
+        raise Refused(
+            f'{name}: key_for keeps a second task away, if_exists = "{REPLACE}" has it wait: say '
+            "one of them"
+        )
+    if task.get("at_most") is not None and not (replaces and task.get("delay")):
+        raise Refused(
+            f'{name}: at_most says how long delay with if_exists = "{REPLACE}" may put a task off; '
+            "it needs both"
+        )
+
+
+def _arguments(raw: bytes) -> dict[str, Any]:
+    try:
+        args = data.decode(raw)
+    except ProtocolError as error:
+        raise BadArguments(f"the arguments are not plain data: {error}") from None
+    if not isinstance(args, dict) or not all(isinstance(name, str) for name in args):
+        raise BadArguments("the arguments must be a dict with text keys")
+    return args
+
+
+def _check_program(client: Client, args: dict[str, Any]) -> None:
+    """For a program that a client queues (`taskctl run`). Raises NotAllowed (only operators may
+    queue programs), or BadArguments for a working directory that the service cannot enter.
+
+    The master runs as the same user and in the same sandbox as the workers: a directory that it
+    cannot enter, they cannot enter. Without the check the task would fail, perhaps hours later.
+    """
+    if not client.is_control:
+        raise NotAllowed(
+            "programs are run as the service's user, so only its operators may queue them "
+            "(by control.sock)"
+        )
+    cwd = args.get("cwd")
+    if isinstance(cwd, str) and (error := mounts.why_not_entered(cwd)) is not None:
+        why = f"it runs as user {os.getuid()}"
+        if notify.is_heard():
+            why += (
+                ", and the sandbox of its unit hides home directories and has a /tmp of its own "
+                f"({MORE} has the lines that change that)"
+            )
+        raise BadArguments(
+            f"{COMMAND}: the service cannot enter {cwd!r} ({error.strerror}): {why}. Name "
+            "a directory that it can enter: `taskctl run --cwd DIR -- CMD`"
+        )
