@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from taskd.api.checks import check_count, check_function, is_async
 from taskd.api.interrupt import Interrupted, Sleeping
@@ -32,6 +32,9 @@ from taskd.api.source import source_of
 from taskd.api.state_cost import StateCost
 from taskd.api.task_log import TaskLog
 from taskd.protocol import data
+
+if TYPE_CHECKING:
+    import datetime
 
 T = TypeVar("T")
 
@@ -83,6 +86,18 @@ class Base(OwnEnds):
         path = Path(self._recorder.scratch)
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
+
+    @property
+    def slot(self) -> datetime.datetime | None:
+        """The time that this run of a schedule is for, in UTC: of a run that is late, or that
+        catches up, the one that was meant. None for a task that no schedule has submitted, and
+        for one that was run by hand."""
+        at = self._recorder.schedule_slot
+        if at is None:
+            return None
+        import datetime  # what only some tasks need
+
+        return datetime.datetime.fromtimestamp(at, datetime.UTC)
 
     @property
     def state(self) -> dict[str, Any]:

@@ -27,13 +27,15 @@ class Recorder(Protocol):
 
     ``id``: the task's. ``attempt``: this attempt's number; the first is 1. ``scratch``: path of a
     directory that is kept over all attempts of this task. ``revision``: name of the release whose
-    code runs.
+    code runs. ``schedule_slot``: the slot of its schedule that the task is for, in Unix seconds;
+    None: it is for none.
     """
 
     id: str
     attempt: int
     scratch: str
     revision: str
+    schedule_slot: float | None
 
     def append(self, kind: Kind, fields: dict[str, Any], durable: bool = False) -> None:
         """Write one record. ``durable``: synced to disk on return; else within about a second.

@@ -78,13 +78,15 @@ Worker → master
         the app's own probe failed: the answer to one ``plan``; then ``idle``
 
 Master → worker
-    run(task, attempt, at, name, version, args, saved, load?, log, log_limit, scratch, failures)
+    run(task, attempt, at, name, version, args, saved, load?, log, log_limit, scratch, failures,
+        slot?)
         at: when it was sent, in Unix seconds; version: of the task function that saved ``saved``,
         or, where nothing is saved, the one at submission (a migration may rewrite the arguments);
         args: bytes; saved: bytes or null; load: path of a file that args and saved stand in
         instead, being large: a CBOR map {args, saved}, the worker's to remove; log: path;
         log_limit: bytes of room that the log may take; null: without a limit; scratch: path;
-        failures: int: how many of the task's failures have used a retry (0.2 does not tell)
+        failures: int: how many of the task's failures have used a retry (0.2 does not tell);
+        slot: of its schedule, that the task is for, in Unix seconds
     plan(path)
         answer for each item in that file whether this revision can take it. The file is a CBOR map
         {probe: null or "module:function", items: [question…]} (see below); it is the worker's to

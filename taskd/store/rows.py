@@ -15,7 +15,7 @@ COLUMNS = (
     " saved_version, reason, error, progress, submitted, started, ended,"
     " retries_said, put_off, iif(attempt = 0 and ended is null, expires, null),"
     " timeout, iif(used_upto = attempt - (state = 'running'), used, null), timed_out = attempt,"
-    " next_key"
+    " next_key, slot"
 )
 
 
@@ -39,6 +39,6 @@ def row_of(found: Sequence[Any]) -> Row:
             *found[22:25],
             *found[27:30],
             bool(found[30]),
-            found[31],
+            *found[31:33],
         )
     )

@@ -20,7 +20,7 @@ class Row(Record):
     ``timeout``: seconds that one try may run, as the submission said; ``used``: those that the
     attempts of this try before the one that runs or is to come have run; ``timed_out``: the last
     attempt was told that its time is over. ``next_key``: it is scheduled behind the task that has
-    this key, which it gets then.
+    this key, which it gets then. ``slot``: of its schedule, that it is for; None: none.
     """
 
     id: int
@@ -52,6 +52,7 @@ class Row(Record):
     used: float | None = None
     timed_out: bool = False
     next_key: str | None = None
+    slot: float | None = None
 
 
 FIRST, LAST = 5, 50

@@ -48,6 +48,7 @@ class Order(Record):
     version: int | None = None
     log_limit: int | None = None
     failures: int | None = None
+    slot: float | None = None
 
 
 class Questions(Record):
@@ -341,4 +342,5 @@ def _order(message: dict[str, Any]) -> Order:
         version=message["version"],
         log_limit=message["log_limit"],
         failures=message.get("failures"),
+        slot=message.get("slot"),
     )

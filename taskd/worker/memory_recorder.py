@@ -48,6 +48,7 @@ class MemoryRecorder:
         attempt: int = 1,
         id: str = "1",
         revision: str = "test",
+        schedule_slot: float | None = None,
         now: float = 1_700_000_000.0,
         snapshot_every: int | None = None,
         before: Callable[[Kind, dict[str, Any]], None] | None = None,
@@ -58,6 +59,7 @@ class MemoryRecorder:
         self.attempt = attempt
         self.scratch = scratch
         self.revision = revision
+        self.schedule_slot = schedule_slot
         self.now = now
         self.killed = False
         self.records: list[Written] = []

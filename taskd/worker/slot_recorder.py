@@ -36,6 +36,7 @@ class SlotRecorder:
         self.attempt = order.attempt
         self.scratch = order.scratch
         self.revision = revision
+        self.schedule_slot = order.slot
         self.wish = control.wish
         self.wait_for = control.wait_for
         self.wake = control.wake

@@ -6,6 +6,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -34,8 +35,9 @@ OFTEN = (
     PLAIN
     + """
 @task(every="1s", overlap="run")
-def often() -> str:
+def often(ctx) -> str:
     mark("often")
+    ctx.log.info("for %s", ctx.slot.timestamp())
     return "REVISION"
 """
 )
@@ -86,6 +88,10 @@ def test_a_schedule_in_the_code_runs_each_slot_once_over_deploys_and_kills(
         assert len({slot for slot, _ in submitted}) == len(submitted), "no slot ran twice"
         assert {int(task) for _, task in submitted} <= {task.id for task in tasks}
         assert all(len(daemon.items(task.id)) == 1 for task in tasks)
+        for slot, task in submitted:
+            meant = datetime.fromisoformat(slot).timestamp()
+            with open(daemon.path("logs", f"{task}.log"), encoding="utf-8") as log:
+                assert f"for {meant}\n" in log.read()
         # A master may die before it has logged what it has submitted.
         assert len(tasks) - len(submitted) in (0, 1, 2)
 

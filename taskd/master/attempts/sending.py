@@ -143,6 +143,8 @@ class Sending:
             "args": args,
             "saved": saved,
         }
+        if row.slot is not None:
+            message["slot"] = row.slot
         if len(args) + len(saved or b"") <= INLINE:
             return message
         memory.return_large()
