@@ -361,7 +361,7 @@ class Master:
         self.pauses.look()
         for worker in self.workers:
             self.timeouts.watch(worker)
-        self.dispatch.on_waiting(True)
+        self.dispatch.begin()
         self.schedules.begin()
         self.after_drain.look()
         self.streams.on_everything()

@@ -8,6 +8,9 @@ that is not listed is a bug in taskd and raises.
        due time │  └──requeue────┤ ├──cancel───→ cancelled
              scheduled ←─delay───┘ └──hold─────→ held ──retry→ queued
 
+``wait``: a cancelled task that is retried is scheduled if it was to run after tasks that have not
+succeeded yet.
+
 Shown beside the stored state, from the row: ``retrying`` (queued or scheduled again after a
 failed attempt) and ``resuming`` (queued or running with saved state).
 """
@@ -45,6 +48,7 @@ class Change(str, Enum):
     HOLD = "hold"
     CANCEL = "cancel"
     DUE = "due"
+    WAIT = "wait"
     RETRY = "retry"
 
 
@@ -64,6 +68,7 @@ CHANGES: dict[tuple[State, Change], State] = {
     (State.HELD, Change.CANCEL): State.CANCELLED,
     (State.FAILED, Change.RETRY): State.QUEUED,
     (State.CANCELLED, Change.RETRY): State.QUEUED,
+    (State.CANCELLED, Change.WAIT): State.SCHEDULED,
 }
 
 ENDED = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})

@@ -64,12 +64,13 @@ _WAIT_IN_GROUP = (
 )
 _NEXT_DUE = (
     "select run_at - store_clock() from tasks indexed by tasks_scheduled"
-    f" where {schema.SCHEDULED} order by run_at limit 1"
+    f" where {schema.SCHEDULED} and not {schema.FOR_OTHERS} order by run_at limit 1"
 )
 _NEXT_LAPSE = (
     "select expires - store_clock() from tasks indexed by tasks_expiring"
     f" where {schema.EXPIRING} order by expires limit 1"
 )
+_TO_TELL = "select 0.0 from ends limit 1"
 _PAUSE_ENDS = "select min(until) - store_clock() from pauses having min(until) is not null"
 
 _INCREMENTAL = 2
@@ -149,7 +150,7 @@ def _stored(fetch: Fetch, query: StoredData) -> Part[Stored]:
 
 
 def _next_due(fetch: Fetch, _: NextDue) -> float | None:
-    found = fetch(_NEXT_DUE) + fetch(_NEXT_LAPSE) + fetch(_PAUSE_ENDS)
+    found = fetch(_NEXT_DUE) + fetch(_NEXT_LAPSE) + fetch(_PAUSE_ENDS) + fetch(_TO_TELL)
     due_in = [seconds for (seconds,) in found]
     return max(0.0, min(due_in)) if due_in else None
 

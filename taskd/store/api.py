@@ -159,6 +159,9 @@ class Cancelled(Record):
 class Retry(Record):
     """held, failed, cancelled → queued, budgets fresh, with what was saved. Result: State.
 
+    A task that was cancelled while it waited for others (``Submit.after``) waits for them again,
+    scheduled; refused if one has been removed, or has ended so that it would be cancelled at once.
+
     Error, reason, end and the wish to cancel are cleared; attempts go on counting. Refused with
     UnknownTask as in Cancel; in any other state; with KeyConflict if another task has taken the
     task's key meanwhile; and with LimitReached if the task is over and beyond ``share`` now.
@@ -196,6 +199,23 @@ class CancelExpired(Record):
     limit: int
 
 
+class GoOn(Record):
+    """Tell up to ``limit`` waiting tasks (``Submit.after``) of ends that they were not told of in
+    the transaction that wrote these. Result: the list of their ids: they may have been queued,
+    scheduled for their own time, or cancelled."""
+
+    limit: int
+
+
+class Recheck(Record):
+    """What a version of taskd that knows no order (0.2) has ended is to be told by GoOn; ``limit``
+    tasks with a higher id than ``after`` that others wait for are looked at. Result: the last of
+    these; None: those were all."""
+
+    after: int
+    limit: int
+
+
 class Shift(Record):
     """Every scheduled task is due ``seconds`` later (earlier, if that is negative), but those that
     are due when their submission said (``Submit.due``); and every pause that ends by itself ends so
@@ -222,8 +242,8 @@ class Prepare(Record):
 
 class Purge(Record):
     """Remove those of ``tasks`` that are over, for at least as long as ``ages`` says (None: however
-    short), by the store's clock; pass over all others. Result: the list of the ids of those that
-    were removed, in the order of ``tasks``. Never refused.
+    short), by the store's clock, and that none waits for; pass over all others. Result: the list of
+    the ids of those that were removed, in the order of ``tasks``. Never refused.
 
     A task that is removed is an unknown task, and counted nowhere. No event is written. Its row,
     arguments, saved state and result are gone; ``Purged`` names it until Forget has removed the
@@ -280,7 +300,7 @@ class Answer:
 Operation = (
     Submit | SubmitAll | Take | Settle | Cancel | Retry | HoldKind | Wake | Shift
     | CancelExpired | NoteTimeout | Prepare | Purge | Forget | Pause | Resume
-    | TakeUp | Due | RunNow | PauseSchedule | ResumeSchedule
+    | GoOn | Recheck | TakeUp | Due | RunNow | PauseSchedule | ResumeSchedule
 )  # fmt: skip
 
 

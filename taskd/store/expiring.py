@@ -21,7 +21,8 @@ _QUEUES = (
 )
 _OLDEST = (
     "select id from tasks indexed by tasks_ended"
-    " where state = ? and queue = ? and ended <= store_clock() - ? order by ended limit ?"
+    f" where state = ? and queue = ? and ended <= store_clock() - ? and not {schema.IS_AWAITED}"
+    " order by ended limit ?"
 )
 _LEFT = "select task from purged indexed by purged_left where is_left = 1 order by task limit ?"
 _DUE = (

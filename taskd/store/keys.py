@@ -23,7 +23,7 @@ from taskd.store.row_checks import Task, check_room, check_same, check_share
 from taskd.store.submit_api import REMOVED, REPLACED, Submit, Submitted
 from taskd.store.transaction import Transaction
 
-NEVER = 1e11
+NEVER = schema.FAR
 """Unix seconds (the year 5138): what waits for another task is scheduled for then."""
 
 DEBOUNCE = 10.0
@@ -53,6 +53,7 @@ _REPLACE = (
     " where id = ?"
 )
 _DUE_AT = "update tasks set run_at = ?, promised = ? where id = ?"
+_NOT_BEFORE = "update tasks set not_before = ? where id = ?"
 _TIMES = "select submitted, next_at from tasks where id = ?"
 _TAKE_KEY = "update tasks set key = next_key, next_key = null where id = ?"
 _LEFT_BEHIND = (
@@ -139,6 +140,9 @@ def _replace(tx: Transaction, new: Submit, task: Task) -> None:
     next_at = due if is_behind else None
     tx.run(_ARGUMENTS, new.args, task.id)
     tx.run(_REPLACE, group, new.version, new.expires, expires, next_at, task.id)
+    if task.state is State.SCHEDULED and task.waits_for:
+        tx.run(_NOT_BEFORE, due, task.id)
+        return
     if is_behind or task.state is State.QUEUED:
         return
     if due is None:

@@ -18,6 +18,7 @@ from taskd.store import (
     attempts,
     expiry,
     keys,
+    ordering,
     pausing,
     picking,
     purging,
@@ -35,12 +36,14 @@ from taskd.store.api import (
     Cancelled,
     Ended,
     Forget,
+    GoOn,
     HoldKind,
     NoteTimeout,
     Offer,
     Pause,
     Prepare,
     Purge,
+    Recheck,
     Resume,
     Retry,
     Settle,
@@ -171,6 +174,9 @@ def retry(tx: Transaction, retry: Retry) -> Applied:
     if task.state in ENDED and retry.share is not None:
         owned = tx.tally.owned(task.owner)
         check_share(task.owner, owned, tx.size(task.id), retry.share)
+    if (waits := ordering.wait_again(tx, task.id, retry.at)) is not None:
+        return Applied(waits, task.id)
+    ordering.retried(tx, task.id)
     state = tx.change(task, Change.RETRY, retry.at, None)
     tx.run(sql.RETRY, state.value, turns.next_at(tx.connection, task.place), task.id)
     return Applied(state, task.id)
@@ -200,6 +206,7 @@ def shift(tx: Transaction, shift: Shift) -> Applied:
     pausing.shift(tx.run, shift.seconds)
     tx.run(sql.SHIFT_EXPIRY, shift.seconds)
     tx.run(sql.SHIFT_KEYS, shift.seconds)
+    tx.run(ordering.SHIFT, shift.seconds)
     return Applied(tx.run(sql.SHIFT, shift.seconds).rowcount, None)
 
 
@@ -223,6 +230,8 @@ HANDLERS: dict[type, Callable[[Transaction, Any], Applied]] = {
     Wake: wake,
     NoteTimeout: note_timeout,
     CancelExpired: expiry.cancel_expired,
+    GoOn: lambda tx, each: Applied(ordering.pass_on(tx, each.limit), None),
+    Recheck: lambda tx, each: Applied(ordering.recheck(tx, each), None),
     Shift: shift,
     Pause: lambda tx, each: Applied(pausing.pause(tx.run, each, tx.clock()), None),
     Resume: lambda tx, each: Applied(pausing.resume(tx.run, each.scope, tx.clock()), None),

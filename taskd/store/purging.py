@@ -29,17 +29,20 @@ _BEGIN = "insert into retention (id, since) values (1, ?)"
 
 _VALUES = ("arguments", "saved", "results")
 _SIZES = " + ".join(
-    f"coalesce((select {size} from {table} where task = t.id), 0)"
+    f"coalesce((select {size} from {table} where task = tasks.id), 0)"
     for table, size in (
         *((table, "length(value)") for table in _VALUES),
         ("attempts", "sum(length(error))"),
     )
 )
 _THESE = "(select value from json_each(?))"
-_TASKS = f"select id, owner, queue, state, ended, {_SIZES} from tasks t where id in {_THESE}"
+_TASKS = (
+    f"select id, owner, queue, state, ended, {_SIZES} from tasks where id in {_THESE}"
+    f" and not {schema.IS_AWAITED}"
+)
 _DELETES = (
     f"delete from tasks where id in {_THESE}",
-    *(f"delete from {table} where task in {_THESE}" for table in (*_VALUES, "attempts")),
+    *(f"delete from {table} where task in {_THESE}" for table in (*_VALUES, "attempts", "edges")),
 )
 _FREE_KEYS = f"delete from keys where task in {_THESE}"
 

@@ -28,7 +28,7 @@ from taskd.errors import StoreDamaged, StoreError
 from taskd.model.retention import Ages
 from taskd.model.task import State
 from taskd.record import Protocol, Record
-from taskd.store.values import Attempt, Event, Group, Kind, Paused, Row, Scheduled
+from taskd.store.values import Attempt, Dependency, Event, Group, Kind, Paused, Row, Scheduled
 
 A = TypeVar("A")
 
@@ -81,9 +81,14 @@ ARGUMENTS = 2000
 """Bytes of a task's arguments that are told with it."""
 
 
+AFTER = 10
+"""Tasks after which a task comes that are told with it."""
+
+
 class Told(Record):
     """A task with what is told of it besides its row. ``result``: None unless it succeeded.
     ``args``: its arguments; if they have more than ARGUMENTS bytes, how many.
+    ``after``: up to AFTER of the tasks that it comes after, those first that it still waits for.
     ``ran``: seconds that its attempts ran, by its events, without what it waited in between, and
     never below 0; None: it never ran."""
 
@@ -91,6 +96,7 @@ class Told(Record):
     result: bytes | None
     ran: float | None
     args: bytes | int = b""
+    after: tuple[Dependency, ...] = ()
 
 
 class NextEvent(Record):

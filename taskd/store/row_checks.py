@@ -46,6 +46,7 @@ class Task(Record):
     group: int
     priority: int
     worker: bytes | None
+    waits_for: int | None
 
     @property
     def place(self) -> Place:

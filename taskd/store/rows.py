@@ -7,15 +7,18 @@ from typing import Any
 
 from taskd.model.task import Budgets, OnDeploy, State
 from taskd.protocol import cbor
+from taskd.store import schema
 from taskd.store.values import Row
 
 COLUMNS = (
-    "id, owner, name, version, queue, priority, state, attempt, key, on_deploy, run_at,"
+    "id, owner, name, version, queue, priority, state, attempt, key, on_deploy,"
+    f" iif({schema.FOR_OTHERS} and waits_for > 0, not_before, run_at),"
     " cancel_wished, worker, revision, retries_allowed, retries, crashes, interruptions,"
     " saved_version, reason, error, progress, submitted, started, ended,"
     " retries_said, put_off, iif(attempt = 0 and ended is null, expires, null),"
     " timeout, iif(used_upto = attempt - (state = 'running'), used, null), timed_out = attempt,"
-    " next_key, slot"
+    " next_key, slot,"
+    f" iif(state = 'scheduled' and {schema.FOR_OTHERS}, waits_for, 0), if_failed"
 )
 
 
@@ -40,5 +43,7 @@ def row_of(found: Sequence[Any]) -> Row:
             *found[27:30],
             bool(found[30]),
             *found[31:33],
+            found[33] or 0,
+            found[34],
         )
     )

@@ -32,6 +32,9 @@ finds a store that it can use. A new version says that an older taskd could not.
 * ``keys``, ``tasks.next_key``, ``tasks.next_at``: see ``keys``.
 * ``schedules``, ``slots``, ``schedule_tasks``: see ``scheduling``. ``tasks.schedule``: which one
   has submitted it; ``tasks.slot``: for which slot, if for one.
+* ``edges``: which task waits for which (``waits_on``), ``ends``: ends of which those that wait are
+  still to be told; ``tasks.waits_for``, ``tasks.if_failed``, ``tasks.not_before`` (when it is due
+  once it waits no more): see ``ordering``.
 * ``owners``: how many tasks and bytes of arguments each user has that are not over (see
   ``tally``); ``owners_as_of``: the number of the last event, by which 0.2 knows that ``owners`` is
   exact. That row is written by every commit, so it also has the number of our last ``batch`` and
@@ -72,11 +75,20 @@ WAITING_STATES = frozenset({State.QUEUED, State.SCHEDULED, State.HELD})
 # SQLite uses a partial index only for a query that repeats the index's condition word for word.
 READY = "state = 'queued'"
 SCHEDULED = "state = 'scheduled'"
+FAR = 1e11
+"""When what waits for other tasks is due: never (in the year 5138)."""
+
+FOR_OTHERS = f"run_at >= {FAR / 2:.0f}"
+
 WAITING = "state in ('queued', 'scheduled', 'held')"
 MOVING = "state = 'queued' and moves is not null"
 NOT_EMPTY = "tasks > 0"
 LIVE = "state in ('queued', 'scheduled', 'running', 'held')"
 BEHIND = "state = 'scheduled'"
+IS_AWAITED = (
+    "exists (select 1 from edges indexed by edges_open where waits_on = tasks.id and met is null)"
+)
+
 EXPIRING = f"expires is not null and attempt = 0 and {WAITING}"
 
 _TABLES = f"""
@@ -198,6 +210,13 @@ _ADDED = {
     " without rowid",
     "schedule_tasks": "create table schedule_tasks (schedule text not null, task integer not null,"
     " primary key (schedule, task)) without rowid",
+    "tasks.waits_for": "alter table tasks add column waits_for integer",
+    "tasks.if_failed": "alter table tasks add column if_failed text",
+    "tasks.not_before": "alter table tasks add column not_before real",
+    "edges": "create table edges (task integer not null, waits_on integer not null, met integer,"
+    " primary key (task, waits_on)) without rowid",
+    "edges_open": "create index edges_open on edges (waits_on, task) where met is null",
+    "ends": "create table ends (task integer primary key, told integer not null)",
     "tasks_moving": f"create index tasks_moving on tasks (queue, id) where {MOVING}",
     "pauses": "create table pauses (queue text not null, name text not null, by integer not null,"
     " at real not null, until real, why text not null, primary key (queue, name)) without rowid",

@@ -18,8 +18,8 @@ KEY = (
 NEW_TASK = (
     "insert into tasks (owner, queue, state, priority, run_at, retries_allowed, group_id, name,"
     " version, on_deploy, submitted, key, turn, retries_said, promised, expires_in, expires,"
-    " timeout, next_key, next_at)"
-    " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " timeout, next_key, next_at, waits_for, if_failed, not_before)"
+    " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 NEW_SUBMISSION = "insert into submissions (submission, task) values (?, ?)"
 NEW_EVENT = (
@@ -27,7 +27,7 @@ NEW_EVENT = (
 )
 LOOK = (
     "select id, owner, name, version, queue, state, attempt, key, revision, cancel_wished,"
-    " saved_version, group_id, priority, worker from tasks where id = ?"
+    " saved_version, group_id, priority, worker, waits_for from tasks where id = ?"
 )
 CLAIM = (
     "update tasks set state = ?, attempt = ?, worker = ?, revision = ?, reason = null,"
@@ -47,7 +47,7 @@ END = "update tasks set state = ?, run_at = null, ended = ?, reason = null where
 RETRY = (
     "update tasks set state = ?, ended = null, reason = null, error = null, cancel_wished = 0,"
     " retries = 0, crashes = 0, interruptions = 0, put_off = 0, expires = null, used = null,"
-    " turn = ? where id = ?"
+    " waits_for = null, turn = ? where id = ?"
 )
 HOLD = "update tasks set state = ?, reason = ? where id = ?"
 WAKE = "update tasks set state = ?, run_at = null, turn = ? where id = ?"
@@ -57,7 +57,7 @@ DUE = (
 )
 SHIFT = (
     "update tasks indexed by tasks_scheduled set run_at = run_at + ?"
-    f" where {schema.SCHEDULED} and run_at is not promised"
+    f" where {schema.SCHEDULED} and run_at is not promised and not {schema.FOR_OTHERS}"
 )
 TIMED_OUT = (
     "update tasks set timed_out = attempt where id = ? and attempt = ? and state = 'running'"
@@ -74,6 +74,9 @@ SHIFT_EXPIRY = (
     f"update tasks indexed by tasks_expiring set expires = expires + ? where {schema.EXPIRING}"
 )
 SHIFT_KEYS = "update keys set until = until + ?"
+WAITS_NO_MORE = "update edges set met = 0 where task = ? and met is null"
+"""A task has ended without having waited to the end (see ``ordering``)."""
+
 KEEP = (
     "insert into saved (task, value) values (?, ?)"
     " on conflict (task) do update set value = excluded.value"

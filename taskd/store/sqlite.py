@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from taskd import errors
-from taskd.store import connection, keys, outcomes, sql
+from taskd.store import connection, ends, outcomes, sql
 from taskd.store.api import Applied, Operation
 from taskd.store.operations import HANDLERS, taken
 from taskd.store.transaction import Transaction
@@ -57,10 +57,10 @@ class SqliteStore:
             self._run("begin immediate")
             for operation in operations:
                 try:
-                    each = HANDLERS[type(operation)](self._transaction, operation)
-                    if self._transaction.ended and (woken := keys.let_go(self._transaction)):
-                        each = each._replace(also=woken)
-                    applied.append(each)
+                    done = HANDLERS[type(operation)](self._transaction, operation)
+                    if self._transaction.ended:
+                        done = done._replace(also=done.also + ends.told(self._transaction))
+                    applied.append(done)
                 except errors.Refused as refusal:
                     applied.append(Applied(refusal, None))
             self._transaction.tally.write(number, outcomes.packed(operations, applied))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from taskd.model.order import IfFailed
 from taskd.model.task import OnDeploy
 from taskd.protocol.submission import JOIN
 from taskd.record import Record
@@ -56,6 +57,12 @@ class Submit(Record):
     ``due``: the date, in place of a ``delay``, as a promise that no Shift moves; queued if it has
     come. ``expires``: after so many seconds without a start no Take takes it, and CancelExpired
     cancels it; a Retry ends that. ``timeout``: seconds that one try may run, for the master.
+
+    ``after``: it is scheduled, and becomes ready (or due, by ``delay`` or ``due``) in the
+    transaction that ends the last of these tasks, or by GoOn soon after. ``if_failed``: what the
+    end of one that has failed or was cancelled does; see ``model.order``. What has ended already
+    counts as if it ended now. Refused with UnknownTask if one is not there, or is another owner's
+    and ``after_any`` is not set.
     """
 
     submission: bytes
@@ -80,6 +87,9 @@ class Submit(Record):
     if_exists: str = JOIN
     key_for: float | None = None
     at_most: float | None = None
+    after: tuple[int, ...] = ()
+    if_failed: IfFailed = IfFailed.HOLD
+    after_any: bool = False
 
 
 class SubmitAll(Record):

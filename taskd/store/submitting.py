@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from taskd import errors
 from taskd.model.task import State
-from taskd.store import keys, sql, turns
+from taskd.store import keys, ordering, schema, sql, turns
 from taskd.store.api import Applied, Submit, SubmitAll, Submitted
 from taskd.store.row_checks import check_horizon, check_share
 from taskd.store.submit_api import REPLACED
@@ -25,7 +25,7 @@ def submit(tx: Transaction, new: Submit) -> Applied:
             return Applied(found, None, also=(found.task,) * (found.how == REPLACED))
         if new.share is not None:
             check_share(new.owner, tx.tally.owned(new.owner), len(new.args), new.share)
-        task = _insert(tx, new, met.is_behind)
+        task = _insert(tx, new, met.is_behind, ordering.states(tx, new))
         if new.key is not None and not met.is_behind:
             keys.keep(tx, new, task)
     except (OverflowError, UnicodeEncodeError) as error:  # at worst, an empty group is written
@@ -42,6 +42,7 @@ def submit_all(tx: Transaction, all_of: SubmitAll) -> Applied:
         tx.run("rollback to submits")
         tx.run("release submits")
         tx.tally = before
+        tx.ended.clear()
         raise
     tx.run("release submits")
     return Applied(done, None)
@@ -58,10 +59,11 @@ def _known(tx: Transaction, new: Submit) -> int | None:
     return None
 
 
-def _insert(tx: Transaction, new: Submit, is_behind: bool) -> int:
+def _insert(tx: Transaction, new: Submit, is_behind: bool, others: dict[int, State]) -> int:
     now = tx.clock()
     due = keys.due_at(new, now)
-    run_at = keys.NEVER if is_behind else due
+    waits_for = sum(ordering.is_open(each, new.if_failed) for each in others.values())
+    run_at = schema.FAR if is_behind or waits_for else due
     state = State.QUEUED if run_at is None else State.SCHEDULED
     place = Place(new.queue, new.owner, new.priority, begun=False)
     group = tx.tally.group(new.name, new.version, new.shape)
@@ -74,11 +76,14 @@ def _insert(tx: Transaction, new: Submit, is_behind: bool) -> int:
         None if is_behind else new.key,
         None if run_at else turns.next_at(tx.connection, place),
         new.retries_said,
-        keys.NEVER if is_behind else None if run_at is None else new.due,
+        keys.NEVER if is_behind else None if due is None else new.due,
         new.expires,
         None if new.expires is None else now + new.expires,
         new.timeout,
         *((new.key, due) if is_behind else (None, None)),
+        waits_for or None,
+        new.if_failed.value if others else None,
+        due if waits_for else None,
     ).lastrowid
     assert task is not None  # an INSERT that did not raise has one
     tx.run("insert into arguments (task, value) values (?, ?)", task, new.args)
@@ -87,4 +92,6 @@ def _insert(tx: Transaction, new: Submit, is_behind: bool) -> int:
     tx.tally.count(new.queue, state, 1)
     tx.tally.wait(group, 1)
     tx.tally.own(new.owner, 1, len(new.args))
+    if others:
+        ordering.enter(tx, task, new, others)
     return task

@@ -6,9 +6,9 @@ from typing import Any
 
 from taskd.model.task import SETTLED, State
 from taskd.record import Record
-from taskd.store import schema
+from taskd.store import ordering, schema
 from taskd.store.meter import AT_ONCE, FEW, ROW, WORK, Fetch, Meter
-from taskd.store.queries import ARGUMENTS, Filter, Listed, Part, Shown, Told
+from taskd.store.queries import AFTER, ARGUMENTS, Filter, Listed, Part, Shown, Told
 from taskd.store.row_answers import GLANCES, numbers, rows_of, value_of
 from taskd.store.values import Row
 
@@ -93,7 +93,9 @@ class _Telling:
         found = self._fetch(_ARGUMENTS, ARGUMENTS, row.id)
         args, size = found[0] if found else (b"", 0)
         self.meter.read(ROW, args)
-        return Told(row, result, ran, size if args is None else args)
+        after = () if row.if_failed is None else ordering.of(self._fetch, row.id, AFTER)
+        self.meter.read(2 * len(after))
+        return Told(row, result, ran, size if args is None else args, after)
 
 
 def shown(fetch: Fetch, query: Shown) -> Part[Told]:

@@ -26,7 +26,7 @@ from taskd.store.tally import Tally
 
 class Transaction:
     """``clock``: the store's, Unix seconds. ``tally``: the counters that it changes. ``ended``: the
-    tasks that are over since the last ``keys.let_go``, as they were before."""
+    tasks that are over since ``ends.told``, as they were before."""
 
     __slots__ = ("clock", "connection", "ended", "tally")
 
@@ -78,6 +78,8 @@ class Transaction:
             self.tally.own(task.owner, -1 if over else 1, -size if over else size)
             if over:
                 self.ended.append(task)
+                if task.waits_for:
+                    self.run(sql.WAITS_NO_MORE, task.id)
         return state
 
     def size(self, task: int) -> int:

@@ -21,6 +21,9 @@ class Row(Record):
     attempts of this try before the one that runs or is to come have run; ``timed_out``: the last
     attempt was told that its time is over. ``next_key``: it is scheduled behind the task that has
     this key, which it gets then. ``slot``: of its schedule, that it is for; None: none.
+    ``waits_for``: how many tasks it still waits for, after which it is to run; ``if_failed``: what
+    the submission said of these, None if there are none. ``run_at`` of a task that waits so is when
+    it will be due at the earliest, if that was said.
     """
 
     id: int
@@ -53,6 +56,15 @@ class Row(Record):
     timed_out: bool = False
     next_key: str | None = None
     slot: float | None = None
+    waits_for: int = 0
+    if_failed: str | None = None
+
+
+class Dependency(Record):
+    """A task that another one is to run after, and its state (None: it was removed)."""
+
+    task: int
+    state: State | None
 
 
 FIRST, LAST = 5, 50

@@ -21,6 +21,7 @@ from taskd import log
 from taskd.config import Config
 from taskd.errors import StoreError
 from taskd.master.attempts.attempts import Attempts, Offered
+from taskd.master.attempts.rechecking import Rechecking
 from taskd.master.attempts.sending import Sending, unclaim
 from taskd.master.fleet import (
     Groups,
@@ -47,6 +48,7 @@ from taskd.paths import Places
 from taskd.store.api import (
     Applied,
     CancelExpired,
+    GoOn,
     HoldKind,
     Offer,
     Take,
@@ -298,7 +300,12 @@ class Dispatch:
 
         self._storage.write(HoldKind(queue, kind, reason.reason, BATCH, time.time()), held)
 
-    # ── due times ────────────────────────────────────────────────────────────────────────────
+    # ── due times, and tasks that wait for others ────────────────────────────────────────────
+
+    def begin(self) -> None:
+        """The master serves."""
+        self.on_waiting(True)
+        Rechecking(self._loop, self._storage, self.wake_due).begin()
 
     def on_waiting(self, has_due_time: bool) -> None:
         """A task is scheduled, or queued (and may expire), or has ended."""
@@ -308,7 +315,7 @@ class Dispatch:
 
     def on_applied(self, outcome: Applied) -> None:
         """An operation is committed."""
-        if outcome.also:  # tasks that waited for another
+        if outcome.also:  # tasks that waited for others: they are ready, or more are to be told
             self.on_waiting(True)
 
     def _wake_due(self) -> None:
@@ -342,7 +349,13 @@ class Dispatch:
             self.kick()
             self.wake_due()
 
-        self._storage.write_together([(CancelExpired(BATCH), _expired), (Wake(BATCH), woken)])
+        self._storage.write_together(
+            [(CancelExpired(BATCH), _expired), (GoOn(BATCH), _told), (Wake(BATCH), woken)]
+        )
+
+
+def _told(_: Applied | StoreError) -> None:
+    """The next one is answered as well."""
 
 
 def _expired(outcome: Applied | StoreError) -> None:

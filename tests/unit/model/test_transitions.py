@@ -85,7 +85,7 @@ def test_a_task_changes_by_its_table_alone(state: State, change: Change) -> None
 
 
 def test_only_a_retry_leaves_an_ended_task() -> None:
-    assert {change for state, change in CHANGES if state in ENDED} == {Change.RETRY}
+    assert {change for state, change in CHANGES if state in ENDED} == {Change.RETRY, Change.WAIT}
 
 
 def test_a_task_that_succeeded_never_changes_again() -> None:

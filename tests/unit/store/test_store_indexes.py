@@ -11,14 +11,17 @@ from submits import new
 from support.answers import answer
 from support.taking import claim, ready, take
 
+from taskd.model.order import IfFailed
 from taskd.model.retention import Ages
 from taskd.model.task import ENDED, Budgets, State
 from taskd.store.api import (
     Cancel,
     CancelExpired,
     Forget,
+    GoOn,
     HoldKind,
     Purge,
+    Recheck,
     Retry,
     Settle,
     SubmitAll,
@@ -69,6 +72,8 @@ def listed(**wanted: Any) -> Callable[[SqliteReader], Any]:
     return asked(Listed(Filter(**wanted), True, 1 << 60, 0.0))
 
 
+CANCEL = IfFailed.CANCEL
+
 EACH = ["LIST SUBQUERY 1", "SCAN json_each VIRTUAL TABLE INDEX 1:"]
 """Of each number in a list."""
 
@@ -83,6 +88,7 @@ READS: dict[str, tuple[Callable[[SqliteReader], Any], list[str]]] = {
             "SCAN tasks USING INDEX tasks_scheduled",
             "SEARCH tasks USING INDEX tasks_expiring (expires>?)",
             "SCAN pauses",
+            "SCAN ends",
         ],
     ),
     "running": (
@@ -125,6 +131,8 @@ READS: dict[str, tuple[Callable[[SqliteReader], Any], list[str]]] = {
             "SEARCH counts USING INDEX counts_not_empty (state=? AND queue>?)",
             "SEARCH counts USING INDEX counts_not_empty (state=? AND queue>?)",
             "SEARCH tasks USING INDEX tasks_ended (state=? AND queue=? AND ended<?)",
+            "CORRELATED SCALAR SUBQUERY 1",
+            "SEARCH edges USING INDEX edges_open (waits_on=?)",
             "SEARCH counts USING INDEX counts_not_empty (state=? AND queue>?)",
         ],
     ),
@@ -256,3 +264,19 @@ def test_the_work_of_a_claim_does_not_grow_with_the_backlog(
     grow(3000)
     # Some steps more or less are the page at which an index node splits; SQLite's versions differ.
     assert all(now <= then + 10 for now, then in zip(calls(), before, strict=True))
+
+
+def test_order_goes_by_its_indexes(store: SqliteStore) -> None:
+    operations = [
+        new(), new(), *(new(after=(1, 2)) for _ in range(2)), new(after=(1,), if_failed=CANCEL),
+        claim(1, queue="q"), Settle(1, 1, State.FAILED, 3.0, Budgets()), Cancel(2, None, 4.0),
+        Cancel(3, None, 5.0), Retry(3, None, 6.0), GoOn(5), Recheck(0, 5),
+    ]  # fmt: skip
+    raw = store._connection
+    statements = traced(raw, lambda: store.apply(store.last() + 1, operations))
+    steps = [step for each in statements for step in plan(raw, each) if "savepoint" not in each]
+    assert any("edges_open" in each for each in steps)
+    assert not [each for each in steps if "TEMP B-TREE" in each]
+    assert {each for each in steps if "SCAN" in each} == {
+        *("SCAN CONSTANT ROW", "SCAN pauses", "SCAN e", "SCAN json_each VIRTUAL TABLE INDEX 1:")
+    }
