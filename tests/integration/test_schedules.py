@@ -123,7 +123,7 @@ def test_what_a_deploy_does_with_schedules_is_in_its_plan_and_done_at_the_confir
 ) -> None:
     daemon = new_daemon().with_releases(PLAIN, "r1")
     daemon.release("r2", NIGHTLY)
-    daemon.release("r3", NIGHTLY.replace("0 3", "30 4"))
+    daemon.release("r3", NIGHTLY.replace("0 3", "30 2"))
     daemon.release("bad", NIGHTLY.replace("Europe/Berlin", "Europe/Berlim"))
     daemon.point("r1")
     daemon.start()
@@ -133,6 +133,7 @@ def test_what_a_deploy_does_with_schedules_is_in_its_plan_and_done_at_the_confir
         (row,) = plan["schedules"]
         assert (row["name"], row["change"]) == ("nightly", "new")
         assert "03:00" in row["text"] and "Europe/Berlin" in row["text"]
+        assert not any("the clocks go" in each for each in plan["warnings"])
         assert client.schedules() == []
         daemon.reload("r2")
         eventually(lambda: schedule(client, "nightly")["next"] is not None)
@@ -141,6 +142,8 @@ def test_what_a_deploy_does_with_schedules_is_in_its_plan_and_done_at_the_confir
             daemon.reload("bad")
         plan = daemon.reload("r3")["plan"]
         assert [row["change"] for row in plan["schedules"]] == ["changed"]
+        told = {each.rpartition(": ")[2] for each in plan["warnings"] if "the clocks go" in each}
+        assert told == {"02:30 runs once", "02:30 runs at 03:00"}
         plan = daemon.reload("r1")["plan"]
         assert [row["change"] for row in plan["schedules"]] == ["dropped"]
         eventually(lambda: schedule(client, "nightly")["dropped"])

@@ -6,6 +6,7 @@ image serves.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,9 @@ from taskd.store.schedule_api import Definition
 
 MOST = 1000
 """Schedules of one revision."""
+
+LOOKED_AT = 100
+"""New and changed ones of which a plan says what they do where the clocks change."""
 
 _SAME = (
     "it stands in the code of {} and in taskd.toml as [schedules.{}]: a schedule has one place, so "
@@ -54,7 +58,7 @@ def planned(before: Defined, after: Defined) -> Planned:
         told = [f"schedule '{name}': {why}" for name, why in sorted(after.wrong.items())]
         more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
         refusal = "; ".join(told[:3]) + more
-    return Planned(_changes(before, after), _doubts(after), refusal)
+    return Planned(_changes(before, after), _doubts(after) + _moved_clocks(before, after), refusal)
 
 
 def of(revision: Revision) -> Defined:
@@ -142,4 +146,19 @@ def _doubts(defined: Defined) -> list[str]:
         f"schedule '{name}': {doubt}"
         for name, each in sorted(defined.right.items())
         for doubt in ([] if each.cron is None else cron.doubts(each.cron))
+    ]
+
+
+def _moved_clocks(before: Defined, after: Defined) -> list[str]:
+    from taskd.model import clock_changes
+
+    changed = [
+        (name, each.cron, each.tz)
+        for name, each in sorted(after.right.items())
+        if each.cron is not None and before.right.get(name) != each
+    ]
+    return [
+        f"schedule '{name}': {sentence}"
+        for name, expression, tz in changed[:LOOKED_AT]
+        for sentence in clock_changes.told(expression, zones.find(tz), time.time())
     ]
