@@ -79,6 +79,12 @@ class LimitReached(Refused):
     code = "limit-reached"
 
 
+class Meanwhile(Refused):
+    """The task is no longer in the state in which it was chosen."""
+
+    code = "meanwhile"
+
+
 class TooOld(Refused):
     """A submission was sent again so late that the daemon no longer knows whether it was carried
     out. Nothing was run now."""
@@ -151,6 +157,7 @@ REFUSALS: dict[str, type[Refused]] = {
         NotAllowed,
         Busy,
         LimitReached,
+        Meanwhile,
         TooOld,
         DeployRefused,
         StoreError,

@@ -4,7 +4,7 @@
 # Task ids and revisions are asked of the daemon, through the socket that the command line names;
 # without one there are none, and nothing is said about it.
 
-_taskctl_verbs="status submit run list show wait follow logs cancel retry pause resume gc schedules revisions drain deploy reload rollback doctor"
+_taskctl_verbs="status submit run list show wait follow logs cancel retry change checkpoint pause resume gc schedules revisions drain deploy reload rollback doctor"
 
 _taskctl_options() {
     case $1 in
@@ -21,7 +21,10 @@ _taskctl_options() {
         revisions) echo "--rejected --json" ;;
         drain) echo "--revision --checkpoint --now --unit --user --json" ;;
         deploy | reload | rollback) echo "--plan --allow-held --json" ;;
-        cancel | retry) ;;
+        cancel) echo "--state --queue --name --owner --key --revision --since --until --text --all --at-most --yes --json" ;;
+        retry) echo "--from-start --from --state --queue --name --owner --key --revision --since --until --text --all --at-most --yes --json" ;;
+        change) echo "--to-queue --to-priority --now --delay --at --state --queue --name --owner --key --revision --since --until --text --all --at-most --yes --json" ;;
+        checkpoint) ;;
         *) echo "--version $_taskctl_verbs" ;;
     esac
     echo "--socket --help"

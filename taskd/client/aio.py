@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from taskd.client import operations, session, stand_in
 from taskd.client.address import Address
+from taskd.client.change_operations import ChangeOperations
 from taskd.client.operations import Handle, Operations
 from taskd.client.records import task_info
 from taskd.client.schedule_operations import ScheduleOperations
@@ -70,7 +71,10 @@ class AsyncTaskHandle(Handle):
 
 
 class AsyncClient(
-    Operations[AsyncTaskHandle], SubmitOperations[AsyncTaskHandle], ScheduleOperations
+    Operations[AsyncTaskHandle],
+    SubmitOperations[AsyncTaskHandle],
+    ChangeOperations,
+    ScheduleOperations,
 ):
     """A client of the daemon with ``await``: all that ``Client`` has.
 

@@ -21,6 +21,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from taskd.client import operations, stand_in
+from taskd.client.change_operations import ChangeOperations
 from taskd.client.link import Link
 from taskd.client.operations import Handle, Operations
 from taskd.client.records import task_info
@@ -79,7 +80,9 @@ class TaskHandle(Handle):
         return self._client.retry(self.id)
 
 
-class Client(Operations[TaskHandle], SubmitOperations[TaskHandle], ScheduleOperations):
+class Client(
+    Operations[TaskHandle], SubmitOperations[TaskHandle], ChangeOperations, ScheduleOperations
+):
     """A client of the daemon; usable from several threads and after a fork.
 
     ``socket``: a socket or a directory of them (default: $TASKD_SOCKET, else the user's own

@@ -261,26 +261,6 @@ class Operations(Generic[H]):
         return (yield request("resume", queue=queue, task=task))
 
     @Operation
-    def cancel(self, task: int) -> Steps[dict[str, Any]]:
-        """Cancel a task; answers {state, was}. One that has ended stays as it is."""
-        return (yield request("cancel", task=task))
-
-    @Operation
-    def retry(self, task: int) -> Steps[dict[str, Any]]:
-        """Queue a held, failed or cancelled task again, with its saved state; answers {state}."""
-        asked = request("retry", task=task)
-        try:
-            return (yield asked)
-        except Refused:
-            if asked.sent < 2:
-                raise
-        # It was sent again over a new connection, and refused: perhaps the first one was done.
-        info = task_info((yield request("show", task=task)).get("task"))
-        if info.state not in ("queued", "scheduled", "running"):
-            raise Refused(f"task {info.id} was not queued again: it is {info.state}")
-        return {"state": info.state}
-
-    @Operation
     def remove(self, tasks: Sequence[int]) -> Steps[dict[str, Any]]:
         """Remove those of these tasks (at most 100) that are over; answers {removed: [id…]}."""
         return (yield request("remove", tasks=list(tasks)))

@@ -49,6 +49,7 @@ class Change(str, Enum):
     CANCEL = "cancel"
     DUE = "due"
     WAIT = "wait"
+    POSTPONE = "postpone"
     RETRY = "retry"
 
 
@@ -56,6 +57,7 @@ CHANGES: dict[tuple[State, Change], State] = {
     (State.QUEUED, Change.CLAIM): State.RUNNING,
     (State.QUEUED, Change.CANCEL): State.CANCELLED,
     (State.QUEUED, Change.HOLD): State.HELD,
+    (State.QUEUED, Change.POSTPONE): State.SCHEDULED,
     (State.SCHEDULED, Change.DUE): State.QUEUED,
     (State.SCHEDULED, Change.CANCEL): State.CANCELLED,
     (State.RUNNING, Change.SUCCEED): State.SUCCEEDED,

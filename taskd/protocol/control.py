@@ -100,7 +100,13 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     attempts  task → {attempts: [ATTEMPT…]} (since 4): the first 5 and the last 50, and the one
               that runs, in order; what ran under 0.2 is not among them
     cancel    task → {state, was}; the wish is on disk before the reply
-    retry     task → {state}
+    retry     task, from_start? (since 4), step? (since 4) → {state}; ``from_start``: what was
+              saved is dropped; ``step``: that step or loop is, and what was kept after it
+    change    (since 4) tasks (1 to 100), do ("cancel", "retry" or "alter"), only? (a state),
+              from_start?, step?, queue?, priority?, delay? or due? → {done: [id…], passed: [id…],
+              refused: [{task, why}…]}: each for itself. ``passed``: not in the state ``only``, or
+              over already; "alter" moves what waits to that queue, priority or time
+    checkpoint  (since 4) task → {asked}: it leaves at its next safe point, and goes on from there
     pause     (since 4) queue? or task? (neither: all), seconds?, why? → {was}: whether it was
               paused (that pause is replaced); nothing fresh of it is started, for so many seconds
               or until resume; control.sock only

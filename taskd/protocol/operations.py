@@ -30,6 +30,9 @@ MOST_REMOVED = 100
 MAX_LISTED = 1000
 """Tasks that one list request may ask for."""
 
+MOST_CHANGED = 100
+"""Tasks in one change request."""
+
 _ID_MAX = 2**63 - 1
 _PRIORITY_MAX = 2**31 - 1
 
@@ -37,6 +40,8 @@ _PRIORITY_MAX = 2**31 - 1
 _TASK_ID = Field(int, 1, _ID_MAX, required=True)
 _TASK_IDS = Field(list, 1, MAX_WATCHED, required=True, each=_TASK_ID)
 _NAME = Field(str, 1, 200)
+_STATE = Field(str, among=frozenset(each.value for each in State))
+_PRIORITY = Field(int, -_PRIORITY_MAX, _PRIORITY_MAX)
 
 _SUBMISSION = Field(bytes, submission.SIZE, submission.SIZE, required=True)
 _SCHEDULE: Fields = {"name": _NAME._replace(required=True)}
@@ -51,7 +56,7 @@ _NEW_TASK: Fields = {
     "key_for": Field(float, SHORTEST, LONGEST, since=4),
     "at_most": Field(float, SHORTEST, LONGEST, since=4),
     "queue": _NAME,
-    "priority": Field(int, -_PRIORITY_MAX, _PRIORITY_MAX),
+    "priority": _PRIORITY,
     "delay": Field(float, 0, 100 * 366 * 86400.0),
     "due": Field(float, 0, LATEST, since=4),
     "expires": Field(float, SHORTEST, LONGEST, since=4),
@@ -72,7 +77,7 @@ OPERATIONS: dict[str, Fields] = {
     },
     "show": {"task": _TASK_ID},
     "list": {
-        "state": Field(str, among=frozenset(each.value for each in State)),
+        "state": _STATE,
         "queue": _NAME,
         "name": _NAME,
         "owner": Field(int, 0, 2**32 - 1, since=4),
@@ -101,7 +106,23 @@ OPERATIONS: dict[str, Fields] = {
     },
     "attempts": {"task": _TASK_ID},
     "cancel": {"task": _TASK_ID},
-    "retry": {"task": _TASK_ID},
+    "retry": {
+        "task": _TASK_ID,
+        "from_start": Field(bool, since=4),
+        "step": Field(str, 1, 1000, since=4),
+    },
+    "change": {
+        "tasks": _TASK_IDS._replace(high=MOST_CHANGED),
+        "do": Field(str, among=frozenset(("cancel", "retry", "alter")), required=True),
+        "only": _STATE,
+        "from_start": Field(bool),
+        "step": Field(str, 1, 1000),
+        "queue": _NAME,
+        "priority": _PRIORITY,
+        "delay": Field(float, 0, LONGEST),
+        "due": Field(float, 0, LATEST),
+    },
+    "checkpoint": {"task": _TASK_ID},
     "pause": {**_SCOPE, "seconds": Field(float, 0, 100 * 366 * 86400.0), "why": Field(str, 0, 500)},
     "resume": _SCOPE,
     "remove": {"tasks": _TASK_IDS._replace(high=MOST_REMOVED)},
@@ -128,6 +149,8 @@ SINCE: dict[str, int] = {
     "attempts": 4,
     "pause": 4,
     "resume": 4,
+    "change": 4,
+    "checkpoint": 4,
     "remove": 4,
     "compact": 4,
     **dict.fromkeys(("schedules", "pause_schedule", "resume_schedule", "run_schedule"), 4),

@@ -34,7 +34,9 @@ of the fields of ``Mark``, those with their default left out, its ``cursor`` suc
 named sleep is kept as a step whose value is the time to wake, in Unix seconds.
 
 The full state is plain data itself: a map ``{format: 1, version, steps: {path: bytes}, cursors:
-{path: mark}, state: bytes, args?: bytes}``. Unknown fields of both are ignored.
+{path: mark}, state: bytes, args?: bytes, order?: [path…]}``. ``order``: the steps and loops that
+are in no loop, as they were first kept (0.2 neither writes nor reads it); only if there are both.
+Unknown fields of both are ignored.
 """
 
 from __future__ import annotations
@@ -45,14 +47,13 @@ from typing import Any, Self
 
 from taskd.errors import ProtocolError
 from taskd.protocol import data
+from taskd.protocol.saved_sizes import EMPTY_STATE, Account
 from taskd.record import Record
 
 FORMAT = 1
 """The version of both forms; this code also reads every one from LOWEST on."""
 
 LOWEST = 1
-
-_EMPTY_STATE = data.encode({})
 
 
 class SavedFromFuture(ProtocolError):
@@ -151,15 +152,16 @@ class Saved:
     drops what belonged to its last item without looking at all the rest) and of ``size``.
     """
 
-    __slots__ = ("_account", "args", "cursors", "state", "steps", "version")
+    __slots__ = ("_account", "_order", "args", "cursors", "state", "steps", "version")
 
     def __init__(self, version: int) -> None:
         self.version = version
         self.args: dict[str, Any] | None = None
         self.steps: dict[str, Any] = {}
         self.cursors: dict[str, Mark] = {}
-        self.state: dict[str, Any] = self._decoded(_EMPTY_STATE)
-        self._account: _Account | None = None
+        self.state: dict[str, Any] = self._decoded(EMPTY_STATE)
+        self._account: Account | None = None
+        self._order: dict[str, None] = {}
 
     @staticmethod
     def _decoded(raw: bytes) -> Any:
@@ -203,6 +205,8 @@ class Saved:
         }
         if self.args is not None:
             fields["args"] = self._encoded(self.args, "args")
+        if (order := self._in_order()) is not None and self.steps and self.cursors:
+            fields["order"] = order
         return data.encode(fields, "saved state")
 
     @classmethod
@@ -226,6 +230,11 @@ class Saved:
             saved.state = decoded(fields["state"])
             if "args" in fields:
                 saved.args = decoded(fields["args"])
+            order = fields.get("order")
+            if type(order) is list and all(type(path) is str for path in order):
+                saved._order = dict.fromkeys(order)
+            elif not (saved.steps and saved.cursors):
+                saved._order = dict.fromkeys(map(_top, (*saved.steps, *saved.cursors)))
             if type(saved.version) is not int or type(saved.state) is not kind:
                 raise TypeError("the version is no int or the state no dict")
             if type(saved.args) not in (kind, type(None)):
@@ -247,7 +256,7 @@ class Saved:
                     self._add(kind, fields)
                 case Kind.SNAPSHOT:
                     other = self.decode(fields["saved"])
-                    for name in ("version", "args", "steps", "cursors", "state"):
+                    for name in ("version", "args", "steps", "cursors", "state", "_order"):
                         setattr(self, name, getattr(other, name))
                     self._account = None
                 case Kind.BEGIN if self.empty:
@@ -261,6 +270,8 @@ class Saved:
     def _add(self, kind: int, fields: dict[str, Any]) -> None:
         """A path is a step or a loop: the record that came last says which."""
         account = self._accounted()
+        if kind != Kind.CHECKPOINT:
+            self._order.setdefault(_top(fields["path"]))
         if kind == Kind.STEP:
             path, value = fields["path"], fields["value"]
             account.keep(path, len(value))
@@ -276,6 +287,28 @@ class Saved:
             account.keep("", len(state))
             self.state = self._decoded(state)
 
+    def drop_from(self, name: str) -> None:
+        """Forget that step or loop and what was kept after it, but for ``state``. Raises ValueError
+        if there is none, or it is not known what was after it."""
+        order = self._in_order()
+        here = list(dict.fromkeys(map(_top, (*self.steps, *self.cursors))))
+        if name not in here:
+            raise ValueError(f"no step or loop {name!r} is saved; there are {', '.join(here)}")
+        if order is None:
+            raise ValueError("in which order its steps and loops were kept is not known")
+        gone = set(order[order.index(name) :])
+        self.steps = {path: each for path, each in self.steps.items() if _top(path) not in gone}
+        self.cursors = {path: each for path, each in self.cursors.items() if _top(path) not in gone}
+        self._order = dict.fromkeys(each for each in order if each not in gone)
+        self._account = None
+
+    def _in_order(self) -> list[str] | None:
+        """The steps and loops that are in no loop, as they were first kept; None: not known."""
+        here = set(map(_top, (*self.steps, *self.cursors)))
+        return (
+            [each for each in self._order if each in here] if here <= self._order.keys() else None
+        )
+
     def drop_below(self, path: str) -> None:
         """Forget the steps and loops of the item that the loop at ``path`` has done."""
         account = self._accounted()
@@ -284,9 +317,9 @@ class Saved:
             self.cursors.pop(each, None)
             account.forget(each)
 
-    def _accounted(self) -> _Account:
+    def _accounted(self) -> Account:
         if self._account is None:
-            self._account = _Account(self)
+            self._account = Account(self)
         return self._account
 
     def __eq__(self, other: object) -> bool:
@@ -302,6 +335,11 @@ class Saved:
             f"Saved(version={self.version}, steps={self.steps!r}, cursors={self.cursors!r}, "
             f"state={self.state!r}, args={self.args!r})"
         )
+
+
+def _top(path: str) -> str:
+    """What is in no loop: the path's first name."""
+    return path.partition("/")[0]
 
 
 class RawSaved(Saved):
@@ -325,51 +363,3 @@ class RawSaved(Saved):
     @staticmethod
     def _encoded(value: Any, what: str = "value") -> bytes:
         return RawSaved._decoded(value)
-
-
-class _Account:
-    """How large each kept value is, and which paths lie directly below which.
-
-    Invariant: each path in ``sizes``, and each one above it, is in ``children`` of the path above
-    it. "" in ``sizes`` is ``state``.
-    """
-
-    __slots__ = ("children", "sizes", "total")
-
-    def __init__(self, saved: Saved) -> None:
-        self.sizes: dict[str, int] = {}
-        self.children: dict[str, dict[str, None]] = {}
-        self.total = 0
-        encoded = saved._encoded
-        self.keep("", len(encoded(saved.state)) if saved.state else len(_EMPTY_STATE))
-        for path, value in saved.steps.items():
-            self.keep(path, len(encoded(value)))
-        for path, mark in saved.cursors.items():
-            self.keep(path, len(encoded(mark.cursor)))
-
-    def keep(self, path: str, size: int) -> None:
-        self.total -= self.sizes.get(path, 0)
-        self.sizes[path] = size + len(path)
-        self.total += size + len(path)
-        while path:
-            above = path.rpartition("/")[0]
-            siblings = self.children.setdefault(above, {})
-            if path in siblings:
-                return
-            siblings[path] = None
-            path = above
-
-    def below(self, path: str) -> list[str]:
-        """Every path below ``path``, each after the one it is below of."""
-        found: list[str] = []
-        waiting = list(self.children.get(path, ()))
-        while waiting:
-            each = waiting.pop()
-            found.append(each)
-            waiting.extend(self.children.get(each, ()))
-        return found
-
-    def forget(self, path: str) -> None:
-        self.total -= self.sizes.pop(path, 0)
-        self.children.pop(path, None)
-        self.children.get(path.rpartition("/")[0], {}).pop(path, None)

@@ -2,8 +2,8 @@
 
 The store is used in the master alone, which is the only writer. The writer thread (``writer``)
 calls ``Store.apply`` with all operations that have gathered: one transaction and one sync for all.
-What is asked of it stands in ``queries``; new tasks in ``submit_api``, schedules in
-``schedule_api``. tests/contract holds a store to these files.
+What is asked of it stands in ``queries``; new tasks in ``submit_api``, what is
+done by hand in ``steering_api``, schedules in ``schedule_api``. tests/contract holds a store to these files.
 
 Of every operation:
 
@@ -32,6 +32,12 @@ from taskd.model.retention import Ages
 from taskd.model.task import Budgets, State
 from taskd.record import Protocol, Record
 from taskd.store.schedule_api import Due, PauseSchedule, ResumeSchedule, RunNow, TakeUp
+from taskd.store.steering_api import (
+    Alter as Alter,
+    Cancel as Cancel,
+    Cancelled as Cancelled,
+    Retry as Retry,
+)
 from taskd.store.submit_api import (
     HORIZON as HORIZON,
     Share as Share,
@@ -134,43 +140,6 @@ class NoteTimeout(Record):
 
     task: int
     attempt: int
-
-
-class Cancel(Record):
-    """queued, scheduled, held → cancelled, without the reason that it had; of a running task the
-    wish is stored, without an event (Applied.task is None), and stays until a retry. A task that is
-    over stays as it is. Result: Cancelled.
-
-    ``owner`` None is an operator. Refused with UnknownTask, for another owner's task too.
-    """
-
-    task: int
-    owner: int | None
-    at: float
-
-
-class Cancelled(Record):
-    """``state`` is the state after; ``was`` before. Both ``running``: the wish is on disk."""
-
-    state: State
-    was: State
-
-
-class Retry(Record):
-    """held, failed, cancelled → queued, budgets fresh, with what was saved. Result: State.
-
-    A task that was cancelled while it waited for others (``Submit.after``) waits for them again,
-    scheduled; refused if one has been removed, or has ended so that it would be cancelled at once.
-
-    Error, reason, end and the wish to cancel are cleared; attempts go on counting. Refused with
-    UnknownTask as in Cancel; in any other state; with KeyConflict if another task has taken the
-    task's key meanwhile; and with LimitReached if the task is over and beyond ``share`` now.
-    """
-
-    task: int
-    owner: int | None
-    at: float
-    share: Share | None = None
 
 
 class HoldKind(Record):
@@ -298,7 +267,7 @@ class Answer:
 
 
 Operation = (
-    Submit | SubmitAll | Take | Settle | Cancel | Retry | HoldKind | Wake | Shift
+    Submit | SubmitAll | Take | Settle | Cancel | Retry | Alter | HoldKind | Wake | Shift
     | CancelExpired | NoteTimeout | Prepare | Purge | Forget | Pause | Resume
     | GoOn | Recheck | TakeUp | Due | RunNow | PauseSchedule | ResumeSchedule
 )  # fmt: skip
@@ -314,9 +283,9 @@ class Ended(Record):
 class Applied(Record):
     """The outcome of one operation: its result, or an errors.Refused.
 
-    ``task``: the task of which Submit, Settle, Cancel or Retry has written an event, else None.
-    Where there may be several, the result names them. ``also``: other tasks that may have an event
-    by it. ``end``: of a Settle that counted.
+    ``task``: the task of which Submit, Settle, Cancel, Retry or Alter has written an event, else
+    None. Where there may be several, the result names them. ``also``: other tasks that may have an
+    event by it. ``end``: of a Settle that counted.
     """
 
     result: Any

@@ -55,6 +55,7 @@ _REPLACE = (
 _DUE_AT = "update tasks set run_at = ?, promised = ? where id = ?"
 _NOT_BEFORE = "update tasks set not_before = ? where id = ?"
 _TIMES = "select submitted, next_at from tasks where id = ?"
+_IS_BEHIND = f"select 1 from tasks where id = ? and next_key is not null and {schema.BEHIND}"
 _TAKE_KEY = "update tasks set key = next_key, next_key = null where id = ?"
 _LEFT_BEHIND = (
     "select b.id from tasks b indexed by tasks_next_key"
@@ -196,6 +197,11 @@ def let_go(tx: Transaction) -> tuple[int, ...]:
     return tuple(woken)
 
 
+def is_behind(tx: Transaction, task: int) -> bool:
+    """Whether it waits until another with its key is over."""
+    return bool(tx.fetch(_IS_BEHIND, task))
+
+
 def left_behind(tx: Transaction) -> list[int]:
     """The same, after a taskd that does not know of it has ended some."""
     left = [task for (task,) in tx.fetch(_LEFT_BEHIND)]
@@ -208,7 +214,9 @@ def _take_place(tx: Transaction, number: int) -> None:
     task, now = tx.found(number), tx.clock()
     _, due = tx.run(_TIMES, number).fetchone()
     tx.run(_TAKE_KEY, number)
-    if due is None or due <= now:
+    if task.waits_for:
+        tx.run(_NOT_BEFORE, due, number)
+    elif due is None or due <= now:
         _wake(tx, task, now)
     else:
         tx.run(_DUE_AT, due, due, number)

@@ -26,14 +26,15 @@ from taskd.store import (
     scheduling,
     schema,
     sql,
+    steering,
     turns,
 )
 from taskd.store.api import (
+    Alter,
     Answer,
     Applied,
     Cancel,
     CancelExpired,
-    Cancelled,
     Ended,
     Forget,
     GoOn,
@@ -53,7 +54,7 @@ from taskd.store.api import (
     Take,
     Wake,
 )
-from taskd.store.row_checks import ENDS, check_retry, check_share, heeding_the_wish
+from taskd.store.row_checks import ENDS, heeding_the_wish
 from taskd.store.submitting import submit, submit_all
 from taskd.store.transaction import Transaction
 from taskd.store.values import Taken
@@ -156,32 +157,6 @@ def note_timeout(tx: Transaction, told: NoteTimeout) -> Applied:
     return Applied(is_there and bool(tx.run(sql.TIMED_OUT, *told).rowcount), None)
 
 
-def cancel(tx: Transaction, cancel: Cancel) -> Applied:
-    task = tx.theirs(cancel.task, cancel.owner)
-    if task.state in ENDED:
-        return Applied(Cancelled(task.state, task.state), None)
-    if task.state is State.RUNNING:
-        tx.run("update tasks set cancel_wished = 1 where id = ?", task.id)
-        return Applied(Cancelled(task.state, task.state), None)
-    state = tx.change(task, Change.CANCEL, cancel.at, None)
-    tx.run(sql.END, state.value, cancel.at, task.id)
-    return Applied(Cancelled(state, task.state), task.id)
-
-
-def retry(tx: Transaction, retry: Retry) -> Applied:
-    task = tx.theirs(retry.task, retry.owner)
-    check_retry(task, tx.run(sql.KEY, task.owner, task.key).fetchone())
-    if task.state in ENDED and retry.share is not None:
-        owned = tx.tally.owned(task.owner)
-        check_share(task.owner, owned, tx.size(task.id), retry.share)
-    if (waits := ordering.wait_again(tx, task.id, retry.at)) is not None:
-        return Applied(waits, task.id)
-    ordering.retried(tx, task.id)
-    state = tx.change(task, Change.RETRY, retry.at, None)
-    tx.run(sql.RETRY, state.value, turns.next_at(tx.connection, task.place), task.id)
-    return Applied(state, task.id)
-
-
 def hold_kind(tx: Transaction, hold: HoldKind) -> Applied:
     ready = picking.in_order(tx.fetch, hold.queue, {hold.kind: 0}, {}, hold.limit)
     tasks = [candidate.task for candidate in islice(ready, hold.limit)]
@@ -224,8 +199,9 @@ HANDLERS: dict[type, Callable[[Transaction, Any], Applied]] = {
     SubmitAll: submit_all,
     Take: take,
     Settle: settle,
-    Cancel: cancel,
-    Retry: retry,
+    Cancel: steering.cancel,
+    Retry: steering.retry,
+    Alter: steering.alter,
     HoldKind: hold_kind,
     Wake: wake,
     NoteTimeout: note_timeout,

@@ -15,7 +15,7 @@ from __future__ import annotations
 from taskd import errors
 from taskd.model.order import IfFailed, after_end
 from taskd.model.task import ENDED, Change, State
-from taskd.store import schema, turns
+from taskd.store import keys, schema, turns
 from taskd.store.api import Recheck, Submit
 from taskd.store.meter import Fetch
 from taskd.store.transaction import Transaction
@@ -44,6 +44,7 @@ _WAITER = (
 )
 _LESS = "update tasks set waits_for = waits_for - 1 where id = ?"
 _RELEASE = "update tasks set state = ?, run_at = null, waits_for = 0, turn = ? where id = ?"
+_BEHIND = "update tasks set waits_for = 0, next_at = not_before where id = ?"
 _LATER = "update tasks set run_at = ?, waits_for = 0 where id = ?"
 _CANCEL = "update tasks set state = ?, run_at = null, ended = ?, reason = ? where id = ?"
 _WAIT_AGAIN = (
@@ -197,6 +198,9 @@ def _end_for(tx: Transaction, waiter: int, task: int, ended: State) -> None:
 
 def _release(tx: Transaction, waiter: int, not_before: float | None) -> None:
     now = tx.clock()
+    if keys.is_behind(tx, waiter):
+        tx.run(_BEHIND, waiter)
+        return
     if not_before is not None and not_before > now:
         tx.run(_LATER, not_before, waiter)
         return

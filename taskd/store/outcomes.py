@@ -20,6 +20,7 @@ from typing import Any
 from taskd import errors
 from taskd.model.task import State
 from taskd.store.api import (
+    Alter,
     Applied,
     Cancel,
     CancelExpired,
@@ -93,6 +94,7 @@ _KEPT: dict[type, Callable[[Applied], tuple[Any, ...]]] = {
         else (_ENDED, each.task, each.result, each.end.state.value, each.end.reason)
     ),
     Cancel: lambda each: (_CANCELLED, each.task, *[state.value for state in each.result]),
+    Alter: lambda each: (_STATE, each.task, each.result.value),
     Retry: lambda each: (_STATE, each.task, each.result.value),
     HoldKind: lambda each: (_TASKS, len(each.result), *each.result),
     Wake: lambda each: (_TASKS, len(each.result), *each.result),

@@ -236,3 +236,20 @@ def test_a_replacement_has_the_room_of_what_it_replaces(bench: Any) -> None:
     with pytest.raises(LimitReached):
         replaced(bench, args=b"x" * 21, share=share)
     assert bench.reader.args(task) == b"x" * 20
+
+
+@pytest.mark.parametrize("first_over", ["its key's", "the other"])
+def test_one_behind_that_also_comes_after_another_waits_for_both(
+    bench: Any, first_over: str
+) -> None:
+    first, other = put(bench).task, bench.submit()
+    bench.claim(first)
+    bench.claim(other)
+    task = replaced(bench, after=(other,)).task
+    order = [first, other] if first_over == "its key's" else [other, first]
+    for each in order:
+        assert bench.row(task).state is State.SCHEDULED
+        bench.settle(each, State.SUCCEEDED)
+    row = bench.row(task)
+    assert (row.state, row.key, row.next_key) == (State.QUEUED, "k", None)
+    assert bench.claim(task) == 1

@@ -1,7 +1,7 @@
 """The verbs about tasks by their ids.
 
 ``show`` tells all facts; ``wait`` and ``follow`` last until tasks have ended,
-silently or with bars; ``cancel`` and ``retry`` are wishes, each safe to repeat.
+silently or with bars.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from taskd.cli import outcome
@@ -250,36 +250,3 @@ def do_follow(client: Client, args: Namespace) -> int:
                 changed = bars[about["task"]] = progress.progressed(bars[about["task"]], about)
                 screen.progress(list(bars.values()), changed)
     return verdict(client.task(task) for task in ids)
-
-
-add_cancel = options.add_ids
-add_retry = options.add_ids
-
-
-def do_cancel(client: Client, args: Namespace) -> int:
-    def cancelled(task: int) -> str:
-        answer = client.cancel(task)
-        state, was = answer["state"], answer["was"]
-        if state == "running":
-            return f"{task} is asked to leave and will be cancelled"
-        if state != was:
-            return f"{task} {state}"
-        return f"{task} had already {'been cancelled' if was == 'cancelled' else was}"
-
-    return _each(args.ids, cancelled)
-
-
-def do_retry(client: Client, args: Namespace) -> int:
-    return _each(args.ids, lambda task: f"{task} {client.retry(task)['state']}")
-
-
-def _each(ids: list[int], act: Callable[[int], str]) -> int:
-    """Do all tasks, also if one of them is refused."""
-    status = outcome.DONE
-    for task in ids:
-        try:
-            print(act(task))
-        except Refused as error:
-            outcome.say(str(error))
-            status = outcome.FAILED
-    return status

@@ -19,14 +19,15 @@ from taskd.record import Protocol
 from taskd.upgrade.snapshot import Carried
 
 WRITES = frozenset(
-    ("submit", "cancel", "retry", "pause", "resume", "remove", "compact", "pause_schedule",
-     "resume_schedule", "run_schedule")
+    ("submit", "cancel", "retry", "change", "pause", "resume", "remove", "compact",
+     "pause_schedule", "resume_schedule", "run_schedule")
 )  # fmt: skip
 """Operations that are answered once they are on disk."""
 
 READS = frozenset(
-    ("show", "list", "log", "attempts", "follow", "wait", "status", "revisions", "schedules")
-)
+    ("show", "list", "log", "attempts", "follow", "wait", "status", "revisions", "schedules",
+     "checkpoint")
+)  # fmt: skip
 """Operations that have done nothing before they are answered, and may wait for the store."""
 
 COUNTS = frozenset(("status", "revisions"))

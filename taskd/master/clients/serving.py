@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from taskd.config import Config
 from taskd.master.attempts import Attempts, Dispatch, Pauses
+from taskd.master.clients.changing import Changing
 from taskd.master.clients.clients import Clients
 from taskd.master.clients.daemon_requests import DaemonRequests
 from taskd.master.clients.housekeeping import Housekeeping
@@ -50,6 +51,7 @@ class Serving:
         limits = PeerLimits(loop)
         views = TaskViews(loop.troubles, places, revisions, attempts, dispatch, pauses)
         queues = Queues(loop.troubles, config, storage, revisions)
+        shares = Shares(loop.troubles, config.access, places.state)
         self.clients = Clients(loop, config, limits)
         self.streams = Streams(loop, storage, attempts, limits, views)
         tasks = TaskRequests(
@@ -60,7 +62,7 @@ class Serving:
             dispatch,
             limits,
             NewTasks(revisions, queues),
-            Shares(loop.troubles, config.access, places.state),
+            shares,
             self.streams,
             views,
             WaitCycles(config, places, attempts, self.streams),
@@ -83,5 +85,6 @@ class Serving:
         steering = Steering(storage, dispatch, pauses)
         keeping = Housekeeping(places, storage, self.streams.has_to_tell)
         planned = ScheduleRequests(storage, dispatch, schedules)
-        parts = (tasks, daemon, steering, keeping, planned)
+        changing = Changing(storage, attempts, dispatch, queues, shares)
+        parts = (tasks, daemon, steering, keeping, planned, changing)
         self.clients.handlers = {op: each for part in parts for op, each in part.handlers().items()}

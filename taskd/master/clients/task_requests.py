@@ -28,7 +28,7 @@ from taskd.paths import Places
 from taskd.posix import files, growing
 from taskd.protocol.server_side import Request
 from taskd.record import Record
-from taskd.store.api import Applied, Cancel, Operation, Retry, SubmitAll
+from taskd.store.api import Applied, Operation, SubmitAll
 from taskd.store.queries import AttemptsOf, Filter, Glance, Glances, Listed, Removed, Shown, Told
 from taskd.store.values import Attempt, Row
 
@@ -63,8 +63,6 @@ class TaskRequests(Record):
             "stop": self.stop,
             "log": self.log,
             "attempts": self.tell_attempts,
-            "cancel": self.cancel,
-            "retry": self.retry,
         }
 
     # ── submitting ───────────────────────────────────────────────────────────────────────────
@@ -270,29 +268,6 @@ class TaskRequests(Record):
         """Close one of the client's streams."""
         self.streams.close(client, request.fields["stream"])
         client.reply(request.id, {})
-
-    # ── changing ─────────────────────────────────────────────────────────────────────────────
-
-    def cancel(self, client: Client, request: Request) -> None:
-        task = request.fields["task"]
-
-        def done(result: Any) -> None:
-            if result.state is State.RUNNING:
-                self.attempts.ask(task, "cancel", f"cancelled by user {client.uid}")
-            client.written(request, {"state": result.state.value, "was": result.was.value})
-
-        self._write(client, request, Cancel(task, client.owner, time.time()), done)
-
-    def retry(self, client: Client, request: Request) -> None:
-        self._need_whole_store()
-
-        def done(result: Any) -> None:
-            client.written(request, {"state": result.value})
-            self.dispatch.kick()
-
-        share = self.shares.of(client)
-        again = Retry(request.fields["task"], client.owner, time.time(), share)
-        self._write(client, request, again, done)
 
 
 def _missing(client: Client, tasks: list[int], found: Sequence[Row | Glance]) -> list[int]:
