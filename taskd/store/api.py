@@ -2,8 +2,8 @@
 
 The store is used in the master alone, which is the only writer. The writer thread (``writer``)
 calls ``Store.apply`` with all operations that have gathered: one transaction and one sync for all.
-What is asked of it stands in ``queries``; new tasks in ``submit_api``, what is
-done by hand in ``steering_api``, schedules in ``schedule_api``. tests/contract holds a store to these files.
+What is asked of it stands in ``queries``; new tasks in ``submit_api``, what is done by hand in
+``steering_api``, schedules in ``schedule_api``. tests/contract holds a store to these files.
 
 Of every operation:
 

@@ -1,5 +1,5 @@
-"""The store's contract about what is done to a task by hand: a part of ``api``, whose rules hold here
-as well."""
+"""The store's contract about what is done to a task by hand: a part of ``api``, whose rules hold
+here as well."""
 
 from __future__ import annotations
 
