@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from taskd.api.context import Context
     from taskd.api.saved_state import SavedState
     from taskd.client.blocking import Client, TaskHandle
+    from taskd.client.new_task import After
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -180,6 +181,8 @@ class Task(Generic[P, R]):
         retries: int | None = None,
         expires: float | str | None = None,
         timeout: float | str | None = None,
+        after: After = (),
+        if_failed: str | None = None,
     ) -> Submission[P]:
         """How to submit: ``fn.using(key="orders:7", priority=5).submit(path=…)``.
 
@@ -190,6 +193,7 @@ class Task(Generic[P, R]):
         may run, or ``at``: the time, a datetime with its zone. ``retries``: instead of what the
         code says, whatever later code will say. ``expires``: seconds, or a text such as "10min",
         after which it is cancelled if it has not started; ``timeout``: how long a try may run.
+        ``after``, ``if_failed``: tasks that are to succeed first (see ``Client.submit``).
         """
         how = {name: value for name, value in locals().items() if name != "self"}
         return Submission(self, **checks.how(how))

@@ -5,11 +5,27 @@ Everything here raises Refused, or a kind of it, for what cannot be.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from taskd.errors import BadArguments, Refused
 from taskd.model import duration, moment
+from taskd.model.order import MOST_AFTER, IfFailed
 from taskd.protocol import data, submission
+
+IF_FAILED = frozenset(each.value for each in IfFailed)
+
+
+@runtime_checkable
+class HasId(Protocol):
+    """A handle."""
+
+    @property
+    def id(self) -> int: ...
+
+
+After = int | HasId | Iterable[int | HasId]
+"""Tasks, by their ids or handles."""
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,6 +45,23 @@ def limit(what: str, value: Any) -> float:
         return duration.limit(what, value)
     except (TypeError, ValueError) as error:
         raise Refused(f"submit: {error}") from None
+
+
+def after(tasks: After) -> list[int]:
+    """Ids, each once."""
+    some = [tasks] if isinstance(tasks, (int, HasId)) else tasks
+    ids = [each if isinstance(each, int) else each.id for each in some]
+    if len(found := list(dict.fromkeys(ids))) > MOST_AFTER:
+        raise Refused(
+            f"submit: after names {len(found):,} tasks; {MOST_AFTER:,} at most are possible"
+        )
+    return found
+
+
+def if_failed(value: Any) -> str:
+    if value not in IF_FAILED:
+        raise Refused(f"submit: if_failed must be hold, cancel or run, not {value!r}")
+    return str(value)
 
 
 def if_exists(value: Any) -> str:

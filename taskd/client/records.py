@@ -42,7 +42,9 @@ class TaskInfo(Record):
     attempts ran, None before the first. ``expires``: when it is cancelled if it has not started by
     then. ``arguments``: in words, cut, without secrets. ``pid``, ``memory`` (bytes, of the process
     that runs it), ``log`` (a path) and ``retries`` ({used, allowed, waits, by_function}, if it may
-    be tried again) are told of single tasks. Lists come without results.
+    be tried again) are told of single tasks. ``after``: [{task, state}…], at most ten of the tasks
+    that it comes after, those first that it still waits for; ``waits_for``: how many these are;
+    ``if_failed``: what it does if one does not succeed. Lists come without results.
     """
 
     id: int
@@ -70,6 +72,9 @@ class TaskInfo(Record):
     memory: int | None = None
     log: str | None = None
     retries: dict[str, Any] | None = None
+    after: list[dict[str, Any]] | None = None
+    waits_for: int | None = None
+    if_failed: str | None = None
 
     @property
     def result(self) -> Any:

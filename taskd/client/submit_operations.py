@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Generic
 
 from taskd.client import new_task
+from taskd.client.new_task import After
 from taskd.client.operations import H, Operation, Steps, field, request
 from taskd.errors import ProtocolError
 from taskd.protocol import submission
@@ -39,6 +40,8 @@ class SubmitOperations(Generic[H]):
         retries: int | None = None,
         expires: float | str | None = None,
         timeout: float | str | None = None,
+        after: After = (),
+        if_failed: str | None = None,
         options: dict[str, Any] | None = None,
     ) -> Steps[H]:
         """Queue a task; once this returns, it is on disk.
@@ -52,8 +55,11 @@ class SubmitOperations(Generic[H]):
 
         ``priority``: higher goes first. ``delay``: seconds before it may start, or ``at``: the
         time, a datetime with its zone. ``expires``: seconds, or a text, after which it is cancelled
-        if it has not started; ``timeout``: how long one try may run, likewise. ``options``: for the
-        built-in ``command`` task, {"on_deploy": "checkpoint"}.
+        if it has not started; ``timeout``: how long one try may run, likewise. ``after``: tasks
+        (ids or handles, 1,000 at most) that are to succeed before it runs; ``if_failed``: what
+        happens if one fails or is cancelled: "hold" (it waits until that one has succeeded after
+        all), "cancel" or "run". ``options``: for the built-in ``command`` task, {"on_deploy":
+        "checkpoint"}.
         Raises UnknownTask, BadArguments, NotPlainData, KeyConflict.
         """
         task: dict[str, Any] = {
@@ -76,6 +82,10 @@ class SubmitOperations(Generic[H]):
             task["expires"] = new_task.limit("expires", expires)
         if timeout is not None:
             task["timeout"] = new_task.limit("timeout", timeout)
+        if others := new_task.after(after):
+            task["after"] = others
+        if if_failed is not None:
+            task["if_failed"] = new_task.if_failed(if_failed)
         if if_exists is not None:
             task["if_exists"] = new_task.if_exists(if_exists)
         for what, limit in (("key_for", key_for), ("at_most", at_most)):

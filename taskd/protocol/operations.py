@@ -12,6 +12,7 @@ from typing import Any
 
 from taskd.model.duration import LONGEST, SHORTEST
 from taskd.model.moment import LATEST
+from taskd.model.order import MOST_AFTER, IfFailed
 from taskd.model.retrying import MOST_RETRIES
 from taskd.model.task import OnDeploy, State
 from taskd.protocol import fields, submission
@@ -62,6 +63,8 @@ _NEW_TASK: Fields = {
     "expires": Field(float, SHORTEST, LONGEST, since=4),
     "timeout": Field(float, SHORTEST, LONGEST, since=4),
     "retries": Field(int, 0, MOST_RETRIES, since=4),
+    "after": Field(list, 1, MOST_AFTER, each=_TASK_ID, since=4),
+    "if_failed": Field(str, among=frozenset(each.value for each in IfFailed), since=4),
     "options": Field(
         dict, each={"on_deploy": Field(str, among=frozenset(each.value for each in OnDeploy))}
     ),

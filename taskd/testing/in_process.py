@@ -37,6 +37,7 @@ from taskd.model import retrying
 from taskd.model.arguments import mistyped
 from taskd.model.binding import bind
 from taskd.model.endings import Facts, judge
+from taskd.model.order import IfFailed, after_end
 from taskd.model.task import CHANGES, COMMAND, ENDED, SETTLED, Budgets, Change, State
 from taskd.protocol import data
 from taskd.protocol.saved import Saved
@@ -63,6 +64,8 @@ _KNOWN = {
     "queue",
     "priority",
     "retries",
+    "after",
+    "if_failed",
 }
 """What of a submission has a meaning here."""
 
@@ -101,6 +104,8 @@ class _Kept:
     priority: int
     key: str | None
     retries_said: int | None
+    after: list[int]
+    if_failed: IfFailed
     state: State = State.QUEUED
     attempt: int = 0
     budgets: Budgets = field(default_factory=Budgets)
@@ -177,7 +182,7 @@ class _Eager:
         made = [self._taken(new) for new in fields["tasks"]]
         for kept, created in made:
             if created:
-                apart(lambda kept=kept: self._run(kept))  # type: ignore[misc]
+                self._start(kept)
         return {"tasks": [{"id": kept.id, "created": created} for kept, created in made]}
 
     def _taken(self, new: dict[str, Any]) -> tuple[_Kept, bool]:
@@ -201,6 +206,8 @@ class _Eager:
                 raise KeyConflict(f'the key "{taken.key}" is that of task {taken.id}')
             _check_same(taken, new)
             return taken, False
+        for other in new.get("after") or ():
+            self._known(other)
         kept = _Kept(
             id=FIRST + len(self._kept),
             task=task,
@@ -209,6 +216,8 @@ class _Eager:
             priority=new.get("priority") or 0,
             key=new.get("key"),
             retries_said=new.get("retries"),
+            after=new.get("after") or [],
+            if_failed=IfFailed(new.get("if_failed") or IfFailed.HOLD),
         )
         self._kept[kept.id] = kept
         self._submissions[new["submission"]] = kept.id
@@ -271,10 +280,28 @@ class _Eager:
             raise KeyConflict(f'its key "{kept.key}" is now that of task {taken.id}')
         kept.state, kept.budgets = State.QUEUED, Budgets()
         kept.error, kept.reason, kept.ended = None, None, None
-        apart(lambda: self._run(kept))
+        self._start(kept)
         return {"state": State.QUEUED.value}
 
     # ── running ──────────────────────────────────────────────────────────────────────────────
+
+    def _start(self, kept: _Kept) -> None:
+        """Run it, once what it comes after has ended as it says; and then what comes after it."""
+        for other in map(self._known, kept.after):
+            what = after_end(kept.if_failed, other.state) if other.state in ENDED else None
+            if what is None:
+                kept.state, kept.reason = State.SCHEDULED, f"waits for task {other.id}"
+                return
+            if what is Change.CANCEL:
+                kept.state, kept.ended = State.CANCELLED, time.time()
+                kept.reason = f"was to run after task {other.id}, which {other.state.value}"
+                break
+        else:
+            kept.state = State.QUEUED
+            apart(lambda: self._run(kept))
+        for waiting in [each for each in self._kept.values() if kept.id in each.after]:
+            if waiting.state is State.SCHEDULED and kept.state in ENDED:
+                self._start(waiting)
 
     def _run(self, kept: _Kept) -> None:
         """All attempts, until it is settled."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from taskd.cli.output import text
 from taskd.cli.output.text import Column, Look
 from taskd.cli.verbs import options
-from taskd.cli.verbs.tasks import counted, percent, task_line, took, waited, why
+from taskd.cli.verbs.tasks import after, counted, percent, task_line, took, waited, why
 from taskd.model.task import State
 from taskd.record import Record
 
@@ -54,6 +54,7 @@ _COLUMNS = {
     "key": _Shown(Column("KEY"), lambda task, _: task.key or "-"),
     "priority": _Shown(Column("PRIORITY", right=True), lambda task, _: str(task.priority)),
     "attempt": _Shown(Column("ATTEMPT", right=True), lambda task, _: str(task.attempt or "-")),
+    "after": _Shown(Column("AFTER"), lambda task, _: after(task) or "-"),
     "waited": _Shown(Column("WAITED", right=True), lambda task, _: waited(task) or "-"),
 }
 

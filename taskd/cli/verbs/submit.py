@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from taskd.cli import outcome
 from taskd.cli.verbs import options, tasks
 from taskd.errors import BadArguments
+from taskd.model.order import IfFailed
 from taskd.model.task import COMMAND, OnDeploy
 from taskd.protocol import submission
 from taskd.protocol.secret import Secret
@@ -117,6 +118,20 @@ def _add_common(parser: ArgumentParser, secret: str) -> None:
         type=int,
         help="how often it is tried again when it fails (default: as the task's code says)",
     )
+    parser.add_argument(
+        "--after",
+        metavar="ID",
+        type=options.task_id,
+        action="append",
+        default=[],
+        help="run once this task has succeeded; may be given several times",
+    )
+    parser.add_argument(
+        "--if-failed",
+        choices=[each.value for each in IfFailed],
+        help="if one of these fails or is cancelled: wait until it has succeeded after all (hold, "
+        "the default), be cancelled, or run",
+    )
     parser.add_argument("--wait", action="store_true", help="wait until the task has ended")
     options.add_json(parser, "the task as one JSON object (with --wait: as it ended)")
 
@@ -180,6 +195,8 @@ def _queue(
         retries=args.retries,
         expires=args.expires,
         timeout=args.timeout,
+        after=args.after,
+        if_failed=args.if_failed,
         options=chosen,
     )
     if not args.json:

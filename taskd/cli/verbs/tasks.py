@@ -120,6 +120,7 @@ def _facts(
         ("revision", text.clean(task.revision or "")),
         *times,
         ("next try" if tries else "not before", attempts.next_try(task, tries, now)),
+        ("after", after(task)),
         ("retries", attempts.retries(task.retries)),
         ("waited", waited(task)),
         ("took", took(task) + so_far if task.started else ""),
@@ -130,6 +131,13 @@ def _facts(
         ("error", text.clean(_whole_why(task)) if task.error else ""),
         ("result", result),
     ]
+
+
+def after(task: TaskInfo) -> str:
+    """The tasks that it comes after, with their states."""
+    named = [f"{each['task']} ({each['state'] or 'removed'})" for each in task.after or ()]
+    how = f"; if one fails: {task.if_failed}" if named and task.if_failed != "hold" else ""
+    return ", ".join(named) + how
 
 
 def waited(task: TaskInfo) -> str:

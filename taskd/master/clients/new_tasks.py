@@ -11,6 +11,7 @@ from taskd.master.clients.queues import Queues
 from taskd.master.fleet import Revisions
 from taskd.model.arguments import mistyped
 from taskd.model.binding import SECRET_SIGN, bind
+from taskd.model.order import IfFailed
 from taskd.model.task import COMMAND, OnDeploy
 from taskd.paths import MORE
 from taskd.posix import mounts
@@ -48,6 +49,7 @@ class NewTasks(Record):
         if expires is not None and expires <= (task.get("delay") or (task.get("due") or 0) - now):
             raise Refused(f"{name}: it would expire before it is due")
         _check_key(name, task)
+        _check_order(name, task)
         wish = (task.get("options") or {}).get("on_deploy")
         return Submit(
             submission=task["submission"],
@@ -72,6 +74,9 @@ class NewTasks(Record):
             if_exists=task.get("if_exists") or JOIN,
             key_for=task.get("key_for"),
             at_most=task.get("at_most"),
+            after=tuple(dict.fromkeys(task.get("after") or ())),
+            if_failed=IfFailed(task.get("if_failed") or IfFailed.HOLD),
+            after_any=client.owner is None,
         )
 
     def _entry(self, name: str) -> dict[str, Any]:
@@ -113,6 +118,16 @@ def _check_key(name: str, task: dict[str, Any]) -> None:
         raise Refused(
             f'{name}: at_most says how long delay with if_exists = "{REPLACE}" may put a task off; '
             "it needs both"
+        )
+
+
+def _check_order(name: str, task: dict[str, Any]) -> None:
+    """Raises Refused for wishes about an order that cannot be fulfilled."""
+    if task.get("if_failed") is not None and not task.get("after"):
+        raise Refused(f"{name}: if_failed without after; say after which tasks it is to run")
+    if task.get("after") and task.get("if_exists") == REPLACE:
+        raise Refused(
+            f'{name}: after and if_exists = "{REPLACE}" would have it wait in two ways; say one'
         )
 
 

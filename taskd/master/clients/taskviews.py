@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskd.master.attempts import Attempts, Dispatch, Pauses
-from taskd.master.clients import told_arguments
+from taskd.master.clients import told_arguments, waits
 from taskd.master.fleet import CROWDED, Revisions
 from taskd.master.loop import NO_WORKER, UNWRITABLE, Troubles
 from taskd.model import retrying
@@ -84,6 +84,8 @@ class TaskViews(Record):
             else:
                 if running is None and (why := self.pauses.why(row.queue, row.name)) is not None:
                     reason = why
+        if row.waits_for:
+            reason = waits.why(row, told.after)
         if row.next_key is not None and row.state is State.SCHEDULED:
             reason = f"waits until the task is over that has its key ({row.next_key!r})"
         return {
@@ -108,6 +110,9 @@ class TaskViews(Record):
             "key": row.next_key if row.key is None else row.key,
             "run_at": None if row.next_key is not None else row.run_at,
             "expires": row.expires,
+            "after": [waits.view(each) for each in told.after],
+            "waits_for": row.waits_for,
+            "if_failed": row.if_failed,
         }
 
     def _retries(self, row: Row) -> dict[str, Any] | None:
@@ -157,6 +162,8 @@ def attempt_view(attempt: Attempt) -> dict[str, Any]:
 
 def _shown(row: Row) -> str:
     """The state's name, or ``retrying`` or ``resuming`` for a task that has run before."""
+    if row.waits_for:
+        return "waiting"
     if row.state in _WAITING and row.budgets.retries:
         return "retrying"
     if row.saved_version is not None and row.state in (State.QUEUED, State.RUNNING):

@@ -289,3 +289,27 @@ def test_a_task_that_is_put_off_for_ever_ends_the_test(eager: None) -> None:
 
     with pytest.raises(NotEager, match="makes 1000 attempts of a task at most"):
         waits.submit()
+
+
+def test_what_comes_after_others_runs_as_their_ends_say() -> None:
+    is_mended = False
+
+    @task
+    def fails() -> None:
+        if not is_mended:
+            raise ValueError("no")
+
+    @task
+    def adds(n: int) -> int:
+        return n + 1
+
+    with testing.eager():
+        first = fails.submit()
+        held = adds.using(after=first).submit(1)
+        dropped = adds.using(after=first, if_failed="cancel").submit(2)
+        ran = adds.using(after=[first, dropped], if_failed="run").submit(3)
+        assert (held.status().state, dropped.status().state) == ("scheduled", "cancelled")
+        assert ran.result() == 4
+        is_mended = True
+        first.retry()
+        assert held.result() == 2

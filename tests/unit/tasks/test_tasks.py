@@ -250,7 +250,8 @@ def test_submit_names_the_arguments_and_leaves_defaults_to_the_code_that_runs(
     made = example()
     assert made.submit("/a.csv", dry=True) == "handle"
     chosen = {"key": "k", "priority": 5, "queue": "q", "delay": 60, "at": None, "retries": 9}
-    chosen |= {"expires": 600.0, "timeout": 5.0}
+    chosen |= {"expires": 600.0, "timeout": 5.0, "after": (7,), "if_failed": "run"}
+    chosen |= {"if_exists": "join", "key_for": 86400.0, "at_most": 9.0}
     assert made.using(**chosen).submit(path="/b") == "handle"
     assert client.submitted == [
         ("import_orders", {"path": "/a.csv", "dry": True}, {}),
