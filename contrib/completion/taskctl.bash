@@ -4,7 +4,7 @@
 # Task ids and revisions are asked of the daemon, through the socket that the command line names;
 # without one there are none, and nothing is said about it.
 
-_taskctl_verbs="status submit run list show wait follow logs cancel retry change checkpoint pause resume gc schedules revisions drain deploy reload rollback doctor"
+_taskctl_verbs="status submit run list show wait follow logs cancel retry change checkpoint pause resume concurrency gc schedules revisions drain deploy reload rollback doctor"
 
 _taskctl_options() {
     case $1 in
@@ -17,6 +17,7 @@ _taskctl_options() {
         schedules) echo "list pause resume run --catch-up --force --json" ;;
         pause) echo "--queue --task --all --for --why --json" ;;
         resume) echo "--queue --task --all --json" ;;
+        concurrency) echo "--reset --for --why --json" ;;
         gc) echo "--state --queue --name --older --all --at-most --yes --compact --json" ;;
         revisions) echo "--rejected --json" ;;
         drain) echo "--revision --checkpoint --now --unit --user --json" ;;

@@ -33,6 +33,7 @@ VERBS = {
     "checkpoint": Verb("verbs.changing", "have running tasks leave at their next safe point"),
     "pause": Verb("verbs.pause", "start nothing fresh of a queue, a task, or at all"),
     "resume": Verb("verbs.pause", "end a pause"),
+    "concurrency": Verb("verbs.concurrency", "set for now how many tasks of a queue run at once"),
     "gc": Verb("verbs.gc", "remove tasks that are over before their time"),
     "schedules": Verb("verbs.schedules", "list the schedules; pause, resume or run one now"),
     "revisions": Verb("verbs.revisions", "list the revisions that live, and what was refused"),

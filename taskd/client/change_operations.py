@@ -80,6 +80,20 @@ class ChangeOperations:
         return (yield request("change", tasks=list(tasks), do="alter", only=only, **how))
 
     @Operation
+    def set_concurrency(
+        self,
+        queue: str,
+        tasks: int | None,
+        *,
+        seconds: float | None = None,
+        why: str | None = None,
+    ) -> Steps[dict[str, Any]]:
+        """Have so many tasks of a queue run at once, for ``seconds`` or until it is set anew; None:
+        as taskd.toml says. Answers {was}: it was set before. For operators."""
+        how = {"concurrency": tasks, "seconds": seconds, "why": why}
+        return (yield request("set_concurrency", queue=queue, **how))
+
+    @Operation
     def checkpoint(self, task: int) -> Steps[dict[str, Any]]:
         """Ask a running task to leave at its next safe point; it goes on from there, on the current
         revision; answers {asked}."""

@@ -80,8 +80,9 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               frame; an empty one is the end.
     status    → {paused: [{queue, task, by: uid, at, until or null, why, text, resume: command}…],
               pid, revision, release, confirmed, symlink, link, states: {…}, queues: {name:
-              {running, queued, concurrency}}, more_queues, taskd, note, problems, checks: [{name,
-              ok, text}…], stopping, control}; ``confirmed``: the same as ``release`` (a daemon
+              {running, queued, concurrency, said}}, more_queues, taskd, note, problems, checks:
+              [{name, ok, text}…], stopping, control}; ``said``: {by, until, text} where an operator
+              has set the concurrency for now, else null; ``confirmed``: as ``release`` (a daemon
               serves what it has confirmed, and ``taskd confirm`` is refused beside it); ``queues``:
               those that the daemon's file or a task names, and on control.sock others in which a
               task is ready or runs, 500 at most;
@@ -113,6 +114,8 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               paused (that pause is replaced); nothing fresh of it is started, for so many seconds
               or until resume; control.sock only
     resume    (since 4) queue? or task? → {was}; ends the pause of exactly that; control.sock only
+    set_concurrency  (since 4) queue, concurrency? (none: as taskd.toml says), seconds?, why? →
+              {was}: whether one was set; so many tasks of the queue may run; control.sock only
     remove    tasks (1 to 100) → {removed: [id…]} (since 4): those that were over and are gone now;
               control.sock only
     compact   → {before, now} (since 4): bytes of the store's file, which is written anew; what

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from taskd.model.task import State
-from taskd.store import attempts, expiring, pausing, picking, scheduling, schema
+from taskd.store import attempts, concurrency, expiring, pausing, picking, scheduling, schema
 from taskd.store.event_answers import events
 from taskd.store.meter import AT_ONCE, ROW, WORK, Fetch, Meter
 from taskd.store.queries import (
     AttemptsOf,
+    Concurrencies,
     Counts,
     Events,
     Expired,
@@ -150,7 +151,13 @@ def _stored(fetch: Fetch, query: StoredData) -> Part[Stored]:
 
 
 def _next_due(fetch: Fetch, _: NextDue) -> float | None:
-    found = fetch(_NEXT_DUE) + fetch(_NEXT_LAPSE) + fetch(_PAUSE_ENDS) + fetch(_TO_TELL)
+    found = (
+        fetch(_NEXT_DUE)
+        + fetch(_NEXT_LAPSE)
+        + fetch(_PAUSE_ENDS)
+        + fetch(concurrency.ENDS)
+        + fetch(_TO_TELL)
+    )
     due_in = [seconds for (seconds,) in found]
     return max(0.0, min(due_in)) if due_in else None
 
@@ -179,6 +186,7 @@ ANSWERS: dict[type, Callable[[Fetch, Any], Any]] = {
     Removed: expiring.removed,
     StoreSize: _store_size,
     NextDue: _next_due,
+    Concurrencies: lambda fetch, _: concurrency.every(fetch),
     Pauses: lambda fetch, _: pausing.every(fetch),
     Schedules: lambda fetch, _: scheduling.every(fetch),
 }

@@ -31,6 +31,7 @@ from typing import Any
 from taskd.model.retention import Ages
 from taskd.model.task import Budgets, State
 from taskd.record import Protocol, Record
+from taskd.store.concurrency_api import SetConcurrency
 from taskd.store.schedule_api import Due, PauseSchedule, ResumeSchedule, RunNow, TakeUp
 from taskd.store.steering_api import (
     Alter as Alter,
@@ -269,7 +270,7 @@ class Answer:
 Operation = (
     Submit | SubmitAll | Take | Settle | Cancel | Retry | Alter | HoldKind | Wake | Shift
     | CancelExpired | NoteTimeout | Prepare | Purge | Forget | Pause | Resume
-    | GoOn | Recheck | TakeUp | Due | RunNow | PauseSchedule | ResumeSchedule
+    | GoOn | Recheck | TakeUp | Due | RunNow | PauseSchedule | ResumeSchedule | SetConcurrency
 )  # fmt: skip
 
 

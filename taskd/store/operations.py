@@ -16,6 +16,7 @@ from taskd.model.table import after
 from taskd.model.task import CHANGES, ENDED, Change, State
 from taskd.store import (
     attempts,
+    concurrency,
     expiry,
     keys,
     ordering,
@@ -54,6 +55,7 @@ from taskd.store.api import (
     Take,
     Wake,
 )
+from taskd.store.concurrency_api import SetConcurrency
 from taskd.store.row_checks import ENDS, heeding_the_wish
 from taskd.store.submitting import submit, submit_all
 from taskd.store.transaction import Transaction
@@ -169,6 +171,7 @@ def hold_kind(tx: Transaction, hold: HoldKind) -> Applied:
 def wake(tx: Transaction, wake: Wake) -> Applied:
     now = tx.clock()
     pausing.expire(tx.run, now)
+    concurrency.expire(tx, now)
     due = [number for (number,) in tx.run(sql.DUE, now, wake.limit).fetchall()]
     for number in due:
         task = tx.found(number)
@@ -179,6 +182,7 @@ def wake(tx: Transaction, wake: Wake) -> Applied:
 
 def shift(tx: Transaction, shift: Shift) -> Applied:
     pausing.shift(tx.run, shift.seconds)
+    concurrency.shift(tx, shift.seconds)
     tx.run(sql.SHIFT_EXPIRY, shift.seconds)
     tx.run(sql.SHIFT_KEYS, shift.seconds)
     tx.run(ordering.SHIFT, shift.seconds)
@@ -211,6 +215,7 @@ HANDLERS: dict[type, Callable[[Transaction, Any], Applied]] = {
     Shift: shift,
     Pause: lambda tx, each: Applied(pausing.pause(tx.run, each, tx.clock()), None),
     Resume: lambda tx, each: Applied(pausing.resume(tx.run, each.scope, tx.clock()), None),
+    SetConcurrency: lambda tx, each: Applied(concurrency.put(tx, each), None),
     Prepare: prepare,
     Purge: lambda tx, each: Applied(purging.purge(tx.connection, tx.tally, tx.clock(), each), None),
     Forget: lambda tx, each: Applied(purging.forget(tx.connection, tx.clock(), each), None),

@@ -45,6 +45,7 @@ from taskd.store.api import (
     Take,
     Wake,
 )
+from taskd.store.concurrency_api import SetConcurrency
 from taskd.store.schedule_api import Due, PauseSchedule, ResumeSchedule, RunNow, TakeUp
 from taskd.store.values import Taken
 
@@ -103,6 +104,7 @@ _KEPT: dict[type, Callable[[Applied], tuple[Any, ...]]] = {
     Recheck: lambda each: (_PLAIN, each.task, each.result),
     NoteTimeout: lambda each: (_PLAIN, each.task, each.result),
     Shift: lambda each: (_PLAIN, each.task, each.result),
+    SetConcurrency: lambda each: (_PLAIN, each.task, each.result),
     Prepare: lambda each: (_PLAIN, each.task, each.result),
     Purge: lambda each: (_TASKS, len(each.result), *each.result),
     Forget: lambda each: (_TASKS, len(each.result), *each.result),

@@ -28,6 +28,7 @@ from taskd.errors import StoreDamaged, StoreError
 from taskd.model.retention import Ages
 from taskd.model.task import State
 from taskd.record import Protocol, Record
+from taskd.store.concurrency_api import Said
 from taskd.store.values import Attempt, Dependency, Event, Group, Kind, Paused, Row, Scheduled
 
 A = TypeVar("A")
@@ -296,12 +297,16 @@ class StoreSize(Query[Size]):
 
 
 class NextDue(Query[float | None]):
-    """In how many seconds, by the store's clock, the first scheduled task is due, a pause ends
-    or a task expires (0: now); None: nothing of the kind is to come."""
+    """In how many seconds, by the store's clock, the first scheduled task is due, a pause or a
+    concurrency for now ends, or a task expires (0: now); None: nothing of the kind is to come."""
 
 
 class Pauses(Query[list[Paused]]):
     """What is paused, by queue and name; what ended by itself just now may be among it."""
+
+
+class Concurrencies(Query[list[Said]]):
+    """What operators have said of queues, by queue; what is over just now may be among it."""
 
 
 class Schedules(Query[list[Scheduled]]):

@@ -29,6 +29,7 @@ finds a store that it can use. A new version says that an older taskd could not.
   run, as the submission said; ``tasks.used``: those that the attempts of this try up to number
   ``used_upto`` have run; ``tasks.timed_out``: the number of the attempt that was told that its time
   is over. (Numbers, since 0.2 begins attempts and retries and leaves these columns as they are.)
+* ``concurrency``: what operators have said of queues for now (see ``concurrency``).
 * ``keys``, ``tasks.next_key``, ``tasks.next_at``: see ``keys``.
 * ``schedules``, ``slots``, ``schedule_tasks``: see ``scheduling``. ``tasks.schedule``: which one
   has submitted it; ``tasks.slot``: for which slot, if for one.
@@ -226,6 +227,8 @@ _ADDED = {
     "tasks.next_at": "alter table tasks add column next_at real",
     "tasks_next_key": "create unique index tasks_next_key on tasks (owner, next_key)"
     f" where next_key is not null and {BEHIND}",
+    "concurrency": "create table concurrency (queue text primary key, tasks integer not null,"
+    " by integer not null, at real not null, until real, why text not null) without rowid",
     "keys": "create table keys (owner integer not null, key text not null, task integer not null,"
     " until real not null, name text not null, args blob not null, primary key (owner, key))"
     " without rowid",

@@ -11,7 +11,8 @@ from support.answers import answer
 from taskd.errors import Refused
 from taskd.model.task import Budgets, State
 from taskd.store.api import PAUSES, Offer, Pause, Resume, Retry, Settle, Shift, Take, Wake
-from taskd.store.queries import NextDue, Pauses, Ready
+from taskd.store.concurrency_api import SetConcurrency
+from taskd.store.queries import Concurrencies, NextDue, Pauses, Ready
 from taskd.store.values import Kind, Paused, Scope
 
 ALL, QUEUE, NAME = Scope(), Scope(queue="default"), Scope(name="index")
@@ -141,3 +142,30 @@ def test_no_more_than_so_many_scopes_are_paused(bench: Any) -> None:
     with pytest.raises(Refused, match="resume some"):
         pause(bench, QUEUE)
     assert not pause(bench, Scope("q0"), why="another reason")
+
+
+def test_the_concurrency_of_a_queue_is_kept_until_its_time_is_over(bench: Any) -> None:
+    def said() -> list[tuple[str, int, float | None]]:
+        found = answer(bench.reader, Concurrencies())
+        return [(each.queue, each.tasks, each.until) for each in found]
+
+    def put(queue: str, tasks: int | None, seconds: float | None = None) -> bool:
+        was: bool = bench.one(SetConcurrency(queue, tasks, 7, 1.0, seconds, "why"))
+        return was
+
+    assert not put("mail", 3)
+    assert put("mail", 4, 100.0)
+    until = bench.now + 100
+    assert not put("other", 1)
+    assert bench.reader.due() == 100 - 1
+    bench.one(Shift(50.0))
+    assert said() == [("mail", 4, until + 50), ("other", 1, None)]
+    bench.reopen()
+    bench.now = until + 60
+    assert bench.reader.due() == 0
+    bench.one(Wake(9))
+    assert said() == [("other", 1, None)]
+    assert bench.reader.due() is None
+    assert put("other", None)
+    assert not put("other", None)
+    assert said() == []

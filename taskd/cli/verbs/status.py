@@ -68,6 +68,11 @@ def _status_page(status: Mapping[str, Any], now: float, look: Look) -> list[str]
     if status.get("note"):
         lines.append(text.clean(str(status["note"])))
     lines += _paused_lines(status)
+    lines += [
+        text.clean(str(queue["said"]["text"]))
+        for queue in status["queues"].values()
+        if queue.get("said")
+    ]
     lines += [text.clean(f"problem: {each}") for each in status.get("problems", ())]
     counts = [
         text.coloured(f"{number} {state}", state, look)

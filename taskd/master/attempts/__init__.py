@@ -1,6 +1,7 @@
 """Which waiting task goes to which worker, and how each attempt ends."""
 
 from taskd.master.attempts.attempts import Attempts
+from taskd.master.attempts.concurrency import Concurrency
 from taskd.master.attempts.dispatch import Dispatch
 from taskd.master.attempts.endings import Ending, Endings, by_record
 from taskd.master.attempts.pauses import Pauses
@@ -10,6 +11,7 @@ from taskd.master.attempts.timeouts import Timeouts
 
 __all__ = (
     "Attempts",
+    "Concurrency",
     "Dispatch",
     "Ending",
     "Endings",

@@ -21,6 +21,7 @@ from taskd import log
 from taskd.config import Config
 from taskd.errors import StoreError
 from taskd.master.attempts.attempts import Attempts, Offered
+from taskd.master.attempts.concurrency import Concurrency
 from taskd.master.attempts.rechecking import Rechecking
 from taskd.master.attempts.sending import Sending, unclaim
 from taskd.master.fleet import (
@@ -98,6 +99,7 @@ class Dispatch:
         self._workers = workers
         self._attempts = attempts
         self._sending = sending
+        self.concurrency = Concurrency(loop, config, storage)
         self._due: Timer | None = None
         self._last = ""  # the queue that had its turn last
         self._has_passed_over = False
@@ -120,11 +122,11 @@ class Dispatch:
             self._is_due = True
             return
         occupied, most = self._attempts.occupied, self._config.max_workers
-        queues = {*occupied, *self._config.queues}
+        queues = {*occupied, *self.concurrency.named()}
         wanted = Ready(
             after=self._last,
-            places={queue: self._config.concurrency(queue) - occupied[queue] for queue in queues},
-            places_elsewhere=self._config.concurrency_elsewhere,
+            places={queue: self.concurrency.of(queue) - occupied[queue] for queue in queues},
+            places_elsewhere=self.concurrency.elsewhere,
             routes=self._attempts.routes(),
             alone=self._attempts.alone(),
             limit=min(most - len(self._attempts), BATCH + len(self._attempts.offered)),
@@ -164,10 +166,7 @@ class Dispatch:
             if offered[place] > 0:
                 offered[place] -= 1
                 self._has_passed_over = True
-            elif (
-                revision is not None
-                and min(left, self._config.concurrency(queue) - taken[queue]) > 0
-            ):
+            elif revision is not None and min(left, self.concurrency.of(queue) - taken[queue]) > 0:
                 left -= 1
                 taken[queue] += 1
                 self._last = queue
@@ -186,7 +185,7 @@ class Dispatch:
 
     def why_full(self, queue: str) -> str | None:
         """Why no task of ``queue`` can be started before one that runs has ended; None: one can."""
-        places, most = self._config.concurrency(queue), self._config.max_workers
+        places, most = self.concurrency.of(queue), self._config.max_workers
         if self._attempts.occupied[queue] >= places:
             return (
                 f"waits for a place in queue '{queue}': tasks run in all of its places ({places})"
@@ -213,7 +212,7 @@ class Dispatch:
         queue, most = running.queue, self._config.max_workers
         offered = [place.queue for place in self._attempts.offered.values()]
         is_full = self._attempts.occupied[queue] + offered.count(queue) > (
-            self._config.concurrency(queue)
+            self.concurrency.of(queue)
         )
         if (
             is_full
@@ -304,6 +303,7 @@ class Dispatch:
 
     def begin(self) -> None:
         """The master serves."""
+        self.concurrency.look()
         self.on_waiting(True)
         Rechecking(self._loop, self._storage, self.wake_due).begin()
 

@@ -89,19 +89,19 @@ def command(scope: Scope) -> str:
 
 def in_words(paused: Paused) -> str:
     """``queue 'mail' is paused by anna since 2 Dec 09:30, until 11:30: the server is down``."""
-    words = [f"{named(paused.scope)} is paused by {_user(paused.by)} since {_date(paused.at)}"]
+    words = [f"{named(paused.scope)} is paused by {user(paused.by)} since {date(paused.at)}"]
     if paused.until is not None:
-        words.append(f", until {_date(paused.until)}")
+        words.append(f", until {date(paused.until)}")
     if paused.why:
         words.append(f": {paused.why}")
     return "".join(words)
 
 
-def _date(at: float) -> str:
+def date(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
 
 
-def _user(uid: int) -> str:
+def user(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -19,8 +19,8 @@ from taskd.record import Protocol
 from taskd.upgrade.snapshot import Carried
 
 WRITES = frozenset(
-    ("submit", "cancel", "retry", "change", "pause", "resume", "remove", "compact",
-     "pause_schedule", "resume_schedule", "run_schedule")
+    ("submit", "cancel", "retry", "change", "set_concurrency", "pause", "resume", "remove",
+     "compact", "pause_schedule", "resume_schedule", "run_schedule")
 )  # fmt: skip
 """Operations that are answered once they are on disk."""
 

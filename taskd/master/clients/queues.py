@@ -13,6 +13,7 @@ from typing import Any
 
 from taskd.config import Config
 from taskd.errors import Refused, StoreError
+from taskd.master.attempts import Concurrency
 from taskd.master.clients.client import Client
 from taskd.master.fleet import Revisions
 from taskd.master.loop import Storage, Troubles
@@ -29,6 +30,7 @@ class Queues(Record):
     config: Config
     storage: Storage
     revisions: Revisions
+    concurrency: Concurrency
 
     def named(self) -> set[str]:
         """The queues that taskd.toml or a task of a live revision names."""
@@ -77,7 +79,8 @@ class Queues(Record):
                         name: {
                             "running": of.get(State.RUNNING, 0),
                             "queued": of.get(State.QUEUED, 0),
-                            "concurrency": self.config.concurrency(name),
+                            "concurrency": self.concurrency.of(name),
+                            "said": self.concurrency.said(name),
                         }
                         for name, of in counts.items()
                     },

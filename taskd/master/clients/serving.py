@@ -50,7 +50,7 @@ class Serving:
     ) -> None:
         limits = PeerLimits(loop)
         views = TaskViews(loop.troubles, places, revisions, attempts, dispatch, pauses)
-        queues = Queues(loop.troubles, config, storage, revisions)
+        queues = Queues(loop.troubles, config, storage, revisions, dispatch.concurrency)
         shares = Shares(loop.troubles, config.access, places.state)
         self.clients = Clients(loop, config, limits)
         self.streams = Streams(loop, storage, attempts, limits, views)
@@ -65,7 +65,7 @@ class Serving:
             shares,
             self.streams,
             views,
-            WaitCycles(config, places, attempts, self.streams),
+            WaitCycles(dispatch.concurrency, places, attempts, self.streams),
         )
         daemon = DaemonRequests(
             loop.troubles,
@@ -82,7 +82,7 @@ class Serving:
             queues,
             pauses,
         )
-        steering = Steering(storage, dispatch, pauses)
+        steering = Steering(storage, dispatch, pauses, queues)
         keeping = Housekeeping(places, storage, self.streams.has_to_tell)
         planned = ScheduleRequests(storage, dispatch, schedules)
         changing = Changing(storage, attempts, dispatch, queues, shares)

@@ -14,10 +14,12 @@ from taskd.master.attempts import Dispatch, Pauses
 from taskd.master.attempts.pauses import named
 from taskd.master.clients.client import Client
 from taskd.master.clients.clients import Handler
+from taskd.master.clients.queues import Queues
 from taskd.master.loop import Storage
 from taskd.protocol.server_side import Request
 from taskd.record import Record
 from taskd.store.api import Applied, Pause, Resume
+from taskd.store.concurrency_api import SetConcurrency
 from taskd.store.values import Scope
 
 
@@ -25,9 +27,14 @@ class Steering(Record):
     storage: Storage
     dispatch: Dispatch
     pauses: Pauses
+    queues: Queues
 
     def handlers(self) -> dict[str, Handler]:
-        return {"pause": self.pause, "resume": self.resume}
+        return {
+            "pause": self.pause,
+            "resume": self.resume,
+            "set_concurrency": self.set_concurrency,
+        }
 
     def pause(self, client: Client, request: Request) -> None:
         scope, fields = _scope(client, request), request.fields
@@ -50,8 +57,27 @@ class Steering(Record):
 
         self._change(client, request, Resume(scope), done)
 
+    def set_concurrency(self, client: Client, request: Request) -> None:
+        fields = request.fields
+        _scope(client, request)
+        queue, tasks, why = fields["queue"], fields.get("concurrency"), fields.get("why") or ""
+        if tasks is not None:
+            self.queues.check(client, queue)
+
+        def done(was: bool) -> dict[str, Any]:
+            log.info("concurrency set", queue=queue, tasks=tasks, uid=client.uid, why=why)
+            return {"was": was}
+
+        seconds = fields.get("seconds")
+        operation = SetConcurrency(queue, tasks, client.uid, time.time(), seconds, why)
+        self._change(client, request, operation, done)
+
     def _change(
-        self, client: Client, request: Request, operation: Pause | Resume, done: Any
+        self,
+        client: Client,
+        request: Request,
+        operation: Pause | Resume | SetConcurrency,
+        done: Any,
     ) -> None:
         def written(outcome: Applied | StoreError) -> None:
             result = outcome.result if isinstance(outcome, Applied) else outcome
@@ -59,6 +85,7 @@ class Steering(Record):
                 client.written(request, result)
                 return
             self.pauses.look()
+            self.dispatch.concurrency.look()
             self.dispatch.wake_due()
             self.dispatch.kick()
             client.written(request, done(result))

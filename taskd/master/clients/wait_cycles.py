@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import os
 
-from taskd.config import Config
 from taskd.errors import Refused
-from taskd.master.attempts import Attempts
+from taskd.master.attempts import Attempts, Concurrency
 from taskd.master.clients.client import Client
 from taskd.master.clients.streams import Streams
 from taskd.model.task import State
@@ -26,7 +25,7 @@ Others = dict[int, set[int]]
 
 
 class WaitCycles(Record):
-    config: Config
+    concurrency: Concurrency
     places: Places
     attempts: Attempts
     streams: Streams
@@ -48,7 +47,7 @@ class WaitCycles(Record):
         if running is None:
             return None
         there = {each.task for each in self.attempts.all() if each.queue == running.queue}
-        if len(there) < self.config.concurrency(running.queue):
+        if len(there) < self.concurrency.of(running.queue):
             return None
         waits: Others = {task: set() for task in there if task != within}
         for stream in self.streams.within():

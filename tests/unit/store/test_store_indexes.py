@@ -88,6 +88,7 @@ READS: dict[str, tuple[Callable[[SqliteReader], Any], list[str]]] = {
             "SCAN tasks USING INDEX tasks_scheduled",
             "SEARCH tasks USING INDEX tasks_expiring (expires>?)",
             "SCAN pauses",
+            "SCAN concurrency",
             "SCAN ends",
         ],
     ),
@@ -191,6 +192,7 @@ def test_no_operation_scans_or_sorts(store: SqliteStore) -> None:
     others = {each for each in steps if "SEARCH" not in each}
     assert others == {
         *("SCALAR SUBQUERY 1", "SCALAR SUBQUERY 2", "SCAN CONSTANT ROW"),
+        "SCAN concurrency",
         "SCAN pauses",  # there are few
     }
     assert any("tasks_scheduled" in each for each in steps)
