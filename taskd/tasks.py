@@ -183,6 +183,8 @@ class Task(Generic[P, R]):
         timeout: float | str | None = None,
         after: After = (),
         if_failed: str | None = None,
+        name: str | None = None,
+        detached: bool = False,
     ) -> Submission[P]:
         """How to submit: ``fn.using(key="orders:7", priority=5).submit(path=…)``.
 
@@ -193,7 +195,7 @@ class Task(Generic[P, R]):
         may run, or ``at``: the time, a datetime with its zone. ``retries``: instead of what the
         code says, whatever later code will say. ``expires``: seconds, or a text such as "10min",
         after which it is cancelled if it has not started; ``timeout``: how long a try may run.
-        ``after``, ``if_failed``: tasks that are to succeed first (see ``Client.submit``).
+        ``after``, ``if_failed``: see ``Client.submit``; ``name``, ``detached``: ``Context.submit``.
         """
         how = {name: value for name, value in locals().items() if name != "self"}
         return Submission(self, **checks.how(how))
@@ -211,8 +213,7 @@ class Task(Generic[P, R]):
         for each such task: it must have no effect but on its argument. The saved state is replaced
         only once the task saves again. Where nothing is saved, it may still rewrite the arguments.
 
-        Raises ValueError for a version that this task cannot have had, or that has one already,
-        TypeError for what cannot be a migration.
+        Raises ValueError for a version that it cannot have had, or that has one; or TypeError.
         """
         checks.migration_version(self.name, version, self.version)
 
@@ -252,14 +253,18 @@ class AsyncContextTask(Task[P, R]):
 
 
 class Submission(Generic[P]):
-    """A task and how to submit it."""
+    """A task and how to submit it, as ``Task.using``."""
 
     __slots__ = ("_how", "_task")
 
     def __init__(self, task: Task[P, Any], **how: Any) -> None:
-        """``how``: as ``Task.using`` takes it."""
         self._task = task
         self._how = how
+
+    def of(self, parent: int, attempt: int) -> tuple[str, Submission[P]]:  # see Context.submit
+        name = self._how.get("name") or self._task.name
+        child = (parent, attempt, name, self._how.get("detached", False))
+        return name, Submission(self._task, **self._how, child=child)
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
         """As ``Task.submit``."""
@@ -269,7 +274,8 @@ class Submission(Generic[P]):
             from taskd.client.blocking import Client
 
             _default_client = Client()
-        return _default_client.submit(self._task.name, arguments, **self._how)
+        how = {key: value for key, value in self._how.items() if key not in ("name", "detached")}
+        return _default_client.submit(self._task.name, arguments, **how)
 
 
 class Decorator:

@@ -25,6 +25,7 @@ from inspect import isawaitable
 from typing import Any, Generic, TypeVar, cast, overload
 
 from taskd.api.checks import check_function
+from taskd.api.children import Child, HowTo, Submittable
 from taskd.api.context import NO_MORE, Base, LoopIterator
 from taskd.api.journal import Loop, Phase
 from taskd.api.source import Called, source_of
@@ -104,6 +105,11 @@ class AsyncContext(Base):
         """Save ``ctx.state``; the task may leave here."""
         with self._call("ctx.checkpoint"):
             self._checkpoint()
+
+    async def submit(self, task: Submittable | HowTo, /, *args: Any, **kwargs: Any) -> Child:
+        """As ``Context.submit``."""
+        with self._call("ctx.submit"):
+            return await asyncio.to_thread(self._children.submit, task, args, kwargs)
 
     async def sleep(self, seconds: float, name: str | None = None) -> None:
         """As ``Context.sleep``; other asyncio tasks go on meanwhile."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from taskd.api.checks import check_count, check_function, is_async
+from taskd.api.children import Child, Children, HowTo, Submittable
 from taskd.api.interrupt import Interrupted, Sleeping
 from taskd.api.journal import Journal, Loop, Move, Phase
 from taskd.api.own_ends import OwnEnds
@@ -35,6 +36,7 @@ from taskd.protocol import data
 
 if TYPE_CHECKING:
     import datetime
+
 
 T = TypeVar("T")
 
@@ -77,6 +79,7 @@ class Base(OwnEnds):
         self._over = False
         self._reports_itself = False
         self._cost = StateCost()
+        self._children = Children(recorder.id, recorder.attempt)
 
     # ── facts ────────────────────────────────────────────────────────────────────────────────
 
@@ -272,6 +275,14 @@ class Context(Base):
         """Save ``ctx.state``; the task may leave here."""
         with self._call("ctx.checkpoint"):
             self._checkpoint()
+
+    def submit(self, task: Submittable | HowTo, /, *args: Any, **kwargs: Any) -> Child:
+        """Have the daemon run ``task`` with these arguments as a child of this task.
+        ``task.using(name=…, detached=True)``: the name by which it is submitted once, however often
+        this task runs again; a cancel of this task does not reach it.
+        """
+        with self._call("ctx.submit"):
+            return self._children.submit(task, args, kwargs)
 
     def sleep(self, seconds: float, name: str | None = None) -> None:
         """Sleep, but no longer than until the task is asked to leave.

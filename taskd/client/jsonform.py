@@ -72,6 +72,7 @@ def task_to_json(task: TaskInfo) -> dict[str, Any]:
         "arguments": task.arguments,
         "pid": task.pid,
         "memory": task.memory,
+        "parent": None if task.parent is None else str(task.parent),
         "after": [each | {"task": str(each["task"])} for each in task.after or ()],
         "log": task.log,
     }

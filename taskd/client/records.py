@@ -43,8 +43,9 @@ class TaskInfo(Record):
     then. ``arguments``: in words, cut, without secrets. ``pid``, ``memory`` (bytes, of the process
     that runs it), ``log`` (a path) and ``retries`` ({used, allowed, waits, by_function}, if it may
     be tried again) are told of single tasks. ``after``: [{task, state}…], at most ten of the tasks
-    that it comes after, those first that it still waits for; ``waits_for``: how many these are;
-    ``if_failed``: what it does if one does not succeed. Lists come without results.
+    that it comes after, those first that it
+    still waits for; ``waits_for``: how many these are; ``if_failed``: what it does if one does not
+    succeed. ``parent``: the task that submitted it. Lists come without results.
     """
 
     id: int
@@ -75,6 +76,7 @@ class TaskInfo(Record):
     after: list[dict[str, Any]] | None = None
     waits_for: int | None = None
     if_failed: str | None = None
+    parent: int | None = None
 
     @property
     def result(self) -> Any:

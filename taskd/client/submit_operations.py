@@ -42,6 +42,7 @@ class SubmitOperations(Generic[H]):
         timeout: float | str | None = None,
         after: After = (),
         if_failed: str | None = None,
+        child: tuple[int, int, str, bool] | None = None,
         options: dict[str, Any] | None = None,
     ) -> Steps[H]:
         """Queue a task; once this returns, it is on disk.
@@ -84,6 +85,9 @@ class SubmitOperations(Generic[H]):
             task["timeout"] = new_task.limit("timeout", timeout)
         if others := new_task.after(after):
             task["after"] = others
+        if child is not None:
+            names = ("parent", "parent_attempt", "child", "detached")
+            task |= dict(zip(names, child, strict=True))
         if if_failed is not None:
             task["if_failed"] = new_task.if_failed(if_failed)
         if if_exists is not None:

@@ -57,7 +57,8 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               queue?, priority?, delay? or due? (since 4), retries? (since 4), expires? (since
               4), timeout? (since 4), if_exists? (since 4; "join", "refuse" or "replace-waiting"),
               key_for? (since 4), at_most? (since 4), after?: [id…], if_failed? ("hold", "cancel" or
-              "run") (both since 4), options?}] (1 to MAX_BATCH)
+              "run") (both since 4), parent?: id, parent_attempt?, child?: name, detached? (these
+              four since 4), options?}] (1 to MAX_BATCH)
               → {tasks: [{id: 17, created: true}]}; all or none. ``created``: false if the task was
               there, by its submission or its key; then ``replaced``: true if it got these arguments
               and this time, and ``state``: "removed" if it is there no more and still has the key.
@@ -70,7 +71,10 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               out. ``delay`` is in seconds, ``due`` a date in Unix seconds. ``retries`` goes before
               what the task's code says, now and later. ``expires``: seconds after which it is
               cancelled if it has not started; ``timeout``: seconds that one try may run.
-              ``after``: it runs once these have succeeded; ``if_failed``: see ``model.order``.
+              ``parent``: the running task that submits it, in this attempt, as its ``child`` of
+              that name; submitting that again returns the same task. A cancel of the parent reaches
+              it, unless it is ``detached``. ``after``: it runs once these have succeeded;
+              ``if_failed``: see ``model.order``.
               ``options`` is for the built-in ``command`` task: {"on_deploy": "checkpoint"}.
     show      task → {task: TASK}
     list      state?, queue?, name?, owner?, key?, revision?, since?, until?, text? (these six since
@@ -151,9 +155,9 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     TASK is {id: 17, name, queue, state, shown, reason, attempt, revision, progress, result:
     bytes or null, error: {type, message, traceback} or null, submitted, started, ended, ran,
     owner, priority, key, run_at, expires, after: [{task, state or null}…] (those that it waits for
-    first; at most ten), waits_for: how many, if_failed, arguments: text, without secrets and cut};
-    of a single task also pid, memory: bytes, and log: a path, where there are these; times are Unix
-    seconds;
+    first; at most ten), waits_for: how many, if_failed, parent, arguments: text, without secrets
+    and cut}; of a single task also pid, memory: bytes, and log: a path, where there are these;
+    times are Unix seconds;
     ``ran``: the seconds that its attempts ran so far, or null before the first; ``expires``: when
     it is cancelled, while it waits for its first start; ``shown`` is the state with ``retrying``,
     ``resuming`` and ``waiting`` (for other tasks) told apart.

@@ -64,6 +64,10 @@ _NEW_TASK: Fields = {
     "timeout": Field(float, SHORTEST, LONGEST, since=4),
     "retries": Field(int, 0, MOST_RETRIES, since=4),
     "after": Field(list, 1, MOST_AFTER, each=_TASK_ID, since=4),
+    "parent": Field(int, 1, _ID_MAX, since=4),
+    "parent_attempt": Field(int, 1, _ID_MAX, since=4),
+    "child": Field(str, 1, 200, since=4),
+    "detached": Field(bool, since=4),
     "if_failed": Field(str, among=frozenset(each.value for each in IfFailed), since=4),
     "options": Field(
         dict, each={"on_deploy": Field(str, among=frozenset(each.value for each in OnDeploy))}

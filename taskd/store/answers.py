@@ -71,7 +71,7 @@ _NEXT_LAPSE = (
     "select expires - store_clock() from tasks indexed by tasks_expiring"
     f" where {schema.EXPIRING} order by expires limit 1"
 )
-_TO_TELL = "select 0.0 from ends limit 1"
+_TO_TELL = "select 0.0 where exists (select 1 from ends) or exists (select 1 from downs)"
 _PAUSE_ENDS = "select min(until) - store_clock() from pauses having min(until) is not null"
 
 _INCREMENTAL = 2

@@ -171,7 +171,8 @@ class CancelExpired(Record):
 
 class GoOn(Record):
     """Tell up to ``limit`` waiting tasks (``Submit.after``) of ends that they were not told of in
-    the transaction that wrote these. Result: the list of their ids: they may have been queued,
+    the transaction that wrote these, and cancel children (``Submit.parent``) of cancelled tasks.
+    Result: the list of their ids: they may have been queued,
     scheduled for their own time, or cancelled."""
 
     limit: int
@@ -286,13 +287,15 @@ class Applied(Record):
 
     ``task``: the task of which Submit, Settle, Cancel, Retry or Alter has written an event, else
     None. Where there may be several, the result names them. ``also``: other tasks that may have an
-    event by it. ``end``: of a Settle that counted.
+    event by it. ``asked``: running tasks that
+    are to be cancelled, as if by Cancel. ``end``: of a Settle that counted.
     """
 
     result: Any
     task: int | None
     end: Ended | None = None
     also: tuple[int, ...] = ()
+    asked: tuple[int, ...] = ()
 
 
 class Store(Protocol):

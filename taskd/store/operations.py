@@ -17,6 +17,7 @@ from taskd.model.task import CHANGES, ENDED, Change, State
 from taskd.store import (
     attempts,
     concurrency,
+    ends,
     expiry,
     keys,
     ordering,
@@ -210,7 +211,7 @@ HANDLERS: dict[type, Callable[[Transaction, Any], Applied]] = {
     Wake: wake,
     NoteTimeout: note_timeout,
     CancelExpired: expiry.cancel_expired,
-    GoOn: lambda tx, each: Applied(ordering.pass_on(tx, each.limit), None),
+    GoOn: lambda tx, each: Applied(ends.pass_on(tx, each.limit), None),
     Recheck: lambda tx, each: Applied(ordering.recheck(tx, each), None),
     Shift: shift,
     Pause: lambda tx, each: Applied(pausing.pause(tx.run, each, tx.clock()), None),

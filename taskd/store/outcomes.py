@@ -61,6 +61,8 @@ def packed(operations: Sequence[Operation], applied: Sequence[Applied]) -> bytes
             continue
         if each.also:
             flat += (_ALSO, len(each.also), *each.also)
+        if each.asked:
+            flat += (_ASKED, len(each.asked), *each.asked)
         flat += _KEPT[type(operation)](each)
     return marshal.dumps(flat)
 
@@ -69,12 +71,13 @@ def unpacked(raw: bytes, taken: Callable[[int], Taken]) -> list[Applied]:
     """What was ``packed``. ``taken`` reads a task that was taken from the tables."""
     values = iter(marshal.loads(raw))
     found = []
-    also: tuple[int, ...] = ()
+    others: dict[str, Any] = {}
     for number in values:
-        if number == _ALSO:
-            also = tuple(next(values) for _ in range(next(values)))
+        if number in (_ALSO, _ASKED):
+            some = tuple(next(values) for _ in range(next(values)))
+            others["also" if number == _ALSO else "asked"] = some
             continue
-        applied, also = _TOLD[number](values)._replace(also=also), ()
+        applied, others = _TOLD[number](values)._replace(**others), {}
         if number == _TAKEN:
             applied = applied._replace(result=[taken(task) for task in applied.result])
         found.append(applied)
@@ -84,6 +87,7 @@ def unpacked(raw: bytes, taken: Callable[[int], Taken]) -> list[Applied]:
 # How each is kept, and told again. A task that has got an event is not kept twice.
 
 _REFUSED, _SUBMITTED, _ALL, _PLAIN, _ENDED, _CANCELLED, _STATE, _TASKS, _TAKEN, _ALSO = range(10)
+_ASKED = 10
 
 _KEPT: dict[type, Callable[[Applied], tuple[Any, ...]]] = {
     Submit: lambda each: (_SUBMITTED, *each.result),

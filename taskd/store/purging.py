@@ -43,6 +43,7 @@ _TASKS = (
 _DELETES = (
     f"delete from tasks where id in {_THESE}",
     *(f"delete from {table} where task in {_THESE}" for table in (*_VALUES, "attempts", "edges")),
+    f"delete from children where parent in {_THESE}",
 )
 _FREE_KEYS = f"delete from keys where task in {_THESE}"
 

@@ -18,7 +18,7 @@ COLUMNS = (
     " retries_said, put_off, iif(attempt = 0 and ended is null, expires, null),"
     " timeout, iif(used_upto = attempt - (state = 'running'), used, null), timed_out = attempt,"
     " next_key, slot,"
-    f" iif(state = 'scheduled' and {schema.FOR_OTHERS}, waits_for, 0), if_failed"
+    f" iif(state = 'scheduled' and {schema.FOR_OTHERS}, waits_for, 0), if_failed, parent"
 )
 
 
@@ -44,6 +44,6 @@ def row_of(found: Sequence[Any]) -> Row:
             bool(found[30]),
             *found[31:33],
             found[33] or 0,
-            found[34],
+            *found[34:36],
         )
     )

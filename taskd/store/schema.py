@@ -36,6 +36,7 @@ finds a store that it can use. A new version says that an older taskd could not.
 * ``edges``: which task waits for which (``waits_on``), ``ends``: ends of which those that wait are
   still to be told; ``tasks.waits_for``, ``tasks.if_failed``, ``tasks.not_before`` (when it is due
   once it waits no more): see ``ordering``.
+* ``children``, ``downs``, ``tasks.parent``, ``tasks.generation``: see ``family``.
 * ``owners``: how many tasks and bytes of arguments each user has that are not over (see
   ``tally``); ``owners_as_of``: the number of the last event, by which 0.2 knows that ``owners`` is
   exact. That row is written by every commit, so it also has the number of our last ``batch`` and
@@ -87,7 +88,8 @@ NOT_EMPTY = "tasks > 0"
 LIVE = "state in ('queued', 'scheduled', 'running', 'held')"
 BEHIND = "state = 'scheduled'"
 IS_AWAITED = (
-    "exists (select 1 from edges indexed by edges_open where waits_on = tasks.id and met is null)"
+    "(exists (select 1 from edges indexed by edges_open where waits_on = tasks.id and met is null)"
+    f" or exists (select 1 from tasks p where p.id = tasks.parent and p.{LIVE}))"
 )
 
 EXPIRING = f"expires is not null and attempt = 0 and {WAITING}"
@@ -217,6 +219,14 @@ _ADDED = {
     "edges": "create table edges (task integer not null, waits_on integer not null, met integer,"
     " primary key (task, waits_on)) without rowid",
     "edges_open": "create index edges_open on edges (waits_on, task) where met is null",
+    "tasks.parent": "alter table tasks add column parent integer",
+    "tasks.generation": "alter table tasks add column generation integer",
+    "children": "create table children (parent integer not null, generation integer not null,"
+    " name text not null, task integer not null, tied integer not null,"
+    " primary key (parent, generation, name)) without rowid",
+    "children_task": "create index children_task on children (parent, task)",
+    "downs": "create table downs (parent integer primary key, generation integer not null,"
+    " told integer not null)",
     "ends": "create table ends (task integer primary key, told integer not null)",
     "tasks_moving": f"create index tasks_moving on tasks (queue, id) where {MOVING}",
     "pauses": "create table pauses (queue text not null, name text not null, by integer not null,"

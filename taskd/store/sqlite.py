@@ -60,6 +60,9 @@ class SqliteStore:
                     done = HANDLERS[type(operation)](self._transaction, operation)
                     if self._transaction.ended:
                         done = done._replace(also=done.also + ends.told(self._transaction))
+                    if self._transaction.asked:
+                        done = done._replace(asked=tuple(self._transaction.asked))
+                        self._transaction.asked.clear()
                     applied.append(done)
                 except errors.Refused as refusal:
                     applied.append(Applied(refusal, None))

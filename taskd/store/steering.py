@@ -8,7 +8,7 @@ from __future__ import annotations
 from taskd.errors import Meanwhile, ProtocolError, Refused
 from taskd.model.task import ENDED, Change, State
 from taskd.protocol.saved import RawSaved
-from taskd.store import ordering, sql, turns
+from taskd.store import family, ordering, sql, turns
 from taskd.store.api import Alter, Applied, Cancel, Cancelled, Retry
 from taskd.store.row_checks import Task, check_retry, check_share
 from taskd.store.transaction import Transaction
@@ -46,6 +46,7 @@ def retry(tx: Transaction, retry: Retry) -> Applied:
     if (waits := ordering.wait_again(tx, task.id, retry.at)) is not None:
         return Applied(waits, task.id)
     ordering.retried(tx, task.id)
+    family.retried(tx, task.id, retry.start)
     group = _forget(tx, task, cut)
     state = tx.change(task, Change.RETRY, retry.at, None, group)
     tx.run(sql.RETRY, state.value, turns.next_at(tx.connection, task.place), task.id)

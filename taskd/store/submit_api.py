@@ -25,6 +25,16 @@ class Share(Record):
     full: str | None = None
 
 
+class Parent(Record):
+    """Whose child a new task is: of this ``attempt`` of ``task``, by a ``name`` of its own among
+    that task's children; ``detached``: a cancel of the parent does not reach it."""
+
+    task: int
+    attempt: int
+    name: str
+    detached: bool = False
+
+
 class Submit(Record):
     """A new task: queued, or scheduled if ``delay`` (seconds) is above zero or ``due`` (Unix
     seconds) has not come. Result: Submitted.
@@ -63,6 +73,10 @@ class Submit(Record):
     end of one that has failed or was cancelled does; see ``model.order``. What has ended already
     counts as if it ended now. Refused with UnknownTask if one is not there, or is another owner's
     and ``after_any`` is not set.
+
+    ``parent``: if that task has a child of this name, the result is that one. Else the task is its
+    child: it is cancelled if its parent is, unless its key has found it. Refused if that attempt of
+    the parent does not run, or the parent is to be cancelled; and as in ``after``.
     """
 
     submission: bytes
@@ -90,6 +104,7 @@ class Submit(Record):
     after: tuple[int, ...] = ()
     if_failed: IfFailed = IfFailed.HOLD
     after_any: bool = False
+    parent: Parent | None = None
 
 
 class SubmitAll(Record):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from taskd import errors
 from taskd.model.task import State
-from taskd.store import keys, ordering, schema, sql, turns
+from taskd.store import family, keys, ordering, schema, sql, turns
 from taskd.store.api import Applied, Submit, SubmitAll, Submitted
 from taskd.store.row_checks import check_horizon, check_share
 from taskd.store.submit_api import REPLACED
@@ -20,8 +20,12 @@ def submit(tx: Transaction, new: Submit) -> Applied:
         known = _known(tx, new)
         if known is not None:
             return Applied(Submitted(known, False), None)
+        if (child := family.known(tx, new)) is not None:
+            return Applied(child, None)
         met = keys.Met() if new.key is None else keys.meet(tx, new)
         if (found := met.answer) is not None:
+            if new.parent is not None:
+                family.enter(tx, new.parent, found.task, False)
             return Applied(found, None, also=(found.task,) * (found.how == REPLACED))
         if new.share is not None:
             check_share(new.owner, tx.tally.owned(new.owner), len(new.args), new.share)
@@ -92,6 +96,8 @@ def _insert(tx: Transaction, new: Submit, is_behind: bool, others: dict[int, Sta
     tx.tally.count(new.queue, state, 1)
     tx.tally.wait(group, 1)
     tx.tally.own(new.owner, 1, len(new.args))
+    if new.parent is not None:
+        family.enter(tx, new.parent, task, True)
     if others:
         ordering.enter(tx, task, new, others)
     return task

@@ -25,21 +25,24 @@ from taskd.store.tally import Tally
 
 
 class Transaction:
-    """``clock``: the store's, Unix seconds. ``tally``: the counters that it changes. ``ended``: the
-    tasks that are over since ``ends.told``, as they were before."""
+    """``clock``: the store's, Unix seconds. ``tally``: the counters that it changes. ``asked``: the
+    tasks that run and that the operation wishes to cancel beside its own; ``ended``: those
+    that are over since ``ends.told``, as they were before."""
 
-    __slots__ = ("clock", "connection", "ended", "tally")
+    __slots__ = ("asked", "clock", "connection", "ended", "tally")
 
     def __init__(self, connection: sqlite3.Connection, clock: Callable[[], float]) -> None:
         self.connection = connection
         self.clock = clock
         self.tally = Tally(connection)
         self.ended: list[Task] = []
+        self.asked: list[int] = []
 
     def forget(self) -> None:
         """It was rolled back: so are the counters."""
         self.tally = Tally(self.connection)
         self.ended.clear()
+        self.asked.clear()
 
     def look(self, task: int) -> Task | None:
         found = self.run(sql.LOOK, task).fetchone() if schema.is_id(task) else None

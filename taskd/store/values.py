@@ -23,7 +23,7 @@ class Row(Record):
     this key, which it gets then. ``slot``: of its schedule, that it is for; None: none.
     ``waits_for``: how many tasks it still waits for, after which it is to run; ``if_failed``: what
     the submission said of these, None if there are none. ``run_at`` of a task that waits so is when
-    it will be due at the earliest, if that was said.
+    it will be due at the earliest, if that was said. ``parent``: the task that has submitted it.
     """
 
     id: int
@@ -58,6 +58,7 @@ class Row(Record):
     slot: float | None = None
     waits_for: int = 0
     if_failed: str | None = None
+    parent: int | None = None
 
 
 class Dependency(Record):

@@ -66,6 +66,10 @@ _KNOWN = {
     "retries",
     "after",
     "if_failed",
+    "parent",
+    "parent_attempt",
+    "child",
+    "detached",
 }
 """What of a submission has a meaning here."""
 
@@ -155,6 +159,7 @@ class _Eager:
         self._queues = queues
         self._kept: dict[int, _Kept] = {}
         self._submissions: dict[bytes, int] = {}
+        self._children: dict[tuple[int, str], int] = {}
 
     def answer(self, asked: Asked) -> dict[str, Any]:
         handlers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -197,8 +202,11 @@ class _Eager:
         queue = new.get("queue") or task.queue
         if queue not in self._queues | {each.queue for each in tasks.registered.values()}:
             raise NotEager(f"reads no taskd.toml: name its queues, eager(queues=[{queue!r}]), or")
+        child = (new["parent"], new["child"]) if new.get("parent") else None
         if new["submission"] in self._submissions:
             return self._kept[self._submissions[new["submission"]]], False
+        if child and child in self._children:
+            return self._kept[self._children[child]], False
         if (taken := self._with_key(new.get("key"))) is not None:
             if (policy := new.get("if_exists") or JOIN) != JOIN:
                 if policy == REPLACE:
@@ -221,6 +229,8 @@ class _Eager:
         )
         self._kept[kept.id] = kept
         self._submissions[new["submission"]] = kept.id
+        if child:
+            self._children[child] = kept.id
         return kept, True
 
     def _task(self, name: str) -> tasks.Task[..., Any]:

@@ -120,6 +120,7 @@ def _facts(
         ("revision", text.clean(task.revision or "")),
         *times,
         ("next try" if tries else "not before", attempts.next_try(task, tries, now)),
+        ("parent", str(task.parent or "")),
         ("after", after(task)),
         ("retries", attempts.retries(task.retries)),
         ("waited", waited(task)),

@@ -315,6 +315,8 @@ class Dispatch:
 
     def on_applied(self, outcome: Applied) -> None:
         """An operation is committed."""
+        for task in outcome.asked:
+            self._attempts.ask(task, "cancel", "its parent was cancelled")
         if outcome.also:  # tasks that waited for others: they are ready, or more are to be told
             self.on_waiting(True)
 

@@ -19,7 +19,7 @@ from taskd.protocol import data, secret, submission
 from taskd.protocol.submission import JOIN, REPLACE
 from taskd.record import Record
 from taskd.store.api import Share, Submit, Submitted
-from taskd.store.submit_api import REMOVED, REPLACED
+from taskd.store.submit_api import REMOVED, REPLACED, Parent
 from taskd.systemd import notify
 
 
@@ -30,7 +30,7 @@ class NewTasks(Record):
     def task(self, client: Client, task: dict[str, Any], now: float, share: Share | None) -> Submit:
         """Raises Refused."""
         name = task["name"]
-        entry = self._entry(name)
+        entry = self._entry(name, task.get("parent") is not None)
         args = _arguments(task["args"])
         # A zygote of 0.2 tells no types.
         if (why := bind(entry, args) or mistyped(entry.get("types") or {}, args)) is not None:
@@ -77,13 +77,17 @@ class NewTasks(Record):
             after=tuple(dict.fromkeys(task.get("after") or ())),
             if_failed=IfFailed(task.get("if_failed") or IfFailed.HOLD),
             after_any=client.owner is None,
+            parent=_parent(name, task),
         )
 
-    def _entry(self, name: str) -> dict[str, Any]:
-        """The current revision's entry of the task. Raises UnknownTask, with similar names."""
+    def _entry(self, name: str, is_child: bool) -> dict[str, Any]:
+        """The current revision's entry of the task; of a child that this does not know, that of
+        another live one, perhaps its parent's. Raises UnknownTask, with similar names."""
         current = self.revisions.current
         assert current is not None, "requests are read only once a revision serves"
         entry = current.tasks.get(name)
+        for revision in self.revisions.live() if is_child else ():
+            entry = entry or revision.tasks.get(name)
         if entry is not None:
             return dict(entry)
         import difflib
@@ -129,6 +133,16 @@ def _check_order(name: str, task: dict[str, Any]) -> None:
         raise Refused(
             f'{name}: after and if_exists = "{REPLACE}" would have it wait in two ways; say one'
         )
+
+
+def _parent(name: str, task: dict[str, Any]) -> Parent | None:
+    """Raises Refused for a child that is not wholly said."""
+    given = [task.get(field) for field in ("parent", "parent_attempt", "child")]
+    if given == [None] * 3 and not task.get("detached"):
+        return None
+    if None in given:
+        raise Refused(f"{name}: a child has a parent, its attempt, and a name")
+    return Parent(task["parent"], task["parent_attempt"], task["child"], bool(task.get("detached")))
 
 
 def _arguments(raw: bytes) -> dict[str, Any]:

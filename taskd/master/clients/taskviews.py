@@ -113,6 +113,7 @@ class TaskViews(Record):
             "after": [waits.view(each) for each in told.after],
             "waits_for": row.waits_for,
             "if_failed": row.if_failed,
+            "parent": row.parent,
         }
 
     def _retries(self, row: Row) -> dict[str, Any] | None:

@@ -144,6 +144,7 @@ def test_a_task_has_exactly_the_documented_fields() -> None:
         "started": None,
         "ended": None,
         "priority": 0,
+        "parent": None,
         "after": [],
         **dict.fromkeys(("key", "owner", "arguments", "pid", "memory", "log")),
     }

@@ -313,3 +313,21 @@ def test_what_comes_after_others_runs_as_their_ends_say() -> None:
         is_mended = True
         first.retry()
         assert held.result() == 2
+
+
+def test_a_child_is_run_at_once_and_once(eager: None) -> None:
+    @task
+    def leaf(n: int) -> int:
+        ran.append(n)
+        return n
+
+    @task(retries=1, backoff=0)
+    def parent(ctx: Context) -> int:
+        made = ctx.submit(leaf.using(name="one"), 1)
+        if ctx.attempt == 1:
+            raise OSError("again")
+        return int(made.result())
+
+    ran: list[int] = []
+    assert parent.submit().result() == 1
+    assert ran == [1]
