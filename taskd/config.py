@@ -151,8 +151,8 @@ class Limits(Record):
 
 class Config(Record):
     """A checked ``taskd.toml``. ``queues``: the concurrency of each queue by name; ``limits``,
-    ``retention`` and ``timeouts`` (seconds of one try; None: no limit): by the same names. The
-    queue ``default`` is always there."""
+    ``retention``, ``timeouts`` (seconds of one try; None: no limit) and ``silences`` (seconds
+    without a report): by the same names. The queue ``default`` is always there."""
 
     app: App
     daemon: Daemon
@@ -163,6 +163,7 @@ class Config(Record):
     limits: dict[str, Limits]
     retention: dict[str, Retention]
     timeouts: dict[str, float | None]
+    silences: dict[str, float | None]
     source: str
     table: dict[str, Any]
 
@@ -187,6 +188,10 @@ class Config(Record):
     def timeout(self, queue: str) -> float | None:
         """That of tasks of ``queue`` that say none; another queue is as the default queue."""
         return self.timeouts.get(queue, self.timeouts[DEFAULT_QUEUE])
+
+    def silent_after(self, queue: str) -> float | None:
+        """The same for how long a running task may report nothing before that is told."""
+        return self.silences.get(queue, self.silences[DEFAULT_QUEUE])
 
     @property
     def max_workers(self) -> int:
@@ -219,6 +224,7 @@ class Config(Record):
                 for name, each in queues.items()
             },
             timeouts={name: each["timeout"] for name, each in queues.items()},
+            silences={name: each["silent_after"] for name, each in queues.items()},
             source=source,
             table=table,
         )

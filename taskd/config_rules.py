@@ -272,6 +272,7 @@ _QUEUE_RULES = {
         expected='a whole number from 8 to 1000000, or "none"', least=8, or_none=True
     ),
     "timeout": _LIMIT,
+    "silent_after": _LIMIT,
     "keep_succeeded": _AGE,
     "keep_failed": _AGE,
     "keep_cancelled": _AGE,

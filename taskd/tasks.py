@@ -1,7 +1,8 @@
 """``@task``: makes a function a task, which taskd can run; and the register of all tasks.
 
 Used wherever an app's modules are imported: in zygotes and workers, which run the functions, and
-in the app's own programs, which submit them.
+in the app's own programs, which submit them. Longer than 400 lines because each option stands here
+four times: type checkers see the decorator, the task and its submission apart.
 
 Invariants
     * A name stands for one function: a second function of the same name is refused with an error
@@ -21,7 +22,6 @@ from taskd.api import checks, schedule_options
 from taskd.api.annotations import Annotations, Reading
 from taskd.api.retry_rules import Backoff, Exceptions, RetryRules
 from taskd.errors import BadArguments
-from taskd.model import duration
 from taskd.model.arguments import mistyped
 from taskd.model.binding import bind
 from taskd.model.routing import readable
@@ -69,7 +69,8 @@ class Task(Generic[P, R]):
         self.version = checks.checked_count("version", version, 1)
         self.rules = rules
         self.retries = rules.policy.retries
-        self.timeout = None if timeout is None else duration.limit("timeout", timeout)
+        self.timeout = checks.checked_limit("timeout", timeout)
+        self.silent_after: float | None = None
         if on_deploy not in ("finish", "checkpoint"):
             raise ValueError(f"on_deploy must be 'finish' or 'checkpoint', not {on_deploy!r}")
         self.on_deploy = OnDeploy(on_deploy)
@@ -116,6 +117,7 @@ class Task(Generic[P, R]):
             "names": names_in(self.fn),
             "retry": self.rules.in_manifest(),
             "timeout": self.timeout,
+            "silent_after": self.silent_after,
             "schedule": self.schedule,
         }
 
@@ -322,6 +324,7 @@ def task(
     retry_on: Exceptions | None = None,
     give_up_on: Exceptions = (),
     timeout: float | str | None = None,
+    silent_after: float | str | None = None,
     **schedule: Unpack[schedule_options.ScheduleOptions],
 ) -> Any:
     """Make a function a task; bare, or with options.
@@ -338,6 +341,7 @@ def task(
     to 1, that chance may take away (0.25 for "exponential", else 0). ``retry_on``: only these
     exceptions are tried again; ``give_up_on``: these are not, whatever else is said.
     ``timeout``: how long a try may run (seconds, or "10min"); then it fails with ``TimedOut``.
+    ``silent_after``: how long it may report nothing (progress, steps, its log) before that is told.
 
     ``cron``, ``every`` and what goes with them: when it is run by itself, see ``ScheduleOptions``.
 
@@ -357,6 +361,7 @@ def make_task(
     on_deploy: str = "finish",
     check: bool = True,
     timeout: float | str | None = None,
+    silent_after: float | str | None = None,
     schedule: Mapping[str, Any] = MappingProxyType({}),
     **rules: Any,
 ) -> Task[..., Any]:
@@ -366,9 +371,11 @@ def make_task(
     called = fn.__name__ if name is None else name
     if called == "<lambda>":
         raise ValueError("a lambda has no name that others could submit it by: use def")
-    return Task(
+    made: Task[..., Any] = Task(
         fn, called, queue, version, on_deploy, check, RetryRules(**rules), timeout, schedule
     )
+    made.silent_after = checks.checked_limit("silent_after", silent_after)
+    return made
 
 
 _default_client: Client | None = None

@@ -154,6 +154,11 @@ def checked_name(what: str, value: Any) -> str:
     return value
 
 
+def checked_limit(what: str, value: Any) -> float | None:
+    """A time limit in seconds; None: none."""
+    return None if value is None else duration.limit(what, value)
+
+
 def checked_count(what: str, value: Any, least: int) -> int:
     if type(value) is not int:
         raise TypeError(f"{what} must be a whole number, not {value!r}")

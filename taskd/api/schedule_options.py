@@ -43,6 +43,7 @@ class TaskOptions(ScheduleOptions, total=False):
     retry_on: Exceptions | None
     give_up_on: Exceptions
     timeout: float | str | None
+    silent_after: float | str | None
 
 
 def checked(name: str, said: Mapping[str, Any], unbound: str | None) -> dict[str, Any] | None:

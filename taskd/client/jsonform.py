@@ -75,6 +75,8 @@ def task_to_json(task: TaskInfo) -> dict[str, Any]:
         "parent": None if task.parent is None else str(task.parent),
         "after": [each | {"task": str(each["task"])} for each in task.after or ()],
         "log": task.log,
+        "silent": task.silent,
+        "timeout": task.timeout,
     }
 
 

@@ -77,6 +77,8 @@ class TaskInfo(Record):
     waits_for: int | None = None
     if_failed: str | None = None
     parent: int | None = None
+    silent: float | None = None
+    timeout: dict[str, Any] | None = None
 
     @property
     def result(self) -> Any:

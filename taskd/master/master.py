@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 
 from taskd.config import Config
-from taskd.master.attempts import Attempts, Dispatch, Endings, Pauses, Sending, TaskLogs, Timeouts
+from taskd.master.attempts import Attempts, Dispatch, Endings, Pauses, Sending, TaskLogs, Watching
 from taskd.master.clients import Clients, Serving, Streams
 from taskd.master.deploy import (
     AfterDrain,
@@ -131,7 +131,8 @@ class Master:
         loop, config, storage = self.loop, self.config, self.storage
         self.attempts = Attempts(loop, config, self.revisions, self.workers, self.oom)
         self.pauses = Pauses(loop, storage)
-        self.timeouts = Timeouts(loop, config, storage, self.attempts, self.workers.kill)
+        watched = (self.places, storage, self.attempts, self.workers.kill)
+        self.watching = Watching(loop, config, *watched)
         self.tasklogs = TaskLogs(loop, config, self.places, self.revisions, self.attempts)
         self.endings = Endings(loop, storage, self.intake, self.attempts, self.tasklogs)
         self.sending = Sending(loop, self.life, config, self.places, self.attempts, self.endings)
@@ -195,17 +196,9 @@ class Master:
             attempts,
             progress,
         )
+        told = (self.pauses, self.schedules)
         stages = Stages(
-            plan_questions.Sources(
-                loop,
-                self.places,
-                storage,
-                revisions,
-                workers,
-                attempts,
-                self.pauses,
-                self.schedules,
-            ),
+            plan_questions.Sources(loop, self.places, storage, revisions, workers, attempts, *told),
             lambda: trial.Means(loop, self.children, self.orphans, self.snapshot),
             before.Surroundings(loop, self.children, self.after_drain),
         )
@@ -314,9 +307,9 @@ class Master:
         self.children.reaped.to(self.deploy.look, self.stop.look)
         self.retirement.retired.to(self.dispatch.kick, self.after_drain.look)
         self.attempts.changed.to(self.systemd.changed)
-        self.attempts.progressed.to(self.streams.on_progress)
-        self.attempts.sent.to(self.timeouts.watch)
-        self.attempts.released.to(self.timeouts.forget)
+        self.attempts.progressed.to(self.streams.on_progress, self.watching.heard)
+        self.attempts.sent.to(self.watching.watch)
+        self.attempts.released.to(self.watching.forget)
         self.dispatch.claimed.to(self.deploy.look)
         self.pauses.changed.to(self.schedules.refresh)
         self.endings.ended.to(lambda _: self.schedules.refresh_if_waiting())
@@ -360,7 +353,7 @@ class Master:
         self.loop.soon(self.children.reap)  # after a transient error again
         self.pauses.look()
         for worker in self.workers:
-            self.timeouts.watch(worker)
+            self.watching.watch(worker)
         self.dispatch.begin()
         self.schedules.begin()
         self.after_drain.look()

@@ -162,6 +162,10 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
     it is cancelled, while it waits for its first start; ``shown`` is the state with ``retrying``,
     ``resuming`` and ``waiting`` (for other tasks) told apart.
 
+    ``silent``: since when a running task has reported nothing, if that is longer than its code or
+    its queue says (``silent_after``), else null. ``timeout``, of a single task that is not over
+    and has one, else null: {limit, used: seconds of this try}.
+
     ``retries``, of a single task that is not over and may be tried again, else null: {used,
     allowed, waits: [seconds…] (the first ten, without jitter), by_function: whether they are made
     by a function of the app's}: as the revision that runs it says, else the current one.

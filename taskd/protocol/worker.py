@@ -105,7 +105,7 @@ Master → worker
 
 Inside
     task(version, queue, retries, on_deploy, params, any, types, unresolved, reads, names,
-        retry, timeout, schedule)
+        retry, timeout, silent_after, schedule)
         params: [[name, required]…]; any: bool; types: {name: form}: what each parameter that is
         checked takes (``model.arguments``); unresolved: {name: why}: annotations that cannot be
         looked up (0.2 tells neither); reads: [version…]: versions of saved state that it
@@ -113,8 +113,9 @@ Inside
         function's source names, null where that cannot be told; retry: {retries, delays,
         max_backoff, jitter, function, gives_up}: ``model.retrying.Policy``, whether the delays are
         a function's, and whether the code gives up on a timeout; timeout: seconds that one try may
-        run, or null (0.2 tells neither); schedule: null, or what ``@task`` says: {cron?, every?,
-        tz?, late?, catch_up?, overlap?, spread?} (0.2 does not tell)
+        run, or null (0.2 tells neither); silent_after: seconds that it may report nothing, or null
+        (0.2 does not tell); schedule: null, or what ``@task`` says: {cron?, every?, tz?, late?,
+        catch_up?, overlap?, spread?} (0.2 does not tell)
     question(ref, name, args, saved, version, slot, task, attempt)
         ref: int; args: bytes; saved: bytes or null; version: int; slot: null or the file name,
         beside that file, of the worker that runs this attempt of the task: the slot has what that
@@ -174,6 +175,7 @@ TASK: Fields = {
     "types": Field(dict),
     "retry": Field(dict, each=RETRY),
     "timeout": Field(float, SHORTEST, LONGEST),
+    "silent_after": Field(float, SHORTEST, LONGEST),
 }
 """What the master needs of each task in a manifest."""
 

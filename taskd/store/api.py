@@ -12,7 +12,7 @@ Of every operation:
 * A state changes by ``model.task.CHANGES`` alone, and only from the state that is named before the
   arrow. Each change writes one numbered event in the same transaction: ``at``, the new state, the
   number and the revision of the last attempt (0 and None before the first), and the operation's
-  ``reason``, if it has one. Nothing else writes events.
+  ``reason``, if it has one. Nothing else but NoteSilence writes events.
 * A task is *over* once it is succeeded, failed or cancelled; one that is held is not over. A key is
   its task's until that is over (or longer: ``Submit.key_for``), within the tasks of one owner. A
   submission id is known as long as its task is there, and for HORIZON after the task was over.
@@ -143,6 +143,17 @@ class NoteTimeout(Record):
     attempt: int
 
 
+class NoteSilence(Record):
+    """This attempt has reported nothing for as long as ``why`` says: one event ``running`` with it
+    as the reason, unless that was written since it last reported (``why`` None). Result: whether
+    one was. Nothing is changed if the attempt runs no more."""
+
+    task: int
+    attempt: int
+    why: str | None
+    at: float
+
+
 class HoldKind(Record):
     """queued → held, with ``reason``, for up to ``limit`` tasks of that kind in ``queue``, in the
     order of claiming, since no live revision can run it. Result: the list of their ids."""
@@ -270,7 +281,7 @@ class Answer:
 
 Operation = (
     Submit | SubmitAll | Take | Settle | Cancel | Retry | Alter | HoldKind | Wake | Shift
-    | CancelExpired | NoteTimeout | Prepare | Purge | Forget | Pause | Resume
+    | CancelExpired | NoteTimeout | NoteSilence | Prepare | Purge | Forget | Pause | Resume
     | GoOn | Recheck | TakeUp | Due | RunNow | PauseSchedule | ResumeSchedule | SetConcurrency
 )  # fmt: skip
 

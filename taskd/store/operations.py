@@ -41,6 +41,7 @@ from taskd.store.api import (
     Forget,
     GoOn,
     HoldKind,
+    NoteSilence,
     NoteTimeout,
     Offer,
     Pause,
@@ -160,6 +161,20 @@ def note_timeout(tx: Transaction, told: NoteTimeout) -> Applied:
     return Applied(is_there and bool(tx.run(sql.TIMED_OUT, *told).rowcount), None)
 
 
+def note_silence(tx: Transaction, told: NoteSilence) -> Applied:
+    task = tx.look(told.task)
+    if task is None or (task.state, task.attempt) != (State.RUNNING, told.attempt):
+        return Applied(False, None)
+    if told.why is None:
+        tx.run(sql.NOT_SILENT, task.id)
+        return Applied(False, None)
+    if not tx.run(sql.SILENT, task.id).rowcount:
+        return Applied(False, None)
+    values = (task.state.value, task.attempt, task.revision, told.why)
+    tx.run(sql.NEW_EVENT, task.id, told.at, *values)
+    return Applied(True, task.id)
+
+
 def hold_kind(tx: Transaction, hold: HoldKind) -> Applied:
     ready = picking.in_order(tx.fetch, hold.queue, {hold.kind: 0}, {}, hold.limit)
     tasks = [candidate.task for candidate in islice(ready, hold.limit)]
@@ -210,6 +225,7 @@ HANDLERS: dict[type, Callable[[Transaction, Any], Applied]] = {
     HoldKind: hold_kind,
     Wake: wake,
     NoteTimeout: note_timeout,
+    NoteSilence: note_silence,
     CancelExpired: expiry.cancel_expired,
     GoOn: lambda tx, each: Applied(ends.pass_on(tx, each.limit), None),
     Recheck: lambda tx, each: Applied(ordering.recheck(tx, each), None),

@@ -28,7 +28,8 @@ finds a store that it can use. A new version says that an older taskd could not.
   submitted; of no meaning once it has (see ``expiry``). ``tasks.timeout``: seconds that one try may
   run, as the submission said; ``tasks.used``: those that the attempts of this try up to number
   ``used_upto`` have run; ``tasks.timed_out``: the number of the attempt that was told that its time
-  is over. (Numbers, since 0.2 begins attempts and retries and leaves these columns as they are.)
+  is over; ``tasks.silent``: of the one of which it was told that it reports nothing. (Numbers,
+  since 0.2 begins attempts and retries and leaves these columns as they are.)
 * ``concurrency``: what operators have said of queues for now (see ``concurrency``).
 * ``keys``, ``tasks.next_key``, ``tasks.next_at``: see ``keys``.
 * ``schedules``, ``slots``, ``schedule_tasks``: see ``scheduling``. ``tasks.schedule``: which one
@@ -201,6 +202,7 @@ _ADDED = {
     "tasks.used": "alter table tasks add column used real",
     "tasks.used_upto": "alter table tasks add column used_upto integer",
     "tasks.timed_out": "alter table tasks add column timed_out integer",
+    "tasks.silent": "alter table tasks add column silent integer",
     "tasks_expiring": f"create index tasks_expiring on tasks (expires) where {EXPIRING}",
     "tasks.schedule": "alter table tasks add column schedule text",
     "tasks.slot": "alter table tasks add column slot real",

@@ -62,6 +62,8 @@ SHIFT = (
 TIMED_OUT = (
     "update tasks set timed_out = attempt where id = ? and attempt = ? and state = 'running'"
 )
+SILENT = "update tasks set silent = attempt where id = ? and silent is not attempt"
+NOT_SILENT = "update tasks set silent = null where id = ?"
 LAPSED = (
     f"select id from tasks indexed by tasks_expiring where {schema.EXPIRING}"
     " and expires <= store_clock() order by expires limit ?"

@@ -24,7 +24,7 @@ import contextvars
 import os
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,17 +32,17 @@ from typing import Any
 from taskd import tasks
 from taskd.client import stand_in
 from taskd.client.session import Asked
-from taskd.errors import BadArguments, KeyConflict, ProtocolError, Refused, TaskHeld, UnknownTask
+from taskd.errors import KeyConflict, Refused, TaskHeld, UnknownTask
 from taskd.model import retrying
-from taskd.model.arguments import mistyped
-from taskd.model.binding import bind
 from taskd.model.endings import Facts, judge
 from taskd.model.order import IfFailed, after_end
 from taskd.model.task import CHANGES, COMMAND, ENDED, SETTLED, Budgets, Change, State
 from taskd.protocol import data
 from taskd.protocol.saved import Saved
 from taskd.protocol.submission import JOIN, REPLACE
+from taskd.testing.eager_checks import KNOWN, check_arguments, check_same
 from taskd.testing.surroundings import REVISION, apart
+from taskd.testing.time_limit import time_limit
 from taskd.worker import hooks
 from taskd.worker.attempt import Ending, run_attempt
 from taskd.worker.memory_recorder import MemoryRecorder
@@ -53,25 +53,6 @@ FIRST = 10**9 + 1
 
 MOST_ATTEMPTS = 1000
 """Of one task: here they follow one another at once, and might do so for ever."""
-
-_KNOWN = {
-    "submission",
-    "submission_kind",
-    "name",
-    "args",
-    "key",
-    "if_exists",
-    "queue",
-    "priority",
-    "retries",
-    "after",
-    "if_failed",
-    "parent",
-    "parent_attempt",
-    "child",
-    "detached",
-}
-"""What of a submission has a meaning here."""
 
 
 class NotEager(Exception):
@@ -108,6 +89,7 @@ class _Kept:
     priority: int
     key: str | None
     retries_said: int | None
+    timeout: float | None
     after: list[int]
     if_failed: IfFailed
     state: State = State.QUEUED
@@ -193,8 +175,8 @@ class _Eager:
     def _taken(self, new: dict[str, Any]) -> tuple[_Kept, bool]:
         """The task that a submission makes, or leads to; and whether it is new."""
         task = self._task(new["name"])
-        _check_arguments(task, new["args"])
-        odd = {name for name, value in new.items() if value is not None} - _KNOWN
+        check_arguments(task, new["args"])
+        odd = {name for name, value in new.items() if value is not None} - KNOWN
         if new.get("delay") == 0:
             odd.discard("delay")
         if odd:
@@ -212,7 +194,7 @@ class _Eager:
                 if policy == REPLACE:
                     raise NotEager("has no task that waits and could be replaced")
                 raise KeyConflict(f'the key "{taken.key}" is that of task {taken.id}')
-            _check_same(taken, new)
+            check_same(taken, new)
             return taken, False
         for other in new.get("after") or ():
             self._known(other)
@@ -224,6 +206,7 @@ class _Eager:
             priority=new.get("priority") or 0,
             key=new.get("key"),
             retries_said=new.get("retries"),
+            timeout=new.get("timeout"),
             after=new.get("after") or [],
             if_failed=IfFailed(new.get("if_failed") or IfFailed.HOLD),
         )
@@ -338,8 +321,10 @@ class _Eager:
         around = hooks.AroundTask(recorder.id, kept.task.name, recorder.attempt, REVISION)
         os.makedirs(scratch, 0o700, exist_ok=True)
         no_daemon = os.path.join(self._directory, "none.sock")  # no program of the task's finds one
+        limit = kept.task.timeout if kept.timeout is None else kept.timeout
+        of = (kept.id, kept.attempt, REVISION, scratch, no_daemon)
         try:
-            with task_environment(kept.id, kept.attempt, REVISION, scratch, no_daemon):
+            with time_limit(recorder, limit), task_environment(*of):
                 context = contextvars.copy_context()
                 ending = context.run(
                     run_attempt,
@@ -388,23 +373,3 @@ def _settle(kept: _Kept, ending: Ending, recorder: MemoryRecorder, is_cancelled:
     if kept.state in SETTLED:
         kept.ended = time.time()
     return verdict.delay or 0.0
-
-
-def _check_arguments(task: tasks.Task[..., Any], raw: bytes) -> None:
-    """As the daemon does, from what the manifest would say."""
-    try:
-        args = data.decode(raw)
-    except ProtocolError as error:
-        raise BadArguments(f"the arguments are not plain data: {error}") from None
-    entry = task.entry()
-    if (why := bind(entry, args) or mistyped(entry["types"], args)) is not None:
-        raise BadArguments(f"{task.name}: {why}")
-
-
-def _check_same(taken: _Kept, new: Mapping[str, Any]) -> None:
-    if (taken.task.name, taken.args) != (new["name"], new["args"]):
-        what = "other arguments" if taken.task.name == new["name"] else "another name"
-        raise KeyConflict(
-            f'the key "{taken.key}" is that of task {taken.id} ({taken.task.name}, '
-            f"{taken.state.value}), which has {what}"
-        )

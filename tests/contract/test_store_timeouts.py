@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from taskd.model.task import State
-from taskd.store.api import NoteTimeout
+from taskd.store.api import NoteSilence, NoteTimeout
 
 
 @pytest.mark.parametrize("said", [None, 0.5])
@@ -64,3 +64,24 @@ def test_that_an_attempt_was_told_counts_for_that_attempt_alone(bench: Any) -> N
     assert bench.one(NoteTimeout(task, 1)) is False, "it is over"
     assert bench.one(NoteTimeout(1 << 70, 1)) is False
     assert not bench.row(task).timed_out
+
+
+def test_a_silence_is_told_once_until_the_attempt_reports_again(bench: Any) -> None:
+    task = bench.submit()
+    note = lambda why, attempt=1: bench.one(NoteSilence(task, attempt, why, 5.0))  # noqa: E731
+    assert not note("silent")
+    bench.claim(task)
+    assert note("silent: 5min")
+    assert not note("silent: 5min")
+    assert not note("silent", 2)
+    (*_, event) = bench.reader.events((task,))
+    assert (event.state, event.reason, event.attempt, event.at) == (
+        State.RUNNING, "silent: 5min", 1, 5.0,
+    )  # fmt: skip
+    assert not note(None)
+    assert note("silent again")
+    bench.settle(task, State.QUEUED)
+    bench.claim(task)
+    assert note("silent", 2)
+    assert len(bench.reader.events((task,))) == 7
+    assert not bench.one(NoteSilence(1 << 70, 1, "x", 1.0))

@@ -125,6 +125,7 @@ def _facts(
         ("retries", attempts.retries(task.retries)),
         ("waited", waited(task)),
         ("took", took(task) + so_far if task.started else ""),
+        ("timeout", _timeout(task)),
         ("process", _process(task)),
         ("log", text.clean(task.log or "")),
         ("done", " ".join(part for part in done if part)),
@@ -146,6 +147,13 @@ def waited(task: TaskInfo) -> str:
     if task.started is None or task.submitted is None or task.started - task.submitted < 1:
         return ""
     return text.duration(task.started - task.submitted)
+
+
+def _timeout(task: TaskInfo) -> str:
+    if task.timeout is None:
+        return ""
+    used, limit = (text.duration(task.timeout[each]) for each in ("used", "limit"))
+    return f"{limit}, {used} of it used"
 
 
 def _process(task: TaskInfo) -> str:

@@ -4,10 +4,11 @@ from taskd.master.attempts.attempts import Attempts
 from taskd.master.attempts.concurrency import Concurrency
 from taskd.master.attempts.dispatch import Dispatch
 from taskd.master.attempts.endings import Ending, Endings, by_record
-from taskd.master.attempts.pauses import Pauses
+from taskd.master.attempts.pauses import Pauses, date
 from taskd.master.attempts.sending import Sending
 from taskd.master.attempts.tasklogs import TaskLogs
-from taskd.master.attempts.timeouts import Timeouts
+from taskd.master.attempts.timeouts import begun
+from taskd.master.attempts.watching import Watching
 
 __all__ = (
     "Attempts",
@@ -18,6 +19,8 @@ __all__ = (
     "Pauses",
     "Sending",
     "TaskLogs",
-    "Timeouts",
+    "Watching",
+    "begun",
     "by_record",
+    "date",
 )

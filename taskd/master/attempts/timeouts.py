@@ -61,9 +61,10 @@ class Deadlines:
     def _due(self) -> None:
         self._timer = None
         now = time.monotonic()
-        for task in [task for task, at in self._at.items() if at <= now]:
+        for task, at in [each for each in self._at.items() if each[1] <= now]:
             self._act(task)
-            self.drop(task)
+            if self._at.get(task) == at:  # else it has another time now
+                self.drop(task)
         if self._at:
             self._wait_until(min(self._at.values()))
 

@@ -49,7 +49,7 @@ class Serving:
         checks: Callable[[], list[Check]],
     ) -> None:
         limits = PeerLimits(loop)
-        views = TaskViews(loop.troubles, places, revisions, attempts, dispatch, pauses)
+        views = TaskViews(loop.troubles, places, revisions, attempts, dispatch, pauses, config)
         queues = Queues(loop.troubles, config, storage, revisions, dispatch.concurrency)
         shares = Shares(loop.troubles, config.access, places.state)
         self.clients = Clients(loop, config, limits)

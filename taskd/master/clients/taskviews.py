@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from taskd.master.attempts import Attempts, Dispatch, Pauses
+from taskd.config import Config
+from taskd.master.attempts import Attempts, Dispatch, Pauses, begun, date
 from taskd.master.clients import told_arguments, waits
-from taskd.master.fleet import CROWDED, Revisions
+from taskd.master.fleet import CROWDED, Revisions, Running
 from taskd.master.loop import NO_WORKER, UNWRITABLE, Troubles
 from taskd.model import retrying
 from taskd.model.task import SETTLED, State
@@ -40,6 +42,7 @@ class TaskViews(Record):
     attempts: Attempts
     dispatch: Dispatch
     pauses: Pauses
+    config: Config
 
     def view(self, told: Told) -> dict[str, Any]:
         """One task in full: also with what its process shows."""
@@ -54,6 +57,7 @@ class TaskViews(Record):
         if row.state is State.QUEUED and running is None:
             found["reason"] = found["reason"] or self.dispatch.why_full(row.queue)
         found["retries"] = self._retries(row)
+        found["timeout"] = self._timeout(row, running)
         return found
 
     def listed(self, all_told: list[Told]) -> list[dict[str, Any]]:
@@ -76,6 +80,8 @@ class TaskViews(Record):
         if running is not None and row.state is State.RUNNING:
             progress = running.progress or progress
             reason = running.waiting or running.why or reason
+            if running.silent is not None and not running.waiting and not running.why:
+                reason = f"silent: has reported nothing since {date(running.silent)}"
         if row.state is State.QUEUED:
             for what in (UNWRITABLE, NO_WORKER, CROWDED):  # these hold up every queued task
                 if (why := self.troubles.why(what)) is not None:
@@ -110,11 +116,32 @@ class TaskViews(Record):
             "key": row.next_key if row.key is None else row.key,
             "run_at": None if row.next_key is not None else row.run_at,
             "expires": row.expires,
+            "silent": None if running is None else running.silent,
             "after": [waits.view(each) for each in told.after],
             "waits_for": row.waits_for,
             "if_failed": row.if_failed,
             "parent": row.parent,
         }
+
+    def _timeout(self, row: Row, running: Running | None) -> dict[str, Any] | None:
+        """How long a try may run, and has run; None: it is over, or has no limit."""
+        if row.state in SETTLED:
+            return None
+        revision = self.revisions.current
+        worker = self.attempts.worker_of(row.id)
+        if worker is not None:
+            revision = worker.revision
+        said = {} if revision is None else revision.tasks.get(row.name) or {}
+        limits = (row.timeout, said.get("timeout"), self.config.timeout(row.queue))
+        limit = next((each for each in limits if each is not None), None)
+        if limit is None:
+            return None
+        used = row.used or 0.0
+        if running is not None and worker is not None and row.state is State.RUNNING:
+            now = time.monotonic()
+            at = running.begun
+            used += now - (begun(worker.slot_fd, row.id, row.attempt, now) if at is None else at)
+        return {"limit": limit, "used": used}
 
     def _retries(self, row: Row) -> dict[str, Any] | None:
         """How often and when it is tried again, as the code says that a failure would be judged by

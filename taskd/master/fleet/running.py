@@ -40,6 +40,7 @@ class Running:
     ``asked``: what the worker was told last: None, "leave", "cancel" or "timeout"; ``why``: the
     reason given. ``begun``: when it began, by the monotonic clock; None: its slot knows.
     ``timed_out``: why its time is over, once it was told so.
+    ``silent``: since when it reports nothing, in Unix seconds, if that is too long.
     ``waiting``: why it cannot save, or its end not be recorded, just now, or None.
     """
 
@@ -53,6 +54,7 @@ class Running:
         "owner",
         "progress",
         "queue",
+        "silent",
         "task",
         "timed_out",
         "waiting",
@@ -82,6 +84,7 @@ class Running:
         self.waiting: str | None = None
         self.begun: float | None = None
         self.timed_out: str | None = None
+        self.silent: float | None = None
 
     @property
     def row(self) -> Known:
@@ -105,6 +108,7 @@ class Running:
             "waiting": self.waiting,
             "begun": self.begun,
             "timed_out": self.timed_out,
+            "silent": self.silent,
         }
 
     @classmethod
@@ -119,6 +123,7 @@ class Running:
         running.asked, running.why = fields["asked"], fields["why"]
         running.waiting = fields["waiting"]
         running.begun, running.timed_out = fields.get("begun"), fields.get("timed_out")
+        running.silent = fields.get("silent")
         return running
 
     def complete(self, answer: Part[Row] | StoreError) -> None:

@@ -25,7 +25,7 @@ COMMAND = "import sys; from taskd.cli.taskctl import main; sys.exit(main())"
 TASK_FIELDS = [
     "id", "name", "queue", "state", "reason", "attempt", "revision", "progress", "result",
     "error", "submitted", "started", "ended", "priority", "key", "owner", "arguments", "pid",
-    "memory", "parent", "after", "log",
+    "memory", "parent", "after", "log", "silent", "timeout",
 ]  # fmt: skip
 
 

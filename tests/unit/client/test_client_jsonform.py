@@ -146,7 +146,8 @@ def test_a_task_has_exactly_the_documented_fields() -> None:
         "priority": 0,
         "parent": None,
         "after": [],
-        **dict.fromkeys(("key", "owner", "arguments", "pid", "memory", "log")),
+        "timeout": None,
+        **dict.fromkeys(("key", "owner", "arguments", "pid", "memory", "log", "silent")),
     }
 
 

@@ -111,7 +111,15 @@ def test_what_the_version_before_does_not_know_is_asked_of_no_daemon_of_it() -> 
     }
     narrows = {f"list with {n}" for n in ("owner", "key", "revision", "since", "until", "text")}
     schedules = {"schedules", "pause_schedule", "resume_schedule", "run_schedule"}
-    assert newer == {"attempts", "pause", "resume", "remove", "compact"} | schedules | narrows
+    control = {
+        "change",
+        "checkpoint",
+        "set_concurrency",
+        "retry with from_start",
+        "retry with step",
+    }
+    others = {"attempts", "pause", "resume", "remove", "compact"}
+    assert newer == others | schedules | narrows | control
     task = {"submission": b"x" * 16, "name": "a", "args": b"y"}
     assert operations.needs("submit", {"tasks": [task]})[0] == 0
     more = {"tasks": [task, task | {"retries": 3}]}

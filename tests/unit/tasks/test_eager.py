@@ -331,3 +331,16 @@ def test_a_child_is_run_at_once_and_once(eager: None) -> None:
     ran: list[int] = []
     assert parent.submit().result() == 1
     assert ran == [1]
+
+
+def test_a_timeout_ends_a_try_at_its_next_safe_point(eager: None) -> None:
+    @task(timeout=0.05)
+    def hangs(ctx: Context) -> None:
+        while True:
+            ctx.checkpoint()
+
+    with pytest.raises(taskd.TaskFailed, match=r"ran for longer than its timeout of 0\.05s"):
+        hangs.submit().result()
+    with pytest.raises(taskd.TaskFailed, match=r"timeout of 0\.1s"):
+        hangs.using(timeout=0.1).submit().result()
+    assert add().using(timeout=60, expires=60).submit(1).result() == 3

@@ -103,6 +103,7 @@ def _settle_fields(bench: Bench, task: int) -> None:
     known.parent, known.limits, known.is_grouped = Parent.INIT, Limits(1 << 30, 7), False
     known.asked_to_leave, known.served = "a test", 3
     known.running.timed_out = "a test"
+    known.running.silent = 1.5
     target = master.revisions.add("/srv/r2", master.config.app)
     target.state = RevisionState.PROVEN
     ours, theirs = socket.socketpair()
