@@ -9,7 +9,7 @@ _taskctl_verbs="status submit run list show wait follow logs cancel retry change
 _taskctl_options() {
     case $1 in
         submit) echo "--key --if-exists --key-for --at-most --secret --priority --queue --delay --at --expires --timeout --retries --after --if-failed --wait --json" ;;
-        run) echo "--key --if-exists --key-for --at-most --secret --priority --queue --delay --at --expires --timeout --retries --after --if-failed --wait --json --on-deploy --cwd" ;;
+        run) echo "--key --if-exists --key-for --at-most --secret --priority --queue --delay --at --expires --timeout --retries --after --if-failed --wait --json --on-deploy --cwd --env --umask --nice --stdin" ;;
         list) echo "--state --queue --name --owner --key --revision --since --until --text --columns --limit --json" ;;
         wait) echo "--timeout --json" ;;
         logs) echo "-f --follow --raw" ;;

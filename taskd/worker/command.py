@@ -20,6 +20,8 @@ import errno
 import os
 import signal
 import subprocess
+from contextlib import AbstractContextManager, nullcontext
+from typing import BinaryIO
 
 from taskd import tasks
 from taskd.api.context import Context
@@ -44,17 +46,24 @@ def command(
     argv: list[str],
     cwd: str | None = None,
     env: dict[str, str | Secret[str]] | None = None,
+    umask: int | None = None,
+    nice: int | None = None,
+    stdin: str | None = None,
 ) -> int:
-    """Run the program ``argv`` in ``cwd`` with ``env`` added to the environment; returns 0."""
+    """Run the program ``argv`` in ``cwd`` with ``env`` added to the environment; returns 0.
+
+    ``stdin``: the file that it reads (default: nothing)."""
     _check(argv, cwd, env)
+    _check_numbers(umask, nice, stdin)
     end = ProgramEnd(ctx._recorder)
     try:
-        process = _start(ctx, argv, cwd, env or {})
+        with _input(stdin) as file:
+            process = _start(ctx, argv, cwd, env or {}, umask, file)
     except BaseException:
         end.watch(None)
         end.join()
         raise
-    wish = _wait(process, ctx._recorder, end)
+    wish = _wait(process, ctx._recorder, end, nice)
     return _judge(process.returncode, wish)
 
 
@@ -70,12 +79,37 @@ def _check(argv: object, cwd: object, env: object) -> None:
         raise CommandFailed("env must be a dict of str to str, or to a Secret of str")
 
 
+def _check_numbers(umask: object, nice: object, stdin: object) -> None:
+    if umask is not None and (type(umask) is not int or not 0 <= umask <= 0o777):
+        raise CommandFailed(f"umask must be a number from 0 to 0o777, not {umask!r}")
+    if nice is not None and (type(nice) is not int or not 0 <= nice <= 19):
+        raise CommandFailed(f"nice must be a number from 0 to 19, not {nice!r}")
+    if stdin is not None and not isinstance(stdin, str):
+        raise CommandFailed(f"stdin must be a file's path, not {stdin!r}")
+
+
+def _input(path: str | None) -> AbstractContextManager[BinaryIO | None]:
+    if path is None:
+        return nullcontext()
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        if error.errno in _PASSING:
+            raise Yielded(f"cannot read {path!r} yet: {error.strerror}") from None
+        raise CommandFailed(f"cannot read its input {path!r}: {error.strerror}") from None
+
+
 def _revealed(value: object) -> object:
     return value.reveal() if isinstance(value, Secret) else value
 
 
 def _start(
-    ctx: Context, argv: list[str], cwd: str | None, env: dict[str, str | Secret[str]]
+    ctx: Context,
+    argv: list[str],
+    cwd: str | None,
+    env: dict[str, str | Secret[str]],
+    umask: int | None,
+    file: BinaryIO | None,
 ) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
@@ -91,7 +125,12 @@ def _start(
         raise CommandFailed(f"cannot start {argv[0]!r}: there is no directory {cwd!r}")
     try:
         return subprocess.Popen(
-            argv, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, process_group=0
+            argv,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL if file is None else file,
+            umask=-1 if umask is None else umask,
+            process_group=0,
         )
     except FileNotFoundError:
         raise CommandFailed(
@@ -103,13 +142,17 @@ def _start(
         raise CommandFailed(f"cannot start {argv[0]!r}: {error}") from None
 
 
-def _wait(process: subprocess.Popen[bytes], recorder: Recorder, end: ProgramEnd) -> Wish | None:
+def _wait(
+    process: subprocess.Popen[bytes], recorder: Recorder, end: ProgramEnd, nice: int | None
+) -> Wish | None:
     """Wait until the program has ended; returns the wish that it was told of, if there was one.
 
     The program is reaped last of all: until then its pid and its group cannot be another's.
     """
     end.watch(process.pid)
     try:
+        if nice is not None:
+            os.setpriority(os.PRIO_PGRP, process.pid, nice)
         recorder.wait_for(lambda: end.is_there or recorder.wish() is not None)
         wish = None if end.is_there else recorder.wish()
         if wish is not None:

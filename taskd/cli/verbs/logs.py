@@ -53,8 +53,12 @@ def add_logs(parser: ArgumentParser) -> None:
 
 
 def do_logs(client: Client, args: Namespace) -> None:
-    shown = None if args.raw or not sys.stdout.isatty() else _Shown()
-    for data in _parts(client, args.id, args.follow):
+    show(client, args.id, args.follow, args.raw)
+
+
+def show(client: Client, task: int, follow: bool, raw: bool) -> None:
+    shown = None if raw or not sys.stdout.isatty() else _Shown()
+    for data in _parts(client, task, follow):
         if shown is None:
             sys.stdout.buffer.write(data)
         else:

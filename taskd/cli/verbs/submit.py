@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import REMAINDER, ArgumentParser, Namespace
+from argparse import REMAINDER, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskd.cli import outcome
-from taskd.cli.verbs import options, tasks
+from taskd.cli.verbs import logs, options, tasks
 from taskd.errors import BadArguments
 from taskd.model.order import IfFailed
 from taskd.model.task import COMMAND, OnDeploy
@@ -50,6 +50,22 @@ def add_run(parser: ArgumentParser) -> None:
         metavar="DIR",
         help="where it runs (default: here). The service must be able to enter it, in its sandbox "
         "and as its user",
+    )
+    parser.add_argument(
+        "--env",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a variable of the program's environment, which others may see (see --secret)",
+    )
+    parser.add_argument(
+        "--umask", metavar="MODE", type=_octal, help="the program's umask, in octal: 027"
+    )
+    parser.add_argument(
+        "--nice", metavar="N", type=int, choices=range(20), help="its nice value: 0 to 19"
+    )
+    parser.add_argument(
+        "--stdin", metavar="FILE", help="the file that it reads, as the service's user"
     )
     parser.add_argument(
         "command", metavar="-- CMD ARGS", nargs=REMAINDER, help="the program and its arguments"
@@ -155,10 +171,36 @@ def do_run(client: Client, args: Namespace) -> int:
     argv = [*args.command, *dashes, *(args.program or [])]
     if not argv:
         raise outcome.UsageError("run: which program? taskctl run [options] -- CMD ARGS…")
-    given = {"argv": argv, "cwd": _directory(args.cwd), "env": secrets(args.secret) or None}
+    env: dict[str, Any] = _variables(args.env)
+    hidden = secrets(args.secret)
+    if twice := sorted(env.keys() & hidden):
+        raise outcome.UsageError(f"run: the variable {twice[0]!r} is given twice")
+    cwd = _directory(args.cwd)
+    given = {"argv": argv, "cwd": cwd, "env": env | hidden or None}
+    stdin = None if args.stdin is None else os.path.join(cwd, args.stdin)
+    also = {"umask": args.umask, "nice": args.nice, "stdin": stdin}
+    given |= {name: value for name, value in also.items() if value is not None}
     return _queue(
         client, args, COMMAND, given, {"on_deploy": args.on_deploy} if args.on_deploy else None
     )
+
+
+def _variables(words: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise outcome.UsageError(f"run: --env {word!r} is not of the form NAME=VALUE")
+        if name in found:
+            raise outcome.UsageError(f"run: the variable {name!r} is given twice")
+        found[name] = value
+    return found
+
+
+def _octal(word: str) -> int:
+    if not word.isascii() or not word.isdigit() or {*word} & {"8", "9"} or int(word, 8) > 0o777:
+        raise ArgumentTypeError(f"{word!r} is not an umask such as 027")
+    return int(word, 8)
 
 
 def _directory(named: str | None) -> str:
@@ -204,6 +246,8 @@ def _queue(
         if task.created is False:
             did = "it has these arguments now" if task.replaced else "nothing new was queued"
             outcome.say(f"{task.id} was there already, with this key: {did}")
+    if args.wait and name == COMMAND and not args.json:
+        logs.show(client, task.id, follow=True, raw=False)
     if args.wait:
         return tasks.ended(client, [task.id], as_json=args.json, tell=False)
     if args.json:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from taskd.errors import BadArguments, NotAllowed, ProtocolError, Refused, UnknownTask
+from taskd.errors import BadArguments, ProtocolError, Refused, UnknownTask
 from taskd.master.clients.client import Client
+from taskd.master.clients.programs import check_program
 from taskd.master.clients.queues import Queues
 from taskd.master.fleet import Revisions
 from taskd.model.arguments import mistyped
 from taskd.model.binding import SECRET_SIGN, bind
 from taskd.model.order import IfFailed
 from taskd.model.task import COMMAND, OnDeploy
-from taskd.paths import MORE
-from taskd.posix import mounts
 from taskd.protocol import data, secret, submission
 from taskd.protocol.submission import JOIN, REPLACE
 from taskd.record import Record
 from taskd.store.api import Share, Submit, Submitted
 from taskd.store.submit_api import REMOVED, REPLACED, Parent
-from taskd.systemd import notify
 
 
 class NewTasks(Record):
@@ -36,7 +33,7 @@ class NewTasks(Record):
         if (why := bind(entry, args) or mistyped(entry.get("types") or {}, args)) is not None:
             raise BadArguments(f"{name}: {why}")
         if name == COMMAND:
-            _check_program(client, args)
+            check_program(client, args, self.revisions.current)
         secrets: set[str] = set()
         if secret.MARK in task["args"]:
             secrets = {arg for arg, value in args.items() if secret.found_in([arg, value])}
@@ -153,29 +150,3 @@ def _arguments(raw: bytes) -> dict[str, Any]:
     if not isinstance(args, dict) or not all(isinstance(name, str) for name in args):
         raise BadArguments("the arguments must be a dict with text keys")
     return args
-
-
-def _check_program(client: Client, args: dict[str, Any]) -> None:
-    """For a program that a client queues (`taskctl run`). Raises NotAllowed (only operators may
-    queue programs), or BadArguments for a working directory that the service cannot enter.
-
-    The master runs as the same user and in the same sandbox as the workers: a directory that it
-    cannot enter, they cannot enter. Without the check the task would fail, perhaps hours later.
-    """
-    if not client.is_control:
-        raise NotAllowed(
-            "programs are run as the service's user, so only its operators may queue them "
-            "(by control.sock)"
-        )
-    cwd = args.get("cwd")
-    if isinstance(cwd, str) and (error := mounts.why_not_entered(cwd)) is not None:
-        why = f"it runs as user {os.getuid()}"
-        if notify.is_heard():
-            why += (
-                ", and the sandbox of its unit hides home directories and has a /tmp of its own "
-                f"({MORE} has the lines that change that)"
-            )
-        raise BadArguments(
-            f"{COMMAND}: the service cannot enter {cwd!r} ({error.strerror}): {why}. Name "
-            "a directory that it can enter: `taskctl run --cwd DIR -- CMD`"
-        )
