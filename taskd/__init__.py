@@ -39,6 +39,7 @@ _HOME = {
     "on_task_start": "taskd.api.hooks",
     "on_worker_start": "taskd.api.hooks",
     "on_worker_stop": "taskd.api.hooks",
+    "batch": "taskd.batches",
     "task": "taskd.tasks",
 }
 
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from taskd.api.interrupt import Interrupted as Interrupted, TimedOut as TimedOut
     from taskd.api.own_ends import Cancel as Cancel, Fail as Fail, Retry as Retry
     from taskd.api.saved_state import FINISHED as FINISHED, SavedState as SavedState
+    from taskd.batches import batch as batch
     from taskd.client.aio import AsyncClient as AsyncClient
     from taskd.client.blocking import Client as Client
     from taskd.errors import (

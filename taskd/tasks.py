@@ -26,6 +26,7 @@ from taskd.model.arguments import mistyped
 from taskd.model.binding import bind
 from taskd.model.routing import readable
 from taskd.model.task import COMMAND, OnDeploy
+from taskd.protocol.submission import Call
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -169,6 +170,10 @@ class Task(Generic[P, R]):
         """
         return Submission(self).submit(*args, **kwargs)
 
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call:
+        """What ``submit`` would submit, for ``taskd.batch``. Raises BadArguments."""
+        return Submission(self).call(*args, **kwargs)
+
     def using(
         self,
         *,
@@ -270,14 +275,13 @@ class Submission(Generic[P]):
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
         """As ``Task.submit``."""
-        global _default_client
-        arguments = self._task.arguments(args, kwargs)
-        if _default_client is None:
-            from taskd.client.blocking import Client
+        name, arguments, how = self.call(*args, **kwargs)
+        return default_client().submit(name, arguments, **how)
 
-            _default_client = Client()
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call:
+        """As ``Task.call``."""
         how = {key: value for key, value in self._how.items() if key not in ("name", "detached")}
-        return _default_client.submit(self._task.name, arguments, **how)
+        return Call(self._task.name, self._task.arguments(args, kwargs), how)
 
 
 class Decorator:
@@ -380,6 +384,16 @@ def make_task(
 
 _default_client: Client | None = None
 """The client of this process, made by the first ``submit``; it notices by itself after a fork."""
+
+
+def default_client() -> Client:
+    global _default_client
+    if _default_client is None:
+        from taskd.client.blocking import Client
+
+        _default_client = Client()
+    return _default_client
+
 
 registered: dict[str, Task[..., Any]] = {}
 """Every task of this process by its name. The built-in one is there once ``worker.command`` is

@@ -5,6 +5,8 @@ Everything here raises Refused, or a kind of it, for what cannot be.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -31,6 +33,38 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
+def made(name: str, args: dict[str, Any] | None, **how: Any) -> dict[str, Any]:
+    """A task as ``submit`` sends it; ``how``: as ``SubmitOperations.submit`` takes it. A field that
+    0.2 does not know is there only if it says something."""
+    said = {field: value for field, value in how.items() if value is not None}
+    task: dict[str, Any] = {
+        # Sent twice, it is still one task.
+        "submission": submission.timed(time.time(), os.urandom(8)),
+        "submission_kind": submission.TIMED,
+        "name": name,
+        "args": encoded({} if args is None else args),
+        **{field: how.get(field) for field in ("key", "queue", "delay", "options")},
+        "priority": how.get("priority", 0),
+    }
+    if "retries" in said:
+        task["retries"] = said["retries"]
+    if "at" in said:
+        task["due"] = due(said["at"], how.get("delay"))
+    for field in ("expires", "timeout", "key_for", "at_most"):
+        if field in said:
+            task[field] = limit(field, said[field])
+    if others := ids(said.get("after", ())):
+        task["after"] = others
+    if "child" in said:
+        names = ("parent", "parent_attempt", "child", "detached")
+        task |= dict(zip(names, said["child"], strict=True))
+    if "if_failed" in said:
+        task["if_failed"] = if_failed(said["if_failed"])
+    if "if_exists" in said:
+        task["if_exists"] = if_exists(said["if_exists"])
+    return task
+
+
 def due(at: datetime, delay: float | None) -> float:
     if delay is not None:
         raise Refused("submit: delay and at are both given; a task is due at one time")
@@ -47,11 +81,11 @@ def limit(what: str, value: Any) -> float:
         raise Refused(f"submit: {error}") from None
 
 
-def after(tasks: After) -> list[int]:
+def ids(tasks: After) -> list[int]:
     """Ids, each once."""
     some = [tasks] if isinstance(tasks, (int, HasId)) else tasks
-    ids = [each if isinstance(each, int) else each.id for each in some]
-    if len(found := list(dict.fromkeys(ids))) > MOST_AFTER:
+    named = [each if isinstance(each, int) else each.id for each in some]
+    if len(found := list(dict.fromkeys(named))) > MOST_AFTER:
         raise Refused(
             f"submit: after names {len(found):,} tasks; {MOST_AFTER:,} at most are possible"
         )

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic
 
 from taskd.client import new_task
 from taskd.client.new_task import After
 from taskd.client.operations import H, Operation, Steps, field, request
-from taskd.errors import ProtocolError
-from taskd.protocol import submission
+from taskd.errors import ProtocolError, Refused
+from taskd.model.order import IfFailed
+from taskd.protocol.operations import MAX_BATCH
+from taskd.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+
+    from taskd.protocol.submission import Call
+
+
+class Batch(Record, Generic[H]):
+    """Handles on tasks that were submitted together. ``then``, ``on_end``: on what follows them."""
+
+    tasks: list[H]
+    then: H | None
+    on_end: H | None
 
 
 class SubmitOperations(Generic[H]):
@@ -63,42 +74,51 @@ class SubmitOperations(Generic[H]):
         "checkpoint"}.
         Raises UnknownTask, BadArguments, NotPlainData, KeyConflict.
         """
-        task: dict[str, Any] = {
-            # Sent twice, it is still one task.
-            "submission": submission.timed(time.time(), os.urandom(8)),
-            "submission_kind": submission.TIMED,
-            "name": name,
-            "args": new_task.encoded({} if args is None else args),
-            "key": key,
-            "priority": priority,
-            "queue": queue,
-            "delay": delay,
-            "options": options,
+        how = {
+            name: value for name, value in locals().items() if name not in ("self", "name", "args")
         }
-        if retries is not None:  # a daemon of 0.2 would leave it out
-            task["retries"] = retries
-        if at is not None:
-            task["due"] = new_task.due(at, delay)
-        if expires is not None:
-            task["expires"] = new_task.limit("expires", expires)
-        if timeout is not None:
-            task["timeout"] = new_task.limit("timeout", timeout)
-        if others := new_task.after(after):
-            task["after"] = others
-        if child is not None:
-            names = ("parent", "parent_attempt", "child", "detached")
-            task |= dict(zip(names, child, strict=True))
-        if if_failed is not None:
-            task["if_failed"] = new_task.if_failed(if_failed)
-        if if_exists is not None:
-            task["if_exists"] = new_task.if_exists(if_exists)
-        for what, limit in (("key_for", key_for), ("at_most", at_most)):
-            if limit is not None:
-                task[what] = new_task.limit(what, limit)
-        made = field((yield request("submit", tasks=[task])), "tasks", list)
-        if len(made) != 1 or not isinstance(made[0], dict):
-            raise ProtocolError("an answer to submit that is not about one task")
-        handle = self.handle(field(made[0], "id", int))
-        handle.created = field(made[0], "created", bool)
-        handle.replaced = made[0].get("replaced") is True
-        return handle
+        (made,) = yield from self._submitted([new_task.made(name, args, **how)])
+        return made
+
+    @Operation
+    def batch(
+        self, calls: Iterable[Call], *, then: Call | None = None, on_end: Call | None = None
+    ) -> Steps[Batch[H]]:
+        """Submit calls of tasks (``task.call(…)``) in one transaction: all of them or none.
+
+        ``then`` runs once, when all of them have succeeded, also if one had to be retried by hand;
+        ``on_end`` once, when all have ended for the first time, however. Of none: at once. Together
+        they are 1,000 at most. Raises as ``submit``.
+        """
+        some = list(calls)
+        new = [new_task.made(name, args, **how) for name, args, how in some]
+        for follower, if_failed in ((then, None), (on_end, IfFailed.RUN.value)):
+            if follower is not None:
+                made = new_task.made(follower.name, follower.arguments, **follower.how)
+                if some:
+                    made |= {"after_new": list(range(len(some)))}
+                    made |= {} if if_failed is None else {"if_failed": if_failed}
+                new.append(made)
+        if len(new) > MAX_BATCH:
+            raise Refused(
+                f"batch: {len(new):,} tasks with what follows; {MAX_BATCH:,} at most are possible"
+            )
+        handles = (yield from self._submitted(new)) if new else []
+        left = handles[len(some) :]
+        return Batch(
+            handles[: len(some)],
+            None if then is None else left.pop(0),
+            None if on_end is None else left.pop(0),
+        )
+
+    def _submitted(self, new: list[dict[str, Any]]) -> Steps[list[H]]:
+        made = field((yield request("submit", tasks=new)), "tasks", list)
+        if len(made) != len(new) or not all(isinstance(each, dict) for each in made):
+            raise ProtocolError("an answer to submit that is about other tasks")
+        handles = []
+        for each in made:
+            handle = self.handle(field(each, "id", int))
+            handle.created = field(each, "created", bool)
+            handle.replaced = each.get("replaced") is True
+            handles.append(handle)
+        return handles

@@ -57,8 +57,8 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               queue?, priority?, delay? or due? (since 4), retries? (since 4), expires? (since
               4), timeout? (since 4), if_exists? (since 4; "join", "refuse" or "replace-waiting"),
               key_for? (since 4), at_most? (since 4), after?: [id…], if_failed? ("hold", "cancel" or
-              "run") (both since 4), parent?: id, parent_attempt?, child?: name, detached? (these
-              four since 4), options?}] (1 to MAX_BATCH)
+              "run") (both since 4), after_new?: [place…] (since 4), parent?: id, parent_attempt?,
+              child?: name, detached? (these four since 4), options?}] (1 to MAX_BATCH)
               → {tasks: [{id: 17, created: true}]}; all or none. ``created``: false if the task was
               there, by its submission or its key; then ``replaced``: true if it got these arguments
               and this time, and ``state``: "removed" if it is there no more and still has the key.
@@ -74,7 +74,8 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               ``parent``: the running task that submits it, in this attempt, as its ``child`` of
               that name; submitting that again returns the same task. A cancel of the parent reaches
               it, unless it is ``detached``. ``after``: it runs once these have succeeded;
-              ``if_failed``: see ``model.order``.
+              ``after_new``: and these of the same request, by their places there, from 0 on, before
+              its own; ``if_failed``: see ``model.order``.
               ``options`` is for the built-in ``command`` task: {"on_deploy": "checkpoint"}.
     show      task → {task: TASK}
     list      state?, queue?, name?, owner?, key?, revision?, since?, until?, text? (these six since

@@ -47,6 +47,8 @@ _PRIORITY = Field(int, -_PRIORITY_MAX, _PRIORITY_MAX)
 _SUBMISSION = Field(bytes, submission.SIZE, submission.SIZE, required=True)
 _SCHEDULE: Fields = {"name": _NAME._replace(required=True)}
 
+_PLACE = Field(int, 0, MAX_BATCH, required=True)
+
 _NEW_TASK: Fields = {
     "submission": _SUBMISSION,
     "submission_kind": Field(str, among=frozenset((submission.TIMED,))),
@@ -64,6 +66,7 @@ _NEW_TASK: Fields = {
     "timeout": Field(float, SHORTEST, LONGEST, since=4),
     "retries": Field(int, 0, MOST_RETRIES, since=4),
     "after": Field(list, 1, MOST_AFTER, each=_TASK_ID, since=4),
+    "after_new": Field(list, 1, MAX_BATCH, each=_PLACE, since=4),
     "parent": Field(int, 1, _ID_MAX, since=4),
     "parent_attempt": Field(int, 1, _ID_MAX, since=4),
     "child": Field(str, 1, 200, since=4),

@@ -10,6 +10,10 @@ timed    8 bytes: when the client made it, in microseconds since 1970, the highe
 
 from __future__ import annotations
 
+from typing import Any
+
+from taskd.record import Record
+
 TIMED = "timed"
 
 JOIN, REFUSE, REPLACE = "join", "refuse", "replace-waiting"
@@ -28,3 +32,12 @@ def timed(now: float, random: bytes) -> bytes:
 def made(submission: bytes, kind: str | None) -> float | None:
     """When the id was made; None: it does not say."""
     return int.from_bytes(submission[:_HALF], "big") / 1e6 if kind == TIMED else None
+
+
+class Call(Record):
+    """A call of a task, to be submitted with others (``task.call(…)``). ``arguments``: plain data,
+    by name; ``how``: as ``Client.submit`` takes it."""
+
+    name: str
+    arguments: dict[str, Any]
+    how: dict[str, Any]

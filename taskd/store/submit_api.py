@@ -105,11 +105,14 @@ class Submit(Record):
     if_failed: IfFailed = IfFailed.HOLD
     after_any: bool = False
     parent: Parent | None = None
+    after_new: tuple[int, ...] = ()
 
 
 class SubmitAll(Record):
     """Several new tasks of one request, as by one Submit after the other (a later one finds the
-    key of an earlier one); but if one is refused, so are all, and nothing of any is kept.
+    key of an earlier one); but if one is refused, so are all, and nothing of any is kept. A task is
+    to run after those, too, that have the places ``after_new`` in ``tasks``, before its own; it is
+    refused with others, and outside of SubmitAll.
 
     Result: a list of Submitted, in order, or the refusal of that one.
     """

@@ -17,6 +17,8 @@ from taskd.store.turns import Place
 
 def submit(tx: Transaction, new: Submit) -> Applied:
     try:
+        if new.after_new:
+            raise errors.Refused("after_new in a request of one task")
         known = _known(tx, new)
         if known is not None:
             return Applied(Submitted(known, False), None)
@@ -41,7 +43,9 @@ def submit_all(tx: Transaction, all_of: SubmitAll) -> Applied:
     before = tx.tally.copy()
     tx.run("savepoint submits")
     try:
-        done = [submit(tx, new).result for new in all_of.tasks]
+        done: list[Submitted] = []
+        for new in all_of.tasks:
+            done.append(submit(tx, _placed(new, done)).result)
     except errors.Refused:
         tx.run("rollback to submits")
         tx.run("release submits")
@@ -50,6 +54,16 @@ def submit_all(tx: Transaction, all_of: SubmitAll) -> Applied:
         raise
     tx.run("release submits")
     return Applied(done, None)
+
+
+def _placed(new: Submit, done: list[Submitted]) -> Submit:
+    """``new`` after the tasks that its request has made before it. Raises Refused."""
+    if not new.after_new:
+        return new
+    if not all(0 <= place < len(done) for place in new.after_new):
+        raise errors.Refused("after_new names a task of its request that does not stand before it")
+    earlier = [done[place].task for place in new.after_new]
+    return new._replace(after=tuple(dict.fromkeys((*new.after, *earlier))), after_new=())
 
 
 def _known(tx: Transaction, new: Submit) -> int | None:

@@ -25,6 +25,7 @@ KNOWN = frozenset(
         "expires",
         "timeout",
         "after",
+        "after_new",
         "if_failed",
         "parent",
         "parent_attempt",

@@ -166,7 +166,10 @@ class _Eager:
     # ── requests ─────────────────────────────────────────────────────────────────────────────
 
     def _submit(self, fields: dict[str, Any]) -> dict[str, Any]:
-        made = [self._taken(new) for new in fields["tasks"]]
+        made: list[tuple[_Kept, bool]] = []
+        for new in fields["tasks"]:
+            earlier = [made[place][0].id for place in new.get("after_new") or ()]
+            made.append(self._taken(new | {"after": [*(new.get("after") or ()), *earlier]}))
         for kept, created in made:
             if created:
                 self._start(kept)

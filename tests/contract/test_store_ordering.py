@@ -304,3 +304,28 @@ def test_what_is_cancelled_down_a_chain_lets_go_what_waits_behind_its_key(bench:
     end(bench, first, "failed")
     assert bench.row(waiter).state is State.CANCELLED
     assert bench.submit(key="k") != waiter
+
+
+def test_tasks_of_one_request_come_after_earlier_ones_of_it(bench: Any) -> None:
+    new = (bench.new(), bench.new(), bench.new(after_new=(0, 1)))
+    first, second, then = (each.task for each in bench.one(SubmitAll(new)))
+    assert bench.row(then).waits_for == 2
+    again = bench.one(SubmitAll(new))
+    assert [(each.task, each.created) for each in again] == [
+        *((first, False), (second, False), (then, False))
+    ]
+    end(bench, first, "succeeded")
+    end(bench, second, "failed")
+    assert bench.row(then).state is State.SCHEDULED
+    bench.retry(second)
+    end(bench, second, "succeeded")
+    assert bench.row(then).state is State.QUEUED
+
+
+def test_a_place_that_does_not_stand_before_it_refuses_the_request(bench: Any) -> None:
+    for places in ((1,), (2,), (-1,)):
+        with pytest.raises(errors.Refused, match="does not stand before it"):
+            bench.one(SubmitAll((bench.new(), bench.new(after_new=places))))
+    with pytest.raises(errors.Refused, match="in a request of one task"):
+        bench.submit(after_new=(0,))
+    assert bench.ready() == []

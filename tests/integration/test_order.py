@@ -9,6 +9,7 @@ import pytest
 from support.daemon import Daemon
 
 from taskd.errors import Refused, UnknownTask
+from taskd.protocol.submission import Call
 
 APP = """
 from taskd import task
@@ -111,3 +112,29 @@ def test_the_command_line_says_after_what_a_task_comes(daemon: Daemon) -> None:
             client.submit("link", {"n": 1}, **how)
     with daemon.client() as client, pytest.raises(UnknownTask, match="no task 99999"):
         client.submit("link", {"n": 1}, after=99999)
+
+
+def test_what_follows_a_batch_runs_once_over_a_kill(daemon: Daemon) -> None:
+    with daemon.client() as client:
+        calls = [Call("link", {"n": n}, {}) for n in range(3)] + [Call("fails", {}, {})]
+        made = client.batch(
+            calls,
+            then=Call("link", {"n": 10}, {"priority": 2}),
+            on_end=Call("link", {"n": 11}, {}),
+        )
+        assert made.then is not None
+        assert made.on_end is not None
+        assert made.on_end.result(30) == "11 r1"
+        assert made.then.status().waits_for == 1
+        daemon.kill()
+        daemon.start()
+        daemon.open_gate("mended")
+        made.tasks[3].retry()
+        assert made.then.result(30) == "10 r1"
+        assert daemon.items(made.then.id) == ["ran10"]
+        assert daemon.items(made.on_end.id) == ["ran11"]
+        alone = client.batch([], then=Call("link", {"n": 12}, {}))
+        assert alone.then is not None
+        assert (alone.tasks, alone.then.result(30)) == ([], "12 r1")
+        with pytest.raises(Refused, match="1,000 at most"):
+            client.batch([Call("link", {"n": 1}, {})] * 1000, then=calls[0])

@@ -75,6 +75,7 @@ class NewTasks(Record):
             if_failed=IfFailed(task.get("if_failed") or IfFailed.HOLD),
             after_any=client.owner is None,
             parent=_parent(name, task),
+            after_new=tuple(dict.fromkeys(task.get("after_new") or ())),
         )
 
     def _entry(self, name: str, is_child: bool) -> dict[str, Any]:
@@ -124,9 +125,10 @@ def _check_key(name: str, task: dict[str, Any]) -> None:
 
 def _check_order(name: str, task: dict[str, Any]) -> None:
     """Raises Refused for wishes about an order that cannot be fulfilled."""
-    if task.get("if_failed") is not None and not task.get("after"):
+    others = task.get("after") or task.get("after_new")
+    if task.get("if_failed") is not None and not others:
         raise Refused(f"{name}: if_failed without after; say after which tasks it is to run")
-    if task.get("after") and task.get("if_exists") == REPLACE:
+    if others and task.get("if_exists") == REPLACE:
         raise Refused(
             f'{name}: after and if_exists = "{REPLACE}" would have it wait in two ways; say one'
         )

@@ -344,3 +344,13 @@ def test_a_timeout_ends_a_try_at_its_next_safe_point(eager: None) -> None:
     with pytest.raises(taskd.TaskFailed, match=r"timeout of 0\.1s"):
         hangs.using(timeout=0.1).submit().result()
     assert add().using(timeout=60, expires=60).submit(1).result() == 3
+
+
+def test_a_batch_and_what_follows_it(eager: None) -> None:
+    plus = add()
+    made = taskd.batch([plus.call(1), plus.using(queue="default").call(2, b=3)], then=plus.call(7))
+    assert [each.result() for each in made.tasks] == [3, 5]
+    assert made.then is not None
+    assert made.then.result() == 9
+    with pytest.raises(taskd.BadArguments):
+        plus.call(c=1)
