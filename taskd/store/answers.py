@@ -11,7 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 from taskd.model.task import State
-from taskd.store import attempts, concurrency, expiring, pausing, picking, scheduling, schema
+from taskd.store import (
+    attempts,
+    concurrency,
+    expiring,
+    limiting,
+    pausing,
+    picking,
+    scheduling,
+    schema,
+)
 from taskd.store.event_answers import events
 from taskd.store.meter import AT_ONCE, ROW, WORK, Fetch, Meter
 from taskd.store.queries import (
@@ -21,6 +30,7 @@ from taskd.store.queries import (
     Events,
     Expired,
     Glances,
+    LimitsInForce,
     Listed,
     NextDue,
     Part,
@@ -39,6 +49,7 @@ from taskd.store.queries import (
     StoredData,
     StoreSize,
     WaitingGroups,
+    WhyBlocked,
 )
 from taskd.store.row_answers import glances, rows, running_rows, value_of
 from taskd.store.told_answers import listed, shown
@@ -158,6 +169,7 @@ def _next_due(fetch: Fetch, _: NextDue) -> float | None:
         + fetch(concurrency.ENDS)
         + fetch(_TO_TELL)
     )
+    found += limiting.waits(fetch)
     due_in = [seconds for (seconds,) in found]
     return max(0.0, min(due_in)) if due_in else None
 
@@ -187,6 +199,8 @@ ANSWERS: dict[type, Callable[[Fetch, Any], Any]] = {
     StoreSize: _store_size,
     NextDue: _next_due,
     Concurrencies: lambda fetch, _: concurrency.every(fetch),
+    LimitsInForce: lambda fetch, _: list(limiting.in_force(fetch).values()),
+    WhyBlocked: limiting.why_blocked,
     Pauses: lambda fetch, _: pausing.every(fetch),
     Schedules: lambda fetch, _: scheduling.every(fetch),
 }

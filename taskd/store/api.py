@@ -3,7 +3,8 @@
 The store is used in the master alone, which is the only writer. The writer thread (``writer``)
 calls ``Store.apply`` with all operations that have gathered: one transaction and one sync for all.
 What is asked of it stands in ``queries``; new tasks in ``submit_api``, what is done by hand in
-``steering_api``, schedules in ``schedule_api``. tests/contract holds a store to these files.
+``steering_api``, schedules in ``schedule_api``, limits in ``limit_api``. tests/contract holds a
+store to these files.
 
 Of every operation:
 
@@ -32,6 +33,7 @@ from taskd.model.retention import Ages
 from taskd.model.task import Budgets, State
 from taskd.record import Protocol, Record
 from taskd.store.concurrency_api import SetConcurrency
+from taskd.store.limit_api import Block, Release, TakeUpLimits
 from taskd.store.schedule_api import Due, PauseSchedule, ResumeSchedule, RunNow, TakeUp
 from taskd.store.steering_api import (
     Alter as Alter,
@@ -66,8 +68,9 @@ class Offer(Record):
 
 
 class Take(Record):
-    """queued → running: one ready (queued) task of ``queue`` for each of the workers, as far as
-    there are any. Result: a list of Taken, in the order of claiming. Never refused.
+    """queued → running: one ready (queued, not blocked) task of ``queue`` for each of the workers,
+    as far as there are any that limits let begin (see ``limit_api``). Result: a list of Taken, in
+    the order of claiming. Never refused.
 
     ``routes`` has the kinds that can be run here, each with the runner that is to have them; no
     other kind is looked at. ``alone`` has single tasks that have another runner than their kind;
@@ -282,7 +285,8 @@ class Answer:
 Operation = (
     Submit | SubmitAll | Take | Settle | Cancel | Retry | Alter | HoldKind | Wake | Shift
     | CancelExpired | NoteTimeout | NoteSilence | Prepare | Purge | Forget | Pause | Resume
-    | GoOn | Recheck | TakeUp | Due | RunNow | PauseSchedule | ResumeSchedule | SetConcurrency
+    | GoOn | Recheck | TakeUpLimits | Release | Block | SetConcurrency
+    | TakeUp | Due | RunNow | PauseSchedule | ResumeSchedule
 )  # fmt: skip
 
 

@@ -141,6 +141,7 @@ def _replace(tx: Transaction, new: Submit, task: Task) -> None:
     next_at = due if is_behind else None
     tx.run(_ARGUMENTS, new.args, task.id)
     tx.run(_REPLACE, group, new.version, new.expires, expires, next_at, task.id)
+    tx.limits.replaced(task.id, task.state, new.limits)
     if task.state is State.SCHEDULED and task.waits_for:
         tx.run(_NOT_BEFORE, due, task.id)
         return
@@ -226,3 +227,4 @@ def _wake(tx: Transaction, task: Task, now: float) -> None:
     assert task.state not in ENDED
     state = tx.change(task, Change.DUE, now, None)
     tx.run(sql.WAKE, state.value, turns.next_at(tx.connection, task.place), task.id)
+    tx.limits.queued(task.id)

@@ -58,6 +58,9 @@ from taskd.store.api import (
     Wake,
 )
 from taskd.store.concurrency_api import SetConcurrency
+from taskd.store.limit_api import Block, Release, TakeUpLimits
+from taskd.store.limiting import Admission, Begun
+from taskd.store.queries import Candidate
 from taskd.store.row_checks import ENDS, heeding_the_wish
 from taskd.store.submitting import submit, submit_all
 from taskd.store.transaction import Transaction
@@ -66,34 +69,52 @@ from taskd.store.values import Taken
 
 def take(tx: Transaction, take: Take) -> Applied:
     picked, room = [], take.room
-    for task, offer in _pick(tx, take):
+    for task, offer, begun in _pick(tx, take):
         ready, group = _ready(tx, task)
-        picked.append((ready, group, offer))
+        picked.append((ready, group, offer, begun))
         room -= len(ready.args) + len(ready.saved or b"")
         if room <= 0:
             break
     return Applied([_claim(tx, *each, take.at) for each in picked], None)
 
 
-def _pick(tx: Transaction, take: Take) -> list[tuple[int, Offer]]:
+def _pick(tx: Transaction, take: Take) -> list[tuple[int, Offer, Begun | None]]:
     """A ready task for each worker, as far as there are any."""
     free: dict[int, list[Offer]] = {}
     for offer in reversed(take.offers):
         free.setdefault(offer.runner, []).append(offer)
     wanted = Counter(offer.runner for offer in take.offers)
     where, count = (tx.fetch, take.queue), len(take.offers)
-    paused = pausing.in_force(tx.fetch)
+    paused, budget = pausing.in_force(tx.fetch), tx.limits.budget()
+    if budget is not None:
+        paused = budget.closed(paused)
     routes, alone = pausing.left(tx.fetch, paused, take.queue, take.routes, take.alone)
     are_some_late = expiry.are_some_late(tx.fetch)
     found = [] if are_some_late else picking.head(*where, routes, alone, count)
+    admission = None if budget is None else Admission(budget, take.queue)
+    if admission is not None:
+        found = list(admission.those(found))
     if Counter(candidate.runner for candidate in found) != wanted:
         kinds = picking.kinds(*where)
         routes = {kind: routes[kind] for _, kind in kinds if routes.get(kind) in wanted}
-        ready = picking.in_order(*where, routes, alone, count, lambda r: bool(free.get(r)))
+        again = tx.limits.budget()
+        admission = None if again is None else Admission(again, take.queue)
+
+        def is_wanted(each: Candidate) -> bool:
+            is_free = bool(free.get(each.runner))
+            return is_free and (admission is None or admission.is_open(each.task, each.kind.name))
+
+        ready = picking.in_order(*where, routes, alone, count, is_wanted)
         if are_some_late:
             ready = expiry.in_time(tx.fetch, ready)
-        return [(each.task, free[each.runner].pop()) for each in islice(ready, count)]
-    return [(each.task, free[each.runner].pop()) for each in found]
+        if admission is not None:
+            ready = admission.those(ready)
+        # The worker leaves before the next one is looked for.
+        pairs = [(each.task, free[each.runner].pop()) for each in islice(ready, count)]
+    else:
+        pairs = [(each.task, free[each.runner].pop()) for each in found]
+    begun = {} if admission is None else admission.begun
+    return [(*pair, begun.get(pair[0])) for pair in pairs]
 
 
 def taken(tx: Transaction, task: int) -> Taken:
@@ -107,8 +128,12 @@ def _ready(tx: Transaction, task: int) -> tuple[Taken, int]:
     return Taken(rows.row_of(row), args, saved), group
 
 
-def _claim(tx: Transaction, ready: Taken, group: int, offer: Offer, at: float) -> Taken:
+def _claim(
+    tx: Transaction, ready: Taken, group: int, offer: Offer, begun: Begun | None, at: float
+) -> Taken:
     row = ready.row
+    if begun is not None:
+        tx.limits.began(*begun)
     attempt, revision = row.attempt + 1, offer.revision
     state = after(CHANGES, row.state, Change.CLAIM)
     tx.run(sql.NEW_EVENT, row.id, at, state.value, attempt, revision, None)
@@ -151,6 +176,8 @@ def settle(tx: Transaction, end: Settle) -> Applied:
         end.used,
         *(end.moves is None, end.moves, task.id),
     )
+    if state is State.QUEUED:
+        tx.limits.queued(task.id)
     if end.result is not None:
         tx.run("insert into results (task, value) values (?, ?)", task.id, end.result)
     return Applied(Answer.RECORDED, task.id, Ended(end.state, end.reason))
@@ -188,17 +215,20 @@ def wake(tx: Transaction, wake: Wake) -> Applied:
     now = tx.clock()
     pausing.expire(tx.run, now)
     concurrency.expire(tx, now)
+    tx.limits.wake()
     due = [number for (number,) in tx.run(sql.DUE, now, wake.limit).fetchall()]
     for number in due:
         task = tx.found(number)
         state = tx.change(task, Change.DUE, now, None)
         tx.run(sql.WAKE, state.value, turns.next_at(tx.connection, task.place), number)
+        tx.limits.queued(number)
     return Applied(due, None)
 
 
 def shift(tx: Transaction, shift: Shift) -> Applied:
     pausing.shift(tx.run, shift.seconds)
     concurrency.shift(tx, shift.seconds)
+    tx.limits.shift(shift.seconds)
     tx.run(sql.SHIFT_EXPIRY, shift.seconds)
     tx.run(sql.SHIFT_KEYS, shift.seconds)
     tx.run(ordering.SHIFT, shift.seconds)
@@ -236,5 +266,8 @@ HANDLERS: dict[type, Callable[[Transaction, Any], Applied]] = {
     Prepare: prepare,
     Purge: lambda tx, each: Applied(purging.purge(tx.connection, tx.tally, tx.clock(), each), None),
     Forget: lambda tx, each: Applied(purging.forget(tx.connection, tx.clock(), each), None),
+    TakeUpLimits: lambda tx, each: Applied(tx.limits.take_up(each), None),
+    Release: lambda tx, each: Applied(tx.limits.release(each), None),
+    Block: lambda tx, each: Applied(tx.limits.block(each), None),
     **scheduling.HANDLERS,
 }

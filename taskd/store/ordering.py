@@ -43,7 +43,10 @@ _WAITER = (
     " from tasks where id = ?"
 )
 _LESS = "update tasks set waits_for = waits_for - 1 where id = ?"
-_RELEASE = "update tasks set state = ?, run_at = null, waits_for = 0, turn = ? where id = ?"
+_RELEASE = (
+    "update tasks set state = ?, run_at = null, waits_for = 0, blocked = null, moves = null,"
+    " turn = ? where id = ?"
+)
 _BEHIND = "update tasks set waits_for = 0, next_at = not_before where id = ?"
 _LATER = "update tasks set run_at = ?, waits_for = 0 where id = ?"
 _CANCEL = "update tasks set state = ?, run_at = null, ended = ?, reason = ? where id = ?"
@@ -207,6 +210,7 @@ def _release(tx: Transaction, waiter: int, not_before: float | None) -> None:
     found = tx.found(waiter)
     state = tx.change(found, Change.DUE, now, None)
     tx.run(_RELEASE, state.value, turns.next_at(tx.connection, found.place), waiter)
+    tx.limits.queued(waiter)
 
 
 def _cancel(tx: Transaction, waiter: int, task: int, ended: State, at: float) -> None:

@@ -47,6 +47,7 @@ from taskd.store.api import (
     Wake,
 )
 from taskd.store.concurrency_api import SetConcurrency
+from taskd.store.limit_api import Block, Release, TakeUpLimits
 from taskd.store.schedule_api import Due, PauseSchedule, ResumeSchedule, RunNow, TakeUp
 from taskd.store.values import Taken
 
@@ -116,6 +117,9 @@ _KEPT: dict[type, Callable[[Applied], tuple[Any, ...]]] = {
     Forget: lambda each: (_TASKS, len(each.result), *each.result),
     Pause: lambda each: (_PLAIN, each.task, each.result),
     Resume: lambda each: (_PLAIN, each.task, each.result),
+    TakeUpLimits: lambda each: (_PLAIN, each.task, each.result),
+    Release: lambda each: (_PLAIN, each.task, each.result),
+    Block: lambda each: (_TASKS, len(each.result), *each.result),
     TakeUp: lambda each: (_PLAIN, each.task, each.result),
     Due: lambda each: (_PLAIN, each.task, each.result),
     RunNow: lambda each: (_SUBMITTED, *each.result),

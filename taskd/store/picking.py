@@ -16,33 +16,33 @@ from itertools import islice
 from typing import Any
 
 from taskd.record import Record
-from taskd.store import pausing, schema
+from taskd.store import limiting, pausing, schema
 from taskd.store.meter import Fetch, Meter
 from taskd.store.queries import Candidate, Part, Ready, ReadyTasks
 from taskd.store.values import Kind
 
 _NAME = (
     "select name, saved_version, -priority, turn, id from tasks indexed by tasks_kind"
-    f" where queue = ? and {schema.READY} and name > ?"
+    f" where queue = ? and {schema.OPEN} and name > ?"
     " order by name, saved_version, priority desc, turn, id limit 1"
 )
 _SAVED = (
     "select saved_version, -priority, turn, id from tasks indexed by tasks_kind"
-    f" where queue = ? and {schema.READY} and name = ? and saved_version > ?"
+    f" where queue = ? and {schema.OPEN} and name = ? and saved_version > ?"
     " order by saved_version, priority desc, turn, id limit 1"
 )
 _OF_KIND = (
     "select -priority, turn, id from tasks indexed by tasks_kind"
-    f" where queue = ? and {schema.READY} and name = ? and saved_version is ?"
+    f" where queue = ? and {schema.OPEN} and name = ? and saved_version is ?"
     " order by priority desc, turn, id limit ? offset ?"
 )
 _ALONE = (
     "select -priority, turn, id, name, saved_version from tasks"
-    f" where id = ? and queue = ? and {schema.READY}"
+    f" where id = ? and queue = ? and {schema.OPEN}"
 )
 
 _HEAD = (
-    "select id, name, saved_version from tasks indexed by tasks_turn"
+    "select id, name, saved_version, blocked from tasks indexed by tasks_turn"
     f" where queue = ? and {schema.READY} order by priority desc, turn, id limit ?"
 )
 _QUEUES = (
@@ -55,6 +55,9 @@ _LAST = "\U0010ffff"  # sorts behind every name of a queue
 
 _LOOK = 2
 """What a look-up costs, beside what it finds."""
+
+_LIMITED = 6
+"""What it costs to make sure that a task may begin."""
 
 _FEWEST = 4
 """Tasks of a kind that one statement reads at least."""
@@ -96,7 +99,7 @@ def kinds(fetch: Fetch, queue: str, last: Kind | None = None) -> Iterator[Head]:
 def ready(fetch: Fetch, query: Ready) -> Part[ReadyTasks]:
     """A part of the answer to ``query``. No more tasks than its limit are found, and hardly more
     read."""
-    answer, meter = ReadyTasks([], []), Meter()
+    answer, meter = ReadyTasks([], [], []), Meter()
 
     def counted(sql: str, *values: Any) -> list[tuple[Any, ...]]:
         found = fetch(sql, *values)
@@ -111,7 +114,9 @@ def ready(fetch: Fetch, query: Ready) -> Part[ReadyTasks]:
     def part(queue: str, kinds: list[Head] | None) -> Part[ReadyTasks]:
         return Part([answer], query._replace(place=_Reached(queue, kinds, *told())))
 
-    paused = pausing.in_force(fetch)
+    paused, budget = pausing.in_force(fetch), limiting.budget(fetch)
+    if budget is not None:
+        paused = budget.closed(paused)
     for queue, known in _in_turn(counted, query.after, query.place):
         places = query.places.get(queue, query.places_elsewhere)
         places = min(places, query.limit - told()[0])
@@ -130,8 +135,16 @@ def ready(fetch: Fetch, query: Ready) -> Part[ReadyTasks]:
             heads = (head for head in waiting if head.kind in routes)
             best = heapq.nsmallest(places + len(alone), heads)
             routes = {kind: routes[kind] for _, kind in best}
-            found = in_order(counted, queue, routes, alone, places)
-            answer.tasks.extend((queue, each) for each in islice(found, places))
+            if budget is None:
+                found = in_order(counted, queue, routes, alone, places)
+                answer.tasks.extend((queue, each) for each in islice(found, places))
+            else:
+                admission = limiting.Admission(budget, queue)
+                is_open = lambda each, a=admission: a.is_open(each.task, each.kind.name)  # noqa: E731
+                found = admission.those(in_order(counted, queue, routes, alone, places, is_open))
+                answer.tasks.extend((queue, each) for each in islice(found, places))
+                meter.read(_LIMITED * len(admission.begun))
+                answer.blocked.extend(admission.blocked)
         if max(told()) >= query.limit:
             break
         if meter.is_used_up:
@@ -161,10 +174,12 @@ def _in_turn(
 def head(
     fetch: Fetch, queue: str, routes: Mapping[Kind, int], alone: Mapping[int, int], count: int
 ) -> list[Candidate]:
-    """The first ``count`` ready tasks of all, up to the first of a kind without a route: as far as
-    they go, the answer of ``in_order``, for one look-up."""
+    """The first ``count`` ready tasks of all, up to the first that is blocked or has no route: as
+    far as they go, the answer of ``in_order``, for one look-up."""
     found = []
-    for task, name, saved_version in fetch(_HEAD, queue, count):
+    for task, name, saved_version, blocked in fetch(_HEAD, queue, count):
+        if blocked is not None:
+            break
         kind = Kind(name, saved_version)
         runner = alone[task] if task in alone else routes.get(kind)
         if runner is None:
@@ -179,12 +194,12 @@ def in_order(
     routes: Mapping[Kind, int],
     alone: Mapping[int, int],
     count: int,
-    is_wanted: Callable[[int], bool] = lambda _: True,
+    is_wanted: Callable[[Candidate], bool] = lambda _: True,
 ) -> Iterator[Candidate]:
     """The ready tasks of the kinds in ``routes`` (of which one is ready: else each costs a
     look-up), with the runner of each; those in ``alone`` go to the runner that is given there,
     whatever their kind. A kind is left, with all that waits behind, once ``is_wanted`` says no to
-    its runner. ``count``: about how many are needed. The caller changes no task meanwhile."""
+    one of it. ``count``: about how many are needed. The caller changes no task meanwhile."""
     size = max(_FEWEST, count // max(1, len(routes)))
     sources = [_of_kind(fetch, queue, *route, alone, size) for route in routes.items()]
     sources.append(_alone(fetch, queue, alone))
@@ -197,7 +212,7 @@ def in_order(
     heapq.heapify(heap)
     while heap:
         _, number, candidate = heapq.heappop(heap)
-        if not is_wanted(candidate.runner):
+        if not is_wanted(candidate):
             continue
         yield candidate
         for place, follower in islice(sources[number], 1):

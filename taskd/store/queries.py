@@ -29,7 +29,18 @@ from taskd.model.retention import Ages
 from taskd.model.task import State
 from taskd.record import Protocol, Record
 from taskd.store.concurrency_api import Said
-from taskd.store.values import Attempt, Dependency, Event, Group, Kind, Paused, Row, Scheduled
+from taskd.store.values import (
+    Attempt,
+    Dependency,
+    Event,
+    Group,
+    Kind,
+    Limit,
+    Obstacle,
+    Paused,
+    Row,
+    Scheduled,
+)
 
 A = TypeVar("A")
 
@@ -132,10 +143,12 @@ class Candidate(Record):
 
 class ReadyTasks(Record):
     """What one part has found. ``tasks``: each with its queue. ``unroutable``: kinds of which a
-    task is ready in a queue that was looked at, and that ``Ready.routes`` does not have."""
+    task is ready in a queue that was looked at, and that ``Ready.routes`` does not have.
+    ``blocked``: ready tasks that cannot begin, for Block."""
 
     tasks: list[tuple[str, Candidate]]
     unroutable: list[tuple[str, Kind]]
+    blocked: list[int]
 
 
 class Filter(Record):
@@ -300,6 +313,9 @@ class NextDue(Query[float | None]):
     """In how many seconds, by the store's clock, the first scheduled task is due, a pause or a
     concurrency for now ends, or a task expires (0: now); None: nothing of the kind is to come."""
 
+    """In how many seconds, by the store's clock, the first scheduled task is due, a pause ends,
+    a task expires, or a rate lets another one start (0: now); None: nothing of these is to come."""
+
 
 class Pauses(Query[list[Paused]]):
     """What is paused, by queue and name; what ended by itself just now may be among it."""
@@ -311,6 +327,16 @@ class Concurrencies(Query[list[Said]]):
 
 class Schedules(Query[list[Scheduled]]):
     """Every schedule, by name; dropped ones too, as long as they are remembered."""
+
+
+class LimitsInForce(Query[list[Limit]]):
+    """Every Limit, by name."""
+
+
+class WhyBlocked(Query[Obstacle | None]):
+    """The first obstacle of this queued task; None: no limit keeps it (or it is not queued)."""
+
+    task: int
 
 
 # ── who answers ──────────────────────────────────────────────────────────────────────────────────

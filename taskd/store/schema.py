@@ -32,6 +32,9 @@ finds a store that it can use. A new version says that an older taskd could not.
   since 0.2 begins attempts and retries and leaves these columns as they are.)
 * ``concurrency``: what operators have said of queues for now (see ``concurrency``).
 * ``keys``, ``tasks.next_key``, ``tasks.next_at``: see ``keys``.
+* ``tasks.limits``: the keys that the task carries, a line each; ``tasks.blocked``: the one that
+  keeps a queued task from being ready, of no meaning in another state. ``limits``, ``limit_rates``,
+  ``limit_waits``: see ``limiting``. 0.2 sees a blocked task as a queued one.
 * ``schedules``, ``slots``, ``schedule_tasks``: see ``scheduling``. ``tasks.schedule``: which one
   has submitted it; ``tasks.slot``: for which slot, if for one.
 * ``edges``: which task waits for which (``waits_on``), ``ends``: ends of which those that wait are
@@ -77,6 +80,8 @@ WAITING_STATES = frozenset({State.QUEUED, State.SCHEDULED, State.HELD})
 
 # SQLite uses a partial index only for a query that repeats the index's condition word for word.
 READY = "state = 'queued'"
+OPEN = "state = 'queued' and blocked is null"
+BLOCKED = "state = 'queued' and blocked is not null"
 SCHEDULED = "state = 'scheduled'"
 FAR = 1e11
 """When what waits for other tasks is due: never (in the year 5138)."""
@@ -233,8 +238,20 @@ _ADDED = {
     "tasks_moving": f"create index tasks_moving on tasks (queue, id) where {MOVING}",
     "pauses": "create table pauses (queue text not null, name text not null, by integer not null,"
     " at real not null, until real, why text not null, primary key (queue, name)) without rowid",
+    "tasks.limits": "alter table tasks add column limits text",
+    "tasks.blocked": "alter table tasks add column blocked text",
     "tasks_kind": "create index tasks_kind"
-    f" on tasks (queue, name, saved_version, priority desc, turn, id) where {READY}",
+    f" on tasks (queue, name, saved_version, priority desc, turn, id) where {OPEN}",
+    "tasks_blocked": "create index tasks_blocked"
+    f" on tasks (blocked, queue, name, priority desc, turn, id) where {BLOCKED}",
+    "limits": "create table limits (name text primary key, concurrency integer, every real,"
+    " burst integer not null, source text not null, dropped integer not null default 0)"
+    " without rowid",
+    "limit_rates": "create table limit_rates (key text primary key, next real not null)"
+    " without rowid",
+    "limit_rates_next": "create index limit_rates_next on limit_rates (next)",
+    "limit_waits": "create table limit_waits (key text primary key, at real not null)"
+    " without rowid",
     "tasks.next_key": "alter table tasks add column next_key text",
     "tasks.next_at": "alter table tasks add column next_at real",
     "tasks_next_key": "create unique index tasks_next_key on tasks (owner, next_key)"

@@ -18,8 +18,8 @@ KEY = (
 NEW_TASK = (
     "insert into tasks (owner, queue, state, priority, run_at, retries_allowed, group_id, name,"
     " version, on_deploy, submitted, key, turn, retries_said, promised, expires_in, expires,"
-    " timeout, next_key, next_at, waits_for, if_failed, not_before)"
-    " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " timeout, next_key, next_at, waits_for, if_failed, not_before, limits)"
+    " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 NEW_SUBMISSION = "insert into submissions (submission, task) values (?, ?)"
 NEW_EVENT = (
@@ -40,17 +40,19 @@ TAKEN = (
 SETTLE = (
     "update tasks set state = ?, run_at = ?, ended = ?, worker = null, reason = ?, error = ?,"
     " progress = coalesce(?, progress), retries = ?, crashes = ?, interruptions = ?, put_off = ?,"
-    " saved_version = ?, group_id = ?, turn = ?, used = ?, used_upto = attempt,"
+    " saved_version = ?, group_id = ?, turn = ?, blocked = null, used = ?, used_upto = attempt,"
     " moves = iif(?, iif(moves = attempt - 1, attempt, null), iif(?, attempt, null)) where id = ?"
 )
 END = "update tasks set state = ?, run_at = null, ended = ?, reason = null where id = ?"
 RETRY = (
     "update tasks set state = ?, ended = null, reason = null, error = null, cancel_wished = 0,"
     " retries = 0, crashes = 0, interruptions = 0, put_off = 0, expires = null, used = null,"
-    " waits_for = null, turn = ? where id = ?"
+    " waits_for = null, blocked = null, moves = null, turn = ? where id = ?"
 )
 HOLD = "update tasks set state = ?, reason = ? where id = ?"
-WAKE = "update tasks set state = ?, run_at = null, turn = ? where id = ?"
+WAKE = (
+    "update tasks set state = ?, run_at = null, blocked = null, moves = null, turn = ? where id = ?"
+)
 DUE = (
     f"select id from tasks indexed by tasks_scheduled where {schema.SCHEDULED} and run_at <= ?"
     " order by run_at limit ?"

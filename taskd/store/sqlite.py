@@ -66,6 +66,7 @@ class SqliteStore:
                     applied.append(done)
                 except errors.Refused as refusal:
                     applied.append(Applied(refusal, None))
+                self._transaction.limits.put_back()
             self._transaction.tally.write(number, outcomes.packed(operations, applied))
             is_committing = True
             self._run("commit")

@@ -18,7 +18,7 @@ _TIMES = "select run_at, promised, next_key, next_at, iif(attempt = 0, expires, 
 _TIMES += " from tasks where id = ?"
 _ALTER = (
     "update tasks set queue = ?, priority = ?, state = ?, turn = ?, run_at = ?, promised = ?,"
-    " next_at = ?, not_before = ? where id = ?"
+    " next_at = ?, not_before = ?, blocked = null where id = ?"
 )
 _START = "update tasks set saved_version = null, group_id = ?, progress = null where id = ?"
 _STEP = "update tasks set progress = null where id = ?"
@@ -50,6 +50,7 @@ def retry(tx: Transaction, retry: Retry) -> Applied:
     group = _forget(tx, task, cut)
     state = tx.change(task, Change.RETRY, retry.at, None, group)
     tx.run(sql.RETRY, state.value, turns.next_at(tx.connection, task.place), task.id)
+    tx.limits.queued(task.id)
     return Applied(state, task.id)
 
 
@@ -117,12 +118,16 @@ def alter(tx: Transaction, new: Alter) -> Applied:
                 changed = Change.DUE
     if changed is not None:
         state = tx.change(task, changed, new.at, None)
+    else:
+        tx.limits.changing(task.id, task.state)
     if to.queue != task.queue:
         tx.tally.count(task.queue, state, -1)
         tx.tally.count(to.queue, state, 1)
     turn = turns.next_at(tx.connection, to.place) if state is State.QUEUED else None
     values = (to.queue, to.priority, state.value, turn, run_at, promised)
     tx.run(_ALTER, *values, next_at, not_before, task.id)
+    if state is State.QUEUED:
+        tx.limits.queued(task.id)
     return Applied(state, None if changed is None else task.id)
 
 

@@ -73,6 +73,7 @@ class Submit(Record):
     end of one that has failed or was cancelled does; see ``model.order``. What has ended already
     counts as if it ended now. Refused with UnknownTask if one is not there, or is another owner's
     and ``after_any`` is not set.
+    ``limits``: the keys that it carries (see ``limit_api``), in order, without line feeds.
 
     ``parent``: if that task has a child of this name, the result is that one. Else the task is its
     child: it is cancelled if its parent is, unless its key has found it. Refused if that attempt of
@@ -104,6 +105,7 @@ class Submit(Record):
     after: tuple[int, ...] = ()
     if_failed: IfFailed = IfFailed.HOLD
     after_any: bool = False
+    limits: tuple[str, ...] = ()
     parent: Parent | None = None
     after_new: tuple[int, ...] = ()
 

@@ -102,6 +102,7 @@ def _insert(tx: Transaction, new: Submit, is_behind: bool, others: dict[int, Sta
         waits_for or None,
         new.if_failed.value if others else None,
         due if waits_for else None,
+        "\n".join(new.limits) or None,
     ).lastrowid
     assert task is not None  # an INSERT that did not raise has one
     tx.run("insert into arguments (task, value) values (?, ?)", task, new.args)
@@ -114,4 +115,6 @@ def _insert(tx: Transaction, new: Submit, is_behind: bool, others: dict[int, Sta
         family.enter(tx, new.parent, task, True)
     if others:
         ordering.enter(tx, task, new, others)
+    if new.limits and state is State.QUEUED:
+        tx.limits.queued(task)
     return task

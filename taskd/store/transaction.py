@@ -20,6 +20,7 @@ from taskd.model.table import after
 from taskd.model.task import CHANGES, ENDED, Change, State
 from taskd.store import schema, sql
 from taskd.store.api import Settle
+from taskd.store.blocking import Limiting
 from taskd.store.row_checks import Task
 from taskd.store.tally import Tally
 
@@ -27,9 +28,9 @@ from taskd.store.tally import Tally
 class Transaction:
     """``clock``: the store's, Unix seconds. ``tally``: the counters that it changes. ``asked``: the
     tasks that run and that the operation wishes to cancel beside its own; ``ended``: those
-    that are over since ``ends.told``, as they were before."""
+    that are over since ``ends.told``, as they were before; ``limits``: what they let begin."""
 
-    __slots__ = ("asked", "clock", "connection", "ended", "tally")
+    __slots__ = ("asked", "clock", "connection", "ended", "limits", "tally")
 
     def __init__(self, connection: sqlite3.Connection, clock: Callable[[], float]) -> None:
         self.connection = connection
@@ -37,12 +38,14 @@ class Transaction:
         self.tally = Tally(connection)
         self.ended: list[Task] = []
         self.asked: list[int] = []
+        self.limits = Limiting(connection, clock)
 
     def forget(self) -> None:
         """It was rolled back: so are the counters."""
         self.tally = Tally(self.connection)
         self.ended.clear()
         self.asked.clear()
+        self.limits.forget()
 
     def look(self, task: int) -> Task | None:
         found = self.run(sql.LOOK, task).fetchone() if schema.is_id(task) else None
@@ -69,6 +72,7 @@ class Transaction:
         another.
         """
         state = after(CHANGES, task.state, change)
+        self.limits.changing(task.id, task.state)
         self.run(sql.NEW_EVENT, task.id, at, state.value, task.attempt, task.revision, reason)
         self.tally.count(task.queue, task.state, -1)
         self.tally.count(task.queue, state, 1)

@@ -180,6 +180,46 @@ class Scheduled(Record):
     why: str | None
 
 
+class Limit(Record):
+    """The numbers of all keys of one name (see ``limit_api``). ``concurrency``: tasks that may hold
+    a key at once; ``every``: seconds from one first start to the next, of which ``burst`` may come
+    at once (None: no such limit). ``source``: who says so, in words. ``dropped``: nobody declares
+    it any more, and its numbers go on."""
+
+    name: str
+    concurrency: int | None
+    every: float | None
+    burst: int
+    source: str
+    dropped: bool = False
+
+
+class Holder(Record):
+    """Who holds a key: a task that runs, or (``moves``) that is on its way to another revision.
+    ``since``: when the task first started."""
+
+    task: int
+    revision: str | None
+    moves: bool
+    since: float | None
+
+
+HOLDERS = 10
+"""Holders of a key that are told."""
+
+
+class Obstacle(Record):
+    """Why a ready or blocked task cannot begin now: ``key`` is full. ``limit``: its numbers;
+    ``holders``: of these at most HOLDERS, oldest first, of ``held``; ``wait``: seconds until its
+    rate lets another start (None: that is not why)."""
+
+    key: str
+    limit: Limit
+    held: int
+    holders: tuple[Holder, ...]
+    wait: float | None
+
+
 class Taken(Record):
     """A task that was taken; ``row`` is as it is now."""
 
