@@ -35,6 +35,7 @@ _HOME = {
     "TimedOut": "taskd.api.interrupt",
     "UnknownTask": "taskd.errors",
     "current": "taskd.api.context",
+    "limit": "taskd.api.limits",
     "on_task_end": "taskd.api.hooks",
     "on_task_start": "taskd.api.hooks",
     "on_worker_start": "taskd.api.hooks",
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         on_worker_stop as on_worker_stop,
     )
     from taskd.api.interrupt import Interrupted as Interrupted, TimedOut as TimedOut
+    from taskd.api.limits import limit as limit
     from taskd.api.own_ends import Cancel as Cancel, Fail as Fail, Retry as Retry
     from taskd.api.saved_state import FINISHED as FINISHED, SavedState as SavedState
     from taskd.batches import batch as batch

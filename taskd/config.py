@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from taskd import config_rules, paths
+from taskd import config_limits, config_rules, paths
 from taskd.config_rules import (
     DEFAULT_QUEUE,
     SIZES,
@@ -38,7 +38,7 @@ class App(Record):
     "warn" or "refuse".
     ``env``, ``env_file``: as in the file, until a deploy has read them: then ``environment`` has
     the variables of both (see ``revision.environment``). ``schedules``: the sections
-    ``[schedules.NAME]``, as in the file; None: there is none.
+    ``[schedules.NAME]``, as in the file; None: there is none. ``limits``: see ``config_limits``.
     """
 
     release: str
@@ -58,6 +58,7 @@ class App(Record):
     setup: str | None = None
     connections_at_import: str = "warn"
     schedules: dict[str, dict[str, Any]] | None = None
+    limits: dict[str, dict[str, Any]] | None = None
 
     def is_proved_as(self, other: App) -> bool:
         """Whether a release's processes are the same with both: then it is one revision."""
@@ -205,7 +206,11 @@ class Config(Record):
         sections = config_rules.read(table, source)
         queues = config_rules.read_queues(table, source)
         return cls(
-            app=App(**sections["app"], schedules=config_rules.read_schedules(table, source)),
+            app=App(
+                **sections["app"],
+                schedules=config_rules.read_schedules(table, source),
+                limits=config_limits.read(table, source),
+            ),
             daemon=Daemon(**sections["daemon"]),
             access=Access(**sections["access"]),
             hooks=Hooks(**sections["hooks"]),

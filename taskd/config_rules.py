@@ -273,6 +273,8 @@ _QUEUE_RULES = {
     ),
     "timeout": _LIMIT,
     "silent_after": _LIMIT,
+    "rate": Rule(_is_text, 'a text such as "100/min"', is_new=True),
+    "burst": _COUNT._replace(is_new=True),
     "keep_succeeded": _AGE,
     "keep_failed": _AGE,
     "keep_cancelled": _AGE,
@@ -282,7 +284,7 @@ _QUEUE_RULES = {
 def read(table: dict[str, Any], source: str) -> dict[str, dict[str, Any]]:
     """The values of each section of a parsed file but ``queues``, defaults filled in. ``source``
     names the file in errors. Raises ConfigError."""
-    _check_names(table, [*RULES, "queues", "schedules"], source, "section")
+    _check_names(table, [*RULES, "queues", "schedules", "limits", "tasks"], source, "section")
     return {
         name: _read_section(table.get(name, {}), rules, name, source)
         for name, rules in RULES.items()
@@ -338,7 +340,8 @@ def new_keys(table: dict[str, Any]) -> list[str]:
     sections = [(name, rules, table.get(name, {})) for name, rules in RULES.items()]
     sections += [(f"queues.{n}", _QUEUE_RULES, s) for n, s in table.get("queues", {}).items()]
     found = [f"{name}.{key}" for name, rules, s in sections for key in s if rules[key].is_new]
-    return found + [f"[schedules.{name}]" for name in table.get("schedules", {})]
+    tables = ("schedules", "limits", "tasks")
+    return found + [f"[{each}.{name}]" for each in tables for name in table.get(each, {})]
 
 
 def _read_section(section: Any, rules: dict[str, Rule], name: str, source: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 from taskd.api import checks, schedule_options
 from taskd.api.annotations import Annotations, Reading
+from taskd.api.limits import Limited, LimitOptions
 from taskd.api.retry_rules import Backoff, Exceptions, RetryRules
 from taskd.errors import BadArguments
 from taskd.model.arguments import mistyped
@@ -48,7 +49,7 @@ class Task(Generic[P, R]):
 
     ``fn``: that function. ``takes_context``: its first parameter is ``ctx``. ``is_async``: it is
     an ``async def``. ``migrations``: by the version whose saved state each one takes. ``rules``:
-    what follows a failure.
+    what follows a failure. ``limited``: which limits hold.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Task(Generic[P, R]):
         rules: RetryRules,
         timeout: Any,
         schedule: Mapping[str, Any],
+        limited: LimitOptions,
     ) -> None:
         """The options are those of ``task``, and are checked here."""
         self.fn = fn
@@ -78,6 +80,7 @@ class Task(Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(fn)
         self.migrations: dict[int, Migration] = {}
         self.signature, self.takes_context = checks.signature(fn, self.name)
+        self.limited = Limited(self.name, limited, self.signature)
         self._annotations = Reading(fn, self.signature, check)
         self.schedule = schedule_options.checked(self.name, schedule, self.unbound(()))
         self.__doc__ = fn.__doc__
@@ -104,37 +107,14 @@ class Task(Generic[P, R]):
 
     def entry(self) -> dict[str, Any]:
         """This task's entry in the manifest (see ``protocol.worker``)."""
-        from taskd.api.step_names import names_in
+        from taskd.api import manifest_entry
 
-        return {
-            "version": self.version,
-            "queue": self.queue,
-            "retries": self.retries,
-            "on_deploy": self.on_deploy.value,
-            **self._takes(),
-            "types": self.annotations.forms,
-            "unresolved": self.annotations.unresolved,
-            "reads": readable(self.version, self.migrations),
-            "names": names_in(self.fn),
-            "retry": self.rules.in_manifest(),
-            "timeout": self.timeout,
-            "silent_after": self.silent_after,
-            "schedule": self.schedule,
-        }
-
-    def _takes(self) -> dict[str, Any]:
-        """The fields of the entry from which ``model.binding`` decides."""
-        parameters = self.signature.parameters.values()
-        named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
-        return {
-            "params": [[p.name, p.default is p.empty] for p in named],
-            "any": len(named) < len(parameters),
-        }
+        return manifest_entry.entry(self)
 
     def unbound(self, names: Iterable[str]) -> str | None:
         """Why arguments of these ``names`` do not bind, in words; None if they bind."""
         given = set(names)
-        why = bind(self._takes(), given)
+        why = bind(checks.takes(self.signature), given)
         if why is None and self.takes_context and "ctx" in given:
             why = "'ctx' is the task's context and not an argument"
         return why
@@ -329,7 +309,7 @@ def task(
     give_up_on: Exceptions = (),
     timeout: float | str | None = None,
     silent_after: float | str | None = None,
-    **schedule: Unpack[schedule_options.ScheduleOptions],
+    **more: Unpack[schedule_options.MoreOptions],
 ) -> Any:
     """Make a function a task; bare, or with options.
 
@@ -347,11 +327,13 @@ def task(
     ``timeout``: how long a try may run (seconds, or "10min"); then it fails with ``TimedOut``.
     ``silent_after``: how long it may report nothing (progress, steps, its log) before that is told.
 
+    ``concurrency``, ``rate``, ``burst``, ``limit``, ``limits``: see ``LimitOptions``.
     ``cron``, ``every`` and what goes with them: when it is run by itself, see ``ScheduleOptions``.
 
     Raises TypeError and ValueError for what cannot be a task.
     """
     options = {name: value for name, value in locals().items() if name != "fn"}
+    options["schedule"], options["limited"] = schedule_options.apart(options.pop("more"))
     decorator = Decorator(options)
     return decorator if fn is None else decorator(fn)
 
@@ -367,6 +349,7 @@ def make_task(
     timeout: float | str | None = None,
     silent_after: float | str | None = None,
     schedule: Mapping[str, Any] = MappingProxyType({}),
+    limited: LimitOptions | None = None,
     **rules: Any,
 ) -> Task[..., Any]:
     """The Task for ``fn``, not registered. ``rules``: as ``RetryRules`` takes them. Raises
@@ -376,7 +359,16 @@ def make_task(
     if called == "<lambda>":
         raise ValueError("a lambda has no name that others could submit it by: use def")
     made: Task[..., Any] = Task(
-        fn, called, queue, version, on_deploy, check, RetryRules(**rules), timeout, schedule
+        fn,
+        called,
+        queue,
+        version,
+        on_deploy,
+        check,
+        RetryRules(**rules),
+        timeout,
+        schedule,
+        limited or {},
     )
     made.silent_after = checks.checked_limit("silent_after", silent_after)
     return made

@@ -4,7 +4,7 @@
 # Task ids and revisions are asked of the daemon, through the socket that the command line names;
 # without one there are none, and nothing is said about it.
 
-_taskctl_verbs="status submit run list show wait follow logs cancel retry change checkpoint pause resume concurrency gc schedules revisions drain deploy reload rollback doctor"
+_taskctl_verbs="status submit run list show why wait follow logs cancel retry change checkpoint pause resume concurrency gc schedules revisions drain deploy reload rollback doctor"
 
 _taskctl_options() {
     case $1 in
@@ -13,7 +13,7 @@ _taskctl_options() {
         list) echo "--state --queue --name --owner --key --revision --since --until --text --columns --limit --json" ;;
         wait) echo "--timeout --json" ;;
         logs) echo "-f --follow --raw" ;;
-        status | show | follow | doctor) echo "--json" ;;
+        status | show | why | follow | doctor) echo "--json" ;;
         schedules) echo "list pause resume run --catch-up --force --json" ;;
         pause) echo "--queue --task --all --for --why --json" ;;
         resume) echo "--queue --task --all --json" ;;

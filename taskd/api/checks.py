@@ -165,3 +165,13 @@ def checked_count(what: str, value: Any, least: int) -> int:
     if value < least:
         raise ValueError(f"{what} must be {least} or more, not {value}")
     return value
+
+
+def takes(signature: inspect.Signature) -> dict[str, Any]:
+    """The fields of a task's entry in the manifest from which ``model.binding`` decides."""
+    parameters = signature.parameters.values()
+    named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    return {
+        "params": [[p.name, p.default is p.empty] for p in named],
+        "any": len(named) < len(parameters),
+    }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
+from taskd.api.limits import LimitOptions
 from taskd.api.retry_rules import Backoff, Exceptions
 from taskd.model import schedule
 
@@ -28,7 +29,11 @@ class ScheduleOptions(TypedDict, total=False):
     spread: str | float
 
 
-class TaskOptions(ScheduleOptions, total=False):
+class MoreOptions(ScheduleOptions, LimitOptions):
+    """Those of ``@task`` that have a part of their own."""
+
+
+class TaskOptions(MoreOptions, total=False):
     """All options of ``@task``."""
 
     name: str | None
@@ -44,6 +49,12 @@ class TaskOptions(ScheduleOptions, total=False):
     give_up_on: Exceptions
     timeout: float | str | None
     silent_after: float | str | None
+
+
+def apart(more: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is said of schedules, and what of limits."""
+    limited = {name: more[name] for name in more if name in LimitOptions.__annotations__}
+    return {name: more[name] for name in more if name not in limited}, limited
 
 
 def checked(name: str, said: Mapping[str, Any], unbound: str | None) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ VERBS = {
     "run": Verb("verbs.submit", "queue any program"),
     "list": Verb("verbs.listing", "list tasks, newest first"),
     "show": Verb("verbs.tasks", "show all there is to know of tasks"),
+    "why": Verb("verbs.why", "say what a task waits for, and what to do"),
     "wait": Verb("verbs.tasks", "wait until tasks have ended"),
     "follow": Verb("verbs.tasks", "show tasks' progress until they have ended"),
     "logs": Verb("verbs.logs", "show what a task wrote to its output"),

@@ -115,6 +115,15 @@ class Operations(Generic[H]):
         return task_info((yield request("show", task=task)).get("task"))
 
     @Operation
+    def why(self, task: int) -> Steps[dict[str, Any]]:
+        """What it waits for: {id, state, kind (a word), text (a sentence), do, limit}.
+
+        ``limit``: of a task that a limit keeps, its numbers and who holds it, else None.
+        Raises UnknownTask, and Refused if the daemon is of taskd 0.2.
+        """
+        return (yield request("why", task=task))
+
+    @Operation
     def attempts(self, task: int) -> Steps[list[AttemptInfo]]:
         """The task's attempts in order: the first 5, the last 50, and the one that runs.
 

@@ -196,7 +196,7 @@ class Master:
             attempts,
             progress,
         )
-        told = (self.pauses, self.schedules)
+        told = (self.pauses, self.schedules, self.dispatch.limits)
         stages = Stages(
             plan_questions.Sources(loop, self.places, storage, revisions, workers, attempts, *told),
             lambda: trial.Means(loop, self.children, self.orphans, self.snapshot),

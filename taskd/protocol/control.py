@@ -107,6 +107,11 @@ Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
               cut out, go on behind it; without, that is read as zeros
     attempts  task → {attempts: [ATTEMPT…]} (since 4): the first 5 and the last 50, and the one
               that runs, in order; what ran under 0.2 is not among them
+    why       task → {id, state, kind, text, do, limit} (since 4): what it waits for: a word, a
+              sentence, what can be done; ``limit``: the limit that keeps it, or null: {name, key,
+              concurrency, every: seconds, burst, source, held: how many hold it, wait: seconds,
+              holders: [{task, revision, moves, since}…] (ten at most)}, on submit.sock without
+              key and holders
     cancel    task → {state, was}; the wish is on disk before the reply
     retry     task, from_start? (since 4), step? (since 4) → {state}; ``from_start``: what was
               saved is dropped; ``step``: that step or loop is, and what was kept after it

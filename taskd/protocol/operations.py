@@ -115,6 +115,7 @@ OPERATIONS: dict[str, Fields] = {
         "skips": Field(bool),
     },
     "attempts": {"task": _TASK_ID},
+    "why": {"task": _TASK_ID},
     "cancel": {"task": _TASK_ID},
     "retry": {
         "task": _TASK_ID,
@@ -163,6 +164,7 @@ STREAMS = frozenset(("follow", "wait"))
 
 SINCE: dict[str, int] = {
     "attempts": 4,
+    "why": 4,
     "pause": 4,
     "resume": 4,
     "change": 4,

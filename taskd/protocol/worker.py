@@ -105,7 +105,7 @@ Master → worker
 
 Inside
     task(version, queue, retries, on_deploy, params, any, types, unresolved, reads, names,
-        retry, timeout, silent_after, schedule)
+        retry, timeout, silent_after, schedule, limits)
         params: [[name, required]…]; any: bool; types: {name: form}: what each parameter that is
         checked takes (``model.arguments``); unresolved: {name: why}: annotations that cannot be
         looked up (0.2 tells neither); reads: [version…]: versions of saved state that it
@@ -115,7 +115,11 @@ Inside
         a function's, and whether the code gives up on a timeout; timeout: seconds that one try may
         run, or null (0.2 tells neither); silent_after: seconds that it may report nothing, or null
         (0.2 does not tell); schedule: null, or what ``@task`` says: {cron?, every?, tz?, late?,
-        catch_up?, overlap?, spread?} (0.2 does not tell)
+        catch_up?, overlap?, spread?} (0.2 does not tell); limits: null, or
+        {keys: [text…], defaults: {name: value}, own, numbers: {name: […]}}: the templates of the
+        keys that a task carries, the defaults of the arguments in them, the numbers of the task's
+        own limit and of those that the code declares, each [concurrency, every, burst]; own may
+        be null (0.2 does not tell)
     question(ref, name, args, saved, version, slot, task, attempt)
         ref: int; args: bytes; saved: bytes or null; version: int; slot: null or the file name,
         beside that file, of the worker that runs this attempt of the task: the slot has what that
@@ -176,6 +180,15 @@ TASK: Fields = {
     "retry": Field(dict, each=RETRY),
     "timeout": Field(float, SHORTEST, LONGEST),
     "silent_after": Field(float, SHORTEST, LONGEST),
+    "limits": Field(
+        dict,
+        each={
+            "keys": Field(list, each=_TEXT),
+            "defaults": Field(dict),
+            "own": Field(list),
+            "numbers": Field(dict),
+        },
+    ),
 }
 """What the master needs of each task in a manifest."""
 

@@ -44,10 +44,13 @@ _KEY = (
     "select blocked from tasks indexed by tasks_blocked"
     f" where {schema.BLOCKED} and blocked > ? order by blocked limit 1"
 )
+_LANE_OF_QUEUE = (
+    "select queue, name from tasks indexed by tasks_blocked"
+    f" where {schema.BLOCKED} and blocked = ? and queue = ? and name > ? order by name limit 1"
+)
 _LANE = (
     "select queue, name from tasks indexed by tasks_blocked"
-    f" where {schema.BLOCKED} and blocked = ? and (queue, name) > (?, ?)"
-    " order by queue, name limit 1"
+    f" where {schema.BLOCKED} and blocked = ? and queue > ? order by queue, name limit 1"
 )
 _BEST = (
     "select id, priority, turn from tasks indexed by tasks_blocked"
@@ -202,10 +205,11 @@ class Limiting:
 
     def _lanes(self, key: str) -> list[_Lane]:
         found: list[_Lane] = []
-        last = ("", "")
-        while lane := self._fetch(_LANE, key, *last):
-            last = lane[0]
-            found.append(_Lane(*last))
+        lane = self._fetch(_LANE, key, "")
+        while lane:
+            last = _Lane(*lane[0])
+            found.append(last)
+            lane = self._fetch(_LANE_OF_QUEUE, key, *last) or self._fetch(_LANE, key, last.queue)
         return found
 
     def _fill(self, budget: Budget, key: str, lane: _Lane, count: int) -> None:

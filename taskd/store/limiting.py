@@ -40,6 +40,9 @@ _WISH = (
     " ifnull(moves = attempt, 0) from tasks where id = ? and state = 'queued'"
 )
 _NEXT = "select next - store_clock() from limit_rates where key = ?"
+_FIRST_WAIT = (
+    "select at - store_clock() from limit_waits indexed by limit_waits_at order by at limit 1"
+)
 _HOLDERS = (
     "select id, name, limits, revision, state != 'running', started from tasks"
     " indexed by tasks_state where state = 'running'"
@@ -230,7 +233,7 @@ def why_blocked(fetch: Fetch, query: WhyBlocked) -> Obstacle | None:
 
 def waits(fetch: Fetch) -> list[tuple[Any, ...]]:
     """In how many seconds the first rate lets a start go for which something waits, if any does."""
-    return fetch("select min(at) - store_clock() from limit_waits having min(at) is not null")
+    return fetch(_FIRST_WAIT)
 
 
 class Admission:

@@ -18,7 +18,8 @@ COLUMNS = (
     " retries_said, put_off, iif(attempt = 0 and ended is null, expires, null),"
     " timeout, iif(used_upto = attempt - (state = 'running'), used, null), timed_out = attempt,"
     " next_key, slot,"
-    f" iif(state = 'scheduled' and {schema.FOR_OTHERS}, waits_for, 0), if_failed, parent"
+    f" iif(state = 'scheduled' and {schema.FOR_OTHERS}, waits_for, 0), if_failed, parent,"
+    " iif(state = 'queued', blocked, null)"
 )
 
 
@@ -44,6 +45,6 @@ def row_of(found: Sequence[Any]) -> Row:
             bool(found[30]),
             *found[31:33],
             found[33] or 0,
-            *found[34:36],
+            *found[34:37],
         )
     )

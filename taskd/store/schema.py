@@ -252,6 +252,7 @@ _ADDED = {
     "limit_rates_next": "create index limit_rates_next on limit_rates (next)",
     "limit_waits": "create table limit_waits (key text primary key, at real not null)"
     " without rowid",
+    "limit_waits_at": "create index limit_waits_at on limit_waits (at)",
     "tasks.next_key": "alter table tasks add column next_key text",
     "tasks.next_at": "alter table tasks add column next_at real",
     "tasks_next_key": "create unique index tasks_next_key on tasks (owner, next_key)"

@@ -59,6 +59,7 @@ class Row(Record):
     waits_for: int = 0
     if_failed: str | None = None
     parent: int | None = None
+    blocked: str | None = None
 
 
 class Dependency(Record):

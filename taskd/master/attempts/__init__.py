@@ -4,6 +4,7 @@ from taskd.master.attempts.attempts import Attempts
 from taskd.master.attempts.concurrency import Concurrency
 from taskd.master.attempts.dispatch import Dispatch
 from taskd.master.attempts.endings import Ending, Endings, by_record
+from taskd.master.attempts.limits import Limits
 from taskd.master.attempts.pauses import Pauses, date
 from taskd.master.attempts.sending import Sending
 from taskd.master.attempts.tasklogs import TaskLogs
@@ -16,6 +17,7 @@ __all__ = (
     "Dispatch",
     "Ending",
     "Endings",
+    "Limits",
     "Pauses",
     "Sending",
     "TaskLogs",

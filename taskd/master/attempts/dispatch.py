@@ -22,6 +22,7 @@ from taskd.config import Config
 from taskd.errors import StoreError
 from taskd.master.attempts.attempts import Attempts, Offered
 from taskd.master.attempts.concurrency import Concurrency
+from taskd.master.attempts.limits import Limits
 from taskd.master.attempts.rechecking import Rechecking
 from taskd.master.attempts.sending import Sending, unclaim
 from taskd.master.fleet import (
@@ -55,6 +56,7 @@ from taskd.store.api import (
     Take,
     Wake,
 )
+from taskd.store.limit_api import Block
 from taskd.store.queries import NextDue, Ready, ReadyTasks
 from taskd.store.values import Kind
 
@@ -100,6 +102,7 @@ class Dispatch:
         self._attempts = attempts
         self._sending = sending
         self.concurrency = Concurrency(loop, config, storage)
+        self.limits = Limits(loop, storage, revisions)
         self._due: Timer | None = None
         self._last = ""  # the queue that had its turn last
         self._has_passed_over = False
@@ -111,6 +114,7 @@ class Dispatch:
         self.claimed: Notice[[]] = Notice()
         self.kick = Look(loop, "waiting tasks are not looked for", self._look).ask
         self.wake_due = Look(loop, "due times are not looked at", self._wake_due).ask
+        self.limits.changed.to(self.wake_due, self.kick)
 
     def _look(self) -> None:
         if not self._life.may_dispatch:
@@ -180,8 +184,18 @@ class Dispatch:
             self._take(queue, workers, wanted)
         for queue, kind in chain.from_iterable(part.unroutable for part in parts):
             self._hold(queue, kind)
+        blocked = tuple(chain.from_iterable(part.blocked for part in parts))
+        if blocked:
+            self._storage.write(Block(blocked), self._on_blocked)
         for revision in live.values():
             self._workers.want(revision, missing[revision])
+
+    def _on_blocked(self, outcome: Applied | StoreError) -> None:
+        """What cannot begin for a limit is out of the way: others are behind it."""
+        if isinstance(outcome, StoreError):
+            self._loop.again(self.kick)
+        elif outcome.result:
+            self.on_waiting(False)
 
     def why_full(self, queue: str) -> str | None:
         """Why no task of ``queue`` can be started before one that runs has ended; None: one can."""
@@ -274,6 +288,8 @@ class Dispatch:
                     if not isinstance(outcome, StoreError):
                         drop_slot(self._places.slots, worker)
                     self._workers.buried()  # its revision may go only now
+            if self.limits.has_rates:
+                self.wake_due()
             self.claimed()
 
         return Take(queue, routes, alone, tuple(offers), HANDED_AT_ONCE, time.time()), taken
@@ -302,14 +318,15 @@ class Dispatch:
     # ── due times, and tasks that wait for others ────────────────────────────────────────────
 
     def begin(self) -> None:
-        """The master serves."""
+        """The master serves: its limits are in force before it starts a task."""
+        self.limits.begin()
         self.concurrency.look()
         self.on_waiting(True)
         Rechecking(self._loop, self._storage, self.wake_due).begin()
 
     def on_waiting(self, has_due_time: bool) -> None:
         """A task is scheduled, or queued (and may expire), or has ended."""
-        if has_due_time:
+        if has_due_time or self.limits.has_rates:
             self.wake_due()
         self.kick()
 

@@ -26,7 +26,7 @@ WRITES = frozenset(
 
 READS = frozenset(
     ("show", "list", "log", "attempts", "follow", "wait", "status", "revisions", "schedules",
-     "checkpoint")
+     "checkpoint", "why")
 )  # fmt: skip
 """Operations that have done nothing before they are answered, and may wait for the store."""
 

@@ -9,6 +9,7 @@ from taskd.master.clients.client import Client
 from taskd.master.clients.programs import check_program
 from taskd.master.clients.queues import Queues
 from taskd.master.fleet import Revisions
+from taskd.model import limits
 from taskd.model.arguments import mistyped
 from taskd.model.binding import SECRET_SIGN, bind
 from taskd.model.order import IfFailed
@@ -34,6 +35,10 @@ class NewTasks(Record):
             raise BadArguments(f"{name}: {why}")
         if name == COMMAND:
             check_program(client, args, self.revisions.current)
+        try:
+            carried = limits.keys(entry, args)
+        except ValueError as error:
+            raise BadArguments(f"{name}: {error}") from None
         secrets: set[str] = set()
         if secret.MARK in task["args"]:
             secrets = {arg for arg, value in args.items() if secret.found_in([arg, value])}
@@ -68,6 +73,7 @@ class NewTasks(Record):
             due=task.get("due"),
             expires=expires,
             timeout=task.get("timeout"),
+            limits=carried,
             if_exists=task.get("if_exists") or JOIN,
             key_for=task.get("key_for"),
             at_most=task.get("at_most"),

@@ -13,6 +13,7 @@ from taskd.master.clients.housekeeping import Housekeeping
 from taskd.master.clients.new_tasks import NewTasks
 from taskd.master.clients.peer_limits import PeerLimits
 from taskd.master.clients.queues import Queues
+from taskd.master.clients.reasons import Reasons
 from taskd.master.clients.schedule_requests import ScheduleRequests
 from taskd.master.clients.shares import Shares
 from taskd.master.clients.steering import Steering
@@ -86,5 +87,6 @@ class Serving:
         keeping = Housekeeping(places, storage, self.streams.has_to_tell)
         planned = ScheduleRequests(storage, dispatch, schedules)
         changing = Changing(storage, attempts, dispatch, queues, shares)
-        parts = (tasks, daemon, steering, keeping, planned, changing)
+        reasons = Reasons(storage, views, dispatch, pauses)
+        parts = (tasks, daemon, steering, keeping, planned, changing, reasons)
         self.clients.handlers = {op: each for part in parts for op, each in part.handlers().items()}

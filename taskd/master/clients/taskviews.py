@@ -83,13 +83,13 @@ class TaskViews(Record):
             if running.silent is not None and not running.waiting and not running.why:
                 reason = f"silent: has reported nothing since {date(running.silent)}"
         if row.state is State.QUEUED:
-            for what in (UNWRITABLE, NO_WORKER, CROWDED):  # these hold up every queued task
-                if (why := self.troubles.why(what)) is not None:
-                    reason = f"waits: {what}: {why}"
-                    break
-            else:
-                if running is None and (why := self.pauses.why(row.queue, row.name)) is not None:
-                    reason = why
+            why = self.trouble()
+            if why is None and running is None:
+                why = self.pauses.why(row.queue, row.name)
+            if why is not None:
+                reason = why
+            elif row.blocked is not None:
+                reason = f"waits for the limit '{row.blocked}' (taskctl why {row.id})"
         if row.waits_for:
             reason = waits.why(row, told.after)
         if row.next_key is not None and row.state is State.SCHEDULED:
@@ -142,6 +142,13 @@ class TaskViews(Record):
             at = running.begun
             used += now - (begun(worker.slot_fd, row.id, row.attempt, now) if at is None else at)
         return {"limit": limit, "used": used}
+
+    def trouble(self) -> str | None:
+        """What holds up every queued task."""
+        for what in (UNWRITABLE, NO_WORKER, CROWDED):
+            if (why := self.troubles.why(what)) is not None:
+                return f"waits: {what}: {why}"
+        return None
 
     def _retries(self, row: Row) -> dict[str, Any] | None:
         """How often and when it is tried again, as the code says that a failure would be judged by

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import cbor2
 
 from taskd.errors import DeployRefused, StoreError
-from taskd.master.attempts import Attempts, Pauses
+from taskd.master.attempts import Attempts, Limits, Pauses
 from taskd.master.deploy.guard import Guard
 from taskd.master.fleet import Probe, Revision, Revisions, Worker, Workers
 from taskd.master.loop import Deadline, Loop, Storage
@@ -81,6 +81,7 @@ class Sources(Record):
     attempts: Attempts
     pauses: Pauses
     schedules: Schedules
+    limits: Limits
 
 
 class Planning:
@@ -318,6 +319,10 @@ class Planning:
         odd = [(self._items[ref], why) for ref, why in self._mistyped.items()]
         told = narrowed(odd, current.tasks, target.tasks)
         warnings = self._look.pauses.warnings() + plan.warnings + told
+        if (refusal := self._look.limits.refusal(target)) is not None:
+            self._refuse(refusal)
+            return
+        warnings = warnings + self._look.limits.warnings(target)
         schedules = self._look.schedules.planned(target)
         if schedules.refusal is not None:
             self._refuse(schedules.refusal)

@@ -24,6 +24,7 @@ from taskd.master.fleet import Revision, Revisions
 from taskd.master.loop import Life, Look, Loop, Storage, Timer
 from taskd.master.schedules import defined, zones
 from taskd.master.schedules.defined import Defined
+from taskd.model import limits
 from taskd.model.schedule import DAY, Backlog, Schedule, Verdict
 from taskd.protocol import data
 from taskd.store.api import Applied, Submit
@@ -271,6 +272,7 @@ class Schedules:
             retries=entry["retries"],
             on_deploy=None,
             at=now,
+            limits=limits.keys(entry, schedule.args),
         )
 
     # ── what is told ─────────────────────────────────────────────────────────────────────────

@@ -28,9 +28,8 @@ def refusal(table: dict[str, Any]) -> str:
 
 def test_the_least_file_gets_the_documented_defaults() -> None:
     found = Config.from_table(LEAST, "t.toml")
-    reserve = 64 << 20
-    usual = ("auto", 100, 16, None, reserve, False, None, False, None, None, None, None)
-    usual += ("warn", None)
+    usual = ("auto", 100, 16, None, 64 << 20, False, None, False, None, None, None, None)
+    usual += ("warn", None, None)
     assert found.app == ("/srv/app/current", ["app.tasks"], None, *usual)
     assert found.daemon == (600.0, 60.0, 30.0, None, 60.0, 30.0)
     assert found.logs == (64 << 20,)
@@ -109,6 +108,7 @@ def test_a_whole_file_is_read_as_written(tmp_path: Path) -> None:
         "app.boot:setup",
         "refuse",
         {"nightly": nightly},
+        None,
     )
     assert found.daemon == (5.0, 90.0, 0.25, 7200.0, 180.0, 30.0)
     assert found.hooks == (

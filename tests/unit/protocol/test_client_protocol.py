@@ -118,7 +118,7 @@ def test_what_the_version_before_does_not_know_is_asked_of_no_daemon_of_it() -> 
         "retry with from_start",
         "retry with step",
     }
-    others = {"attempts", "pause", "resume", "remove", "compact"}
+    others = {"attempts", "why", "pause", "resume", "remove", "compact"}
     assert newer == others | schedules | narrows | control
     task = {"submission": b"x" * 16, "name": "a", "args": b"y"}
     assert operations.needs("submit", {"tasks": [task]})[0] == 0

@@ -41,8 +41,9 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
         {"errors", "record", "model"},
         "the format of taskd.toml, which config alone reads",
     ),
+    "config_limits": ({"errors", "model"}, "limits in taskd.toml, which config alone reads"),
     "config": (
-        {"errors", "record", "paths", "config_rules"},
+        {"errors", "record", "paths", "config_limits", "config_rules"},
         "it is read before there is a daemon",
     ),
     "log": (BASE, "anything of the daemon may log"),

@@ -31,7 +31,7 @@ MADE_IN = {
 TYPES = {"running.asked": ("leave", "cancel")}  # that do not stand where the message is made
 ERRORS = {"worker/failure.py", "model/endings.py"}  # maps with a ``type`` that are no messages
 INSIDE = {
-    "task": ("tasks.py", "entry"),
+    "task": ("api/manifest_entry.py", "entry"),
     "question": ("master/deploy/plan_questions.py", "_asked_as"),
 }
 """The maps inside messages and the files that they name: the function that returns them."""

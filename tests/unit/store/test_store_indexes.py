@@ -91,6 +91,7 @@ READS: dict[str, tuple[Callable[[SqliteReader], Any], list[str]]] = {
             "SCAN concurrency",
             *("SCAN CONSTANT ROW", "SCALAR SUBQUERY 1", "SCAN ends"),
             *("SCALAR SUBQUERY 2", "SCAN downs"),
+            "SCAN limit_waits USING INDEX limit_waits_at",
         ],
     ),
     "running": (
@@ -195,8 +196,7 @@ def test_no_operation_scans_or_sorts(store: SqliteStore) -> None:
     others = {each for each in steps if "SEARCH" not in each}
     assert others == {
         *("SCALAR SUBQUERY 1", "SCALAR SUBQUERY 2", "SCAN CONSTANT ROW"),
-        "SCAN concurrency",
-        "SCAN pauses",  # there are few
+        *("SCAN pauses", "SCAN concurrency", "SCAN limits"),  # there are few
     }
     assert any("tasks_scheduled" in each for each in steps)
     assert any("tasks_key" in each for each in steps)
@@ -283,6 +283,6 @@ def test_order_goes_by_its_indexes(store: SqliteStore) -> None:
     assert any("edges_open" in each for each in steps)
     assert not [each for each in steps if "TEMP B-TREE" in each]
     assert {each for each in steps if "SCAN" in each} == {
-        *("SCAN CONSTANT ROW", "SCAN pauses", "SCAN e", "SCAN downs"),
+        *("SCAN CONSTANT ROW", "SCAN pauses", "SCAN e", "SCAN downs", "SCAN limits"),
         "SCAN json_each VIRTUAL TABLE INDEX 1:",
     }

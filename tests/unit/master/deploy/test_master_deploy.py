@@ -343,6 +343,7 @@ def plan(bench: Bench, done: Done) -> Planning:
         master.attempts,
         master.pauses,
         master.schedules,
+        master.dispatch.limits,
     )
     return Planning(sources, bench.revision, Guard(lambda error: done(error)), done)
 

@@ -30,7 +30,8 @@ def asked(bench: Bench) -> tuple[list[Any], list[Callable[[], None]]]:
 
     master.storage.ask = put_off  # type: ignore[method-assign]
     parts = (master.revisions, master.workers, master.attempts, master.pauses, master.schedules)
-    sources = Sources(master.loop, master.places, master.storage, *parts)
+    where = (master.loop, master.places, master.storage)
+    sources = Sources(*where, *parts, master.dispatch.limits)
     Planning(sources, bench.revision, Guard(outcome.append), outcome.append)
     return outcome, questions
 
