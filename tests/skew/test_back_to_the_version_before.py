@@ -145,6 +145,36 @@ def test_who_follows_over_a_rollback_and_back_and_a_kill_hears_each_event_once(
             assert told == [event["event"] for event in client.follow([task.id])]
 
 
+def test_what_waits_for_others_waits_under_the_version_before_and_goes_on_after_it(
+    upgraded: Skewed,
+) -> None:
+    """Also where that version has ended, or cancelled, what they wait for."""
+    with upgraded.client() as client:
+        first, dropped = client.submit("stays", {"n": 1}), client.submit("which", delay=3600.0)
+        waiting = client.submit("which", after=first)
+        below = client.submit("which", after=waiting)
+        anyway = client.submit("which", after=dropped, if_failed="run")
+        gone = client.submit("which", after=dropped, if_failed="cancel")
+        others = (waiting, below, anyway, gone)
+        upgraded.reached(first.id, "0")
+        client.rollback()
+        assert upgraded.serving() == ("r0", OLD)
+        upgraded.open_gate("go")
+        first.result(30)
+        dropped.cancel()
+        client.submit("which").result(30)  # what was ready before it would have run
+        assert {each.status().state for each in others} == {"scheduled"}
+        upgraded.kill(signal.SIGKILL)
+        upgraded.start()
+        assert {each.status().state for each in others} == {"scheduled"}
+        upgraded.reload("r1")
+        assert upgraded.serving() == ("r1", NEW)
+        for each in (waiting, below, anyway):
+            assert each.result(30) == ["r1", NEW]
+        assert gone.wait(30).state == "cancelled"
+    assert not repeated(upgraded.effects())
+
+
 def test_what_the_version_before_does_not_know_is_not_asked_of_it_after_a_rollback(
     upgraded: Skewed,
 ) -> None:
