@@ -46,6 +46,8 @@ def made(name: str, args: dict[str, Any] | None, **how: Any) -> dict[str, Any]:
         **{field: how.get(field) for field in ("key", "queue", "delay", "options")},
         "priority": how.get("priority", 0),
     }
+    if "named" in said:
+        task |= named(said["named"], said.get("named_for"))
     if "retries" in said:
         task["retries"] = said["retries"]
     if "at" in said:
@@ -103,6 +105,18 @@ def if_exists(value: Any) -> str:
         known = ", ".join(sorted(submission.IF_EXISTS))
         raise Refused(f"submit: if_exists must be one of {known}, not {value!r}")
     return str(value)
+
+
+def named(name: Any, lasts: Any) -> dict[str, Any]:
+    """The fields of a named submission id."""
+    import hashlib
+
+    if type(name) is not str or not name:
+        raise Refused(f"submit: named must be a text, not {name!r}")
+    digest = hashlib.sha256(f"{os.getuid()}\0{name}".encode(errors="surrogatepass")).digest()
+    seconds = submission.NAMED_FOR if lasts is None else limit("named_for", lasts)
+    kind = {"submission_kind": submission.NAMED, "named_for": seconds}
+    return kind | {"submission": digest[: submission.SIZE]}
 
 
 def encoded(args: dict[str, Any]) -> bytes:

@@ -55,6 +55,8 @@ class SubmitOperations(Generic[H]):
         if_failed: str | None = None,
         child: tuple[int, int, str, bool] | None = None,
         options: dict[str, Any] | None = None,
+        named: str | None = None,
+        named_for: float | str | None = None,
     ) -> Steps[H]:
         """Queue a task; once this returns, it is on disk.
 
@@ -71,7 +73,9 @@ class SubmitOperations(Generic[H]):
         (ids or handles, 1,000 at most) that are to succeed before it runs; ``if_failed``: what
         happens if one fails or is cancelled: "hold" (it waits until that one has succeeded after
         all), "cancel" or "run". ``options``: for the built-in ``command`` task, {"on_deploy":
-        "checkpoint"}.
+        "checkpoint"}. ``named``: what this submission is called where it comes from (a message's
+        id, say): whoever of your user submits it again within ``named_for`` (30 days), has the same
+        task, whatever became of that.
         Raises UnknownTask, BadArguments, NotPlainData, KeyConflict.
         """
         how = {

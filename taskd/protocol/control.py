@@ -53,7 +53,8 @@ Streams
     has not come.
 
 Operations (fields beside ``id`` and ``op``; ``?`` marks optional ones)
-    submit    tasks: [{submission: bytes16, submission_kind? ("timed"), name, args: bytes, key?,
+    submit    tasks: [{submission: bytes16, submission_kind? ("timed" or, with
+              named_for (since 4), "named"), name, args: bytes, key?,
               queue?, priority?, delay? or due? (since 4), retries? (since 4), expires? (since
               4), timeout? (since 4), if_exists? (since 4; "join", "refuse" or "replace-waiting"),
               key_for? (since 4), at_most? (since 4), after?: [id…], if_failed? ("hold", "cancel" or

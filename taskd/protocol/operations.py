@@ -51,7 +51,8 @@ _PLACE = Field(int, 0, MAX_BATCH, required=True)
 
 _NEW_TASK: Fields = {
     "submission": _SUBMISSION,
-    "submission_kind": Field(str, among=frozenset((submission.TIMED,))),
+    "submission_kind": Field(str, among=frozenset((submission.TIMED, submission.NAMED))),
+    "named_for": Field(float, SHORTEST, LONGEST, since=4),
     "name": _NAME._replace(required=True),
     "args": Field(bytes, 1, ARGUMENTS_LIMIT, required=True),
     "key": Field(str, 1, 500),

@@ -6,6 +6,9 @@ Pure; used by both ends. A request says of which kind an id is; one of another k
 timed    8 bytes: when the client made it, in microseconds since 1970, the highest byte first; then
          8 random bytes. Once the daemon may have forgotten such an id (``store.api.HORIZON``), it
          does not run it.
+named    made of a name that the work has elsewhere (a message's, say), so that who submits it
+         again, whenever, has the same one. It is known for a time that the submission says, also
+         once its task was removed, and never too old.
 """
 
 from __future__ import annotations
@@ -14,7 +17,10 @@ from typing import Any
 
 from taskd.record import Record
 
-TIMED = "timed"
+TIMED, NAMED = "timed", "named"
+
+NAMED_FOR = 30 * 86400.0
+"""Seconds for which a named one is known, unless it says for how long."""
 
 JOIN, REFUSE, REPLACE = "join", "refuse", "replace-waiting"
 IF_EXISTS = frozenset((JOIN, REFUSE, REPLACE))

@@ -20,6 +20,7 @@ from taskd.store import (
     ends,
     expiry,
     keys,
+    named,
     ordering,
     pausing,
     picking,
@@ -229,6 +230,7 @@ def shift(tx: Transaction, shift: Shift) -> Applied:
     pausing.shift(tx.run, shift.seconds)
     concurrency.shift(tx, shift.seconds)
     tx.limits.shift(shift.seconds)
+    named.shift(tx, shift.seconds)
     tx.run(sql.SHIFT_EXPIRY, shift.seconds)
     tx.run(sql.SHIFT_KEYS, shift.seconds)
     tx.run(ordering.SHIFT, shift.seconds)

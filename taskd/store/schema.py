@@ -31,6 +31,7 @@ finds a store that it can use. A new version says that an older taskd could not.
   is over; ``tasks.silent``: of the one of which it was told that it reports nothing. (Numbers,
   since 0.2 begins attempts and retries and leaves these columns as they are.)
 * ``concurrency``: what operators have said of queues for now (see ``concurrency``).
+* ``named``: the named submission ids, until they are forgotten, also of tasks that are gone.
 * ``keys``, ``tasks.next_key``, ``tasks.next_at``: see ``keys``.
 * ``tasks.limits``: the keys that the task carries, a line each; ``tasks.blocked``: the one that
   keeps a queued task from being ready, of no meaning in another state. ``limits``, ``limit_rates``,
@@ -262,6 +263,9 @@ _ADDED = {
     "keys": "create table keys (owner integer not null, key text not null, task integer not null,"
     " until real not null, name text not null, args blob not null, primary key (owner, key))"
     " without rowid",
+    "named": "create table named (submission blob primary key, task integer not null,"
+    " owner integer not null, until real not null) without rowid",
+    "named_until": "create index named_until on named (until)",
     "keys_until": "create index keys_until on keys (until)",
     "keys_task": "create index keys_task on keys (task)",
     "purged": "create table purged (task integer primary key, owner integer not null,"

@@ -57,6 +57,9 @@ class Submit(Record):
     ``key_for``: for so many seconds from now, by the store's clock, the key is this task's also
     once that has succeeded or was removed, but not once it has failed or was cancelled.
 
+    ``named``: for so many seconds from now the submission id is known, also once its task was
+    removed (then ``Submitted.how`` is REMOVED).
+
     Else the task is new: refused with LimitReached if it is beyond
     ``share`` (None: no limits), and if a value cannot be stored (an integer of more than 64 bits, a
     text that is no UTF-8).
@@ -102,6 +105,7 @@ class Submit(Record):
     if_exists: str = JOIN
     key_for: float | None = None
     at_most: float | None = None
+    named: float | None = None
     after: tuple[int, ...] = ()
     if_failed: IfFailed = IfFailed.HOLD
     after_any: bool = False

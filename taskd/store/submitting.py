@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from taskd import errors
 from taskd.model.task import State
-from taskd.store import family, keys, ordering, schema, sql, turns
+from taskd.store import family, keys, named, ordering, schema, sql, turns
 from taskd.store.api import Applied, Submit, SubmitAll, Submitted
 from taskd.store.row_checks import check_horizon, check_share
 from taskd.store.submit_api import REPLACED
@@ -22,18 +22,22 @@ def submit(tx: Transaction, new: Submit) -> Applied:
         known = _known(tx, new)
         if known is not None:
             return Applied(Submitted(known, False), None)
+        if (fact := named.known(tx, new)) is not None:
+            return Applied(fact, None)
         if (child := family.known(tx, new)) is not None:
             return Applied(child, None)
         met = keys.Met() if new.key is None else keys.meet(tx, new)
         if (found := met.answer) is not None:
             if new.parent is not None:
                 family.enter(tx, new.parent, found.task, False)
+            named.keep(tx, new, found.task)
             return Applied(found, None, also=(found.task,) * (found.how == REPLACED))
         if new.share is not None:
             check_share(new.owner, tx.tally.owned(new.owner), len(new.args), new.share)
         task = _insert(tx, new, met.is_behind, ordering.states(tx, new))
         if new.key is not None and not met.is_behind:
             keys.keep(tx, new, task)
+        named.keep(tx, new, task)
     except (OverflowError, UnicodeEncodeError) as error:  # at worst, an empty group is written
         raise errors.Refused(f"the task cannot be stored: {error}") from None
     return Applied(Submitted(task, True), task)

@@ -7,10 +7,20 @@ from typing import Any
 import pytest
 from support import taking
 
-from taskd.errors import KeyConflict, LimitReached
+from taskd.errors import KeyConflict, LimitReached, Refused
 from taskd.model.task import Budgets, State
 from taskd.protocol.submission import REFUSE, REPLACE
-from taskd.store.api import CancelExpired, Prepare, Purge, Settle, Share, Shift, Submitted
+from taskd.store.api import (
+    HORIZON,
+    CancelExpired,
+    Forget,
+    Prepare,
+    Purge,
+    Settle,
+    Share,
+    Shift,
+    Submitted,
+)
 from taskd.store.keys import NEVER
 from taskd.store.submit_api import REMOVED, REPLACED
 
@@ -253,3 +263,25 @@ def test_one_behind_that_also_comes_after_another_waits_for_both(
     row = bench.row(task)
     assert (row.state, row.key, row.next_key) == (State.QUEUED, "k", None)
     assert bench.claim(task) == 1
+
+
+def test_a_named_submission_is_known_for_its_time_whatever_became_of_its_task(bench: Any) -> None:
+    new = bench.new(named=1000.0, args=OTHER)
+    begin, task = bench.now, bench.one(new).task
+    assert bench.one(new) == Submitted(task, False)
+    bench.ended(task, State.FAILED)
+    bench.now = begin + 500
+    bench.one(Purge((task,), None, 9))
+    bench.now += HORIZON
+    bench.one(Shift(HORIZON))
+    bench.one(Forget((task,), 99))
+    bench.reopen()
+    assert bench.one(new) == Submitted(task, False, REMOVED)
+    with pytest.raises(Refused, match="another user's"):
+        bench.one(new._replace(owner=7))
+    bench.now = begin + HORIZON + 1100
+    again = bench.one(new)
+    assert again == Submitted(again.task, True)
+    joined = bench.new(named=1000.0, key="k", args=OTHER)
+    first = put(bench, args=OTHER).task
+    assert bench.one(joined) == Submitted(first, False)

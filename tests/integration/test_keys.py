@@ -98,3 +98,20 @@ def test_a_key_is_kept_for_a_period_and_the_command_line_says_what_it_has_found(
         ):
             with pytest.raises(Refused, match=why):
                 client.submit("build", {"n": 1}, **how)
+
+
+def test_a_named_submission_is_one_task_also_once_that_was_removed(daemon: Daemon) -> None:
+    daemon.open_gate("end1")
+    with daemon.client() as client:
+        first = client.submit("build", {"n": 1}, named="message 17")
+        assert first.result(30) == "1 r1"
+        daemon.reload("r2")
+        again = client.submit("build", {"n": 1}, named="message 17")
+        assert (again.id, again.created) == (first.id, False)
+        client.remove([first.id])
+        daemon.kill()
+        daemon.start()
+        again = client.submit("build", {"n": 1}, named="message 17")
+        assert (again.id, again.created) == (first.id, False)
+        assert client.submit("build", {"n": 1}, named="message 18").result(30) == "1 r2"
+        assert [task.id for task in client.tasks()] == [first.id + 1]

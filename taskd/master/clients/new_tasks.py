@@ -69,6 +69,7 @@ class NewTasks(Record):
             at=now,
             share=share,
             retries_said=task.get("retries"),
+            named=_named(task),
             made=submission.made(task["submission"], task.get("submission_kind")),
             due=task.get("due"),
             expires=expires,
@@ -99,6 +100,14 @@ class NewTasks(Record):
         near = difflib.get_close_matches(name, current.tasks, 3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UnknownTask(f"{current.name} has no task {name!r}{hint}")
+
+
+def _named(task: dict[str, Any]) -> float | None:
+    """For how long its submission id is known, if that is a named one."""
+    if task.get("submission_kind") != submission.NAMED:
+        return None
+    said: float | None = task.get("named_for")
+    return submission.NAMED_FOR if said is None else said
 
 
 def submitted_view(made: Submitted) -> dict[str, Any]:
