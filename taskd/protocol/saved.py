@@ -43,6 +43,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, IntEnum
+from itertools import chain
 from typing import Any, Self
 
 from taskd.errors import ProtocolError
@@ -319,7 +320,11 @@ class Saved:
 
     def _accounted(self) -> Account:
         if self._account is None:
-            self._account = Account(self)
+            encoded = self._encoded
+            steps = ((path, len(encoded(value))) for path, value in self.steps.items())
+            cursors = ((path, len(encoded(mark.cursor))) for path, mark in self.cursors.items())
+            state = len(encoded(self.state) if self.state else EMPTY_STATE)
+            self._account = Account(state, chain(steps, cursors))
         return self._account
 
     def __eq__(self, other: object) -> bool:

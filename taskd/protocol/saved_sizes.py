@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from taskd.protocol import data
-
-if TYPE_CHECKING:
-    from taskd.protocol.saved import Saved
 
 EMPTY_STATE = data.encode({})
 
@@ -21,16 +18,14 @@ class Account:
 
     __slots__ = ("children", "sizes", "total")
 
-    def __init__(self, saved: Saved) -> None:
+    def __init__(self, state: int, values: Iterable[tuple[str, int]]) -> None:
+        """From the encoded size of the state, and those of steps and cursors with their paths."""
         self.sizes: dict[str, int] = {}
         self.children: dict[str, dict[str, None]] = {}
         self.total = 0
-        encoded = saved._encoded
-        self.keep("", len(encoded(saved.state)) if saved.state else len(EMPTY_STATE))
-        for path, value in saved.steps.items():
-            self.keep(path, len(encoded(value)))
-        for path, mark in saved.cursors.items():
-            self.keep(path, len(encoded(mark.cursor)))
+        self.keep("", state)
+        for path, size in values:
+            self.keep(path, size)
 
     def keep(self, path: str, size: int) -> None:
         self.total -= self.sizes.get(path, 0)
