@@ -288,7 +288,9 @@ class Master:
             SUBMIT_SOCKET: functools.partial(self.clients.accept, is_control=False),
         }
 
-        self.zygotes.greeted.to(self.workers.reconcile, self._recheck_if_expected)
+        self.zygotes.greeted.to(
+            self.workers.reconcile, self._recheck_if_expected, self.proofs.on_greeted
+        )
         self.zygotes.told.to(self.proofs.on_told, self.workers.on_told)
         self.zygotes.ready.to(lambda _: self.retirement.look(), self.workers.ask)
         self.zygotes.died.to(

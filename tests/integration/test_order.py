@@ -54,10 +54,10 @@ def test_a_chain_goes_on_over_a_deploy_a_kill_and_a_rollback(daemon: Daemon) -> 
             f"waits for tasks {chain[0].id} (running), {chain[4].id} (scheduled)"
         )
         daemon.reload("r2")
-        client.rollback()
         daemon.kill()
         daemon.start()
         assert both.status().waits_for == 2
+        client.rollback()
         events = client.follow([both.id])
         daemon.open_gate("open")
         assert [each["state"] for each in events] == [

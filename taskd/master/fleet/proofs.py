@@ -148,6 +148,12 @@ class Proofs:
 
     # ── what zygotes say ─────────────────────────────────────────────────────────────────────
 
+    def on_greeted(self, revision: Revision, _: object) -> None:
+        """Its zygote has connected. That of a live revision has done so again, after a crash of the
+        master: it sends no manifest, and what was asked before did not reach it."""
+        if revision.state in LIVE and revision in self.under_way:
+            revision.zygote.tell({"type": "ping"})
+
     def on_told(self, revision: Revision, message: dict[str, Any]) -> None:
         match message["type"]:
             case "identity" if self._recheck.revision is revision:
