@@ -276,8 +276,9 @@ def test_a_program_is_not_queued_for_where_the_service_cannot_go(service: Servic
         assert f"the service cannot enter '{where}' ({why})" in refused.stderr
         assert "hides home directories" in refused.stderr and "--cwd DIR" in refused.stderr
     assert service.ctl("list") == ""
-    task = machine.says("sh", "-c", taskctl, "/root", "--cwd", "/srv/app", "--wait", "--", "pwd")
-    assert service.ctl("logs", task) == "/srv/app"
+    ran = machine.says("sh", "-c", taskctl, "/root", "--cwd", "/srv/app", "--wait", "--", "pwd")
+    task, shown = ran.splitlines()
+    assert (service.ctl("logs", task), shown) == ("/srv/app", "/srv/app")
 
 
 def test_a_drop_in_gives_tasks_what_the_sandbox_forbids(service: Service) -> None:

@@ -212,7 +212,8 @@ def test_the_manifest_has_the_built_in_task_too() -> None:
     made = example()
     manifest = tasks.manifest()
     assert manifest["import_orders"] == made.entry()
-    assert manifest["command"]["params"] == [["argv", True], ["cwd", False], ["env", False]]
+    params = [["argv", True]] + [[name, False] for name in ("cwd", "env", "umask", "nice", "stdin")]
+    assert manifest["command"]["params"] == params
 
 
 @pytest.mark.parametrize(
