@@ -8,7 +8,7 @@ from taskd.master.attempts.limits import Limits
 from taskd.master.attempts.pauses import Pauses, date
 from taskd.master.attempts.sending import Sending
 from taskd.master.attempts.tasklogs import TaskLogs
-from taskd.master.attempts.timeouts import begun
+from taskd.master.attempts.timeouts import runs_since
 from taskd.master.attempts.watching import Watching
 
 __all__ = (
@@ -22,7 +22,7 @@ __all__ = (
     "Sending",
     "TaskLogs",
     "Watching",
-    "begun",
+    "runs_since",
     "by_record",
     "date",
 )

@@ -18,7 +18,7 @@ from taskd import log
 from taskd.config import Config
 from taskd.errors import StoreError
 from taskd.master.attempts.attempts import Attempts
-from taskd.master.attempts.timeouts import Deadlines, begun
+from taskd.master.attempts.timeouts import Deadlines, runs_since
 from taskd.master.fleet import Running, Worker
 from taskd.master.loop import Loop, Storage
 from taskd.model.duration import in_words
@@ -65,9 +65,8 @@ class Silences:
         if limit is None:
             return
         now = time.monotonic()
-        since = begun(worker.slot_fd, running.task, running.attempt, now)
         files = self._files(running, worker)
-        sign = max(since, now - _age(files))
+        sign = max(runs_since(worker, running, now), now - _age(files))
         self._seen[running.task] = _Seen(files, now, sign)
         self._judge(running, limit)
 

@@ -96,12 +96,7 @@ class Timeouts:
         if limit is None:
             return
         now = time.monotonic()
-        since = (
-            begun(worker.slot_fd, running.task, running.attempt, now)
-            if running.begun is None
-            else running.begun
-        )
-        end = since + limit - (running.row.used or 0.0)
+        end = runs_since(worker, running, now) + limit - (running.row.used or 0.0)
         grace = self._config.daemon.timeout_grace
         if running.row.timed_out and running.timed_out is None:
             running.timed_out = why(limit)  # a master before this one has asked
@@ -150,6 +145,14 @@ class Timeouts:
 
 def why(limit: float) -> str:
     return f"{RAN_TOO_LONG} of {in_words(limit)}"
+
+
+def runs_since(worker: Worker, running: Running, now: float) -> float:
+    """When the attempt began, by the monotonic clock. Its slot is read only where the master that
+    has sent the task crashed, until the worker has told it."""
+    if running.begun is not None:
+        return running.begun
+    return begun(worker.slot_fd, running.task, running.attempt, now)
 
 
 def begun(slot_fd: int, task: int, attempt: int, now: float) -> float:

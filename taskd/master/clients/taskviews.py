@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from taskd.config import Config
-from taskd.master.attempts import Attempts, Dispatch, Pauses, begun, date
+from taskd.master.attempts import Attempts, Dispatch, Pauses, date, runs_since
 from taskd.master.clients import told_arguments, waits
 from taskd.master.fleet import CROWDED, Revisions, Running
 from taskd.master.loop import NO_WORKER, UNWRITABLE, Troubles
@@ -139,8 +139,7 @@ class TaskViews(Record):
         used = row.used or 0.0
         if running is not None and worker is not None and row.state is State.RUNNING:
             now = time.monotonic()
-            at = running.begun
-            used += now - (begun(worker.slot_fd, row.id, row.attempt, now) if at is None else at)
+            used += now - runs_since(worker, running, now)
         return {"limit": limit, "used": used}
 
     def trouble(self) -> str | None:

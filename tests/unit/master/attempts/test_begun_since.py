@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from taskd.master.attempts import timeouts
+from taskd.master.fleet import Revision, Running, Worker
 from taskd.posix import process
 from taskd.protocol.saved import Kind
 from taskd.slot.writer import SlotWriter
@@ -63,3 +65,21 @@ def test_where_a_snapshot_has_replaced_the_record_it_began_just_now(
     slot.append(Kind.STEP, {"name": "step", "value": b"x" * (1 << 20)})
     slot.snapshot(b"y" * (1 << 20))
     assert found(slot, tmp_path) == NOW
+
+
+def test_the_slot_is_not_read_where_the_master_knows(
+    slot: SlotWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each start of a task that is watched asks for it."""
+    slot.append(Kind.BEGIN, BEGIN)
+    (path,) = tmp_path.iterdir()
+    worker = Worker(b"w" * 16, cast(Revision, None))
+    worker.slot_fd = os.open(path, os.O_RDONLY)
+    running = Running(7, "default", "work", 1, "finish", 2)
+    try:
+        assert timeouts.runs_since(worker, running, NOW) == 900.0
+        running.begun = 950.0
+        monkeypatch.setattr(timeouts, "begun", None)
+        assert timeouts.runs_since(worker, running, NOW) == 950.0
+    finally:
+        os.close(worker.slot_fd)
