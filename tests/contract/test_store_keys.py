@@ -14,7 +14,6 @@ from taskd.store.api import (
     HORIZON,
     CancelExpired,
     Forget,
-    Prepare,
     Purge,
     Settle,
     Share,
@@ -173,22 +172,6 @@ def test_one_behind_that_is_cancelled_asks_for_the_key_when_it_is_tried_again(be
     third = replaced(bench).task
     bench.settle(first, State.SUCCEEDED)
     assert bench.row(third).state is State.QUEUED
-
-
-def test_what_0_2_has_left_behind_is_let_go(bench: Any) -> None:
-    """It ends the first and knows of none behind it."""
-    first = put(bench).task
-    bench.claim(first)
-    second = replaced(bench).task
-    inner = bench.store if hasattr(bench.store, "_store") else None
-    if inner is None:
-        pytest.skip("looks into the store itself")
-    run = inner._store._run
-    run("update tasks set state = 'succeeded', ended = 1 where id = ?", first)
-    run("update counts set state = 'succeeded' where state = 'running'")
-    applied = bench.apply(Prepare(0.0))
-    assert applied[0].also == (second,)
-    assert (bench.row(second).state, bench.row(second).key) == (State.QUEUED, "k")
 
 
 def test_a_key_is_kept_for_a_period_beyond_its_task(bench: Any) -> None:
