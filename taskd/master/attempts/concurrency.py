@@ -7,13 +7,11 @@ before anything is started. Lowering it ends nothing that runs.
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import Any
 
 from taskd.config import Config
-from taskd.errors import StoreError
 from taskd.master.attempts.pauses import date, user
-from taskd.master.loop import Loop, Storage
+from taskd.master.loop import Copied, Loop, Storage
 from taskd.store.concurrency_api import Said
 from taskd.store.queries import Concurrencies
 
@@ -22,26 +20,14 @@ UNKNOWN = "what concurrency was set for now is not known"
 
 
 class Concurrency:
+    """``look``: read it anew."""
+
     def __init__(self, loop: Loop, config: Config, storage: Storage) -> None:
-        self._loop = loop
         self._config = config
-        self._storage = storage
         self._said: dict[str, Said] = {}
-        self._looks = 0
+        self.look = Copied(loop, storage, Concurrencies(), UNKNOWN, self._take).look
 
-    def look(self) -> None:
-        """Read it anew."""
-        self._looks += 1
-        self._storage.ask(Concurrencies(), partial(self._told, self._looks))
-
-    def _told(self, look: int, found: list[Said] | StoreError) -> None:
-        if look != self._looks:  # a later look knows more, and is answered or will be
-            return
-        if isinstance(found, StoreError):
-            self._loop.troubles.tell(UNKNOWN, found)
-            self._loop.again(self.look)
-            return
-        self._loop.troubles.over(UNKNOWN)
+    def _take(self, found: list[Said]) -> None:
         self._said = {each.queue: each for each in found}
 
     def of(self, queue: str) -> int:

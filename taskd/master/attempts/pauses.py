@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pwd
 import time
-from functools import partial
 from typing import Any
 
-from taskd.errors import StoreError
-from taskd.master.loop import Loop, Notice, Storage
+from taskd.master.loop import Copied, Loop, Notice, Storage
 from taskd.store.queries import Pauses as Asked
 from taskd.store.values import Paused, Scope
 
@@ -17,28 +15,14 @@ UNKNOWN = "what is paused is not known"
 
 
 class Pauses:
-    """A copy of the store's pauses, which is read anew after each change and each exec."""
+    """A copy of the store's pauses; ``look``: read them anew, after each change and each exec."""
 
     def __init__(self, loop: Loop, storage: Storage) -> None:
-        self._loop = loop
-        self._storage = storage
         self._all: list[Paused] = []
-        self._looks = 0
         self.changed: Notice[[]] = Notice()
+        self.look = Copied(loop, storage, Asked(), UNKNOWN, self._take).look
 
-    def look(self) -> None:
-        """Read them anew."""
-        self._looks += 1
-        self._storage.ask(Asked(), partial(self._told, self._looks))
-
-    def _told(self, look: int, found: list[Paused] | StoreError) -> None:
-        if look != self._looks:  # a later look knows more, and is answered or will be
-            return
-        if isinstance(found, StoreError):
-            self._loop.troubles.tell(UNKNOWN, found)
-            self._loop.again(self.look)
-            return
-        self._loop.troubles.over(UNKNOWN)
+    def _take(self, found: list[Paused]) -> None:
         self._all = found
         self.changed()
 

@@ -1,6 +1,7 @@
 """The master's event loop, and what every part of the master is built on. Knows no task."""
 
 from taskd.master.loop.callers import Answers, Caller, Gate
+from taskd.master.loop.copied import Copied
 from taskd.master.loop.deadline import Deadline
 from taskd.master.loop.ledger import LOCKS, Entry, Kind, close_on_exec, ledger, open_for_exec
 from taskd.master.loop.life import Life, LifeEvent, LifeState
@@ -24,6 +25,7 @@ __all__ = (
     "ALL",
     "Answers",
     "Caller",
+    "Copied",
     "Deadline",
     "Done",
     "Entry",
