@@ -152,7 +152,9 @@ def _wait(
     end.watch(process.pid)
     try:
         if nice is not None:
-            os.setpriority(os.PRIO_PGRP, process.pid, nice)
+            # The service's own may be worse; only root could have it better.
+            least = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PGRP, process.pid, max(nice, least))
         recorder.wait_for(lambda: end.is_there or recorder.wish() is not None)
         wish = None if end.is_there else recorder.wish()
         if wish is not None:

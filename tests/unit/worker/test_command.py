@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -226,3 +227,28 @@ def test_the_program_starts_with_ordinary_signal_handling(
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
     assert run(recorder, sys.executable, "-c", code).outcome is Outcome.SUCCEEDED
     assert capfd.readouterr().out == "True True\n"
+
+
+NICE = """
+import os, sys
+import taskd.worker.command
+from taskd import tasks
+from taskd.worker.attempt import run_attempt
+from taskd.worker.memory_recorder import MemoryRecorder
+
+os.nice(5)
+read = "import os, sys; sys.stdin.read(); print(os.getpriority(os.PRIO_PROCESS, 0))"
+args = {"argv": [sys.executable, "-c", read], "nice": int(sys.argv[1])}
+ending = run_attempt(tasks.registered["command"], args, None, MemoryRecorder(scratch=sys.argv[2]))
+sys.exit(ending.outcome.value != "succeeded")
+"""
+
+
+@pytest.mark.parametrize(("asked", "got"), [(0, 5), (12, 12)])
+def test_a_program_is_never_nicer_to_itself_than_the_service_is(
+    tmp_path: Path, asked: int, got: int
+) -> None:
+    """Only root could have it so: for others the program would not run at all."""
+    words = [sys.executable, "-c", NICE, str(asked), str(tmp_path / "scratch")]
+    ran = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert ran.stdout == f"{got}\n"
