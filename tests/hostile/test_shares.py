@@ -123,10 +123,29 @@ def test_priority_has_a_ceiling_for_submitters(daemon_with: Callable[..., Daemon
         by_submit_sock(daemon, lambda client, p=priority: later(client, priority=p))
     with daemon.client() as operator:
         later(operator, priority=5)
+    mine = by_submit_sock(daemon, later)
+    with pytest.raises(NotAllowed, match="priority 7 is for operators"):
+        by_submit_sock(daemon, lambda client: client.change([mine], priority=7))
+    with daemon.client() as operator:
+        assert operator.change([mine], priority=7)["done"] == [mine]
     daemon.sections["access"]["max_priority"] = 10
     daemon.write_config()
     daemon.reload("r2")
     by_submit_sock(daemon, lambda client: later(client, priority=10))
+
+
+@pytest.mark.parametrize(
+    "how", [{"key": "k", "key_for": "31d"}, {"named": "n", "named_for": "31d"}]
+)
+def test_a_submitters_keys_and_names_are_not_kept_for_ever(
+    daemon_with: Callable[..., Daemon], how: dict[str, Any]
+) -> None:
+    """Each is a row that outlives its task."""
+    daemon = daemon_with()
+    with pytest.raises(NotAllowed, match="_for: 30d at most"):
+        by_submit_sock(daemon, lambda client: later(client, **how))
+    with daemon.client() as operator:
+        later(operator, **how)
 
 
 def test_owners_take_turns_at_the_same_priority(daemon_with: Callable[..., Daemon]) -> None:

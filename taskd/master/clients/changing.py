@@ -134,6 +134,8 @@ class Changing(Record):
             raise Refused("change: what is to be changed? A queue, a priority or a time")
         if given["delay"] is not None and given["due"] is not None:
             raise Refused("change: delay and due are both given; a task is due at one time")
+        if given["priority"] is not None:
+            self.shares.check_priority(client, given["priority"])
         if given["queue"] is not None:
             self.queues.check(client, given["queue"])
         return lambda task: Alter(task, owner, now, only, **given)

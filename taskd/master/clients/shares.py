@@ -14,8 +14,12 @@ from taskd.config import Access
 from taskd.errors import NotAllowed, Refused
 from taskd.master.clients.client import Client
 from taskd.master.loop import Troubles
+from taskd.model.duration import in_words
 from taskd.record import Record
 from taskd.store.api import Share
+
+LONGEST_KEPT = 30 * 86400.0
+"""Seconds for which a submitter may have a key or a name kept: each is a row for so long."""
 
 FULL = "submit.sock accepts nothing new"
 """The name of the trouble."""
@@ -39,12 +43,13 @@ class Shares(Record):
         if client.is_control:
             return
         access = self.access
-        highest = max(task.get("priority") or 0 for task in tasks)
-        if highest > access.max_priority:
-            raise NotAllowed(
-                f"priority {highest} is for operators (control.sock): others may ask for "
-                f"{access.max_priority} at most ([access] max_priority)"
-            )
+        self.check_priority(client, max(task.get("priority") or 0 for task in tasks))
+        for what in ("key_for", "named_for"):
+            if max(task.get(what) or 0.0 for task in tasks) > LONGEST_KEPT:
+                raise NotAllowed(
+                    f"{what}: {in_words(LONGEST_KEPT)} at most; for longer it is for operators "
+                    "(control.sock)"
+                )
         size = sum(len(task["args"]) for task in tasks)
         for count, what, key, limit in (
             (len(tasks), "tasks", "tasks_per_user", access.tasks_per_user),
@@ -52,6 +57,15 @@ class Shares(Record):
         ):
             if limit is not None and count > limit:
                 raise Refused(f"{count:,} {what} at once, and [access] {key} is {limit:,}")
+
+    def check_priority(self, client: Client, priority: int) -> None:
+        """Raises NotAllowed for one that only operators may give."""
+        most = self.access.max_priority
+        if not client.is_control and priority > most:
+            raise NotAllowed(
+                f"priority {priority} is for operators (control.sock): others may ask for {most} "
+                "at most ([access] max_priority)"
+            )
 
     def _shortage(self) -> str | None:
         """Why no submitter may add a task just now, if the disk is short."""
