@@ -133,7 +133,9 @@ def ready(fetch: Fetch, query: Ready) -> Part[ReadyTasks]:
             alone = query.alone.get(queue, {})
             routes, alone = pausing.left(counted, paused, queue, of_these, alone)
             heads = (head for head in waiting if head.kind in routes)
-            best = heapq.nsmallest(places + len(alone), heads)
+            # Those that a limit keeps from beginning may stand before others.
+            more = 0 if budget is None else limiting.BLOCKED
+            best = heapq.nsmallest(places + len(alone) + more, heads)
             routes = {kind: routes[kind] for _, kind in best}
             if budget is None:
                 found = in_order(counted, queue, routes, alone, places)
