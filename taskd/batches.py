@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from taskd import tasks
-
 if TYPE_CHECKING:
     from taskd.client.blocking import TaskHandle
     from taskd.client.submit_operations import Batch
@@ -20,4 +18,6 @@ def batch(
     calls: Iterable[Call], *, then: Call | None = None, on_end: Call | None = None
 ) -> Batch[TaskHandle]:
     """Submit them in one transaction, all or none; see ``Client.batch``."""
-    return tasks.default_client().batch(calls, then=then, on_end=on_end)
+    from taskd.client import default
+
+    return default.client().batch(calls, then=then, on_end=on_end)

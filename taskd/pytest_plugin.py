@@ -54,14 +54,13 @@ def _taskd_process(pytestconfig: pytest.Config) -> Iterator[RealDaemon]:
 @pytest.fixture
 def taskd_daemon(_taskd_process: RealDaemon) -> Iterator[RealDaemon]:
     """A real daemon, in which the test's tasks run: ``client``, ``socket``, ``log()``."""
-    from taskd import tasks
-    from taskd.client import stand_in
+    from taskd.client import default, stand_in
 
     daemon = _taskd_process
     daemon.check()
-    before, elsewhere = tasks._default_client, os.environ.get("TASKD_SOCKET")
+    before, elsewhere = default.made, os.environ.get("TASKD_SOCKET")
     other = stand_in.put(None)
-    tasks._default_client = None
+    default.made = None
     os.environ["TASKD_SOCKET"] = daemon.socket
     try:
         yield daemon
@@ -69,7 +68,7 @@ def taskd_daemon(_taskd_process: RealDaemon) -> Iterator[RealDaemon]:
         daemon.clear()
     finally:
         stand_in.put(other)
-        tasks._default_client = before
+        default.made = before
         if elsewhere is None:
             os.environ.pop("TASKD_SOCKET", None)
         else:

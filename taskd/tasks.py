@@ -1,8 +1,7 @@
 """``@task``: makes a function a task, which taskd can run; and the register of all tasks.
 
 Used wherever an app's modules are imported: in zygotes and workers, which run the functions, and
-in the app's own programs, which submit them. Longer than 400 lines because each option stands here
-four times: type checkers see the decorator, the task and its submission apart.
+in the app's own programs, which submit them.
 
 Invariants
     * A name stands for one function: a second function of the same name is refused with an error
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from taskd.api.async_context import AsyncContext
     from taskd.api.context import Context
     from taskd.api.saved_state import SavedState
-    from taskd.client.blocking import Client, TaskHandle
+    from taskd.client.blocking import TaskHandle
     from taskd.client.new_task import After
 
 P = ParamSpec("P")
@@ -62,6 +61,7 @@ class Task(Generic[P, R]):
         check: Any,
         rules: RetryRules,
         timeout: Any,
+        silent_after: Any,
         schedule: Mapping[str, Any],
         limited: LimitOptions,
     ) -> None:
@@ -73,7 +73,7 @@ class Task(Generic[P, R]):
         self.rules = rules
         self.retries = rules.policy.retries
         self.timeout = checks.checked_limit("timeout", timeout)
-        self.silent_after: float | None = None
+        self.silent_after = checks.checked_limit("silent_after", silent_after)
         if on_deploy not in ("finish", "checkpoint"):
             raise ValueError(f"on_deploy must be 'finish' or 'checkpoint', not {on_deploy!r}")
         self.on_deploy = OnDeploy(on_deploy)
@@ -219,7 +219,7 @@ class Task(Generic[P, R]):
 
 
 class PlainTask(Task[P, R]):
-    """A task whose function takes no context; for type checkers."""
+    """Its function takes no context; for type checkers."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.fn(*args, **kwargs)
@@ -255,8 +255,10 @@ class Submission(Generic[P]):
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
         """As ``Task.submit``."""
+        from taskd.client import default
+
         name, arguments, how = self.call(*args, **kwargs)
-        return default_client().submit(name, arguments, **how)
+        return default.client().submit(name, arguments, **how)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call:
         """As ``Task.call``."""
@@ -289,9 +291,7 @@ def task(fn: Callable[Concatenate[AsyncContext, P], R], /) -> AsyncContextTask[P
 @overload
 def task(fn: Callable[P, R], /) -> PlainTask[P, R]: ...
 @overload
-def task(
-    **options: Unpack[schedule_options.TaskOptions],
-) -> Decorator: ...
+def task(**options: Unpack[schedule_options.TaskOptions]) -> Decorator: ...
 def task(
     fn: Callable[..., Any] | None = None,
     /,
@@ -358,7 +358,7 @@ def make_task(
     called = fn.__name__ if name is None else name
     if called == "<lambda>":
         raise ValueError("a lambda has no name that others could submit it by: use def")
-    made: Task[..., Any] = Task(
+    return Task(
         fn,
         called,
         queue,
@@ -367,24 +367,10 @@ def make_task(
         check,
         RetryRules(**rules),
         timeout,
+        silent_after,
         schedule,
         limited or {},
     )
-    made.silent_after = checks.checked_limit("silent_after", silent_after)
-    return made
-
-
-_default_client: Client | None = None
-"""The client of this process, made by the first ``submit``; it notices by itself after a fork."""
-
-
-def default_client() -> Client:
-    global _default_client
-    if _default_client is None:
-        from taskd.client.blocking import Client
-
-        _default_client = Client()
-    return _default_client
 
 
 registered: dict[str, Task[..., Any]] = {}

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taskd import tasks
-from taskd.client import stand_in
+from taskd.client import default, stand_in
 from taskd.client.session import Asked
 from taskd.errors import KeyConflict, Refused, TaskHeld, UnknownTask
 from taskd.model import retrying
@@ -68,13 +68,13 @@ def eager(*, raises: bool = False, queues: Collection[str] = ()) -> Iterator[Non
     ``submit``. ``queues``: further queues that may be named, as those of taskd.toml."""
     with tempfile.TemporaryDirectory(prefix="taskd-test-") as directory:
         before = stand_in.put(_Eager(directory, raises, frozenset(queues)))
-        client, tasks._default_client = tasks._default_client, None
+        client, default.made = default.made, None
         try:
             hooks.worker_starts()
             yield
         finally:
             hooks.worker_stops()
-            tasks._default_client = client
+            default.made = client
             stand_in.put(before)
 
 

@@ -155,7 +155,7 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
 }
 
 LATE: dict[tuple[str, str], str] = {
-    ("batches", "client"): "type checkers see what it returns",
+    ("batches", "client"): "taskd.batch() asks the client of the process that calls it",
     ("__init__", "batches"): "type checkers see the public names; nothing is imported",
     ("tasks", "client"): "fn.submit() makes a client in the process that calls it, never before",
     ("cli", "demo"): "taskd demo draws its bars with the command line's own code",

@@ -14,14 +14,14 @@ import taskd
 from taskd import AsyncClient, AsyncContext, Client, Context, Secret, task, tasks, testing
 from taskd.api import hooks
 from taskd.api.interrupt import Held
-from taskd.client import stand_in
+from taskd.client import default, stand_in
 from taskd.testing import NotEager
 
 
 @pytest.fixture(autouse=True)
 def _own_register(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "registered", {})
-    monkeypatch.setattr(tasks, "_default_client", None)
+    monkeypatch.setattr(default, "made", None)
     monkeypatch.setenv("TASKD_SOCKET", "/nowhere")
 
 

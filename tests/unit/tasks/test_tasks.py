@@ -12,6 +12,7 @@ import pytest
 import taskd
 import taskd.worker.command  # registers the built-in task
 from taskd import BadArguments, Context, NotPlainData, task, tasks
+from taskd.client import default
 from taskd.model.binding import bind
 from taskd.model.task import OnDeploy
 
@@ -35,7 +36,7 @@ class FakeClient:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     made = FakeClient()
-    monkeypatch.setattr(tasks, "_default_client", made)
+    monkeypatch.setattr(default, "made", made)
     return made
 
 
@@ -294,7 +295,7 @@ def test_one_client_is_made_when_it_is_first_needed(monkeypatch: pytest.MonkeyPa
         made.append(FakeClient())
         return made[-1]
 
-    monkeypatch.setattr(tasks, "_default_client", None)
+    monkeypatch.setattr(default, "made", None)
     monkeypatch.setattr("taskd.client.blocking.Client", make)
     example().submit("a")
     example().submit("b")
