@@ -373,3 +373,13 @@ def test_a_blocked_task_may_move_to_another_queue_and_get_another_priority(bench
     bench.one(Alter(low, None, bench.now, queue="far"))
     end(bench, high)
     assert take(bench, queue="far") == [low]
+
+
+def test_what_may_begin_is_found_behind_many_kinds_that_may_not(bench: Any) -> None:
+    declare(bench, limit("api", 1))
+    names = [f"n{number}" for number in range(6)]
+    first, *_ = [bench.submit(name=name, limits=("api",)) for name in names]
+    free = bench.submit(name="other")
+    routes = {Kind(name, None): 1 for name in (*names, "other")}
+    parts = bench.reader.all(Ready("", {}, 2, routes, {}, 9))
+    assert [each.task for part in parts for _, each in part.tasks] == [first, free]
